@@ -44,6 +44,8 @@ struct plumb_cuda {
      * chunks */
     float *chunk;
     int64_t chunk_floats;
+    /* the second stream's context: what its copies from host memory wait for, and their end */
+    cudaEvent_t before_fetch, after_fetch;
 };
 
 struct plumb_buf;

@@ -68,15 +68,25 @@ static plumb_status note_sizes(struct plumb_plan *p)
                            "context)\n");
 }
 
-static void print_assumed(const struct plumb_plan *p)
+static void print_lines(const char *before, const struct plumb_buf *text)
 {
-    const char *line = plumb_buf_text(&p->assumed);
+    const char *line = plumb_buf_text(text);
     for (; *line; line += strcspn(line, "\n") + 1)
-        printf("assumed: %.*s\n", (int)strcspn(line, "\n"), line);
+        printf("%s%.*s\n", before, (int)strcspn(line, "\n"), line);
 }
 
 /* ---- output -----------------------------------------------------------------------------------
  */
+
+static bool has_frozen(const struct plumb_plan *p)
+{
+    const struct plumb_memory *m = &p->best->memory;
+    bool found = false;
+    for (int64_t i = 0; i < m->rows; i++)
+        found |= (strcmp(m->row[i].owner, "reference models") == 0 && !m->row[i].beside) ||
+                 strcmp(m->row[i].owner, "reward model") == 0;
+    return found;
+}
 
 static void print(const struct plumb_plan *p, const char *table)
 {
@@ -84,7 +94,9 @@ static void print(const struct plumb_plan *p, const char *table)
     const int64_t need = plumb_plan_bytes(b);
     printf("memory of rank %d of %d%s, %s on %s\n%s", p->rank, p->world,
            p->world > 1 ? ", which needs most" : "", p->job->name, b->name, table);
-    print_assumed(p);
+    print_lines("assumed: ", &p->assumed);
+    if (has_frozen(p)) /* else there is nothing to choose */
+        print_lines("", &p->frozen);
     if (need != b->memory.most)
         printf("  %-25s %14.3f MB\n", b->margin ? "with the margin" : "with the host's",
                1e-6 * (double)need);
@@ -144,6 +156,7 @@ static plumb_status plan_one(struct plumb_plan *p, struct plumb_buf *json)
             &p->assumed, "plan.memory: is not set; a rank may take what is free on this machine, "
                          "as if it were alone there\n"));
     PLUMB_TRY(assume(p));
+    PLUMB_TRY(plumb_plan_choose_frozen(p));
     PLUMB_TRY(plumb_plan_of(&p->best, &p->rank, &p->cost, p));
     if (p->cfg.train.shard == PLUMB_SHARD_AUTO)
         PLUMB_TRY(plumb_buf_addf(&p->assumed, "train.shard: auto takes %s\n",
@@ -159,6 +172,7 @@ static void close_plan(struct plumb_plan *p)
 {
     plumb_backend_destroy(&p->best);
     plumb_buf_fini(&p->assumed);
+    plumb_buf_fini(&p->frozen);
     plumb_dataset_close(&p->data);
 }
 
@@ -167,6 +181,7 @@ static plumb_status plan_stages(struct plumb_app *app, struct plumb_buf *json)
 {
     struct plumb_stages *s = app->stages;
     plumb_status worst = PLUMB_OK;
+    char first[1024] = ""; /* the message of the first stage that does not fit */
     PLUMB_TRY(plumb_buf_add_text(json, "["));
     for (int64_t i = 0; i < s->n; i++) {
         const struct plumb_stage *one = &s->item[i];
@@ -184,14 +199,15 @@ static plumb_status plan_stages(struct plumb_app *app, struct plumb_buf *json)
         if (st == PLUMB_OK)
             st = plan_one(&p, json);
         close_plan(&p);
-        if (st == PLUMB_ERR_NOMEM && worst == PLUMB_OK)
-            worst = plumb_fail_at(st, __FILE__, __LINE__, "stage %s: %s", one->name,
-                                  plumb_trail_message());
-        else if (st != PLUMB_OK)
-            PLUMB_FAIL(st, "stage %s: %s", one->name, plumb_trail_message());
+        PLUMB_REQUIRE(st == PLUMB_OK || st == PLUMB_ERR_NOMEM, st, "stage %s: %s", one->name,
+                      plumb_trail_message());
+        if (st != PLUMB_OK && worst == PLUMB_OK)
+            snprintf(first, sizeof(first), "stage %s: %s", one->name, plumb_trail_message());
+        worst = worst ? worst : st;
     }
     PLUMB_TRY(plumb_buf_add_text(json, "]"));
-    return worst;
+    PLUMB_REQUIRE(worst == PLUMB_OK, worst, "%s", first);
+    return PLUMB_OK;
 }
 
 static plumb_status run(struct plumb_app *app)

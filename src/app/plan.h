@@ -15,8 +15,9 @@ struct plumb_plan {
     struct plumb_dataset *data;
     /* one line for each assumption about a missing file or an unset option */
     struct plumb_buf assumed;
-    int world, rank; /* rank: the rank that needs the most memory */
-    int shard;       /* what train.shard: auto became in the last plan that was made */
+    struct plumb_buf frozen; /* with frozen: auto, one line for each place that was tried */
+    int world, rank;         /* rank: the rank that needs the most memory */
+    int shard;               /* what train.shard: auto became in the last plan that was made */
     struct plumb_backend *best;
     struct plumb_cost cost; /* the work of that rank */
     int64_t budget;
@@ -26,11 +27,13 @@ struct plumb_plan {
 
 /* plan_search.c
  *     of: makes the plan of every rank. Sets *out to the one that needs the most memory, which
- * the caller destroys, *which to its rank, and *cost, unless it is NULL, to its work. search: sets
- * the largest micro-batch and number of slots that fit. advise: prints by how much each change of
- * one option lowers the need, if it does. */
+ *         the caller destroys, *which to its rank, and *cost, unless it is NULL, to its work.
+ *     choose_frozen: replaces frozen: auto by the first place that fits on rank 0.
+ *     search: sets the largest micro-batch and number of slots that fit.
+ *     advise: prints by how much each change of one option lowers the need, if it does. */
 plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_cost *cost,
                            struct plumb_plan *p);
+plumb_status plumb_plan_choose_frozen(struct plumb_plan *p);
 plumb_status plumb_plan_search(struct plumb_plan *p);
 void plumb_plan_advise(struct plumb_plan *p);
 

@@ -6,17 +6,22 @@
 #include "base/num.h"
 #include "stage/commands.h"
 
+static struct plumb_trainer_source source_of(const struct plumb_plan *p, plumb_comm *comm)
+{
+    return (struct plumb_trainer_source){.comm = comm,
+                                         .backend = p->app->backend,
+                                         .cfg = &p->cfg,
+                                         .command = p->job->name,
+                                         .ahead = p->stage != NULL,
+                                         .classifier = p->job == &plumb_job_reward};
+}
+
 static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cost,
                               struct plumb_plan *p, int rank)
 {
     plumb_comm *comm = NULL;
     PLUMB_TRY(plumb_comm_pretend_create(&comm, rank, p->world));
-    const struct plumb_trainer_source s = {.comm = comm,
-                                           .backend = p->app->backend,
-                                           .cfg = &p->cfg,
-                                           .command = p->job->name,
-                                           .ahead = p->stage != NULL,
-                                           .classifier = p->job == &plumb_job_reward};
+    const struct plumb_trainer_source s = source_of(p, comm);
     const plumb_status st = plumb_plan_make(out, &p->data, cost, p->job, &s);
     plumb_comm_destroy(&comm);
     return st;
@@ -45,6 +50,16 @@ static plumb_status make_given(struct plumb_backend **out, int *which, struct pl
         }
     }
     return PLUMB_OK;
+}
+
+plumb_status plumb_plan_choose_frozen(struct plumb_plan *p)
+{
+    plumb_comm *comm = NULL;
+    PLUMB_TRY(plumb_comm_pretend_create(&comm, 0, p->world));
+    const struct plumb_trainer_source s = source_of(p, comm);
+    const plumb_status st = plumb_plan_choose(&p->cfg, &p->frozen, p->budget, &p->data, p->job, &s);
+    plumb_comm_destroy(&comm);
+    return st;
 }
 
 plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_cost *cost,

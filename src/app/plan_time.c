@@ -78,11 +78,11 @@ void plumb_plan_print_time(const struct plumb_plan *p)
            "its host, %.3g to others, %lld ranks a host (plan.flops .. plan.link times their "
            "shares)\n",
            r.flops, r.bandwidth, r.inside, r.link, (long long)p->cfg.plan.host_ranks);
+    const bool resident = p->cfg.frozen == PLUMB_FROZEN_RESIDENT;
+    printf("  not counted: ");
     if (c->left_out)
-        printf("  not counted: what %s adds to the stages, evaluations and checkpoints\n",
-               c->left_out);
-    else
-        printf("  not counted: evaluations and checkpoints\n");
+        printf("what %s adds to the stages, ", c->left_out);
+    printf("%sevaluations and checkpoints\n", resident ? "" : "the transport of frozen layers, ");
 }
 
 plumb_status plumb_plan_put_time(struct plumb_buf *out, const struct plumb_plan *p)

@@ -71,8 +71,12 @@ struct plumb_backend {
      * and the caller must not touch it until sync. */
     plumb_status (*send)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
     plumb_status (*receive)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
-    /* Copies device memory to device memory, in the order of the stream. */
+    /* copy copies from device to device, in the order of the stream. fetch copies from host memory
+     * of alloc_host, after all work enqueued so far, beside the work enqueued later; fetched makes
+     * all later work wait for the last fetch. */
     plumb_status (*copy)(struct plumb_backend *b, void *to, const void *from, int64_t bytes);
+    plumb_status (*fetch)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
+    plumb_status (*fetched)(struct plumb_backend *b);
     /* Records a sequence of kernels, to launch it many times as one. The functions are NULL on
      * backends where this saves nothing. Between record_begin and record_end kernels are recorded
      * and do not run, and no other function may be called; the caller must call record_end even if

@@ -132,6 +132,34 @@ static plumb_status cuda_to_host(struct plumb_backend *b, void *host, const void
     return cuda_sync(b);
 }
 
+/* Copies from device to device, in the order of the stream. */
+static plumb_status cuda_copy(struct plumb_backend *b, void *to, const void *from, int64_t bytes)
+{
+    if (bytes > 0)
+        PLUMB_CUDA_TRY(cudaMemcpyAsync(to, from, (size_t)bytes, cudaMemcpyDeviceToDevice,
+                                       context_of(b)->stream));
+    return PLUMB_OK;
+}
+
+static plumb_status cuda_fetch(struct plumb_backend *b, void *device, const void *host,
+                               int64_t bytes)
+{
+    struct plumb_cuda *side = side_of(b);
+    PLUMB_CUDA_TRY(cudaEventRecord(side->before_fetch, context_of(b)->stream));
+    PLUMB_CUDA_TRY(cudaStreamWaitEvent(side->stream, side->before_fetch, 0));
+    if (bytes > 0)
+        PLUMB_CUDA_TRY(
+            cudaMemcpyAsync(device, host, (size_t)bytes, cudaMemcpyHostToDevice, side->stream));
+    PLUMB_CUDA_TRY(cudaEventRecord(side->after_fetch, side->stream));
+    return PLUMB_OK;
+}
+
+static plumb_status cuda_fetched(struct plumb_backend *b)
+{
+    PLUMB_CUDA_TRY(cudaStreamWaitEvent(context_of(b)->stream, side_of(b)->after_fetch, 0));
+    return PLUMB_OK;
+}
+
 /* The thread-local mode allows other threads (the communicator's) to call CUDA during the
  * recording. */
 static plumb_status cuda_record_begin(struct plumb_backend *b)
@@ -205,6 +233,10 @@ static void cuda_destroy(struct plumb_backend *b)
         (void)cublasLtDestroy(c->blas);
     if (c->stream)
         (void)cudaStreamDestroy(c->stream);
+    if (side_of(b) && side_of(b)->before_fetch)
+        (void)cudaEventDestroy(side_of(b)->before_fetch);
+    if (side_of(b) && side_of(b)->after_fetch)
+        (void)cudaEventDestroy(side_of(b)->after_fetch);
     if (side_of(b) && side_of(b)->stream)
         (void)cudaStreamDestroy(side_of(b)->stream);
     free(side_of(b));
@@ -255,6 +287,8 @@ static plumb_status make_side(struct plumb_backend *b)
     PLUMB_REQUIRE(side, PLUMB_ERR_NOMEM, "the data of the backend cuda");
     b->side = (plumb_stream *)(void *)side;
     PLUMB_CUDA_TRY(cudaStreamCreateWithFlags(&side->stream, cudaStreamNonBlocking));
+    PLUMB_CUDA_TRY(cudaEventCreateWithFlags(&side->before_fetch, cudaEventDisableTiming));
+    PLUMB_CUDA_TRY(cudaEventCreateWithFlags(&side->after_fetch, cudaEventDisableTiming));
     b->native_side = side->stream;
     return PLUMB_OK;
 }
@@ -293,6 +327,9 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .zero = cuda_zero,
                                 .to_device = cuda_to_device,
                                 .to_host = cuda_to_host,
+                                .copy = cuda_copy,
+                                .fetch = cuda_fetch,
+                                .fetched = cuda_fetched,
                                 .sync = cuda_sync,
                                 .take = cuda_take,
                                 .give = cuda_give,

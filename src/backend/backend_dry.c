@@ -85,6 +85,8 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     b->send = copy_nothing_in;
     b->receive = copy_nothing_out;
     b->copy = copy_nothing_in;
+    b->fetch = copy_nothing_in;
+    b->fetched = no_wait;
     b->record_begin = NULL;
     b->record_end = NULL;
     b->replay = NULL;

@@ -81,8 +81,7 @@ static const struct plumb_command commands[] = {
     {"replay", 'p', true, false,
      "compute the micro-batch of a replay file again and compare it bit for bit"},
     {"plan", 'b', false, true,
-     "compute the memory and estimate the time that a training command needs, or each stage of a "
-     "file: plumb plan run STAGES.yaml; exit code 4 if it does not fit"},
+     "memory and time that a training command or stages need; exit code 4: does not fit"},
     {"merge", 'w', false, false,
      "add a LoRA adapter to its base model and write a whole model folder"},
     {"doctor", 'o', false, false, "show the versions, ranks, devices and limits of this machine"},

@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "model/lora.h"
+#include "model/provider.h"
 
 /* A (r,in) uniform in (-bound, bound). PEFT calls kaiming_uniform with a = sqrt(5), whose bound is
  * sqrt(6 / ((1 + 5) in)) = 1 / sqrt(in). */
@@ -126,7 +127,8 @@ fail:
 
 int64_t plumb_model_bytes(const plumb_model *m)
 {
-    return m->arena.cap + (m->adapter ? m->adapter->arena.cap : 0);
+    return m->arena.cap + (m->provider && !m->shared ? m->provider->arena.cap : 0) +
+           (m->adapter ? m->adapter->arena.cap : 0);
 }
 
 /* ---- merging -------------------------------------------------------------------------------- */

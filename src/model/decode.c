@@ -197,7 +197,7 @@ plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
                                const struct plumb_generate_options *o)
 {
     struct plumb_backend *b = g->backend;
-    const bool graphs = !o->eager && b->replay;
+    const bool graphs = !o->eager && b->replay && !m->provider;
     const int64_t rows = graphs ? round_up(g->n_rows, g->slots) : g->n_rows;
     fill_up(g, rows);
     PLUMB_TRY(b->send(b, g->dev.u, g->host.u, g->dev.in_bytes));

@@ -2,6 +2,7 @@
  * Layer 4. Includes base/, op/, model/net.h. */
 #include "base/num.h"
 #include "model/net.h"
+#include "model/provider.h"
 
 /* Takes from the arena the rows that a norm saves, (n,c), and their statistics. */
 static plumb_status take_norm(struct plumb_act *a, enum plumb_norm_place place, plumb_real **rows,
@@ -76,7 +77,11 @@ plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, plumb_real
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
     const float *embed = m->w + m->net->embed;
-    PLUMB_TRY(plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n)));
+    const plumb_real *narrow = plumb_real_at(b, m->packed, m->net->embed_packed);
+    if (m->net->embed_packed < 0)
+        PLUMB_TRY(plumb_op_gather_fwd(b, V(x, n, s->c), V(embed, s->v, s->c), VI(ids, n)));
+    else
+        PLUMB_TRY(plumb_op_gather_fwd(b, V(x, n, s->c), V(narrow, s->v, s->c), VI(ids, n)));
     if (s->embed_scale != 1.0f)
         PLUMB_TRY(plumb_op_scale_fwd(b, V(x, n, s->c), V(x, n, s->c), plumb_embed_scale(m)));
     if (!s->positions)
@@ -196,6 +201,7 @@ plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct p
     const int64_t n = rows->n;
     const bool before = p->norm[PLUMB_NORM_MLP] >= 0, after = p->norm[PLUMB_NORM_MLP_OUT] >= 0;
     const plumb_real *mid = s->block.parallel ? a->x : a->xm;
+    PLUMB_TRY(plumb_provider_want(m, l));
     if (p->norm[PLUMB_NORM_ATTENTION] >= 0)
         PLUMB_TRY(norm(m, a->n1, a->rstd[PLUMB_NORM_ATTENTION], a->x, p->norm[PLUMB_NORM_ATTENTION],
                        n, s->c));

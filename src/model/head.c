@@ -2,6 +2,7 @@
  * gradients of log-probs and scores. Layer 4. Includes base/, op/, model/pass.h. */
 #include "base/num.h"
 #include "model/pass.h"
+#include "model/provider.h"
 
 plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m)
 {
@@ -58,7 +59,7 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
     if (k == 0)
         return PLUMB_OK;
     const struct plumb_linear *head = &m->net->head;
-    const struct plumb_weights w = {m->w, m->packed};
+    const struct plumb_weights w = plumb_weights_of_head(m);
     const struct plumb_tensor packed = plumb_linear_packed(b, &w, head);
     const struct plumb_head_extra extra = {V(p->entropy, k), V(p->mean_logit, k)};
     PLUMB_TRY(plumb_pass_head_input(p, m));
@@ -92,7 +93,7 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
     if (k == 0)
         return PLUMB_OK;
     const struct plumb_linear *head = &m->net->head;
-    const struct plumb_weights w = {m->w, m->packed};
+    const struct plumb_weights w = plumb_weights_of_head(m);
     const struct plumb_tensor packed = plumb_linear_packed(b, &w, head);
     const struct plumb_tensor weight = plumb_linear_weight(b, &w, head);
     PLUMB_TRY(b->to_device(b, p->dlogp, dlogp, k * (int64_t)sizeof *dlogp));

@@ -1,6 +1,7 @@
 /* linear.c - the matrix products of a model: the projections of its blocks, and its head.
  * Layer 4. Includes op/, model/lora.h. */
 #include "model/lora.h"
+#include "model/provider.h"
 
 bool plumb_linear_packs(const struct plumb_backend *b)
 {
@@ -13,7 +14,7 @@ struct plumb_tensor plumb_linear_packed(const struct plumb_backend *b,
     const int64_t count = b->k.linear_packed_count(p->out, p->in);
     if (p->packed < 0)
         return *V(w->w + p->w, count);
-    return *V(plumb_real_at(b, w->packed, p->packed), count);
+    return *V(plumb_real_at(b, w->packed, p->packed - w->packed_begin), count);
 }
 
 struct plumb_tensor plumb_linear_weight(const struct plumb_backend *b,
@@ -21,7 +22,7 @@ struct plumb_tensor plumb_linear_weight(const struct plumb_backend *b,
 {
     if (b->dtype == PLUMB_F32)
         return *V(w->w + p->w, p->out, p->in);
-    return *V(plumb_real_at(b, w->packed, p->packed), p->out, p->in);
+    return *V(plumb_real_at(b, w->packed, p->packed - w->packed_begin), p->out, p->in);
 }
 
 /* y (n,out) = x w^T + bias; y is float32 or of b's dtype. */
@@ -54,7 +55,7 @@ plumb_status plumb_project_forward(const plumb_model *m, int64_t l, enum plumb_p
 {
     struct plumb_backend *b = m->backend;
     const struct plumb_linear *p = &m->net->layer[l].project[id];
-    const struct plumb_weights w = {m->w, m->packed};
+    const struct plumb_weights w = plumb_weights_of_layer(m, l);
     PLUMB_TRY(forward(b, &w, p, V(y, n, p->out), x, n));
     return plumb_lora_forward(m, l, id, y, x, n);
 }
@@ -64,7 +65,7 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
                                     const plumb_real *dy, const plumb_real *x,
                                     const struct plumb_back *w, int64_t n)
 {
-    const struct plumb_weights weights = {m->w, m->packed};
+    const struct plumb_weights weights = plumb_weights_of_layer(m, l);
     PLUMB_TRY(backward(m->backend, &weights, &m->net->layer[l].project[id], dx, accumulate,
                        m->adapter ? NULL : grad, dy, x, w, n));
     return plumb_lora_backward(m, l, id, dx, grad, dy, x, n);
@@ -75,7 +76,7 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
 static const struct plumb_linear *head_of(struct plumb_weights *w, const plumb_model *m)
 {
     const bool adapted = m->adapter && m->adapter->score.w >= 0;
-    *w = adapted ? m->adapter->weights : (struct plumb_weights){m->w, m->packed};
+    *w = adapted ? m->adapter->weights : plumb_weights_of_head(m);
     return adapted ? &m->adapter->score : &m->net->head;
 }
 

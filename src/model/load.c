@@ -18,8 +18,7 @@ static plumb_status put_host_weights(plumb_model *m, float *owned)
     return st;
 }
 
-/* Sets w to the initial values of parameter `index` of m: a matrix is drawn from seed. */
-static void fill_fresh(float *w, const plumb_model *m, int64_t index, uint64_t seed)
+void plumb_param_draw(float *w, const plumb_model *m, int64_t index, uint64_t seed)
 {
     const struct plumb_param *p = &m->param[index];
     const double std = m->spec.init_range;
@@ -93,17 +92,16 @@ static const struct plumb_param *first_in(const plumb_model *m, const char *name
     return NULL;
 }
 
-/* Returns the checkpoint's tensor of parameter p, or NULL. If head and embedding are tied, the
- * tensor may have either name. */
-static const struct plumb_st_entry *entry_of(const plumb_model *m, const plumb_st *st,
-                                             const struct plumb_param *p)
+/* If head and embedding are tied, the tensor may have either name. */
+const struct plumb_st_entry *plumb_param_entry(const plumb_model *m, const plumb_st *st,
+                                               const struct plumb_param *p)
 {
     const struct plumb_st_entry *e = plumb_find_tensor(st, p->file);
     const bool either = m->spec.tied && m->spec.labels == 0 && !strcmp(p->name, PLUMB_EMBED_NAME);
     return e || !either ? e : plumb_find_tensor(st, plumb_head_file(&m->spec));
 }
 
-static plumb_status check_tensors(const plumb_model *m, const plumb_st *st, const char *fresh)
+plumb_status plumb_params_check(const plumb_model *m, const plumb_st *st, const char *fresh)
 {
     for (int64_t i = 0; i < plumb_st_count(st); i++) {
         const struct plumb_st_entry *e = plumb_st_at(st, i);
@@ -117,16 +115,14 @@ static plumb_status check_tensors(const plumb_model *m, const plumb_st *st, cons
     }
     for (int64_t i = 0; i < m->n_param; i++) {
         const struct plumb_param *p = &m->param[i];
-        PLUMB_REQUIRE(entry_of(m, st, p) || (fresh && !strcmp(fresh, p->name)), PLUMB_ERR_FORMAT,
-                      "%s: tensor %s (%lld floats) is missing", m->dir, p->file,
+        PLUMB_REQUIRE(plumb_param_entry(m, st, p) || (fresh && !strcmp(fresh, p->name)),
+                      PLUMB_ERR_FORMAT, "%s: tensor %s (%lld floats) is missing", m->dir, p->file,
                       (long long)(p->count / p->dim[0] * p->file_rows));
     }
     return PLUMB_OK;
 }
 
-/* Copies parameter p from its tensor in the files to w. */
-static plumb_status take_param(float *w, const struct plumb_st_entry *e,
-                               const struct plumb_param *p)
+plumb_status plumb_param_take(float *w, const struct plumb_st_entry *e, const struct plumb_param *p)
 {
     const int64_t rows = p->dim[0], width = p->count / rows;
     plumb_status st = PLUMB_OK;
@@ -151,15 +147,15 @@ plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *f
 {
     float *w, *owned;
     plumb_status r = PLUMB_OK;
-    PLUMB_TRY(check_tensors(m, st, fresh));
+    PLUMB_TRY(plumb_params_check(m, st, fresh));
     PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
     for (int64_t i = 0; i < m->n_param && r == PLUMB_OK; i++) {
         const struct plumb_param *p = &m->param[i];
-        const struct plumb_st_entry *e = entry_of(m, st, p);
+        const struct plumb_st_entry *e = plumb_param_entry(m, st, p);
         if (e)
-            r = take_param(w + p->offset, e, p);
+            r = plumb_param_take(w + p->offset, e, p);
         else
-            fill_fresh(w + p->offset, m, i, seed);
+            plumb_param_draw(w + p->offset, m, i, seed);
     }
     const plumb_status put = put_host_weights(m, owned);
     return r != PLUMB_OK ? r : put;
@@ -170,6 +166,6 @@ plumb_status plumb_params_draw(plumb_model *m, uint64_t seed)
     float *w, *owned;
     PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
     for (int64_t i = 0; i < m->n_param; i++)
-        fill_fresh(w + m->param[i].offset, m, i, seed);
+        plumb_param_draw(w + m->param[i].offset, m, i, seed);
     return put_host_weights(m, owned);
 }

@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "model/lora.h"
+#include "model/provider.h"
 
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name)
 {
@@ -19,32 +20,36 @@ const struct plumb_param *plumb_model_find(const plumb_model *m, const char *nam
     return NULL;
 }
 
-static plumb_status place(plumb_model *m, int64_t packed)
+static plumb_status place(plumb_model *m)
 {
+    const int64_t held = m->frozen ? plumb_real_bytes(m->backend, m->n_packed) / 4 : 0;
     PLUMB_TRY(plumb_arena_take_f32(&m->arena, &m->w, m->count, "weights"));
-    PLUMB_TRY(plumb_backend_take(m->backend, &m->arena, &m->packed, packed, "packed weights"));
+    PLUMB_TRY(plumb_backend_take(m->backend, &m->arena, &m->packed, m->n_packed, "packed weights"));
     PLUMB_TRY(plumb_arena_take_f32(&m->arena, &m->rope, plumb_rope_at(&m->spec, m->spec.n_rope),
                                    "rotation table"));
     m->hash.dtype = PLUMB_I64;
     m->hash.rank = 1;
-    m->hash.dim[0] = plumb_ceil_div(m->count, PLUMB_HASH_BLOCK);
+    m->hash.dim[0] =
+        plumb_ceil_div(m->count, PLUMB_HASH_BLOCK) + plumb_ceil_div(held, PLUMB_HASH_BLOCK);
     m->hash.name = "hashes";
     PLUMB_TRY(plumb_arena_take(&m->arena, &m->hash));
     return PLUMB_OK;
 }
 
-/* Creates a model with zero weights. */
+/* Creates a model with zero weights. how: of a frozen model; NULL for any other. */
 static plumb_status build(plumb_model **out, struct plumb_backend *b, const char *dir,
-                          const struct plumb_spec *s)
+                          const struct plumb_spec *s, const struct plumb_frozen *how)
 {
     int64_t n, count, packed;
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY(plumb_params_layout(NULL, NULL, &n, &count, &packed, s, b));
+    const bool frozen = how != NULL;
+    PLUMB_TRY(plumb_params_layout(NULL, NULL, &n, &count, &packed, s, b, frozen));
     plumb_model *m = calloc(1, sizeof *m);
     PLUMB_REQUIRE(m, PLUMB_ERR_NOMEM, "a model");
     m->spec = *s;
     m->backend = b;
     m->longest = s->max_pos;
+    m->frozen = frozen;
     m->arena = (struct plumb_arena){.place = b->place, .name = "param"};
     m->dir = strdup(dir);
     m->tokenizer_dir = strdup(dir);
@@ -52,11 +57,17 @@ static plumb_status build(plumb_model **out, struct plumb_backend *b, const char
     m->net = calloc(1, sizeof *m->net + (size_t)s->l * sizeof *m->net->layer);
     if (!m->dir || !m->tokenizer_dir || !m->param || !m->net)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "a model of %lld tensors", (long long)n);
-    PLUMB_TRY_GOTO(st, plumb_params_layout(m->param, m->net, &m->n_param, &m->count, &packed, s, b),
-                   fail);
-    PLUMB_TRY_GOTO(st, place(m, packed), fail);
+    PLUMB_TRY_GOTO(
+        st, plumb_params_layout(m->param, m->net, &m->n_param, &m->count, &packed, s, b, frozen),
+        fail);
+    m->n_packed = frozen ? plumb_provider_resident(m, how, packed) : packed;
+    PLUMB_TRY_GOTO(st, place(m), fail);
     PLUMB_TRY_GOTO(st, plumb_backend_arena_alloc(b, &m->arena), fail);
-    PLUMB_TRY_GOTO(st, place(m, packed), fail);
+    PLUMB_TRY_GOTO(st, place(m), fail);
+    if (frozen) {
+        PLUMB_TRY_GOTO(st, plumb_provider_create(m, how), fail);
+        PLUMB_TRY_GOTO(st, b->zero(b, m->packed, plumb_real_bytes(b, m->n_packed)), fail);
+    }
     m->hash_host = malloc((size_t)plumb_tensor_bytes(&m->hash));
     if (!m->hash_host)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "the hashes of a model");
@@ -75,6 +86,7 @@ void plumb_model_destroy(plumb_model **m)
         return;
     plumb_lora_detach(*m);
     if (!(*m)->shared) {
+        plumb_provider_destroy(*m);
         plumb_backend_arena_release((*m)->backend, &(*m)->arena);
         free((*m)->hash_host);
         free((*m)->net);
@@ -105,6 +117,7 @@ plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **o
 {
     *owned = NULL;
     *w = m->w;
+    PLUMB_REQUIRE(!m->frozen, PLUMB_ERR_ARG, "%s: a frozen model has no float32 matrices", m->dir);
     if (m->backend->place == PLUMB_HOST)
         return PLUMB_OK;
     const int64_t bytes = m->count * (int64_t)sizeof(float);
@@ -123,6 +136,12 @@ static plumb_status hash_base(const plumb_model *m, uint64_t *hash)
 {
     struct plumb_backend *b = m->backend;
     const int64_t bytes = plumb_tensor_bytes(&m->hash);
+    if (m->frozen) { /* other bits than after loading: another fingerprint */
+        uint64_t held = 0;
+        PLUMB_TRY(plumb_frozen_hash(m, &held));
+        *hash = m->base_fingerprint ^ held ^ m->held_hash;
+        return PLUMB_OK;
+    }
     PLUMB_TRY(plumb_op_hash_blocks(b, &m->hash, V(m->w, m->count)));
     PLUMB_TRY(b->to_host(b, m->hash_host, m->hash.data, bytes));
     *hash = plumb_hash(m->hash_host, bytes, 0);
@@ -213,23 +232,28 @@ static bool has_weights(const char *dir)
 }
 
 static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const char *dir,
-                            struct plumb_spec *s, const char *fresh, uint64_t seed)
+                            struct plumb_spec *s, const char *fresh, uint64_t seed,
+                            const struct plumb_frozen *how)
 {
     plumb_model *m = NULL;
     plumb_st *files = NULL;
     plumb_status st = PLUMB_OK;
     if (b->dry && !has_weights(dir)) /* a plan needs only the sizes in config.json */
-        return build(out, b, dir, s);
+        return build(out, b, dir, s, how);
     PLUMB_TRY(plumb_st_open_dir(&files, dir));
     PLUMB_TRY_GOTO(st, plumb_tie_resolve(s, files, dir), fail);
-    PLUMB_TRY_GOTO(st, build(&m, b, dir, s), fail);
+    PLUMB_TRY_GOTO(st, build(&m, b, dir, s, how), fail);
     if (b->dry) {
         *out = m;
         m = NULL;
         goto fail;
     }
-    PLUMB_TRY_GOTO(st, plumb_params_load(m, files, fresh, seed), fail);
-    PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
+    if (how) {
+        PLUMB_TRY_GOTO(st, plumb_frozen_load(m, files, fresh, seed), fail);
+    } else {
+        PLUMB_TRY_GOTO(st, plumb_params_load(m, files, fresh, seed), fail);
+        PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
+    }
     *out = m;
     m = NULL;
 fail:
@@ -238,11 +262,12 @@ fail:
     return st;
 }
 
-static plumb_status open_plain(plumb_model **out, struct plumb_backend *b, const char *dir)
+static plumb_status open_plain(plumb_model **out, struct plumb_backend *b, const char *dir,
+                               const struct plumb_frozen *how)
 {
     struct plumb_spec s;
     PLUMB_TRY(plumb_spec_read(&s, dir));
-    return open_as(out, b, dir, &s, NULL, 0);
+    return open_as(out, b, dir, &s, NULL, 0, how);
 }
 
 void plumb_model_drop_pad(plumb_model *m)
@@ -255,7 +280,7 @@ void plumb_model_drop_pad(plumb_model *m)
 }
 
 static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, const char *dir,
-                                    int64_t labels, uint64_t seed)
+                                    int64_t labels, uint64_t seed, const struct plumb_frozen *how)
 {
     struct plumb_spec s;
     PLUMB_REQUIRE(labels >= 1 && labels <= 1 << 16, PLUMB_ERR_ARG,
@@ -269,7 +294,7 @@ static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, 
     s.labels = labels;
     s.head_scale = 1.0f; /* the score has no scale and no cap */
     s.head_cap = 0.0f;
-    PLUMB_TRY(open_as(out, b, dir, &s, fresh, seed));
+    PLUMB_TRY(open_as(out, b, dir, &s, fresh, seed, how));
     (*out)->fresh_score = fresh != NULL;
     if (fresh && s.pad >= 0 && plumb_spec_stops_at(&s, s.pad))
         plumb_model_drop_pad(*out);
@@ -278,9 +303,9 @@ static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, 
 
 /* Opens the base of an adapter folder as a language model or as a classifier, as the adapter needs,
  * and adds the adapter. labels: the number of scores that the caller asks for; 0 if it takes any
- * model. */
+ * model. A classifier's score rows are weights of the adapter, so its base is not frozen. */
 static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, const char *dir,
-                                 int64_t labels)
+                                 int64_t labels, const struct plumb_frozen *how)
 {
     char base[4096];
     struct plumb_lora lora;
@@ -292,7 +317,11 @@ static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, con
                   "%s: the adapter has %lld scores, expected %lld; to train a reward model on this "
                   "adapter's model, merge them first (plumb merge)",
                   dir, (long long)has, (long long)labels);
-    PLUMB_TRY(has > 0 ? open_classifier(&m, b, base, has, 0) : open_plain(&m, b, base));
+    PLUMB_REQUIRE(has == 0 || !how || how->mode == PLUMB_FROZEN_RESIDENT, PLUMB_ERR_UNSUPPORTED,
+                  "frozen: %s is the adapter of a classifier, which can only be resident; set "
+                  "frozen=resident, or merge the adapter first (plumb merge)",
+                  dir);
+    PLUMB_TRY(has > 0 ? open_classifier(&m, b, base, has, 0, NULL) : open_plain(&m, b, base, how));
     const plumb_status st = plumb_adapter_open(m, dir);
     if (st == PLUMB_OK)
         *out = m;
@@ -303,14 +332,23 @@ static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, con
 
 plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir)
 {
-    return plumb_adapter_in(dir) ? open_adapted(out, b, dir, 0) : open_plain(out, b, dir);
+    return plumb_adapter_in(dir) ? open_adapted(out, b, dir, 0, NULL)
+                                 : open_plain(out, b, dir, NULL);
 }
 
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed)
 {
-    return plumb_adapter_in(dir) ? open_adapted(out, b, dir, labels)
-                                 : open_classifier(out, b, dir, labels, seed);
+    return plumb_adapter_in(dir) ? open_adapted(out, b, dir, labels, NULL)
+                                 : open_classifier(out, b, dir, labels, seed, NULL);
+}
+
+plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                     int64_t labels, const struct plumb_frozen *how)
+{
+    if (plumb_adapter_in(dir))
+        return open_adapted(out, b, dir, labels, how);
+    return labels > 0 ? open_classifier(out, b, dir, labels, 0, how) : open_plain(out, b, dir, how);
 }
 
 plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
@@ -320,7 +358,7 @@ plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, cons
     plumb_model *m = NULL;
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(plumb_spec_read(&s, dir));
-    PLUMB_TRY(build(&m, b, dir, &s));
+    PLUMB_TRY(build(&m, b, dir, &s, NULL));
     if (b->dry) {
         *out = m;
         return PLUMB_OK;

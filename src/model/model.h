@@ -53,6 +53,24 @@ struct plumb_trained {
     float *w;                        /* (count,) float32 masters on the device; padding is zero */
 };
 
+/* Where the matrices of a frozen model are: on the device; in shares of the ranks, gathered layer
+ * by layer; in host memory, copied layer by layer. AUTO is no place: the memory plan replaces it by
+ * the first of the others that fits. */
+enum plumb_frozen_mode {
+    PLUMB_FROZEN_AUTO,
+    PLUMB_FROZEN_RESIDENT,
+    PLUMB_FROZEN_SHARDED,
+    PLUMB_FROZEN_OFFLOAD
+};
+struct plumb_frozen {
+    enum plumb_frozen_mode mode;
+    /* SHARDED: returns this rank's share of a vector of n floats; sends every rank's share of x, in
+     * device memory, to all ranks. Both are functions of the communicator. */
+    void (*share)(void *arg, int64_t n, int64_t *begin, int64_t *end);
+    plumb_status (*gather)(void *arg, float *x, int64_t n);
+    void *arg;
+};
+
 /* A model. Callers may read all fields, but only model/ writes them. Code that trains reads the
  * tensors through plumb_model_trained. */
 struct plumb_model {
@@ -74,8 +92,15 @@ struct plumb_model {
     plumb_real *packed; /* packed linear weights on the device */
     float *rope;        /* (max_pos, columns) per rotary embedding: cos and sin */
     int64_t longest;    /* number of tokens for which the rotary embeddings were computed */
+    /* A frozen model (plumb_model_open_frozen) has no place in w for its matrices, only in packed.
+     * n_packed: elements there; held_hash: plumb_frozen_hash after loading */
+    bool frozen;
+    int64_t n_packed;
+    uint64_t held_hash;
+    struct plumb_provider *provider; /* private to model/; NULL if all layers are in `packed` */
     struct plumb_arena arena;
-    /* (count / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w */
+    /* (count / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w; of a frozen model,
+     * followed by those of packed */
     struct plumb_tensor hash;
     uint64_t *hash_host;       /* copy of `hash` on the host */
     uint64_t base_fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 if unknown */
@@ -103,6 +128,19 @@ plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, cons
  * classifier of this model_type. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
+/* Opens a model for forward passes only. It holds each matrix once, in the form that a forward
+ * reads; a bfloat16 model holds no float32 copy of a matrix or of the embedding. Its results and
+ * its fingerprint are those of plumb_model_open, whatever `how`. labels: as in
+ * plumb_model_open_classifier, or 0 for the form that the folder has. The adapter of a classifier,
+ * and with it its base, is opened as plumb_model_open does; PLUMB_ERR_UNSUPPORTED unless resident.
+ */
+plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                     int64_t labels, const struct plumb_frozen *how);
+/* Returns true if forward passes of m are collective, because its layers are shares of the ranks. A
+ * rank that has nothing to compute while another one runs a pass calls plumb_model_follow instead.
+ * If a pass fails on one rank, it has still gathered all layers, so the ranks can agree. */
+bool plumb_model_gathers(const plumb_model *m);
+plumb_status plumb_model_follow(const plumb_model *m);
 /* Sets the folders from which plumb_model_save copies: config.json and generation_config.json from
  * dir, the tokenizer files from tokenizer_dir. The folders must outlive the model. Use this if the
  * checkpoint from which the model was opened may be deleted. Fails with PLUMB_ERR_NOMEM. */

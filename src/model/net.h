@@ -25,7 +25,8 @@ struct plumb_linear {
 /* One decoder layer. A norm weight is given by its offset in the flat vector; -1 if there is no
  * such norm. */
 struct plumb_layer {
-    int64_t begin; /* offset of the layer's first tensor; the layers before it end there */
+    int64_t begin;  /* offset of the layer's first tensor; the layers before it end there */
+    int64_t packed; /* the same in the packed weights */
     struct plumb_linear project[PLUMB_N_PROJECTION];
     int64_t norm[PLUMB_N_NORM];
     int64_t q_norm, k_norm;
@@ -34,7 +35,8 @@ struct plumb_layer {
 /* A flat vector of weights, and the packed form of its linear weights. */
 struct plumb_weights {
     float *w;           /* float32, on the device */
-    plumb_real *packed; /* on the device */
+    plumb_real *packed; /* on the device; element i is packed[i - packed_begin] */
+    int64_t packed_begin;
 };
 
 /* ---- names in files (names.c) ----------------------------------------------------------- */
@@ -71,7 +73,10 @@ plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **o
 
 struct plumb_net {
     int64_t embed, norm; /* offsets of the embedding and of the final norm */
-    int64_t positions;   /* offset of the learned positions (max_pos,c); -1 if there are none */
+    /* offset in the packed weights of an embedding that is not in the flat vector; else -1 */
+    int64_t embed_packed;
+    int64_t packed_end; /* where the layers end in the packed weights */
+    int64_t positions;  /* offset of the learned positions (max_pos,c); -1 if there are none */
     /* the LM head (if tied: the embedding), or the score rows of a classifier */
     struct plumb_linear head;
     struct plumb_layer layer[];
@@ -80,11 +85,23 @@ struct plumb_net {
 /* Assigns an offset to each parameter of an architecture, in the order of the flat vector
  * (embedding, layers, norm, head). With param == NULL it only counts: *n tensors, *count floats,
  * *packed elements. Each tensor starts at a multiple of PLUMB_PARAM_ALIGN; *count is padded to
- * PLUMB_PARAM_BLOCK. */
+ * PLUMB_PARAM_BLOCK. frozen: matrices have no place in the flat vector, only in the packed
+ * weights; in bfloat16 neither has the embedding. */
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
-                                 const struct plumb_backend *b);
+                                 const struct plumb_backend *b, bool frozen);
 
+/* Reads parameter p from its tensor e in the files to w (p->count,). */
+plumb_status plumb_param_take(float *w, const struct plumb_st_entry *e,
+                              const struct plumb_param *p);
+/* Draws parameter `index` of m from seed. */
+void plumb_param_draw(float *w, const plumb_model *m, int64_t index, uint64_t seed);
+/* Fails unless the tensors of the files are those of the model; `fresh` names a parameter that may
+ * be missing. */
+plumb_status plumb_params_check(const plumb_model *m, const plumb_st *st, const char *fresh);
+/* Returns the checkpoint's tensor of parameter p, or NULL. */
+const struct plumb_st_entry *plumb_param_entry(const plumb_model *m, const plumb_st *st,
+                                               const struct plumb_param *p);
 /* Loads all parameters. `fresh` names a parameter that may be missing and is then drawn from seed;
  * NULL if none may be missing. Fails with PLUMB_ERR_FORMAT or PLUMB_ERR_SHAPE if the tensors are
  * not those of the model. */
@@ -99,6 +116,12 @@ plumb_status plumb_entry_part(float *part, const struct plumb_st_entry *e, int64
  * tensor whose values differ from the embedding. Fails with PLUMB_ERR_FORMAT if s->tied is false
  * and the checkpoint has no head tensor. Does nothing for a classifier. */
 plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir);
+
+/* Loads a frozen model, and sets its fingerprints. _hash sets *hash to a hash of what the model
+ * holds on the device all the time; m->held_hash is its value after loading. */
+plumb_status plumb_frozen_load(plumb_model *m, const plumb_st *files, const char *fresh,
+                               uint64_t seed);
+plumb_status plumb_frozen_hash(const plumb_model *m, uint64_t *hash);
 
 /* Removes the padding token of a new classifier and logs it. Called if its padding token is the end
  * token. */

@@ -13,6 +13,9 @@ struct layout {
     int64_t n, count, packed;
     const struct plumb_kernels *k;
     bool packs; /* true if kernels read linear weights in a packed form */
+    /* true if matrices exist only in the form in which a forward reads them; narrow: the embedding,
+     * too, because it is read in bfloat16 */
+    bool frozen, narrow;
     enum plumb_file_layout files;
     /* beginnings of the names: of the parameter, and of its tensor in the files */
     char prefix[48], file_prefix[48];
@@ -38,12 +41,14 @@ static void in_layer(struct layout *y, int64_t l)
              y->files == PLUMB_FILES_GPT2 ? "h" : "layers", (long long)l);
 }
 
-/* Places the next tensor, NAME.weight or NAME.bias, and returns its offset. cols = 0 stands for a
- * vector of `rows` elements. */
+/* Places the next tensor, NAME.weight or NAME.bias, and returns its offset in the flat vector, or
+ * -1 if it exists only packed. cols = 0 stands for a vector of `rows` elements. pack: products read
+ * it; packed_only: it has no place in the flat vector. */
 static int64_t place(struct layout *y, const char *name, const char *kind, int64_t rows,
-                     int64_t cols, bool pack)
+                     int64_t cols, bool pack, bool packed_only)
 {
-    const int64_t at = y->count, count = cols ? rows * cols : rows;
+    const int64_t at = packed_only ? -1 : y->count, count = cols ? rows * cols : rows;
+    pack = packed_only || (pack && y->packs);
     if (y->param) {
         struct plumb_param *p = &y->param[y->n];
         *p = (struct plumb_param){.rank = cols ? 2 : 1, .dim = {rows, cols}, .offset = at};
@@ -53,23 +58,25 @@ static int64_t place(struct layout *y, const char *name, const char *kind, int64
         p->file_rows = p->file_run = p->file_step = rows;
         p->count = count;
         p->decay = cols != 0;
-        p->packed = pack && y->packs ? y->packed : -1;
+        p->packed = pack ? y->packed : -1;
     }
-    if (pack && y->packs)
+    if (pack)
         y->packed += plumb_ceil_div(y->k->linear_packed_count(rows, cols), PLUMB_PARAM_ALIGN) *
                      PLUMB_PARAM_ALIGN;
     y->n++;
-    y->count = plumb_ceil_div(at + count, PLUMB_PARAM_ALIGN) * PLUMB_PARAM_ALIGN;
+    if (!packed_only)
+        y->count = plumb_ceil_div(at + count, PLUMB_PARAM_ALIGN) * PLUMB_PARAM_ALIGN;
     return at;
 }
 
 static struct plumb_linear linear(struct layout *y, const char *name, int64_t out, int64_t in,
                                   bool bias)
 {
-    struct plumb_linear p = {.out = out, .in = in, .bias = -1, .packed = y->packs ? y->packed : -1};
-    p.w = place(y, name, "weight", out, in, true);
+    struct plumb_linear p = {
+        .out = out, .in = in, .bias = -1, .packed = y->packs || y->frozen ? y->packed : -1};
+    p.w = place(y, name, "weight", out, in, true, y->frozen);
     if (bias)
-        p.bias = place(y, name, "bias", out, 0, false);
+        p.bias = place(y, name, "bias", out, 0, false, false);
     return p;
 }
 
@@ -104,9 +111,9 @@ static const char *norm_name(const struct plumb_block *block, enum plumb_norm_pl
 /* Places a norm over rows of the hidden size: its weight and, if it is a LayerNorm, its bias. */
 static int64_t norm_of(struct layout *y, const struct plumb_spec *s, const char *name)
 {
-    const int64_t at = place(y, name, "weight", s->c, 0, false);
+    const int64_t at = place(y, name, "weight", s->c, 0, false, false);
     if (s->block.layer_norm)
-        (void)place(y, name, "bias", s->c, 0, false);
+        (void)place(y, name, "bias", s->c, 0, false, false);
     return at;
 }
 
@@ -169,14 +176,15 @@ static struct plumb_linear project(struct layout *y, const struct plumb_spec *s,
 static struct plumb_layer layer(struct layout *y, const struct plumb_spec *s)
 {
     const bool row = s->block.qk_norm == PLUMB_QK_NORM_ROW;
-    struct plumb_layer p = {.begin = y->count, .q_norm = -1, .k_norm = -1};
+    struct plumb_layer p = {.begin = y->count, .packed = y->packed, .q_norm = -1, .k_norm = -1};
     p.norm[PLUMB_NORM_ATTENTION] = place_norm(y, s, PLUMB_NORM_ATTENTION);
     p.project[PLUMB_Q] = project(y, s, PLUMB_Q);
     p.project[PLUMB_K] = project(y, s, PLUMB_K);
     p.project[PLUMB_V] = project(y, s, PLUMB_V);
     if (s->block.qk_norm) {
-        p.q_norm = place(y, "self_attn.q_norm", "weight", row ? s->h * s->d : s->d, 0, false);
-        p.k_norm = place(y, "self_attn.k_norm", "weight", row ? s->hk * s->d : s->d, 0, false);
+        const int64_t q = row ? s->h * s->d : s->d, k = row ? s->hk * s->d : s->d;
+        p.q_norm = place(y, "self_attn.q_norm", "weight", q, 0, false, false);
+        p.k_norm = place(y, "self_attn.k_norm", "weight", k, 0, false, false);
     }
     p.project[PLUMB_O] = project(y, s, PLUMB_O);
     p.norm[PLUMB_NORM_ATTENTION_OUT] = place_norm(y, s, PLUMB_NORM_ATTENTION_OUT);
@@ -203,17 +211,21 @@ static plumb_status check_count(const struct layout *y)
 
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
-                                 const struct plumb_backend *b)
+                                 const struct plumb_backend *b, bool frozen)
 {
-    struct layout y = {
-        .param = param, .k = &b->k, .packs = plumb_linear_packs(b), .files = s->block.files};
+    struct layout y = {.param = param,
+                       .k = &b->k,
+                       .packs = plumb_linear_packs(b),
+                       .frozen = frozen,
+                       .narrow = frozen && b->dtype == PLUMB_BF16,
+                       .files = s->block.files};
     const bool own_head = !s->tied && s->labels == 0;
     const bool tied_head = s->tied && s->labels == 0;
     const int64_t embed_packed = y.packs ? y.packed : -1;
     in_model(&y);
-    const int64_t embed = place(&y, "embed_tokens", "weight", s->v, s->c, tied_head);
+    const int64_t embed = place(&y, "embed_tokens", "weight", s->v, s->c, tied_head, y.narrow);
     const int64_t positions =
-        s->positions ? place(&y, "embed_positions", "weight", s->max_pos, s->c, false) : -1;
+        s->positions ? place(&y, "embed_positions", "weight", s->max_pos, s->c, false, false) : -1;
     struct plumb_linear head = {s->v, s->c, embed, -1, embed_packed};
     for (int64_t l = 0; l < s->l; l++) {
         in_layer(&y, l);
@@ -222,6 +234,7 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
         if (net)
             net->layer[l] = p;
     }
+    const int64_t layers_end = y.packed;
     in_model(&y);
     const int64_t norm = norm_of(&y, s, "norm");
     at_top(&y);
@@ -231,6 +244,8 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
         head = linear(&y, "lm_head", s->v, s->c, false);
     if (net) {
         net->embed = embed;
+        net->embed_packed = y.narrow ? embed_packed : -1;
+        net->packed_end = layers_end;
         net->positions = positions;
         net->norm = norm;
         net->head = head;

@@ -1,6 +1,7 @@
 /* pass.c - allocates a pass, uploads its batch, and runs the layers forward and backward.
  * Layer 4. Includes base/, op/, model/pass.h. */
 #include "model/pass.h"
+#include "model/provider.h"
 
 #include <stdlib.h>
 
@@ -309,8 +310,8 @@ struct plumb_rows plumb_pass_rows(const plumb_pass *p)
                                .page = t->page};
 }
 
-plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
-                                enum plumb_pass_state state)
+static plumb_status forward(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
+                            enum plumb_pass_state state)
 {
     PLUMB_TRY(check_batch(p, m, b));
     p->state = PLUMB_PASS_EMPTY;
@@ -335,6 +336,13 @@ plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struc
     }
     p->state = state;
     return PLUMB_OK;
+}
+
+plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
+                                enum plumb_pass_state state)
+{
+    const plumb_status st = forward(p, m, b, state), end = plumb_provider_finish(m);
+    return st ? st : end;
 }
 
 void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg)

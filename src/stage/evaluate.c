@@ -66,9 +66,12 @@ static plumb_status answer(struct plumb_align_held_out *h, const struct plumb_tr
         .model = t->model,
         .options = plumb_generate_options_of(t->cfg, 0),
     };
-    PLUMB_TRY(plumb_rollouts_begin(&h->rollouts, &src, h->record, h->record, h->n_local));
+    plumb_status st = plumb_rollouts_begin(&h->rollouts, &src, h->record, h->record, h->n_local);
     plumb_scores_clear(&h->scores);
-    PLUMB_TRY(plumb_rollouts_generate(&h->rollouts, &src));
+    if (st == PLUMB_OK)
+        st = plumb_rollouts_generate(&h->rollouts, &src);
+    if (st != PLUMB_OK) /* the other ranks may wait for this one's scores */
+        return plumb_rewards_end(sources, st);
     PLUMB_TRY(plumb_scores_compute(&h->scores, &h->rollouts, h->data, sources, NULL, NULL));
     memset(h->value, 0, (size_t)(h->data->n * HELD_VALUES) * sizeof(*h->value));
     for (int64_t k = 0; k < h->n_local; k++) {

@@ -233,12 +233,21 @@ static plumb_status write_report(const struct plumb_align_context *c,
     struct plumb_report_answer *answer = calloc(2 * (size_t)n, sizeof(*answer));
     const int role = in->reference->role[PLUMB_ROLE_START];
     const plumb_model *start = role >= 0 ? plumb_references_frozen(in->reference->set, role) : NULL;
+    const plumb_model *reward_model = plumb_rewards_model(scored->sources);
+    /* only this rank writes the report, and shares of layers need all ranks */
+    const bool alone = start && plumb_model_gathers(start);
+    plumb_rewards *sources =
+        reward_model && plumb_model_gathers(reward_model) ? NULL : scored->sources;
+    if (alone || sources != scored->sources)
+        plumb_log(PLUMB_LOG_INFO, "report.html: its sample answers lack %s (frozen: sharded)",
+                  alone ? "those of the start" : "rewards");
+    start = alone ? NULL : start;
     plumb_status st = PLUMB_OK;
     if (!text || !reward || !sample || !answer)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "report samples");
     if (start)
-        PLUMB_TRY_GOTO(st, answer_probes(in, scored->sources, start, n, text, reward), done);
-    PLUMB_TRY_GOTO(st, answer_probes(in, scored->sources, t->model, n, text + n, reward + n), done);
+        PLUMB_TRY_GOTO(st, answer_probes(in, sources, start, n, text, reward), done);
+    PLUMB_TRY_GOTO(st, answer_probes(in, sources, t->model, n, text + n, reward + n), done);
     for (int64_t i = 0; i < n; i++) {
         answer[2 * i] = (struct plumb_report_answer){text[i], text[i] ? reward[i] : NAN};
         answer[2 * i + 1] = (struct plumb_report_answer){text[n + i], reward[n + i]};

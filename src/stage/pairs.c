@@ -311,11 +311,14 @@ static plumb_status prepare_prefer(struct pairs *s)
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
     plumb_status st =
-        plumb_references_create(&s->references, s->t->model, plumb_start_init(cfg),
+        plumb_references_create(&s->references, s->t->model, plumb_start_init(cfg), &s->t->frozen,
                                 2 * (s->data->n + (s->held_out.data ? s->held_out.data->n : 0)));
     if (st == PLUMB_OK)
         st = plumb_references_open(s->references, &s->reference,
                                    previous ? "init" : cfg->method.reference, "method.reference");
+    if (st == PLUMB_OK)
+        st = plumb_frozen_alone(plumb_references_model(s->references, s->reference),
+                                "prefer runs the reference in micro-batches,");
     const struct plumb_given_inputs in = given_inputs(s);
     if (st == PLUMB_OK && s->given->open)
         st = s->given->open(&s->own, &in, s->references);

@@ -26,7 +26,7 @@ plumb_status plumb_reference_stage_open(struct plumb_reference_stage *r,
     /* Room for one cached log-prob per completion and role, and for two more: DLMA computes the
      * log-prob of each completion after two prompts, with the principles and with their contrary.
      */
-    PLUMB_TRY(plumb_references_create(&r->set, c->t->model, plumb_start_init(cfg),
+    PLUMB_TRY(plumb_references_create(&r->set, c->t->model, plumb_start_init(cfg), &c->t->frozen,
                                       (PLUMB_ROLES + 2) * completions));
     if (r->needed)
         PLUMB_TRY(plumb_references_open(r->set, &r->role[PLUMB_ROLE_LOSS], cfg->method.reference,
@@ -75,9 +75,10 @@ static plumb_status score_packed(struct plumb_reference_stage *r, const struct p
     return PLUMB_OK;
 }
 
-static plumb_status score_role(struct plumb_reference_stage *r, const struct plumb_align_inputs *in,
-                               const struct plumb_reward_stage *reward, enum plumb_role role,
-                               struct plumb_work *w)
+static plumb_status score_packs(struct plumb_reference_stage *r,
+                                const struct plumb_align_inputs *in,
+                                const struct plumb_reward_stage *reward, enum plumb_role role,
+                                struct plumb_work *w)
 {
     const struct plumb_rollouts *rollouts = &in->rollout->rollouts;
     struct plumb_pack *p = &w->micro.pack;
@@ -108,8 +109,14 @@ plumb_status plumb_reference_stage_score(struct plumb_reference_stage *r,
                                          const struct plumb_reward_stage *reward,
                                          struct plumb_work *w)
 {
-    for (int role = 0; role < PLUMB_ROLES; role++)
-        if (r->role[role] >= 0)
-            PLUMB_TRY(score_role(r, in, reward, (enum plumb_role)role, w));
-    return PLUMB_OK;
+    plumb_status st = PLUMB_OK;
+    for (int role = 0; role < PLUMB_ROLES; role++) {
+        if (r->role[role] < 0)
+            continue;
+        if (st == PLUMB_OK)
+            st = score_packs(r, in, reward, (enum plumb_role)role, w);
+        /* also after a failure: the other ranks may wait for this one */
+        st = plumb_references_end(r->set, r->role[role], st);
+    }
+    return st;
 }

@@ -28,6 +28,8 @@ struct plumb_rewards {
     plumb_model *model;
     plumb_pass *pass;
     int64_t longest; /* most tokens of one text; the score of a longer one is missing */
+    const struct plumb_frozen_run *frozen;
+    struct plumb_lockstep lockstep;
     struct plumb_pack pack;
     float *score;   /* (pack.max_seq,) score of each packed sequence */
     int64_t *owner; /* (pack.max_seq,) index of the item of each packed sequence */
@@ -103,8 +105,10 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
     if (!backend->dry)
         PLUMB_TRY(plumb_tokenizer_open(&r->tokenizer, dir));
     PLUMB_TRY(open_encoding(r, dir, need));
-    PLUMB_TRY(need->ahead ? plumb_model_open_classifier(&r->model, backend, dir, 1, 0)
-                          : plumb_model_open(&r->model, backend, dir));
+    static const struct plumb_frozen resident = {.mode = PLUMB_FROZEN_RESIDENT};
+    r->frozen = need->frozen;
+    PLUMB_TRY(plumb_model_open_frozen(&r->model, backend, dir, need->ahead ? 1 : 0,
+                                      r->frozen ? &r->frozen->how : &resident));
     PLUMB_TRY(plumb_model_fit_tokenizer(r->model, r->tokenizer, dir));
     PLUMB_REQUIRE(r->model->spec.labels == 1, PLUMB_ERR_UNSUPPORTED,
                   "reward.model: %s gives %lld scores; expected a sequence classifier with one",
@@ -220,6 +224,7 @@ static plumb_status flush_pack(plumb_rewards *r, double *score,
     if (r->pack.n_seq == 0)
         return PLUMB_OK;
     const struct plumb_batch batch = plumb_pack_batch(&r->pack);
+    PLUMB_TRY(plumb_lockstep_pass(&r->lockstep, r->frozen, r->model));
     PLUMB_TRY(plumb_pass_score(r->pass, r->model, &batch, r->score));
     for (int64_t q = 0; q < r->pack.n_seq; q++) {
         score[r->owner[q]] = (double)r->score[q];
@@ -333,6 +338,11 @@ void plumb_rewards_begin(plumb_rewards *r)
 {
     r->missing = (struct plumb_reward_missing){0};
     r->first[0] = r->fault[0] = '\0';
+}
+
+plumb_status plumb_rewards_end(plumb_rewards *r, plumb_status local)
+{
+    return r->model ? plumb_lockstep_end(&r->lockstep, r->frozen, r->model, local) : local;
 }
 
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,

@@ -15,6 +15,7 @@
 #include "data/dataset.h"
 #include "data/reward.h"
 #include "model/model.h"
+#include "train/frozen.h"
 
 typedef struct plumb_rewards plumb_rewards;
 
@@ -26,6 +27,8 @@ struct plumb_rewards_need {
     int64_t items;   /* largest number of items per call, on this rank */
     /* template that made the prompts' texts; NULL stands for data.prompt_template */
     const char *prompt_template;
+    /* where the reward model's layers are; NULL: on the device */
+    const struct plumb_frozen_run *frozen;
     /* a language model stands for the reward model that will be trained from it; only in plans */
     bool ahead;
 };
@@ -55,6 +58,10 @@ void plumb_rewards_begin(plumb_rewards *r);
  */
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score);
+/* Ends the scoring that began with plumb_rewards_begin. local: the status of this rank's.
+ * Collective if the reward model's layers are shares of the ranks; plumb_rewards_score is then
+ * collective with it. Returns local, or the failure or pause of another rank. */
+plumb_status plumb_rewards_end(plumb_rewards *r, plumb_status local);
 /* Returns a text about the scores missing since plumb_rewards_begin: the first such completion, the
  * source that gave no score, and the reasons with their counts. "" if no score is missing. */
 const char *plumb_rewards_fault(const plumb_rewards *r);

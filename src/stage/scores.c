@@ -68,11 +68,28 @@ static plumb_status score_some(struct plumb_scores *s, plumb_rewards *sources, i
 #define PIECE_SECONDS 0.5
 enum { FIRST_PIECE = 4, GROWTH = 4 };
 
+/* Scores the first n items of s->item. */
+static plumb_status score_items(struct plumb_scores *s, plumb_rewards *sources, int64_t n,
+                                plumb_pause_fn *pause, void *pause_arg)
+{
+    int64_t piece = FIRST_PIECE;
+    for (int64_t i = 0; i < n;) {
+        const int64_t k = plumb_min_i64(piece, n - i);
+        const double began = plumb_now();
+        PLUMB_REQUIRE(!pause || !pause(pause_arg), PLUMB_STOPPED, "scoring stopped on a pause request");
+        PLUMB_TRY(score_some(s, sources, i, k));
+        const double fitting = PIECE_SECONDS * (double)k / fmax(plumb_now() - began, 1e-9);
+        piece = (int64_t)fmax(fmin(fitting, (double)(GROWTH * piece)), 1);
+        i += k;
+    }
+    return PLUMB_OK;
+}
+
 plumb_status plumb_scores_compute(struct plumb_scores *s, const struct plumb_rollouts *r,
                                   const struct plumb_dataset *data, plumb_rewards *sources,
                                   plumb_pause_fn *pause, void *pause_arg)
 {
-    int64_t n = 0, piece = FIRST_PIECE;
+    int64_t n = 0;
     for (int64_t completion = 0; completion < plumb_rollouts_n(r); completion++) {
         const struct plumb_rollout *o = &r->at[completion];
         const struct plumb_record *rec = &data->record[o->record];
@@ -91,15 +108,5 @@ plumb_status plumb_scores_compute(struct plumb_scores *s, const struct plumb_rol
                                                   .sample = o->sample};
     }
     plumb_rewards_begin(sources);
-    for (int64_t i = 0; i < n;) {
-        const int64_t k = plumb_min_i64(piece, n - i);
-        const double began = plumb_now();
-        PLUMB_REQUIRE(!pause || !pause(pause_arg), PLUMB_STOPPED,
-                      "scoring stopped on a pause request");
-        PLUMB_TRY(score_some(s, sources, i, k));
-        const double fitting = PIECE_SECONDS * (double)k / fmax(plumb_now() - began, 1e-9);
-        piece = (int64_t)fmax(fmin(fitting, (double)(GROWTH * piece)), 1);
-        i += k;
-    }
-    return PLUMB_OK;
+    return plumb_rewards_end(sources, score_items(s, sources, n, pause, pause_arg));
 }

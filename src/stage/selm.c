@@ -28,7 +28,10 @@ static plumb_status open(void **own, const struct plumb_align_context *c,
                          struct plumb_reference_stage *reference, const struct plumb_work *w)
 {
     (void)own, (void)part, (void)w;
-    return plumb_reference_stage_keep(reference, c);
+    PLUMB_TRY(plumb_reference_stage_keep(reference, c));
+    return plumb_frozen_alone(
+        plumb_references_model(reference->set, reference->role[PLUMB_ROLE_LOSS]),
+        "selm generates answers with its reference,");
 }
 
 static void close(void *own)

@@ -140,6 +140,7 @@ static plumb_status open_rewards(struct plumb_align_run *a)
     const int64_t held_out = a->held_out.data ? plumb_dataset_longest(a->held_out.data) : 0;
     const struct plumb_rewards_need need = {
         .ahead = a->t->ahead,
+        .frozen = &a->t->frozen,
         .longest =
             plumb_max_i64(plumb_dataset_longest(a->data), held_out) + cfg->generate.max_new_tokens,
         .items = plumb_max_i64(a->part.most_local * cfg->generate.group_size, a->held_out.n_local)};

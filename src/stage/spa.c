@@ -39,6 +39,9 @@ static plumb_status open(void **own, const struct plumb_align_context *c,
     if (c->param.decoupling == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_reference_stage_keep(reference, c));
+    PLUMB_TRY(plumb_frozen_alone(
+        plumb_references_model(reference->set, reference->role[PLUMB_ROLE_LOSS]),
+        "method.decoupling mixes the logits of policy and reference in a step,"));
     PLUMB_TRY(plumb_mix_init(&s->mix, c->t->model, w->micro.pack.max_tokens));
     return plumb_memory_beside(c->t->backend, "hidden states to mix", plumb_mix_bytes(&s->mix));
 }

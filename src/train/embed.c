@@ -35,6 +35,7 @@ plumb_status plumb_embed_open(struct plumb_embed *e, const struct plumb_trainer 
     const plumb_model *model = plumb_references_frozen(references, which);
     PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
                   "method.embedder: found previous, expected init or a checkpoint folder");
+    PLUMB_TRY(plumb_frozen_alone(model, "method.embedder reads the answers of each rank,"));
     PLUMB_TRY(plumb_embed_init(e, model, t->tokenizer, (enum plumb_pair_selection)cfg->method.pick,
                                group, pack));
     return plumb_memory_beside(t->backend, "embeddings", plumb_embed_bytes(e, pack));

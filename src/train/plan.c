@@ -51,6 +51,56 @@ done:
     return st;
 }
 
+/* Makes the plan with one place of the frozen models. *excess: by how many bytes the rank that
+ * needs most exceeds its budget; INFINITY if the command cannot run so. Collective. */
+static plumb_status try_frozen(double *excess, struct plumb_buf *why, int64_t budget,
+                               struct plumb_dataset **data, const struct plumb_job *j,
+                               const struct plumb_trainer_source *s)
+{
+    struct plumb_backend *plan = NULL;
+    const char *name = plumb_frozen_name(s->cfg->frozen);
+    const plumb_status st = plumb_plan_make(&plan, data, NULL, j, s);
+    *excess = INFINITY;
+    if (st == PLUMB_ERR_UNSUPPORTED && s->cfg->frozen != PLUMB_FROZEN_RESIDENT)
+        return why ? plumb_buf_addf(why, "frozen: %s is not possible: %s\n", name,
+                                    plumb_trail_message())
+                   : PLUMB_OK;
+    PLUMB_TRY(st);
+    const int64_t need = plumb_plan_bytes(plan);
+    plumb_backend_destroy(&plan);
+    *excess = (double)(need - budget);
+    PLUMB_TRY(plumb_comm_allreduce_f64(s->comm, excess, 1, PLUMB_MAX));
+    return why ? plumb_buf_addf(why, "frozen: %s needs %.3f MB: %s\n", name, 1e-6 * (double)need,
+                                *excess > 0 ? "does not fit" : "fits")
+               : PLUMB_OK;
+}
+
+plumb_status plumb_plan_choose(struct plumb_config *cfg, struct plumb_buf *why, int64_t budget,
+                               struct plumb_dataset **data, const struct plumb_job *j,
+                               const struct plumb_trainer_source *s)
+{
+    const int shard = cfg->train.shard;
+    double least = INFINITY, excess = INFINITY;
+    int best = PLUMB_FROZEN_RESIDENT;
+    plumb_status st = PLUMB_OK;
+    if (cfg->frozen != PLUMB_FROZEN_AUTO)
+        return PLUMB_OK;
+    if (shard == PLUMB_SHARD_AUTO) /* decided afterwards, for the place that is chosen here */
+        cfg->train.shard = PLUMB_SHARD_OPTIMIZER;
+    for (int mode = PLUMB_FROZEN_RESIDENT;
+         mode <= PLUMB_FROZEN_OFFLOAD && excess > 0 && st == PLUMB_OK; mode++) {
+        if (mode == PLUMB_FROZEN_SHARDED && plumb_comm_size(s->comm) == 1)
+            continue;
+        cfg->frozen = mode;
+        st = try_frozen(&excess, why, budget, data, j, s);
+        best = excess < least ? mode : best;
+        least = fmin(least, excess);
+    }
+    cfg->frozen = st == PLUMB_OK ? best : PLUMB_FROZEN_AUTO;
+    cfg->train.shard = shard;
+    return st;
+}
+
 int64_t plumb_plan_bytes(const struct plumb_backend *plan)
 {
     int64_t beside = 0;
@@ -198,7 +248,7 @@ static plumb_status choose_shard(struct plumb_config *cfg, struct plumb_dataset 
     if (cfg->train.shard != PLUMB_SHARD_AUTO)
         return PLUMB_OK;
     cfg->train.shard = PLUMB_SHARD_OPTIMIZER;
-    PLUMB_TRY(plumb_plan_make(&plan, data, j, s));
+    PLUMB_TRY(plumb_plan_make(&plan, data, NULL, j, s));
     const int64_t need = plumb_plan_bytes(plan);
     plumb_backend_destroy(&plan);
     PLUMB_TRY(plumb_comm_agree(s->comm, plumb_plan_budget(&have, s)));
@@ -211,6 +261,24 @@ static plumb_status choose_shard(struct plumb_config *cfg, struct plumb_dataset 
               over > 0 ? "gradients" : "optimizer", 1e-6 * (double)need, 1e-6 * (double)have,
               *cfg->plan.memory ? "are allowed" : "are free");
     return PLUMB_OK;
+}
+
+/* Chooses the place of the frozen models. Collective. */
+static plumb_status choose_frozen(struct plumb_config *cfg, struct plumb_dataset **data,
+                           const struct plumb_job *j, const struct plumb_trainer_source *s)
+{
+    struct plumb_buf why = {0};
+    int64_t have = 0;
+    const bool open = cfg->frozen == PLUMB_FROZEN_AUTO;
+    plumb_status st = plumb_comm_agree(s->comm, plumb_plan_budget(&have, s));
+    if (st == PLUMB_OK)
+        st = plumb_plan_choose(cfg, &why, have, data, j, s);
+    if (st == PLUMB_OK && open && cfg->frozen != PLUMB_FROZEN_RESIDENT &&
+        plumb_comm_rank(s->comm) == 0)
+        plumb_log(PLUMB_LOG_INFO, "frozen models are %s:\n%s", plumb_frozen_name(cfg->frozen),
+                  plumb_buf_text(&why));
+    plumb_buf_fini(&why);
+    return st;
 }
 
 static plumb_status reserve(int64_t *planned, struct plumb_dataset **data,
@@ -238,6 +306,8 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
     plumb_status st = plumb_gemm_cache_tune(s);
     if (st == PLUMB_OK)
         st = warm(s);
+    if (st == PLUMB_OK)
+        st = choose_frozen(&cfg, &data, j, s);
     if (st == PLUMB_OK)
         st = choose_shard(&cfg, &data, j, s);
     if (st == PLUMB_OK)

@@ -32,6 +32,13 @@ extern const struct plumb_job plumb_job_sft;
  * the table and fails with PLUMB_ERR_NOMEM. Collective. */
 plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer_source *s);
 
+/* Replaces cfg->frozen, if it is auto, by the first of resident, sharded (with more than one rank)
+ * and offload whose plan fits into `budget` on every rank; if none fits, by the one that needs
+ * least. s->cfg must be cfg. Appends to *why, which may be NULL, what was tried: a line each.
+ * Collective. */
+plumb_status plumb_plan_choose(struct plumb_config *cfg, struct plumb_buf *why, int64_t budget,
+                               struct plumb_dataset **data, const struct plumb_job *j,
+                               const struct plumb_trainer_source *s);
 /* Runs the setup of j on a dry copy of s->backend and returns that backend in *out, with its
  * counts; the caller destroys it. If data is not NULL, the setup uses the data set in *data (NULL:
  * it reads the files) and leaves its data set there, so that the data are read once. The caller

@@ -27,6 +27,8 @@ struct reference {
 struct plumb_references {
     const plumb_model *policy;
     const char *init_dir;
+    const struct plumb_frozen_run *frozen;
+    struct plumb_lockstep lockstep;
     struct reference ref[MOST];
     int n;
     plumb_model *snapshot; /* weights of `previous`; NULL if there is no snapshot */
@@ -36,12 +38,14 @@ struct plumb_references {
 };
 
 plumb_status plumb_references_create(plumb_references **out, const plumb_model *policy,
-                                     const char *init_dir, int64_t room)
+                                     const char *init_dir, const struct plumb_frozen_run *frozen,
+                                     int64_t room)
 {
     plumb_references *r = calloc(1, sizeof(*r));
     *out = NULL;
     PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "references");
-    *r = (plumb_references){.policy = policy, .init_dir = init_dir, .room = room, .slots = 4};
+    *r = (plumb_references){
+        .policy = policy, .init_dir = init_dir, .frozen = frozen, .room = room, .slots = 4};
     while (r->slots < 2 * room)
         r->slots *= 2;
     r->kept = calloc((size_t)r->slots, sizeof(*r->kept));
@@ -84,7 +88,7 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
     PLUMB_REQUIRE(plumb_dir_exists(dir), PLUMB_ERR_IO,
                   "%s: there is no folder %s; expected init, previous or a checkpoint folder",
                   field, dir);
-    PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, dir));
+    PLUMB_TRY(plumb_model_open_frozen(&ref->model, r->policy->backend, dir, 0, &r->frozen->how));
     PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest, dir));
     PLUMB_REQUIRE(plumb_spec_same_sizes(&ref->model->spec, &r->policy->spec), PLUMB_ERR_CONFIG,
                   "%s: %s has another architecture than the policy in %s", field, dir,
@@ -239,6 +243,7 @@ plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *
         return PLUMB_OK;
     const struct plumb_batch batch = plumb_pack_batch(pack);
     const plumb_model *weights = plumb_references_model(r, which);
+    PLUMB_TRY(plumb_lockstep_pass(&r->lockstep, r->frozen, weights));
     PLUMB_TRY(plumb_pass_logprob(pass, weights, &batch, pack->logp));
     const float *at = pack->logp;
     for (int64_t q = 0; q < pack->n_seq; q++) {
@@ -250,4 +255,9 @@ plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *
         keep(r, which, ids, p, ids + p, n - p, logp[q]);
     }
     return PLUMB_OK;
+}
+
+plumb_status plumb_references_end(plumb_references *r, int which, plumb_status local)
+{
+    return plumb_lockstep_end(&r->lockstep, r->frozen, plumb_references_model(r, which), local);
 }

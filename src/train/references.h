@@ -15,15 +15,18 @@
 #define PLUMB_TRAIN_REFERENCES_H
 
 #include "model/model.h"
+#include "train/frozen.h"
 #include "train/pack.h"
 
 typedef struct plumb_references plumb_references;
 
 /* Creates an empty set of references. policy (borrowed): the weights in training. init_dir
- * (borrowed): the folder of the reference `init`, of a model or an adapter. room: the largest
- * number of stored log-probs; their memory is allocated here. */
+ * (borrowed): the folder of the reference `init`, of a model or an adapter. frozen (borrowed):
+ * where the references' layers are. room: the largest number of stored log-probs; their memory is
+ * allocated here. */
 plumb_status plumb_references_create(plumb_references **out, const plumb_model *policy,
-                                     const char *init_dir, int64_t room);
+                                     const char *init_dir, const struct plumb_frozen_run *frozen,
+                                     int64_t room);
 void plumb_references_destroy(plumb_references **r); /* does nothing if *r is NULL */
 
 /* Sets *which to the number of the reference `name`, and opens its weights if the name is new.
@@ -55,8 +58,11 @@ bool plumb_references_find(const plumb_references *r, int which, const int32_t *
                            int64_t n_prompt, const int32_t *ids, int64_t n, double *logp);
 /* Sets logp (pack->n_seq,) to the log-prob sum of each packed completion: in token order, in
  * double, nats. Runs one forward pass of the whole pack unless all sums are stored. Overwrites
- * pack->logp. */
+ * pack->logp. Collective if the reference's layers are shares of the ranks: each rank calls _end
+ * after its last pack, also after a failure or a pause, with its status; it returns the status of
+ * all ranks. */
 plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *pass,
                                     struct plumb_pack *pack, double *logp);
+plumb_status plumb_references_end(plumb_references *r, int which, plumb_status local);
 
 #endif

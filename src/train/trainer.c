@@ -77,8 +77,14 @@ static plumb_status open_weights(struct plumb_trainer *t, const struct plumb_tra
         snprintf(start->adapter, sizeof(start->adapter), "%s", adapter ? t->resumed_from : "");
     const bool whole = t->resumed_from[0] && !adapter;
     const char *dir = whole ? t->resumed_from : start->base;
+    /* beside an adapter the base is frozen: in bfloat16, its backward reads the packed matrices */
+    static const struct plumb_frozen resident = {.mode = PLUMB_FROZEN_RESIDENT};
+    const bool frozen =
+        (cfg->lora.r > 0 || *start->adapter) && !whole && t->backend->dtype == PLUMB_BF16;
     if (s->classifier)
         PLUMB_TRY(plumb_model_open_classifier(&t->model, t->backend, dir, 1, cfg->seed));
+    else if (frozen)
+        PLUMB_TRY(plumb_model_open_frozen(&t->model, t->backend, dir, 0, &resident));
     else if (fresh)
         PLUMB_TRY(plumb_model_create(&t->model, t->backend, dir, cfg->seed));
     else
@@ -284,6 +290,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .argv = s->argv,
                                 .began = plumb_now(),
                                 .saved_step = -1};
+    plumb_frozen_of(&t->frozen, s->cfg, s->comm, s->backend);
     const bool dry = s->backend->dry; /* a memory plan only reads and counts */
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->backend, "policy", PLUMB_PHASE_ALWAYS);

@@ -14,6 +14,7 @@
 #include "report/metrics.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
+#include "train/frozen.h"
 #include "train/gradient_model.h"
 #include "train/health.h"
 #include "train/lock.h"
@@ -26,6 +27,7 @@ struct plumb_trainer {
     const struct plumb_config *cfg; /* borrowed, as are comm and backend */
     plumb_comm *comm;
     struct plumb_backend *backend;
+    struct plumb_frozen_run frozen; /* where its frozen models are */
     const char *command;
     bool ahead; /* as in plumb_trainer_source */
     int argc;   /* the command line, for run.json; borrowed */

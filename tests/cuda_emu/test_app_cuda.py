@@ -118,7 +118,10 @@ def test_8b(bench):
         bench.check(p["fits"] and p["largest_micro_batch_size"] >= 8, name, "does not fit:", p["bytes"],
                     "largest micro-batch", p["largest_micro_batch_size"])
         packed, weights = (test_plan.held(p, what, "policy") for what in ("packed weights", "weights"))
-        bench.check(0.9 * weights < 2 * packed < weights, name, "is not in bfloat16:", p["rows"])
+        if name == "psle": # the base beside an adapter has no float32 matrices
+            bench.check(weights < packed / 100, name, "has float32 matrices:", p["rows"])
+        else:
+            bench.check(0.9 * weights < 2 * packed < weights, name, "is not in bfloat16:", p["rows"])
 
 
 def test(bench):

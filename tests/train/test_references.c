@@ -58,7 +58,8 @@ int main(void)
     CHECK_OK(plumb_model_create(&policy, backend, in("llama_gqa_tied"), 3));
     char start[700]; /* in() overwrites its result at the next call */
     snprintf(start, sizeof(start), "%s", in("llama_gqa_tied"));
-    CHECK_OK(plumb_references_create(&r, policy, start, 4));
+    struct plumb_frozen_run frozen = {.how.mode = PLUMB_FROZEN_RESIDENT};
+    CHECK_OK(plumb_references_create(&r, policy, start, &frozen, 4));
     CHECK_OK(plumb_pack_init(&pack, 16, 2));
     const struct plumb_pass_limit limit = {.max_tokens = 16, .max_seq = 2};
     CHECK_OK(plumb_pass_create(&pass, policy, &limit));
