@@ -93,7 +93,7 @@
 #define PLUMB_OPTIONS_LORA(X) \
     X(INT, r, "0", "[0, 4096]", "", "asrf", 1, "rank of a new LoRA adapter, which is then trained instead of the weights; 0: train all weights, or the adapter that is given") \
     X(REAL, alpha, "16", "(0, 1e6]", "", "asrf", 1, "a new adapter's output is multiplied by alpha / r") \
-    X(TEXTS, targets, "", "", "", "asrf", 1, "projections that a new adapter changes: names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; all-linear or not given: all of them") \
+    X(TEXTS, targets, "", "", "", "asrf", 1, "modules that a new adapter changes: names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or the model's own, such as GPT-2's c_attn; all-linear or not given: all of them") \
     X(BOOL, rslora, "false", "", "", "asrf", 1, "multiply a new adapter's output by alpha / sqrt(r) instead of alpha / r") \
     X(TEXT, adapter, "", "", "folder", "asrfgldcw", 1, "folder of an adapter, as plumb or peft writes it, for the model; training continues with this adapter")
 

@@ -26,16 +26,20 @@ struct plumb_lora {
     double alpha; /* > 0 */
     bool rslora;  /* scale = alpha / sqrt(r) instead of alpha / r */
     bool target[PLUMB_N_PROJECTION];
+    unsigned files; /* bit f: the names of the targets exist in enum plumb_file_layout f */
+    bool turned;    /* fan_in_fan_out of adapter_config.json: true only for GPT-2 */
 };
 
-/* Sets lora->target from n names such as "q_proj", or "all-linear" for all projections of a block;
- * no names stand for all-linear. Fails with PLUMB_ERR_CONFIG, with a message that begins with
- * `where` and names the text that is no target. */
+/* Sets lora->target from n names of modules, such as "q_proj" or GPT-2's "c_attn", or "all-linear"
+ * for all projections of a block; no names stand for all-linear. A module that is several
+ * projections, such as Phi-3's "qkv_proj", has one A and one B, as in PEFT. PLUMB_ERR_CONFIG begins
+ * with `where` and names the text that is no target. */
 plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
                                     const char *where);
 
-/* Appends the names of the targets, separated by commas: "q_proj, v_proj". */
-plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lora *lora);
+/* Appends the names of the target modules in files of this layout: "q_proj, v_proj". */
+plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lora *lora,
+                                    enum plumb_file_layout files);
 
 /* Adds a new adapter to m, which must have none: A is uniform in (-1/sqrt(in), 1/sqrt(in)), drawn
  * from seed, and B is 0, as PEFT initialises them. So the model computes the same as before. The

@@ -17,58 +17,6 @@
 
 #define SCORE_NAME "base_model.model.score.weight"
 
-/* ---- targets ---------------------------------------------------------------------------- */
-
-/* Returns the projection that a target names, or -1: "q_proj", "self_attn.q_proj", or the full name
- * "model.layers.N.self_attn.q_proj", which peft writes for all-linear. A full name stands for its
- * projection in all layers; an adapter file that lacks the tensors of other layers is refused
- * later. */
-static int find_target(const char *name)
-{
-    static const char layers[] = "model.layers.";
-    if (!strncmp(name, layers, sizeof layers - 1)) {
-        name += sizeof layers - 1;
-        name += strspn(name, "0123456789");
-        name += *name == '.';
-    }
-    for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
-        const char *full = plumb_projection_name((enum plumb_projection)id);
-        if (!strcmp(name, full) || !strcmp(name, strchr(full, '.') + 1))
-            return id;
-    }
-    return -1;
-}
-
-plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
-                                    const char *where)
-{
-    const bool all = n == 0 || (n == 1 && !strcmp(name[0], "all-linear"));
-    for (int id = 0; id < PLUMB_N_PROJECTION; id++)
-        lora->target[id] = all;
-    for (int64_t i = 0; i < n && !all; i++) {
-        const int id = find_target(name[i]);
-        PLUMB_REQUIRE(id >= 0, PLUMB_ERR_CONFIG,
-                      "%s: '%s' is no target; expected all-linear, or names among q_proj, k_proj, "
-                      "v_proj, o_proj, gate_proj, up_proj, down_proj",
-                      where, name[i]);
-        lora->target[id] = true;
-    }
-    return PLUMB_OK;
-}
-
-plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lora *lora)
-{
-    const char *between = "";
-    for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
-        if (!lora->target[id])
-            continue;
-        const char *full = plumb_projection_name((enum plumb_projection)id);
-        PLUMB_TRY(plumb_buf_addf(out, "%s%s", between, strchr(full, '.') + 1));
-        between = ", ";
-    }
-    return PLUMB_OK;
-}
-
 /* ---- reading adapter_config.json ---------------------------------------------------------- */
 
 bool plumb_adapter_in(const char *dir)
@@ -145,6 +93,7 @@ static bool is_known(const char *key)
         "auto_mapping",
         "base_model_name_or_path",
         "bias",
+        "fan_in_fan_out",
         "inference_mode",
         "lora_alpha",
         "lora_dropout",
@@ -255,6 +204,7 @@ static plumb_status read_config(struct plumb_lora *lora, bool *classifier, const
     PLUMB_TRY(plumb_json_want_int(root, "r", &lora->r, NULL, path));
     PLUMB_TRY(plumb_json_want_real(root, "lora_alpha", &lora->alpha, NULL, path));
     PLUMB_TRY(plumb_json_want_bool(root, "use_rslora", &lora->rslora, &no, path));
+    PLUMB_TRY(plumb_json_want_bool(root, "fan_in_fan_out", &lora->turned, &no, path));
     PLUMB_TRY(plumb_json_want_real(root, "lora_dropout", &dropout, &none, path));
     PLUMB_REQUIRE(lora->r >= 1 && lora->r <= PLUMB_LORA_MAX_RANK, PLUMB_ERR_UNSUPPORTED,
                   "%s: r is %lld, expected 1 to %d", path, (long long)lora->r, PLUMB_LORA_MAX_RANK);
@@ -324,14 +274,14 @@ static plumb_status check_entry(const struct plumb_adapter *a, const struct plum
 {
     for (int64_t i = 0; i < a->n_param; i++) {
         const struct plumb_param *p = &a->param[i];
-        if (strcmp(p->name, e->name) != 0)
+        if (strcmp(p->file, e->name) != 0)
             continue;
         PLUMB_REQUIRE(
-            e->rank == 2 && e->dim[0] == p->dim[0] && e->dim[1] == p->dim[1], PLUMB_ERR_SHAPE,
+            e->rank == 2 && e->dim[0] == p->file_rows && e->dim[1] == p->dim[1], PLUMB_ERR_SHAPE,
             "%s: tensor %s has %lld dimensions (%lld, %lld ...), expected (%lld, %lld) for "
             "this base model; the adapter belongs to another one",
             e->file, e->name, (long long)e->rank, (long long)e->dim[0], (long long)e->dim[1],
-            (long long)p->dim[0], (long long)p->dim[1]);
+            (long long)p->file_rows, (long long)p->dim[1]);
         return PLUMB_OK;
     }
     PLUMB_FAIL(PLUMB_ERR_FORMAT,
@@ -347,10 +297,11 @@ static plumb_status read_tensors(float *w, const struct plumb_adapter *a, const 
     for (int64_t i = 0; i < plumb_st_count(st); i++)
         PLUMB_TRY(check_entry(a, plumb_st_at(st, i)));
     for (int64_t i = 0; i < a->n_param; i++) {
-        const struct plumb_st_entry *e = plumb_st_find(st, a->param[i].name);
+        const struct plumb_param *p = &a->param[i];
+        const struct plumb_st_entry *e = plumb_st_find(st, p->file);
         PLUMB_REQUIRE(e, PLUMB_ERR_FORMAT, "%s/" PLUMB_ADAPTER_FILE ": tensor %s is missing", dir,
-                      a->param[i].name);
-        PLUMB_TRY(plumb_st_to_f32(w + a->param[i].offset, e));
+                      p->file);
+        PLUMB_TRY(plumb_param_take(w + p->offset, e, p));
     }
     return PLUMB_OK;
 }
@@ -384,6 +335,41 @@ plumb_status plumb_adapter_describe(struct plumb_lora *lora, int64_t *labels, co
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
+/* Copies the rows of p from w to their places in the tensor of the file. */
+static void put_rows(float *tensor, const float *w, const struct plumb_param *p)
+{
+    const int64_t width = p->dim[1];
+    for (int64_t r = 0, at = p->file_row; r < p->dim[0]; r += p->file_run, at += p->file_step)
+        memcpy(tensor + at * width, w + r * width, (size_t)(p->file_run * width) * sizeof *w);
+}
+
+/* Sets *e to the tensors of the file, and tensor, which has room for all, to their values. Returns
+ * their number. */
+static int64_t list_tensors(struct plumb_st_entry *e, float *tensor, const float *w,
+                            const struct plumb_adapter *a)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < a->n_param; i++) {
+        const struct plumb_param *p = &a->param[i];
+        int64_t k = 0;
+        while (k < n && strcmp(e[k].name, p->file) != 0)
+            k++;
+        if (k == n) {
+            const int64_t count = p->file_rows * p->dim[1];
+            e[n++] = (struct plumb_st_entry){.name = p->file,
+                                             .dtype = PLUMB_F32,
+                                             .rank = 2,
+                                             .dim = {p->file_rows, p->dim[1]},
+                                             .data = tensor,
+                                             .bytes = count * (int64_t)sizeof(float),
+                                             .count = count};
+            tensor += count;
+        }
+        put_rows((float *)(uintptr_t)e[k].data, w + p->offset, p);
+    }
+    return n;
+}
+
 static plumb_status write_weights(const plumb_model *m, const char *dir)
 {
     const struct plumb_adapter *a = m->adapter;
@@ -393,24 +379,15 @@ static plumb_status write_weights(const plumb_model *m, const char *dir)
     PLUMB_TRY(plumb_path_join(path, sizeof path, dir, PLUMB_ADAPTER_FILE));
     snprintf(base, sizeof base, "%016" PRIx64, m->base_fingerprint);
     const char *const metadata[] = {"format", "pt", BASE_KEY, base, NULL};
-    float *w = malloc((size_t)bytes);
+    float *w = malloc((size_t)bytes), *tensor = malloc((size_t)bytes);
     struct plumb_st_entry *e = calloc((size_t)a->n_param, sizeof *e);
-    if (!w || !e)
+    if (!w || !tensor || !e)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "an adapter of %lld bytes", (long long)bytes);
     PLUMB_TRY_GOTO(st, m->backend->to_host(m->backend, w, a->weights.w, bytes), done);
-    for (int64_t i = 0; i < a->n_param; i++) {
-        const struct plumb_param *p = &a->param[i];
-        e[i] = (struct plumb_st_entry){.name = p->name,
-                                       .dtype = PLUMB_F32,
-                                       .rank = 2,
-                                       .dim = {p->dim[0], p->dim[1]},
-                                       .data = w + p->offset,
-                                       .bytes = p->count * (int64_t)sizeof(float),
-                                       .count = p->count};
-    }
-    st = plumb_st_write(path, e, a->n_param, metadata);
+    st = plumb_st_write(path, e, list_tensors(e, tensor, w, a), metadata);
 done:
     free(e);
+    free(tensor);
     free(w);
     return st;
 }
@@ -419,10 +396,11 @@ static plumb_status put_config(struct plumb_buf *b, const plumb_model *m)
 {
     const struct plumb_lora *lora = &m->adapter->lora;
     const bool classifier = m->spec.labels > 0;
-    bool first = true;
     PLUMB_TRY(plumb_buf_add_text(b, "{\n  \"base_model_name_or_path\": "));
     PLUMB_TRY(plumb_json_put_string(b, m->dir, (int64_t)strlen(m->dir)));
-    PLUMB_TRY(plumb_buf_add_text(b, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
+    PLUMB_TRY(plumb_buf_add_text(b, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": "));
+    PLUMB_TRY(plumb_buf_add_text(b, m->spec.block.files == PLUMB_FILES_GPT2 ? "true" : "false"));
+    PLUMB_TRY(plumb_buf_add_text(b, ",\n"
                                     "  \"inference_mode\": true,\n"
                                     "  \"init_lora_weights\": true,\n  \"lora_alpha\": "));
     PLUMB_TRY(plumb_json_put_real(b, lora->alpha));
@@ -431,13 +409,7 @@ static plumb_status put_config(struct plumb_buf *b, const plumb_model *m)
                              "  \"peft_type\": \"LORA\",\n  \"r\": %lld,\n"
                              "  \"target_modules\": [",
                              classifier ? "[\"score\"]" : "null", (long long)lora->r));
-    for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
-        if (!lora->target[id])
-            continue;
-        const char *full = plumb_projection_name((enum plumb_projection)id);
-        PLUMB_TRY(plumb_buf_addf(b, "%s\"%s\"", first ? "" : ", ", strchr(full, '.') + 1));
-        first = false;
-    }
+    PLUMB_TRY(plumb_lora_put_modules(b, m));
     return plumb_buf_addf(b, "],\n  \"task_type\": \"%s\",\n  \"use_rslora\": %s\n}\n",
                           classifier ? "SEQ_CLS" : "CAUSAL_LM", lora->rslora ? "true" : "false");
 }

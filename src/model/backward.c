@@ -62,10 +62,11 @@ static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const float *rstd, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
+    /* The gradient of a frozen norm is dropped. */
     float *dw = m->adapter ? m->adapter->drop : grad + w;
     if (m->spec.block.layer_norm) {
-        const int64_t bias = plumb_norm_bias(w, c);
-        return plumb_op_layernorm_bwd(b, V(dx, n, c), V(dw, c), V(grad + bias, c), V(dy, n, c),
+        float *dbias = m->adapter ? m->adapter->drop_bias : grad + plumb_norm_bias(w, c);
+        return plumb_op_layernorm_bwd(b, V(dx, n, c), V(dw, c), V(dbias, c), V(dy, n, c),
                                       V(x, n, c), V(m->w + w, c), V(rstd + n, n), V(rstd, n));
     }
     return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(dw, c), V(dy, n, c), V(x, n, c), V(m->w + w, c),

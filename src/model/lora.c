@@ -17,7 +17,8 @@ struct layout {
     const struct plumb_backend *b;
 };
 
-static struct plumb_linear place(struct layout *y, const char *name, int64_t rows, int64_t cols)
+static struct plumb_linear place(struct layout *y, const char *name, int64_t rows, int64_t cols,
+                                 const char *file, const struct plumb_param *like)
 {
     const bool packs = plumb_linear_packs(y->b);
     const struct plumb_linear p = {
@@ -31,6 +32,11 @@ static struct plumb_linear place(struct layout *y, const char *name, int64_t row
                                   .decay = true,
                                   .packed = p.packed};
         snprintf(t->name, sizeof t->name, "base_model.model.%s.weight", name);
+        snprintf(t->file, sizeof t->file, "base_model.model.%s.weight", file);
+        t->file_row = like ? like->file_row : 0;
+        t->file_rows = like ? like->file_rows : rows;
+        t->file_run = like ? like->file_run : rows;
+        t->file_step = like ? like->file_step : rows;
     }
     if (packs)
         y->packed += plumb_ceil_div(y->b->k.linear_packed_count(rows, cols), PLUMB_PARAM_ALIGN) *
@@ -40,28 +46,43 @@ static struct plumb_linear place(struct layout *y, const char *name, int64_t row
     return p;
 }
 
+/* Places the matrices of one projection. */
+static void place_pair(struct layout *y, struct plumb_adapter *a, const plumb_model *m, int64_t l,
+                       enum plumb_projection id)
+{
+    const struct plumb_linear *w = &m->net->layer[l].project[id];
+    const enum plumb_projection first = plumb_lora_shares(m, id);
+    struct plumb_lora_pair *pair = &a->pair[l][id];
+    char name[112], own[80], file[96];
+    snprintf(own, sizeof own, "model.layers.%lld.%s", (long long)l, plumb_projection_name(id));
+    snprintf(name, sizeof name, "%s.weight", own);
+    const struct plumb_param *p = plumb_model_find(m, name);
+    const int stem = (int)(strlen(p->file) - strlen(".weight")); /* the module's name */
+    snprintf(file, sizeof file, "%.*s.lora_A", stem, p->file);
+    if (first != id)
+        pair->a = a->pair[l][first].a;
+    else
+        pair->a = place(y, file, a->lora.r, w->in, file, NULL);
+    file[strlen(file) - 1] = 'B';
+    snprintf(name, sizeof name, "%s.lora_B", own);
+    pair->b = place(y, p->file_rows == w->out ? file : name, w->out, a->lora.r, file, p);
+}
+
 static void layout(struct layout *y, struct plumb_adapter *a, const plumb_model *m)
 {
     const struct plumb_lora_pair none = {{.w = -1}, {.w = -1}};
-    char name[96];
     for (int64_t l = 0; l < a->layers; l++) {
         a->begin[l] = y->count;
         for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
-            const struct plumb_linear *w = &m->net->layer[l].project[id];
-            struct plumb_lora_pair *pair = &a->pair[l][id];
-            *pair = none;
-            if (!a->lora.target[id])
-                continue;
-            snprintf(name, sizeof name, "model.layers.%lld.%s.lora_A", (long long)l,
-                     plumb_projection_name((enum plumb_projection)id));
-            pair->a = place(y, name, a->lora.r, w->in);
-            name[strlen(name) - 1] = 'B';
-            pair->b = place(y, name, w->out, a->lora.r);
+            a->pair[l][id] = none;
+            /* a block without a gate has no such projection */
+            if (a->lora.target[id] && m->net->layer[l].project[id].out > 0)
+                place_pair(y, a, m, l, (enum plumb_projection)id);
         }
     }
     a->score = none.a;
     if (m->spec.labels > 0)
-        a->score = place(y, "score", m->spec.labels, m->spec.c);
+        a->score = place(y, "score", m->spec.labels, m->spec.c, "score", NULL);
     a->n_param = y->n;
     a->count = plumb_ceil_div(y->count, PLUMB_PARAM_BLOCK) * PLUMB_PARAM_BLOCK;
 }
@@ -78,7 +99,7 @@ static int64_t widest(int64_t *work_count, const struct plumb_adapter *a, const 
     *work_count = 1;
     for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
         const struct plumb_linear *w = &m->net->layer[0].project[id];
-        if (!a->lora.target[id])
+        if (!a->lora.target[id] || w->out == 0)
             continue;
         most = plumb_max_i64(most, w->out);
         *work_count = plumb_max_i64(*work_count, b->k.linear_work_count(n, r, w->in, b->threads));
@@ -106,6 +127,8 @@ static plumb_status take(struct plumb_adapter *a, const plumb_model *m, int64_t 
     PLUMB_TRY(plumb_backend_take(b, arena, &a->wide, n * wide, "B A x"));
     PLUMB_TRY(plumb_arena_take_f32(arena, &a->work, a->work_count, "adapter work"));
     PLUMB_TRY(plumb_arena_take_f32(arena, &a->drop, norm, "gradient of frozen norms"));
+    if (m->spec.block.layer_norm)
+        PLUMB_TRY(plumb_arena_take_f32(arena, &a->drop_bias, norm, "gradient of frozen norms"));
     a->hash = (struct plumb_tensor){.dtype = PLUMB_I64,
                                     .rank = 1,
                                     .dim = {plumb_ceil_div(a->count, PLUMB_HASH_BLOCK)},
@@ -134,17 +157,15 @@ static plumb_status allocate(struct plumb_adapter *a, const plumb_model *m)
     a->hash_host = malloc((size_t)plumb_tensor_bytes(&a->hash));
     PLUMB_REQUIRE(a->hash_host, PLUMB_ERR_NOMEM, "the hashes of an adapter");
     PLUMB_TRY(b->zero(b, a->drop, widest_norm(m) * (int64_t)sizeof(float)));
+    if (a->drop_bias)
+        PLUMB_TRY(b->zero(b, a->drop_bias, widest_norm(m) * (int64_t)sizeof(float)));
     return b->zero(b, a->weights.w, a->count * (int64_t)sizeof(float));
 }
 
 plumb_status plumb_lora_attach(plumb_model *m, const struct plumb_lora *lora)
 {
     PLUMB_REQUIRE(!m->adapter, PLUMB_ERR_ARG, "%s: the model has an adapter already", m->dir);
-    PLUMB_REQUIRE(
-        m->spec.block.files == PLUMB_FILES_LLAMA, PLUMB_ERR_UNSUPPORTED,
-        "%s: plumb has no adapters for model_type %s, whose files have other matrices than q_proj, "
-        "k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj",
-        m->dir, plumb_spec_type(&m->spec));
+    PLUMB_TRY(plumb_lora_check_targets(lora, m));
     PLUMB_REQUIRE(lora->r >= 1 && lora->r <= PLUMB_LORA_MAX_RANK && lora->alpha > 0,
                   PLUMB_ERR_CONFIG,
                   "an adapter of rank %lld and alpha %g: expected a rank of 1 to %d "

@@ -24,7 +24,9 @@ struct plumb_adapter {
     float scale;
     struct plumb_weights weights; /* w (count,) float32 masters, and their packed form */
     int64_t n_param, count;
-    struct plumb_param *param; /* (n_param,) names as in PEFT's files */
+    /* (n_param,) `file` is the name in PEFT's files. Projections of one module share A; each has
+     * its rows of B as a tensor of its own. */
+    struct plumb_param *param;
     int64_t layers;
     struct plumb_lora_pair (*pair)[PLUMB_N_PROJECTION]; /* (layers) */
     int64_t *begin;            /* (layers) offset of the first tensor of each layer */
@@ -34,9 +36,18 @@ struct plumb_adapter {
     uint64_t *hash_host;      /* copy of `hash` on the host */
     /* scratch for PLUMB_LORA_ROWS rows: (rows,r) A x and its gradient, (rows,out) B (A x) */
     plumb_real *low, *dlow, *wide;
-    float *work, *drop; /* scratch of linear_bwd_*; unused gradients of frozen norms */
+    /* scratch of linear_bwd_*; gradients of a frozen norm's weights and of its bias */
+    float *work, *drop, *drop_bias;
     int64_t work_count;
 };
+
+/* Fails if the names of the targets do not exist in m's files. */
+plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb_model *m);
+/* Appends the target modules as a list in JSON, without brackets. */
+plumb_status plumb_lora_put_modules(struct plumb_buf *out, const plumb_model *m);
+/* Returns the first projection of the module that has projection id: that one has the module's A.
+ */
+enum plumb_projection plumb_lora_shares(const plumb_model *m, enum plumb_projection id);
 
 /* Allocates an adapter of these settings for m and attaches it. Its weights are zero. */
 plumb_status plumb_lora_attach(plumb_model *m, const struct plumb_lora *lora);

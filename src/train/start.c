@@ -82,7 +82,10 @@ static plumb_status lora_of(struct plumb_lora *out, const struct plumb_config *c
         (struct plumb_lora){.r = cfg->lora.r, .alpha = cfg->lora.alpha, .rslora = cfg->lora.rslora};
     for (int64_t i = 0; i < t->n; i++)
         PLUMB_REQUIRE(
-            strncmp(t->item[i], "model.layers.", 13) != 0, PLUMB_ERR_CONFIG,
+            strncmp(t->item[i], "model.layers.", 13) != 0 &&
+                strncmp(t->item[i], "transformer.h.", 14) != 0 &&
+                strncmp(t->item[i], "gpt_neox.layers.", 16) != 0,
+            PLUMB_ERR_CONFIG,
             "lora.targets: '%s' names one layer; plumb adapts a projection in all layers: "
             "expected %s",
             t->item[i], strrchr(t->item[i], '.') + 1);
@@ -90,11 +93,14 @@ static plumb_status lora_of(struct plumb_lora *out, const struct plumb_config *c
 }
 
 /* Fails if an option was given and the adapter in the folder has another value. */
-static plumb_status check_same(const struct plumb_lora *has, const char *dir,
+static plumb_status check_same(const plumb_model *m, const char *dir,
                                const struct plumb_config *cfg)
 {
+    const struct plumb_lora *has = plumb_adapter_lora(m);
     struct plumb_lora want;
     PLUMB_TRY(lora_of(&want, cfg));
+    if (!m->spec.block.gated)
+        want.target[PLUMB_GATE] = has->target[PLUMB_GATE];
     PLUMB_REQUIRE(cfg->lora.r == 0 || want.r == has->r, PLUMB_ERR_CONFIG,
                   "lora.r: is %lld, but the adapter in %s has rank %lld; leave it out, or merge "
                   "the adapter and begin a new one",
@@ -118,7 +124,7 @@ plumb_status plumb_start_adapter(plumb_model *m, const struct plumb_start *start
     struct plumb_lora lora;
     if (*start->adapter) {
         PLUMB_TRY(plumb_adapter_open(m, start->adapter));
-        return check_same(plumb_adapter_lora(m), start->adapter, cfg);
+        return check_same(m, start->adapter, cfg);
     }
     if (cfg->lora.r == 0)
         return PLUMB_OK;
