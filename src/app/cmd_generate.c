@@ -37,8 +37,7 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     plumb_buf_clear(text);
     if (g->s.tokenizer)
         PLUMB_TRY(plumb_decode_completion(g->s.tokenizer, text, q->ids, q->n, c->ids, c->n));
-    PLUMB_TRY(plumb_completion_put(out, q->prompt_id, g->s.data->record[q->prompt_id].id, q->ids,
-                                   q->n, c, text));
+    PLUMB_TRY(plumb_completion_put(out, q->prompt_id, &g->s.data->record[q->prompt_id], c, text));
     return plumb_lines_put(&g->lines, q->prompt_id * group + c->sample, plumb_buf_text(out),
                            out->len);
 }
@@ -112,11 +111,11 @@ static plumb_status say_counts(const struct generate *g)
     double sum[2] = {(double)c.tokens, (double)c.steps};
     PLUMB_TRY(plumb_comm_allreduce_f64(g->s.app->comm, sum, 2, PLUMB_SUM));
     plumb_log(PLUMB_LOG_INFO,
-              "generate: %lld completion%s, %.0f tokens in %.1f s, %.1f tokens/s; on average "
+              "generate: %lld completion%s, %.0f token%s in %.1f s, %.1f tokens/s; on average "
               "%.1f tokens per decode step (%.0f steps of all ranks, %lld slots per rank)",
               (long long)(g->lines.n - g->lines.first), plumb_plural(g->lines.n - g->lines.first),
-              sum[0], spent, sum[0] / fmax(spent, 1e-9), sum[0] / fmax(sum[1], 1), sum[1],
-              (long long)g->s.app->cfg->generate.slots);
+              sum[0], sum[0] == 1 ? "" : "s", spent, sum[0] / fmax(spent, 1e-9),
+              sum[0] / fmax(sum[1], 1), sum[1], (long long)g->s.app->cfg->generate.slots);
     return PLUMB_OK;
 }
 

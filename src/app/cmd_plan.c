@@ -42,7 +42,9 @@ static plumb_status assume(struct plumb_plan *p)
     if (!plumb_file_exists(data))
         return leave_out_data(p, what, data, "is not there");
     if (!plumb_file_exists(path))
-        return leave_out_data(p, "tokenizer", path, "is not there, so no record has a length");
+        return leave_out_data(
+            p, "tokenizer", path,
+            "is not there, so the records of the data are not read and have no length");
     const char *text[] = {cfg->method.principles, cfg->method.contrary};
     static const char *const option[] = {"method.principles", "method.contrary"};
     for (int i = 0; i < 2 && align; i++)

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "data/encoding.h"
+#include "io/file.h"
 #include "io/json.h"
 #include "stage/rewards.h"
 
@@ -140,8 +141,10 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         PLUMB_REQUIRE(cfg->reward.functions.item[i].name != PLUMB_REWARD_LENGTH || *cfg->tokenizer,
                       PLUMB_ERR_CONFIG,
                       "tokenizer: is not set; the reward function length counts tokens");
-    if (*cfg->tokenizer)
+    if (*cfg->tokenizer) {
+        PLUMB_TRY(plumb_dir_check_input(cfg->tokenizer, "tokenizer"));
         PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, cfg->tokenizer));
+    }
     const char *template = cfg->data.prompt_template;
     if (*cfg->reward.model) {
         PLUMB_TRY(plumb_encoding_template(&s->trained_template, cfg->reward.model));
@@ -176,7 +179,12 @@ static plumb_status score_by_sources(struct plumb_app *app)
 {
     struct sources s = {.app = app};
     struct plumb_buf text = {0};
-    plumb_status st = plumb_lines_read(app, &text, app->cfg->input);
+    plumb_status st = PLUMB_OK;
+    if (plumb_comm_rank(app->comm) == 0)
+        st = plumb_file_check_input(app->cfg->input, "input");
+    st = plumb_comm_agree(app->comm, st);
+    if (st == PLUMB_OK)
+        st = plumb_lines_read(app, &text, app->cfg->input);
     if (st == PLUMB_OK)
         st = plumb_comm_agree(app->comm, open_sources(&s, &text));
     if (st == PLUMB_OK)
@@ -188,12 +196,13 @@ static plumb_status score_by_sources(struct plumb_app *app)
     if (st == PLUMB_OK)
         st = plumb_alike_end(&s.alike, app);
     if (st == PLUMB_OK && s.missing[0] > 0)
-        plumb_log(PLUMB_LOG_WARN, "%.0f of %.0f lines have no score (null)", s.missing[0],
-                  s.missing[1]);
+        plumb_log(PLUMB_LOG_WARN, "%.0f of %.0f line%s no score (null)", s.missing[0], s.missing[1],
+                  s.missing[1] == 1 ? " has" : "s have");
     if (st == PLUMB_OK && s.missing[0] > app->cfg->reward.max_missing * s.missing[1])
         st = plumb_fail_at(PLUMB_ERR_NUMERIC, __FILE__, __LINE__,
-                           "%.0f of %.0f lines have no score, more than reward.max_missing (%g)",
-                           s.missing[0], s.missing[1], app->cfg->reward.max_missing);
+                           "%.0f of %.0f line%s no score, more than reward.max_missing (%g)",
+                           s.missing[0], s.missing[1], s.missing[1] == 1 ? " has" : "s have",
+                           app->cfg->reward.max_missing);
     plumb_buf_fini(&text);
     plumb_rewards_destroy(&s.rewards);
     plumb_dataset_close(&s.data);

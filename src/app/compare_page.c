@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/compare.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "eval/interval.h"
 #include "io/file.h"
@@ -225,8 +226,9 @@ static plumb_status write(const struct plumb_compare *c, struct plumb_report *re
     const struct plumb_config *cfg = r->cfg;
     char path[4096], subtitle[96], budget[128], start[4200], reward[4200];
     const bool align = strcmp(r->command, "align") == 0;
-    snprintf(subtitle, sizeof(subtitle), "%lld methods or settings, %lld runs",
-             (long long)c->groups, (long long)c->n);
+    snprintf(subtitle, sizeof(subtitle), "%lld method%s or setting%s, %lld run%s",
+             (long long)c->groups, plumb_plural(c->groups), plumb_plural(c->groups),
+             (long long)c->n, plumb_plural(c->n));
     snprintf(start, sizeof(start), "%.4096s, fingerprint %016" PRIx64, cfg->model, r->start);
     snprintf(reward, sizeof(reward), "%.4096s",
              *cfg->reward.model     ? cfg->reward.model
@@ -237,11 +239,13 @@ static plumb_status write(const struct plumb_compare *c, struct plumb_report *re
                  (long long)cfg->train.generated_tokens);
     else if (align)
         snprintf(budget, sizeof(budget),
-                 "%lld iterations x %lld prompts x %lld answers of <= %lld tokens",
-                 (long long)cfg->train.iterations, (long long)cfg->train.prompts_per_iteration,
-                 (long long)cfg->generate.group_size, (long long)cfg->generate.max_new_tokens);
+                 "%lld iteration%s x %lld prompts x %lld answers of <= %lld tokens",
+                 (long long)cfg->train.iterations, plumb_plural(cfg->train.iterations),
+                 (long long)cfg->train.prompts_per_iteration, (long long)cfg->generate.group_size,
+                 (long long)cfg->generate.max_new_tokens);
     else
-        snprintf(budget, sizeof(budget), "%lld epochs", (long long)cfg->train.epochs);
+        snprintf(budget, sizeof(budget), "%lld epoch%s", (long long)cfg->train.epochs,
+                 plumb_plural(cfg->train.epochs));
     const struct plumb_report_field field[] = {
         {"start", start},
         {align ? "prompts" : "pairs", align ? cfg->data.prompts : cfg->data.train},

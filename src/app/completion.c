@@ -14,15 +14,25 @@ static plumb_status put_ids(struct plumb_buf *out, const char *key, const int32_
     return plumb_buf_add_text(out, "]");
 }
 
-plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id, const char *id,
-                                  const int32_t *prompt, int64_t n_prompt,
-                                  const struct plumb_completion *c, const struct plumb_buf *text)
+/* Members of the line that plumb writes itself, and members that make a record another shape
+ * (data/dataset.h): next to them, a command that reads the line would not read the completion. */
+static const char *const taken[] = {
+    "prompt_id",    "sample",        "completion_ids", "logprobs",      "text",
+    "stop_reason",  "ids",           "prompt_tokens",  "completion",    "completion_messages",
+    "messages",     "chosen",        "rejected",       "conversations", "instruction",
+    "score_chosen", "score_rejected"};
+/* Members that the line has already. */
+static const char *const there[] = {"id", "prompt_ids", NULL};
+
+plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,
+                                  const struct plumb_record *r, const struct plumb_completion *c,
+                                  const struct plumb_buf *text)
 {
     PLUMB_TRY(plumb_buf_addf(out, "{\"prompt_id\":%lld", (long long)prompt_id));
-    if (id)
-        PLUMB_TRY(plumb_buf_addf(out, ",\"id\":%s", id));
+    if (r->id)
+        PLUMB_TRY(plumb_buf_addf(out, ",\"id\":%s", r->id));
     PLUMB_TRY(plumb_buf_addf(out, ",\"sample\":%d", (int)c->sample));
-    PLUMB_TRY(put_ids(out, "prompt_ids", prompt, n_prompt));
+    PLUMB_TRY(put_ids(out, "prompt_ids", r->prompt.ids, r->prompt.n));
     PLUMB_TRY(put_ids(out, "completion_ids", c->ids, c->n));
     PLUMB_TRY(plumb_buf_add_text(out, ",\"logprobs\":["));
     for (int64_t i = 0; i < c->n; i++) {
@@ -32,7 +42,9 @@ plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id, cons
     }
     PLUMB_TRY(plumb_buf_add_text(out, "],\"text\":"));
     PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(text), text->len));
-    return plumb_buf_addf(out, ",\"stop_reason\":\"%s\"}\n", plumb_stop_name(c->stop));
+    PLUMB_TRY(plumb_buf_addf(out, ",\"stop_reason\":\"%s\"", plumb_stop_name(c->stop)));
+    PLUMB_TRY(plumb_columns_add(out, r->json, taken, sizeof taken / sizeof taken[0], there));
+    return plumb_buf_add_text(out, "}\n");
 }
 
 static plumb_status read_members(struct plumb_completion *c, int32_t *ids, float *logp, int64_t max,

@@ -1,17 +1,20 @@
 /* completion.h - writes and reads the JSON line of one completion, for generate and eval.
- * Layer 6. Includes base/, model/generate.h. */
+ * Layer 6. Includes base/, data/dataset.h, model/generate.h. */
 #ifndef PLUMB_APP_COMPLETION_H
 #define PLUMB_APP_COMPLETION_H
 
 #include "base/buf.h"
+#include "data/dataset.h"
 #include "model/generate.h"
 
-/* Appends the JSON line of one completion to out: prompt_id, id (if not NULL, a JSON text), sample,
+/* Appends the JSON line of one completion to out: prompt_id, id (if the record has one), sample,
  * prompt_ids, completion_ids, logprobs (raw, in nats; reading them gives the same bits), text,
- * stop_reason. prompt (n_prompt,) are the prompt's token ids. */
-plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id, const char *id,
-                                  const int32_t *prompt, int64_t n_prompt,
-                                  const struct plumb_completion *c, const struct plumb_buf *text);
+ * stop_reason. The other members of the record follow under their own names, as written in the
+ * file. Members with one of the names above, and members that the data reader would take for the
+ * answer (completion, messages, chosen, ids, ...), follow inside of an object "record". */
+plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,
+                                  const struct plumb_record *r, const struct plumb_completion *c,
+                                  const struct plumb_buf *text);
 
 /* Reads a line that plumb_completion_put has written, except for the prompt and the text. ids and
  * logp have room for `max` tokens; c->ids, c->logp and c->logp_sampled point to them. The line has

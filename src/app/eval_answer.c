@@ -85,8 +85,7 @@ static plumb_status keep_answer(void *arg, const struct plumb_rollout *o)
     const struct plumb_completion c = {
         .sample = o->sample, .ids = o->ids, .logp = o->logp, .n = o->n, .stop = o->stop};
     plumb_buf_clear(&a->line);
-    PLUMB_TRY(
-        plumb_completion_put(&a->line, o->record, r->id, r->prompt.ids, r->prompt.n, &c, &o->text));
+    PLUMB_TRY(plumb_completion_put(&a->line, o->record, r, &c, &o->text));
     return plumb_lines_put(&a->lines, o->prompt * a->e->app->cfg->eval.samples + o->sample,
                            plumb_buf_text(&a->line), a->line.len);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/eval.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -205,7 +206,8 @@ static plumb_status write_report(const struct plumb_eval *e, const struct plumb_
         const struct plumb_record *r = &data->record[n];
         sample[n] = (struct plumb_report_sample){r->asked ? r->asked : r->prompt.text, row};
     }
-    snprintf(subtitle, sizeof(subtitle), "%lld prompts", (long long)e->prompts);
+    snprintf(subtitle, sizeof(subtitle), "%lld prompt%s", (long long)e->prompts,
+             plumb_plural(e->prompts));
     const struct plumb_report report = {.title = "Evaluation",
                                         .subtitle = subtitle,
                                         .answer_name = who,

@@ -9,6 +9,7 @@
 
 #include "align/scoreboard.h"
 #include "app/inspect.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "data/encode.h"
 #include "data/rollout_store.h"
@@ -182,8 +183,9 @@ static plumb_status inspect_rollouts(const struct plumb_inspect *w)
     plumb_status st;
     PLUMB_TRY_GOTO(st, plumb_rollout_store_read(&r, w->path), done);
     plumb_inspect_head(
-        w, "iteration %lld, %lld rollouts of seed %" PRIu64 ", written by %lld ranks",
-        (long long)r->meta.iteration, (long long)r->n, r->meta.seed, (long long)r->meta.world_size);
+        w, "iteration %lld, %lld rollout%s of seed %" PRIu64 ", written by %lld rank%s",
+        (long long)r->meta.iteration, (long long)r->n, plumb_plural(r->n), r->meta.seed,
+        (long long)r->meta.world_size, plumb_plural(r->meta.world_size));
     PLUMB_TRY_GOTO(st, print_counts(r), done);
     PLUMB_TRY_GOTO(st, print_records(r), done);
     PLUMB_TRY_GOTO(st, open_words(&tokenizer, w), done);
@@ -233,10 +235,10 @@ plumb_status plumb_inspect_state(const struct plumb_inspect *w)
     plumb_status st;
     PLUMB_TRY(plumb_h5_open(&f, w->path));
     PLUMB_TRY_GOTO(st, plumb_state_read(&s, f), done);
-    plumb_inspect_row("trained",
-                      "step %lld of %lld, iteration %lld, %lld prompts, %lld tokens, seed %" PRIu64,
-                      (long long)s.step, (long long)s.total_steps, (long long)s.iteration,
-                      (long long)s.prompt_cursor, (long long)s.num_tokens, s.seed);
+    plumb_inspect_row(
+        "trained", "step %lld of %lld, iteration %lld, %lld prompt%s, %lld tokens, seed %" PRIu64,
+        (long long)s.step, (long long)s.total_steps, (long long)s.iteration,
+        (long long)s.prompt_cursor, plumb_plural(s.prompt_cursor), (long long)s.num_tokens, s.seed);
     plumb_inspect_row("config", "%016" PRIx64, s.config_hash);
     plumb_inspect_row("weights", "%016" PRIx64 ", the run began with %016" PRIx64,
                       s.weight_fingerprint, s.start_fingerprint);

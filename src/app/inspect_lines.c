@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/inspect.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "data/chat.h"
 #include "data/dataset.h"
@@ -154,7 +155,7 @@ static plumb_status print_fields(const struct records *r)
         plumb_inspect_row(i ? "" : "fields", "%s", plumb_buf_text(&text));
     }
     if (r->more)
-        plumb_inspect_row("", "and others, %lld times", (long long)r->more);
+        plumb_inspect_row("", "and others, %lld time%s", (long long)r->more, plumb_plural(r->more));
 done:
     plumb_buf_fini(&text);
     return st;
@@ -282,7 +283,7 @@ done:
 static plumb_status print_records(const struct plumb_inspect *w, const struct records *r)
 {
     int used = 0, last = SHAPES;
-    plumb_inspect_head(w, "JSON lines, %lld records", (long long)r->n);
+    plumb_inspect_head(w, "JSON lines, %lld record%s", (long long)r->n, plumb_plural(r->n));
     for (int i = 0; i < SHAPES; i++)
         if (r->of[i]) {
             plumb_inspect_row("records", "%lld of %s", (long long)r->of[i], shapes[i].name);
@@ -321,8 +322,8 @@ plumb_status plumb_inspect_metrics(const struct plumb_inspect *w)
     PLUMB_TRY(plumb_metrics_read(&row, &n, w->path));
     if (n > 0) {
         const struct plumb_metrics_row *a = &row[0], *b = &row[n - 1];
-        plumb_inspect_head(w, "metrics of a run, %lld lines, steps %lld to %lld", (long long)n,
-                           (long long)a->step, (long long)b->step);
+        plumb_inspect_head(w, "metrics of a run, %lld line%s, steps %lld to %lld", (long long)n,
+                           plumb_plural(n), (long long)a->step, (long long)b->step);
         if (b->iteration > 0)
             plumb_inspect_row("iterations", "%lld to %lld", (long long)a->iteration,
                               (long long)b->iteration);
@@ -362,8 +363,8 @@ plumb_status plumb_inspect_text(const struct plumb_inspect *w)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_UNSUPPORTED, done,
                         "%s: is a text that is not UTF-8 (byte %lld)", w->path, (long long)valid);
     PLUMB_TRY_GOTO(st, plumb_text_lines(plumb_buf_text(&text), text.len, count_line, &lines), done);
-    plumb_inspect_head(w, "plain text, %lld lines, %lld bytes", (long long)lines,
-                       (long long)text.len);
+    plumb_inspect_head(w, "plain text, %lld line%s, %lld bytes", (long long)lines,
+                       plumb_plural(lines), (long long)text.len);
     plumb_inspect_row("read as", "method.principles, method.contrary or a file of words");
     PLUMB_TRY_GOTO(st, plumb_inspect_open_words(&t, dir, w), done);
     if (!t)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "app/inspect.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "config/config.h"
 #include "config/stages.h"
@@ -19,10 +20,10 @@
 static void print_session(const plumb_json *s, int64_t number)
 {
     const double seconds = plumb_json_real(plumb_json_get(s, "seconds"), 0);
-    printf("  session %-3lld %s, %lld ranks, from step %lld: %s", (long long)number,
-           plumb_json_string(plumb_json_get(s, "start"), "?"),
-           (long long)plumb_json_int(plumb_json_get(s, "world_size"), 1),
-           (long long)plumb_json_int(plumb_json_get(s, "resumed_step"), 0),
+    const int64_t ranks = plumb_json_int(plumb_json_get(s, "world_size"), 1);
+    printf("  session %-3lld %s, %lld rank%s, from step %lld: %s", (long long)number,
+           plumb_json_string(plumb_json_get(s, "start"), "?"), (long long)ranks,
+           plumb_plural(ranks), (long long)plumb_json_int(plumb_json_get(s, "resumed_step"), 0),
            plumb_json_string(plumb_json_get(s, "result"), "no end is noted"));
     if (plumb_json_get(s, "seconds"))
         printf(" after %.1f s", seconds);
@@ -179,10 +180,12 @@ plumb_status plumb_inspect_eval(const struct plumb_inspect *w)
         PLUMB_TRY(plumb_path_join(path, sizeof(path), w->path, "eval.json"));
     PLUMB_TRY(plumb_json_read_file(&root, path));
     const plumb_json *models = plumb_json_get(root, "models");
-    plumb_inspect_head(w, "an evaluation of %lld models on %lld prompts, %lld answers each",
-                       (long long)plumb_json_count(models),
-                       (long long)plumb_json_int(plumb_json_get(root, "prompts"), 0),
-                       (long long)plumb_json_int(plumb_json_get(root, "samples"), 0));
+    const int64_t prompts = plumb_json_int(plumb_json_get(root, "prompts"), 0);
+    const int64_t samples = plumb_json_int(plumb_json_get(root, "samples"), 0);
+    plumb_inspect_head(w, "an evaluation of %lld model%s on %lld prompt%s, %lld answer%s each",
+                       (long long)plumb_json_count(models), plumb_plural(plumb_json_count(models)),
+                       (long long)prompts, plumb_plural(prompts), (long long)samples,
+                       plumb_plural(samples));
     plumb_inspect_row("prompts", "%s", plumb_json_string(plumb_json_get(root, "data"), "?"));
     plumb_inspect_row("wins by", "%s", plumb_json_string(plumb_json_get(root, "win_by"), "?"));
     for (int64_t i = 0; i < plumb_json_count(models); i++) {
@@ -250,7 +253,8 @@ static plumb_status print_stages(const struct plumb_inspect *w)
 {
     struct plumb_stages *s = NULL;
     PLUMB_TRY(plumb_stages_load(&s, w->path, NULL, 0));
-    plumb_inspect_head(w, "%lld stages: plumb run %s", (long long)s->n, w->path);
+    plumb_inspect_head(w, "%lld stage%s: plumb run %s", (long long)s->n, plumb_plural(s->n),
+                       w->path);
     for (int64_t i = 0; i < s->n; i++)
         printf("  %-11s %s, model %s, into %s\n", s->item[i].name, s->item[i].command,
                *s->item[i].cfg->model ? s->item[i].cfg->model : "not set",

@@ -57,8 +57,10 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     PLUMB_TRY(plumb_start_of(start, cfg));
     char path[4200];
     PLUMB_TRY(plumb_path_join(path, sizeof(path), start->words, "tokenizer.json"));
-    if (plumb_file_exists(path) || strcmp(cfg->tokenizer, cfg->model) != 0)
+    if (plumb_file_exists(path) || strcmp(cfg->tokenizer, cfg->model) != 0) {
+        PLUMB_TRY(plumb_dir_check_input(start->words, "tokenizer"));
         PLUMB_TRY(plumb_tokenizer_open(&s->tokenizer, start->words));
+    }
     PLUMB_TRY(open_weights(s, start));
     const bool classifier = s->model->spec.labels > 0;
     if (!classifier) /* open_encoding knows the length of a classifier's training */
@@ -129,6 +131,7 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
         .max_tokens = plumb_at_most(cfg->data.max_tokens, s->encoding.max_tokens),
         .vocab = s->model ? s->model->spec.v : 0,
         .limit = cfg->data.limit,
+        .whole = kind == PLUMB_DATA_PROMPTS, /* generate passes the members of a record on */
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, path, &options));
     for (int64_t i = 0; i < s->data->n; i++) {

@@ -112,7 +112,53 @@ static const struct alias {
     {"target_modules lora_target_modules lora_target", "lora.targets", NULL},
     {"use_rslora", "lora.rslora", NULL},
     {"adapter_name_or_path lora_path lora_adapter_path", "lora.adapter", NULL},
-    {"lora_dropout", "", "adapters are trained without dropout"},
+    {"lora_dropout dropout attention_dropout attn_pdrop disable_dropout disable_dropout_in_model "
+     "neftune_noise_alpha",
+     "", "models and adapters are trained without dropout and without noise"},
+    {"optim optimizer optimizer_type optim_type", "",
+     "the optimizer is AdamW (train.beta1, "
+     "train.beta2, train.epsilon, "
+     "train.weight_decay)"},
+    {"load_in_4bit load_in_8bit quantization quantization_bit use_qlora bnb_4bit_quant_type "
+     "bnb_4bit_compute_dtype bits",
+     "", "weights are not quantized; dtype=bfloat16 halves their memory, lora.r trains an adapter"},
+    {"modules_to_save additional_target_modules", "",
+     "an adapter changes the projections in lora.targets; a reward model's score is trained "
+     "beside it"},
+    {"use_dora lora_bias bias init_lora_weights layers_to_transform rank_pattern alpha_pattern "
+     "loraplus_lr_ratio",
+     "", "of peft's variants of LoRA, plumb has rank-stabilized scaling (lora.rslora)"},
+    {"task_type", "", "the command is the task: plumb sft, reward, prefer or align"},
+    {"use_liger use_liger_kernel use_liger_loss torch_compile use_unsloth use_cache", "",
+     "there is one implementation per device"},
+    {"use_vllm vllm_mode vllm_gpu_memory_utilization vllm_num_engines colocate_all_models "
+     "gpu_memory_utilization",
+     "", "plumb generates in the same processes that train"},
+    {"tensor_parallel_size vllm_tensor_parallel_size pipeline_parallel_size sp_size "
+     "sequence_parallel_size context_parallel_size ring_attn_size",
+     "", "the ranks share out prompts and micro-batches; each of them holds the whole model"},
+    {"gpus num_gpus n_gpus nproc_per_node num_processes nnodes num_nodes trainer_n_gpus_per_node "
+     "n_gpus_per_node actor_num_gpus_per_node",
+     "", "the launcher decides: mpirun -n RANKS plumb ..., or srun; a rank has one GPU"},
+    {"config config_file yaml", "", "name the file without an option: plumb COMMAND FILE.yaml"},
+    {"eos_token pad_token bos_token padding_side pad_to_multiple_of", "",
+     "special tokens are those of the model's folder, and sequences are never padded"},
+    {"eval_batch_size", "train.micro_batch_size", NULL},
+    {"dataset_text_field dataset_kwargs input_key prompt_key output_key label_key messages_key "
+     "chosen_key rejected_key eval_input_key",
+     "", "fields have fixed names: prompt, completion, messages, text, chosen, rejected"},
+    {"reference_free ref_free precompute_ref_log_probs precompute_ref_batch_size", "",
+     "method.reference names the reference; its log-probs are computed in each step"},
+    {"sync_ref_model ref_model_sync_steps ref_model_mixup_alpha", "method.reference", NULL},
+    {"scale_rewards normalize_reward reward_normalization whiten_rewards", "method.reward_norm",
+     NULL},
+    {"shuffle_dataset dataset_shuffle", "data.shuffle", NULL},
+    {"dataloader_drop_last drop_last", "",
+     "an epoch whose records do not fill its last step ends with a smaller one"},
+    {"add_generation_prompt", "",
+     "prompts end with the generation prompt, and trained records "
+     "do not"},
+    {"verbose debug log_level", "log_level", NULL},
     {"push_to_hub hub_model_id", "", "nothing is uploaded"},
 };
 

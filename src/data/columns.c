@@ -128,12 +128,18 @@ plumb_status plumb_columns_text(struct plumb_buf *out, struct plumb_columns valu
     return st;
 }
 
-static bool is_taken(struct plumb_columns c, struct plumb_span key, const char *const *taken, int n)
+static bool is_among(struct plumb_columns c, struct plumb_span key, const char *const *name, int n)
 {
     for (int i = 0; i < n; i++)
-        if (is_named(c, key, taken[i], (int64_t)strlen(taken[i])))
+        if (is_named(c, key, name[i], (int64_t)strlen(name[i])))
             return true;
-    return is_named(c, key, "prompt_messages", 15) || is_named(c, key, "record", 6);
+    return false;
+}
+
+static bool is_taken(struct plumb_columns c, struct plumb_span key, const char *const *taken, int n)
+{
+    return is_among(c, key, taken, n) || is_named(c, key, "prompt_messages", 15) ||
+           is_named(c, key, "record", 6);
 }
 
 static plumb_status put_member(struct plumb_buf *out, struct plumb_columns c, struct plumb_span key,
@@ -156,6 +162,26 @@ static plumb_status put_messages(struct plumb_buf *out, struct plumb_columns rec
         PLUMB_TRY(plumb_buf_add_text(out, "[{\"role\": \"user\", \"content\": "));
     PLUMB_TRY(plumb_buf_add(out, prompt.text, prompt.len));
     return text ? plumb_buf_add_text(out, "}]") : PLUMB_OK;
+}
+
+plumb_status plumb_columns_add(struct plumb_buf *out, struct plumb_columns record,
+                               const char *const *taken, int n, const char *const *skip)
+{
+    struct plumb_span key, value;
+    int inner = 0, skipped = 0;
+    while (skip[skipped])
+        skipped++;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t at = 0; plumb_columns_next(record, &at, &key, &value);) {
+            const bool mine = is_among(record, key, taken, n) || is_named(record, key, "record", 6);
+            if (is_among(record, key, skip, skipped) || mine != (pass == 1))
+                continue;
+            PLUMB_TRY(plumb_buf_add_text(out, mine && inner++ == 0 ? ",\"record\":{" : ","));
+            PLUMB_TRY(plumb_buf_add(out, record.text + key.begin - 1, key.end - key.begin + 2));
+            PLUMB_TRY(plumb_buf_add_text(out, ":"));
+            PLUMB_TRY(plumb_buf_add(out, record.text + value.begin, value.end - value.begin));
+        }
+    return inner ? plumb_buf_add_text(out, "}") : PLUMB_OK;
 }
 
 plumb_status plumb_columns_put(struct plumb_buf *out, struct plumb_columns record,

@@ -46,4 +46,12 @@ plumb_status plumb_columns_text(struct plumb_buf *out, struct plumb_columns valu
 plumb_status plumb_columns_put(struct plumb_buf *out, struct plumb_columns record,
                                const char *const *taken, int n, const char *skip);
 
+/* Appends all members of a record to a JSON object that is open and not empty:
+ *   ,"NAME":..                each member whose name is not among taken (n), as written
+ *   ,"record":{"NAME":..,..}  the members whose names are taken, if there are any
+ * "record" is always taken. skip are names of members to leave out (ends with NULL). Returns
+ * PLUMB_ERR_NOMEM. */
+plumb_status plumb_columns_add(struct plumb_buf *out, struct plumb_columns record,
+                               const char *const *taken, int n, const char *const *skip);
+
 #endif

@@ -477,10 +477,11 @@ static void report_merged_prompts(const struct reader *r)
 static void say_turns(const struct reader *r)
 {
     if (r->set->last_turns > 0)
-        plumb_log(PLUMB_LOG_INFO,
-                  "%s: %lld records have several messages of the assistant: the loss covers only "
-                  "the last one, because no chat template is used",
-                  r->path, (long long)r->set->last_turns);
+        plumb_log(
+            PLUMB_LOG_INFO,
+            "%s: %lld record%s several messages of the assistant: the loss covers only the last "
+            "one, because no chat template is used",
+            r->path, (long long)r->set->last_turns, r->set->last_turns == 1 ? " has" : "s have");
 }
 
 static void say_long(const struct reader *r)
@@ -489,16 +490,17 @@ static void say_long(const struct reader *r)
     const long long all = (long long)(d->n + d->skipped);
     if (d->truncated > 0)
         plumb_log(PLUMB_LOG_WARN,
-                  "%s: %lld of %lld records are too long and lost their %s tokens, first in line "
+                  "%s: %lld of %lld record%s too long and lost their %s tokens, first in line "
                   "%lld (data.overlong)",
-                  r->path, (long long)d->truncated, all,
+                  r->path, (long long)d->truncated, all, all == 1 ? " was" : "s were",
                   r->o->overlong == PLUMB_OVERLONG_TRUNCATE_LEFT ? "first" : "last",
                   (long long)d->truncated_line);
     if (d->skipped > 0)
         plumb_log(PLUMB_LOG_WARN,
-                  "%s: %lld of %lld records are too long and are left out, first in line %lld "
+                  "%s: %lld of %lld record%s too long and left out, first in line %lld "
                   "(data.overlong)",
-                  r->path, (long long)d->skipped, all, (long long)d->skipped_line);
+                  r->path, (long long)d->skipped, all, all == 1 ? " is" : "s are",
+                  (long long)d->skipped_line);
 }
 
 /* Reads the lines of a file, or of `text` if it is not NULL. */

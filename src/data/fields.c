@@ -224,6 +224,13 @@ bool plumb_field_is_empty(const plumb_json *v)
     }
 }
 
+bool plumb_field_is_generated(const plumb_json *line)
+{
+    return plumb_json_get(line, "prompt_ids") && plumb_json_get(line, "completion_ids") &&
+           !plumb_json_get(line, "completion") && !plumb_json_get(line, "messages") &&
+           !plumb_json_get(line, "conversations");
+}
+
 /* Returns true for the members of a record that plumb passes to the chat template. */
 static bool is_handed_on(const char *name)
 {
@@ -357,16 +364,20 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
                                        const char *where)
 {
     const int of = 1 << kind;
-    const bool training = (of & OF_TRAINED) != 0;
+    /* a pair that is no SFT record will be refused */
+    const bool wrong = plumb_json_get(line, "chosen") && !plumb_json_get(line, "completion");
+    const bool training = (of & OF_TRAINED) != 0, ready = plumb_field_is_generated(line);
     for (int i = 0; i < COUNT(of_record); i++) {
         const plumb_json *v = plumb_json_get(line, of_record[i].name);
+        if (ready && of_record[i].effect != TAKES_PART)
+            continue; /* the token ids are the text, whatever it was made from */
         if (v && (of_record[i].kinds & of))
             PLUMB_TRY(check_one(&of_record[i], v, "", "", training, training, t, named, where));
     }
     for (int i = 0; i < COUNT(shadow); i++) {
         bool fresh = false;
-        if (!(shadow[i].kinds & of) || !plumb_json_get(line, shadow[i].read) ||
-            !plumb_json_get(line, shadow[i].other))
+        if (ready || !(shadow[i].kinds & of) || (of == OF_SFT && wrong) ||
+            !plumb_json_get(line, shadow[i].read) || !plumb_json_get(line, shadow[i].other))
             continue;
         PLUMB_TRY(is_new(&fresh, named, "beside ", shadow[i].other, where));
         if (fresh)
@@ -381,9 +392,11 @@ static const char *const roles[] = {"system",   "user",    "assistant", "tool", 
                                     "function", "ipython", "model",     NULL};
 
 /* Refuses a role that is almost one of the known roles. Any other unknown role is left to the
- * template. */
-static plumb_status check_role(const char *role, const char *at, const char *where)
+ * template, as in transformers, with one warning per file unless the template mentions the role. */
+static plumb_status check_role(const char *role, const char *at, const plumb_jinja *t,
+                               struct plumb_fields_named *named, const char *where)
 {
+    bool fresh = false;
     const char *best = NULL;
     int least = INT_MAX;
     for (int i = 0; roles[i]; i++) {
@@ -396,6 +409,14 @@ static plumb_status check_role(const char *role, const char *at, const char *whe
     PLUMB_REQUIRE(least == 0 || strlen(role) < 4 || !plumb_is_near(least, role), PLUMB_ERR_FORMAT,
                   "%s: field \"%srole\": found \"%.60s\", did you mean \"%s\"?", where, at, role,
                   best);
+    if (least == 0 || (t && plumb_jinja_mentions(t, role)))
+        return PLUMB_OK;
+    PLUMB_TRY(is_new(&fresh, named, "role ", role, where));
+    if (fresh)
+        plumb_log_alike("%s: field \"%srole\": \"%.60s\" is not one of the usual roles (system, "
+                        "user, assistant, tool): the %s decides what becomes of the message, and "
+                        "the loss does not cover it",
+                        where, at, role, t ? "chat template" : "prompt template");
     return PLUMB_OK;
 }
 
@@ -410,7 +431,7 @@ plumb_status plumb_fields_check_message(const plumb_json *message, const char *a
         bool fresh = false;
         PLUMB_TRY(plumb_json_member_at(message, i, &key, &v));
         if (!strcmp(key, "role"))
-            PLUMB_TRY(check_role(plumb_json_string(v, ""), at, where));
+            PLUMB_TRY(check_role(plumb_json_string(v, ""), at, t, named, where));
         if (!strcmp(key, "role") || !strcmp(key, "content") || plumb_field_is_empty(v))
             continue;
         while (k < COUNT(of_message) && strcmp(of_message[k].name, key) != 0)

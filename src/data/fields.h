@@ -33,6 +33,10 @@ void plumb_fields_fini(struct plumb_fields_named *named);
 /* Returns true for null, "", "[]", an empty list or an empty object. */
 bool plumb_field_is_empty(const plumb_json *v);
 
+/* Returns true for a line as plumb generate writes it: prompt and completion as token ids. Its
+ * other members are those of the prompt's record, and no text of the model. */
+bool plumb_field_is_generated(const plumb_json *line);
+
 /* Checks the members of a record that its shape does not read. `where` is "file:line". t is
  * the chat template of the record, or NULL. Returns PLUMB_ERR_UNSUPPORTED, see above. */
 plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,

@@ -385,12 +385,6 @@ static plumb_status read_ids(struct plumb_draft *d, const plumb_json *line,
     return PLUMB_OK;
 }
 
-/* Returns true for a line that plumb generate has written: the prompt and the completion as ids. */
-static bool is_generated(const plumb_json *line)
-{
-    return plumb_json_get(line, "prompt_ids") && plumb_json_get(line, "completion_ids");
-}
-
 /* Reads {"prompt_ids", "completion_ids"}. */
 static plumb_status read_generated(struct plumb_draft *d, const plumb_json *line,
                                    const struct plumb_data_options *o, const char *where)
@@ -456,7 +450,7 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
             return read_messages(d, messages, o, where);
         if (plumb_json_get(line, "ids"))
             return read_ids(d, line, o, where);
-        if (is_generated(line) && !plumb_json_get(line, "completion"))
+        if (plumb_field_is_generated(line))
             return read_generated(d, line, o, where);
         if (plumb_json_get(line, "prompt") || !plumb_json_get(line, "text"))
             return read_answers(d, line, sft, 1, o, where);
@@ -471,7 +465,7 @@ static plumb_status read_shape(struct plumb_draft *d, const plumb_json *line,
             return read_ids(d, line, o, where);
         if (plumb_json_get(line, "completion"))
             return read_answers(d, line, sft, 1, o, where);
-        if (is_generated(line))
+        if (plumb_field_is_generated(line))
             return read_generated(d, line, o, where);
         if (plumb_json_get(line, "prompt"))
             return read_prompt(d, line, o, where);
@@ -525,6 +519,7 @@ static plumb_status read_line(struct plumb_draft *d, const plumb_json *line,
     PLUMB_REQUIRE(plumb_json_type_of(line) == PLUMB_JSON_OBJECT, PLUMB_ERR_FORMAT,
                   "%s: found %s, expected an object", where, found(line));
     const bool chat = plumb_record_is_chat(line, o);
+    char hint[256];
     PLUMB_TRY(plumb_fields_check_record(line, o->kind, chat ? o->chat->template : NULL, &d->named,
                                         where));
     PLUMB_TRY(plumb_misspelt_look(&d->misspelt, line, o, where));
@@ -535,6 +530,8 @@ static plumb_status read_line(struct plumb_draft *d, const plumb_json *line,
         PLUMB_FAIL(st, "%s; the record has a field \"%s\": did you mean \"%s\"?",
                    plumb_trail_message(), name->name, name->meant);
     }
+    plumb_shape_hint(hint, sizeof(hint), line, o->kind);
+    PLUMB_REQUIRE(st != PLUMB_ERR_FORMAT || !*hint, st, "%s%s", plumb_trail_message(), hint);
     PLUMB_TRY(st);
     if (o->kind == PLUMB_DATA_PAIRS)
         PLUMB_TRY(read_scores(d, line, where));

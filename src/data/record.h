@@ -62,6 +62,11 @@ plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
 plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool chat,
                               const char *where);
 
+/* Writes a hint to out (size bytes) for a record that its command cannot read: the shape that the
+ * record has, and the commands that read this shape, or the names of its members if it has no known
+ * shape. Writes "" if the record has the shape of this kind. */
+void plumb_shape_hint(char *out, int64_t size, const plumb_json *line, enum plumb_data_kind kind);
+
 /* Returns true if a chat template renders this record: the options have a template, and a text
  * field of the record is a list of messages. */
 bool plumb_record_is_chat(const plumb_json *line, const struct plumb_data_options *o);

@@ -23,6 +23,8 @@ bool plumb_record_is_chat(const plumb_json *line, const struct plumb_data_option
     case PLUMB_DATA_TEXTS:
         return is_list(line, "messages");
     default:
+        if (plumb_field_is_generated(line))
+            return false;
         return is_list(line, "messages") || is_list(line, "prompt") || is_list(line, "completion");
     }
 }

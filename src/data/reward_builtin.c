@@ -426,9 +426,9 @@ plumb_status plumb_reward_builtin_score(plumb_reward_builtin *b, double *score,
             continue;
         score[i] = NAN;
         if (missing->count[why]++ == 0 && !missing->example[0])
-            snprintf(missing->example, sizeof missing->example, "%s%s%.40s: %.90s",
-                     plumb_missing_text(why), by && by->field ? ", " : "",
-                     by && by->field ? by->field : "", item[i].completion);
+            snprintf(missing->example, sizeof missing->example, "%s%.40s%scompletion \"%.90s\"",
+                     by && by->field ? "field " : "", by && by->field ? by->field : "",
+                     by && by->field ? ", " : "", item[i].completion);
     }
     return PLUMB_OK;
 }
@@ -525,8 +525,10 @@ static plumb_status set_up(struct function *f, const struct plumb_reward_functio
     for (int64_t i = 0; i < from->words.n; i++)
         PLUMB_TRY(
             add_listed(&f->listed, from->words.item[i], (int64_t)strlen(from->words.item[i]), i));
-    if (from->file && from->file[0])
+    if (from->file && from->file[0]) {
+        PLUMB_TRY(plumb_file_check_input(from->file, where));
         PLUMB_TRY(plumb_file_lines(from->file, add_listed, &f->listed));
+    }
     PLUMB_REQUIRE(f->kind != PLUMB_REWARD_WORDS || f->listed.n || f->field, PLUMB_ERR_CONFIG,
                   "%s: the list has no words", where);
     sort_listed(&f->listed);

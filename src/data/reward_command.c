@@ -63,8 +63,7 @@ static bool miss(struct scoring *s, int64_t i, enum plumb_missing why, const cha
 {
     s->score[i] = NAN;
     if (!s->missing->example[0])
-        snprintf(s->missing->example, sizeof s->missing->example, "%s: %.100s",
-                 plumb_missing_text(why), what);
+        snprintf(s->missing->example, sizeof s->missing->example, "%.100s", what);
     s->missing->count[why]++;
     return why != PLUMB_MISSING_FORMAT;
 }

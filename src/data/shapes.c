@@ -1,5 +1,6 @@
 /* shapes.c - converts records in the shapes of other programs (alpaca, sharegpt) to plumb's shapes.
  * Layer 4. Includes data/record.h, base/, io/. */
+#include <stdio.h>
 #include <string.h>
 
 #include "data/chat.h"
@@ -146,7 +147,7 @@ plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool cha
         const plumb_json *v = plumb_json_get(line, chats[i]);
         change |= has_from(v) || (!chat && has_parts(v));
     }
-    if (!change)
+    if (!change || plumb_field_is_generated(line))
         return PLUMB_OK;
     PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "{"), done);
     for (int64_t i = 0; i < plumb_json_count(line); i++) {
@@ -169,4 +170,67 @@ plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool cha
 done:
     plumb_buf_fini(&text);
     return st;
+}
+
+enum {
+    OF_PROMPTS = 1 << PLUMB_DATA_PROMPTS,
+    OF_SFT = 1 << PLUMB_DATA_SFT,
+    OF_PAIRS = 1 << PLUMB_DATA_PAIRS,
+    OF_TEXTS = 1 << PLUMB_DATA_TEXTS,
+    OF_ANY = 1 << PLUMB_DATA_ANY
+};
+
+/* The shapes of records, the more specific ones first. */
+static const struct shape {
+    const char *member[2]; /* both must be there; the second may be NULL */
+    int kinds;             /* the kinds that read this shape */
+    const char *name, *readers;
+} shapes[] = {
+    {{"chosen", "rejected"},
+     OF_PAIRS,
+     "a preference pair (chosen, rejected)",
+     "plumb prefer and plumb reward train on pairs"},
+    {{"messages", NULL},
+     OF_SFT | OF_TEXTS | OF_ANY,
+     "a conversation (messages)",
+     "plumb sft trains on it; a prompt is a list of messages in the member \"prompt\", and a pair "
+     "has \"chosen\" and \"rejected\""},
+    {{"prompt", "completion"},
+     OF_SFT | OF_ANY | OF_PROMPTS,
+     "a prompt with one completion",
+     "plumb sft trains on it; a pair has \"chosen\" and \"rejected\""},
+    {{"prompt_ids", "completion_ids"},
+     OF_SFT | OF_ANY | OF_PROMPTS,
+     "a line of plumb generate",
+     "plumb sft, logprob and score read it"},
+    {{"prompt", NULL},
+     OF_PROMPTS | OF_ANY,
+     "a prompt without a completion",
+     "plumb generate and plumb align read prompts"},
+    {{"text", NULL},
+     OF_SFT | OF_TEXTS | OF_ANY,
+     "a plain text (text)",
+     "plumb sft trains on it; a prompt has the member \"prompt\""},
+};
+
+void plumb_shape_hint(char *out, int64_t size, const plumb_json *line, enum plumb_data_kind kind)
+{
+    out[0] = '\0';
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        const struct shape *s = &shapes[i];
+        if (!plumb_json_get(line, s->member[0]) ||
+            (s->member[1] && !plumb_json_get(line, s->member[1])))
+            continue;
+        if (!(s->kinds & 1 << kind))
+            snprintf(out, (size_t)size, "; the record is %s: %s", s->name, s->readers);
+        return;
+    }
+    int64_t at = 0;
+    for (int64_t i = 0; i < plumb_json_count(line) && at < size; i++) {
+        const char *key;
+        const plumb_json *v;
+        if (plumb_json_member_at(line, i, &key, &v) == PLUMB_OK)
+            at += snprintf(out + at, (size_t)(size - at), "%s \"%.40s\"",
+                           i ? "," : "; the record has", key);
+    }
 }

@@ -65,6 +65,7 @@ static plumb_status answer(struct plumb_align_held_out *h, const struct plumb_tr
         .generator = generator,
         .model = t->model,
         .options = plumb_generate_options_of(t->cfg, 0),
+        .what = "evaluate",
     };
     plumb_status st = plumb_rollouts_begin(&h->rollouts, &src, h->record, h->record, h->n_local);
     plumb_scores_clear(&h->scores);

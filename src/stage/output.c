@@ -178,6 +178,7 @@ static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rew
         .generator = in->rollout->generator,
         .model = model,
         .options = plumb_generate_options_of(cfg, 0),
+        .what = "samples for the report",
     };
     PLUMB_TRY_GOTO(st, st, done);
     PLUMB_TRY_GOTO(st, plumb_rollouts_begin(&rollouts, &src, index, index, n), done);

@@ -320,7 +320,7 @@ static void add_part(plumb_rewards *r, double *score, const struct plumb_reward_
 }
 
 /* Writes the reasons for missing scores, for example "3 x no answer in time, 1 x the score is null
- * (found: ...)". */
+ * (the first: ...)". */
 static void describe(char *out, size_t size, const struct plumb_reward_missing *missing)
 {
     size_t at = 0;
@@ -331,7 +331,7 @@ static void describe(char *out, size_t size, const struct plumb_reward_missing *
                                    (long long)missing->count[m],
                                    plumb_missing_text((enum plumb_missing)m));
     if (*missing->example && at < size)
-        snprintf(out + at, size - at, " (found: %s)", missing->example);
+        snprintf(out + at, size - at, " (the first: %s)", missing->example);
 }
 
 void plumb_rewards_begin(plumb_rewards *r)

@@ -229,7 +229,8 @@ plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
         struct plumb_generator_count c;
         plumb_generator_count(src->generator, &c);
         sink.before = c.tokens;
-        plumb_progress_start(&sink.progress, "generate", "completions", wanted);
+        plumb_progress_start(&sink.progress, src->what ? src->what : "generate", "completions",
+                             wanted);
         options.pause = show_and_ask;
         options.pause_arg = &sink;
     }

@@ -84,6 +84,7 @@ struct plumb_rollout_source {
     struct plumb_generate_options options;
     int64_t principled; /* number of completions of each group, the last ones, that are sampled
                          * with the principles */
+    const char *what;   /* name of the work in the progress; NULL: "generate" */
     /* Called with each answer when it is finished. If it is NULL, rank 0 shows the progress. */
     plumb_status (*finished)(void *arg, const struct plumb_rollout *o);
     void *finished_arg;

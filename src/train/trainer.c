@@ -105,6 +105,7 @@ static plumb_status open_model(struct plumb_trainer *t, const struct plumb_train
     PLUMB_TRY(plumb_start_of(&start, cfg));
     const bool silent = t->backend->dry && !cfg->data.prompts[0] && !cfg->data.train[0];
     if (!silent) { /* a memory plan without data needs no tokenizer */
+        PLUMB_TRY(plumb_dir_check_input(start.words, "tokenizer"));
         PLUMB_TRY(plumb_tokenizer_open(&t->tokenizer, start.words));
         PLUMB_TRY(plumb_chat_open(&t->chat, cfg, start.run, start.words));
     }

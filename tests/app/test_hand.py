@@ -48,17 +48,17 @@ def inspect(bench, model, run):
             (copy, ["320 of prompt and completion", "tokenizer=DIR"]),
             (world / "pairs.jsonl", ["192 of prompt, chosen and rejected", "reward, prefer"]),
             (world / "prompts.jsonl", ["128 of prompt", "align, generate, eval"]),
-            (world / "principles" / "kind_and_helpful.txt", ["plain text, 1 lines"]),
+            (world / "principles" / "kind_and_helpful.txt", ["plain text, 1 line"]),
             (run, ["a run of plumb align", "session 1", "ok after", "checkpoint-2", "step 2"]),
             (run / "run.json", ["a run of plumb align"]),
             (run / "config.effective.yaml", ["a configuration", "train.iterations: 1", "data.prompts: "]),
-            (run / "metrics.jsonl", ["metrics of a run, 1 lines", "psle/tau"]),
+            (run / "metrics.jsonl", ["metrics of a run, 1 line,", "psle/tau"]),
             (run / "rollouts", ["iteration-0001.h5", "64 rollouts"]),
             (run / "rollouts" / "iteration-0001.h5", ["iteration 1", "64 rollouts", "ask:"]),
             (run / "rollouts" / "iteration-0001.rank-0.h5", ["iteration 1", "64 rollouts"]),
             (run / "replay-1-0.h5", ["micro-batch 0 of step 1 of align psle", "plumb replay"]),
             (config, ["a configuration", f"model: {model}", "nowhere.jsonl"]),
-            (stages, ["1 stages", "plumb run"])):
+            (stages, ["1 stage:", "plumb run"])):
         says(bench, 0, [f"{path}: ", *words], "inspect", path)
     tokens = says(bench, 0, ["by the tokenizer"], "inspect", copy, f"tokenizer={world}").out
     bench.check(tokens.split("tokens", 1)[1].split("by", 1)[1].split("\n", 1)[1] ==

@@ -36,11 +36,66 @@ def generated(bench, base):
     bench.check("sft, logprob, score" in r.out, "inspect", r.out)
 
 
+def members(bench, base):
+    """The lines of generate and eval have the members of the prompt's record, which rewards read; what is made from
+    the record is read from the ids, whatever else the line has."""
+    records = [{"id": 7, "prompt": "ask: hello.", "solution": "x", "a": {"b": "[aeiou]"}, "text": "mine", "completion": "no",
+                "tools": [], "instruction": "i", "sample": 5},
+               {"prompt": [{"role": "user", "content": "ask: hello."}], "a": {"b": "e"}, "record": 1, "n": 0}]
+    prompts, answers = bench.folder / "members.jsonl", bench.folder / "member-answers.jsonl"
+    prompts.write_text(json.dumps(records[0]) + "\n" + json.dumps(records[1]).replace('"n": 0', '"n": 123456789012345678901.50') + "\n")
+    bench.good("generate", f"model={base}", f"prompts={prompts}", "max_new_tokens=9", f"output={answers}", "group_size=2")
+    text = answers.read_text()
+    lines = [json.loads(x) for x in text.splitlines()]
+    own = ["text", "completion", "instruction", "sample"]
+    for line in lines[:2]:
+        want = {k: v for k, v in records[0].items() if k not in own}
+        bench.check({k: line[k] for k in want} == want and line["record"] == {k: records[0][k] for k in own}, "members", line)
+        bench.check(isinstance(line["text"], str) and line["text"] != "mine" and line["sample"] in (0, 1), "own members", line)
+    bench.check(lines[2]["prompt"] == records[1]["prompt"] and lines[2]["record"] == {"record": 1}, "members", lines[2])
+    bench.check('"n":123456789012345678901.50' in text, "a number lost its digits", text)
+    rows = bench.good("logprob", f"model={base}", f"input={answers}").lines()
+    bench.check([r["logprobs"] for r in rows] == [x["logprobs"] for x in lines], "log-probs", rows)
+    vowels = "reward.functions=[{name: regex, field: a.b, target: 20}]"
+    scores = bench.good("score", f"tokenizer={base}", f"input={answers}", vowels).lines()
+    want = [min(sum(c in ("aeiou" if i < 2 else "e") for c in x["text"]) / 20, 1) for i, x in enumerate(lines)]
+    bench.check([x["score"] for x in scores] == want, "scores by a member", scores, want)
+    out = bench.folder / "member-eval"
+    bench.good("eval", f"eval.models=a={base}", f"data.eval={prompts}", f"output_dir={out}", vowels, "max_new_tokens=9")
+    lines = [json.loads(x) for x in (out / "answers.a.jsonl").read_text().splitlines()]
+    bench.check(lines[0]["solution"] == "x" and lines[1]["a"] == {"b": "e"}, "answers of eval", lines)
+
+
+def shapes(bench, base):
+    """A record for another command is named with the command that reads it."""
+    pair, talk = {"prompt": "a", "chosen": "b", "rejected": "c"}, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    done, path, no = {"prompt": "a", "completion": "b"}, bench.folder / "shape.jsonl", bench.folder / "no"
+    for args, record, words in ((["sft"], pair, ["preference pair", "plumb prefer and plumb reward"]), (["sft"], {"prompt": "a"}, ["plumb align"]),
+                                (["prefer"], talk, ["conversation (messages)", "plumb sft"]), (["reward"], done, ["plumb sft"]),
+                                (["prefer"], {"question": "a", "reply": "b"}, ['the record has "question", "reply"'])):
+        path.write_text(json.dumps(record) + "\n")
+        r = bench.run(*args, f"model={base}", f"data.train={path}", f"output_dir={no}")
+        bench.check(r.code == 6 and all(w in r.err for w in words) and "warning" not in r.err, args, record, r)
+    for record, words in ((talk, 'in the member "prompt"'), ({"text": "a"}, "plain text")):
+        r = bench.run("generate", f"model={base}", "prompts=-", stdin=json.dumps(record) + "\n")
+        bench.check(r.code == 6 and words in r.err, "generate", record, r)
+
+
 def roles(bench, base):
     for field, record in (("messages", {"messages": [{"role": "user", "content": "a"}, {"role": "asistant", "content": "b"}]}),
                           ("prompt", {"prompt": [{"role": "User", "content": "a"}], "completion": "b"})):
         r = bench.run("logprob", f"model={base}", "input=-", stdin=json.dumps(record) + "\n")
         bench.check(r.code == 6 and f"{field}[" in r.err and "did you mean" in r.err, field, r)
+    talk = {"messages": [{"role": x, "content": x} for x in ("user", "bot", "user", "assistant")]}
+    talks = (json.dumps(talk) + "\n") * 2
+    r = bench.good("logprob", f"model={base}", "input=-", "prompt_template={#messages}{role}: {content}\n{/messages}", stdin=talks)
+    bench.check(r.err.count('"bot" is not one of the usual roles') == 1, "an unknown role", r)
+    template = bench.folder / "bot.jinja"
+    for text, count in (("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", 1),
+                        ("{% for m in messages %}{{ 'B' if m.role == 'bot' else m.role }}: {{ m.content }}\n{% endfor %}", 0)):
+        template.write_text(text)
+        r = bench.good("logprob", f"model={base}", "input=-", f"data.chat_template={template}", stdin=talks)
+        bench.check(r.err.count("is not one of the usual roles") == count, text, r)
 
 
 def missing(bench, base):
@@ -56,6 +111,10 @@ def missing(bench, base):
                         (["eval", f"eval.models=a={base}", "data.eval=nothere.jsonl", RULE], ["data.eval: nothere.jsonl"]),
                         (["generate", f"model={run}", "prompts=-"], [f"model: {run} is the folder of a run", f"{run}/latest"]),
                         (["eval", f"eval.models=a={run}", f"data.eval={bench.world}/prompts.jsonl", RULE], [f"{run}/latest"]),
+                        (bench.sft_args(no, "tokenizer=nothere"), ["tokenizer: there is no folder nothere"]),
+                        (["score", "input=nothere.jsonl", "reward.functions=[{name: words, words: [a]}]"], ["input: nothere.jsonl"]),
+                        (["score", f"input={bench.world}/sft.jsonl", "reward.functions=[{name: words, file: nothere.txt}]"], ["reward function words: nothere.txt"]),
+                        (["sft", f"model={run}", "train=-", f"output_dir={no}"], [f"model: {run} is the folder of a run", f"{run}/latest"]),
                         (["inspect", str(run / "metrics.jsonk")], ["did you mean 'metrics.jsonl'"])):
         r = bench.run(*args)
         bench.check(r.code == 5 and all(w in r.err for w in words), args, "lacks", words, r)
@@ -72,6 +131,12 @@ def names(bench, base):
             (bench.sft_args(bench.folder / "no", "batch_size=8"), ["train.global_batch_size"], ["slots"]),
             (bench.align_args(bench.folder / "no", base, RULE, method="grpo"), ["policy gradient", "rrhf"], []),
             (bench.align_args(bench.folder / "no", base, RULE, method="lora"), ["which weights are trained"], []),
+            (bench.sft_args(bench.folder / "no", "optim=adamw_torch"), ["AdamW"], []),
+            (bench.sft_args(bench.folder / "no", "load_in_4bit=true"), ["not quantized"], []),
+            (bench.sft_args(bench.folder / "no", "lora.dropout=0.1"), ["without dropout"], []),
+            (bench.sft_args(bench.folder / "no", "modules_to_save=score"), ["lora.targets"], []),
+            (bench.sft_args(bench.folder / "no", "use_dora=true"), ["lora.rslora"], []),
+            (bench.sft_args(bench.folder / "no", "per_device_eval_batch_size=2"), ["train.micro_batch_size"], []),
             (["dpo"], ["plumb prefer method.name=dpo"], []), (["grpo"], ["policy gradient"], []),
             (["finetune"], ["plumb sft"], [])):
         r = bench.run(*args)
@@ -101,6 +166,9 @@ def scores(bench, base):
     lack = ("score", "input=-", "output=-", "reward.functions=[{name: exact, field: result}]")
     r = bench.run(*lack, stdin=lines)
     bench.check(r.code not in (0, None) and "4 of 4 lines have no score" in r.err and "reward.max_missing" in r.err, "no score", r)
+    bench.check(r.err.count("the record has no such field") == 1 and 'field result, completion "b"' in r.err, "the reason", r)
+    r = bench.run(*lack, stdin=lines[:len(lines) // 4])
+    bench.check("1 of 1 line has no score" in r.err, "one line", r)
     r = bench.run(*lack, "reward.max_missing=1", stdin=lines)
     bench.check(r.code == 0 and r.out == '{"score":null}\n' * 4, "max_missing=1", r)
     r = bench.run("score", "input=-", stdin=lines)
@@ -119,6 +187,13 @@ def models(bench, base):
     bench.check("systm" in r.err and "system" in r.err.replace("systm", ""), "a misspelt system", r)
 
 
+def samples(bench, base):
+    """The answers for the report are not shown as those of an iteration."""
+    out = bench.folder / "samples"
+    r = bench.run(*bench.align_args(out, base, RULE, method="raft", iterations=1), env={"PLUMB_PROGRESS": "plain:0"})
+    bench.check(r.code == 0 and "samples for the report" in r.err and "generate" in r.err, "labels", r)
+
+
 def plan(bench, base):
     """Checks that a plan that does not fit lists the options that need less memory, and how much less."""
     args = bench.align_args(bench.folder / "no", base, RULE, "micro_batch_size=8", "slots=64", "plan.memory=12MB")
@@ -134,12 +209,15 @@ def plan(bench, base):
 def test(bench):
     base = bench.base()
     generated(bench, base)
+    members(bench, base)
+    shapes(bench, base)
     roles(bench, base)
     missing(bench, base)
     names(bench, base)
     rewards(bench, base)
     scores(bench, base)
     models(bench, base)
+    samples(bench, base)
     plan(bench, base)
     shutil.rmtree(bench.folder / "no", ignore_errors=True)
 
