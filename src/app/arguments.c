@@ -89,7 +89,7 @@ static plumb_status refuse_missing(const char *path, const char *next, const cha
 {
     if (plumb_config_is_option(path, command))
         PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: an option is written with '=': %s=%s", where, path,
-                   next ? next : "VALUE");
+                   next ? next + (*next == '=') : "VALUE");
     PLUMB_REQUIRE(
         strcmp(command, "tokenize") != 0, PLUMB_ERR_CONFIG,
         "%s: there is no file or folder %s; expected the folder of a tokenizer, a file of "

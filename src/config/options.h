@@ -29,7 +29,7 @@
     X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "device that computes; cuda: one GPU per rank (needs a build with CUDA); ref: the slow reference implementation of each kernel") \
     X(CHOICE, dtype, "float32", "float32|bfloat16", "", "asrfgldceopn", 1, "dtype of activations and of the weights that multiply them; the stored weights, gradients and sums stay float32; bfloat16 needs device: cuda") \
     X(CHOICE, frozen, "auto", "auto|resident|sharded|offload", "", "af", 0, "where the layers of frozen models are (references, the reward model); resident: on every rank's device; sharded: each rank has a share of every layer and gathers the others' layer by layer; offload: in host memory, page-locked for a GPU, copied layer by layer; auto: the first of these that the memory plan finds to fit") \
-    X(INT, threads, "0", "[0, 4096]", "threads", "asrfgldceopnw", 0, "threads per rank; 0: this rank's share of the machine's cores") \
+    X(INT, threads, "0", "[0, 1024]", "threads", "asrfgldceopnw", 0, "threads per rank; 0: this rank's share of the machine's cores") \
     X(TEXT, resume, "never", "", "", "asrfnglcte", 0, "never, auto, or a checkpoint folder; auto continues from the newest complete checkpoint in output_dir (commands that write JSON lines: after the lines that output has; eval: after the completions and scores in output_dir)") \
     X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnmw", 0, "least important level of the log lines that are shown") \
     X(TEXT, pins, "", "", "file", "asrfgldceopn", 0, "cuda: file that stores the cuBLASLt algorithms for each matrix product; not given: pins.txt in the cache folder; none: measure nothing and use the first row-invariant algorithm") \

@@ -51,6 +51,13 @@ static bool read_real(double *out, const char *text)
     return !*end && isfinite(*out);
 }
 
+/* Returns true for a number like 010: 8 in YAML 1.1 and in C, 10 in YAML 1.2. */
+static bool is_octal(const char *text)
+{
+    text += *text == '+' || *text == '-';
+    return text[0] == '0' && text[1] && strspn(text, "0123456789") == strlen(text);
+}
+
 /* Reads an integer, which may also be written like 5e9. */
 static bool read_int(int64_t *out, const char *text)
 {
@@ -107,6 +114,11 @@ static plumb_status set_scalar(struct plumb_config *c, void *field, const struct
     int64_t i;
     double x;
     uint64_t seed;
+    PLUMB_REQUIRE((o->type != PLUMB_TYPE_INT && o->type != PLUMB_TYPE_SEED) || !is_octal(text),
+                  PLUMB_ERR_CONFIG,
+                  "%s: %s is '%.40s', which is an octal number in YAML 1.1 and a decimal one in "
+                  "YAML 1.2; write it without the zero",
+                  where, o->path, text);
     switch (o->type) {
     case PLUMB_TYPE_BOOL:
         if (!read_bool(field, text))

@@ -490,7 +490,7 @@ static void say_long(const struct reader *r)
     const long long all = (long long)(d->n + d->skipped);
     if (d->truncated > 0)
         plumb_log(PLUMB_LOG_WARN,
-                  "%s: %lld of %lld record%s too long and lost their %s tokens, first in line "
+                  "%s: %lld of %lld record%s too long and lost the %s tokens, first in line "
                   "%lld (data.overlong)",
                   r->path, (long long)d->truncated, all, all == 1 ? " was" : "s were",
                   r->o->overlong == PLUMB_OVERLONG_TRUNCATE_LEFT ? "first" : "last",

@@ -38,6 +38,12 @@ plumb_status plumb_first_line_check(const char *path, const char *line, int64_t 
         line++;
         len--;
     }
+    while (len > 0 && strchr(" \t\r", line[len - 1]))
+        len--;
+    PLUMB_REQUIRE(len != 1 || *line != '{', PLUMB_ERR_FORMAT,
+                  "%s: its first record is spread over several lines, expected JSON lines; write a "
+                  "record per line: jq -c . IN.json > OUT.jsonl",
+                  path);
     if (len == 0 || *line == '{')
         return PLUMB_OK;
     PLUMB_REQUIRE(

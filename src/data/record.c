@@ -357,13 +357,12 @@ static plumb_status add_ids(struct plumb_draft *d, const plumb_json *line, const
     for (int64_t i = 0; i < n; i++) {
         const plumb_json *e = plumb_json_at(v, i);
         const int64_t id = plumb_json_int(e, -1);
-        char number[32] = "";
-        if (plumb_json_type_of(e) == PLUMB_JSON_INT)
-            snprintf(number, sizeof(number), " %lld", (long long)id);
-        PLUMB_REQUIRE(*number && id >= 0 && id < vocab, PLUMB_ERR_FORMAT,
-                      "%s: field \"%s\"[%lld]: %s%s is not a token id, expected an integer from 0 "
-                      "to %lld",
-                      where, key, (long long)i, found(e), number, (long long)vocab - 1);
+        PLUMB_REQUIRE(plumb_json_type_of(e) == PLUMB_JSON_INT, PLUMB_ERR_FORMAT,
+                      "%s: field \"%s\"[%lld]: found %s, expected a token id, which is an integer",
+                      where, key, (long long)i, found(e));
+        PLUMB_REQUIRE(id >= 0 && id < vocab, PLUMB_ERR_FORMAT,
+                      "%s: field \"%s\"[%lld]: %lld is not a token id, expected 0 to %lld", where,
+                      key, (long long)i, (long long)id, (long long)vocab - 1);
         PLUMB_TRY(plumb_ids_add(&d->ids, (int32_t)id));
     }
     return PLUMB_OK;

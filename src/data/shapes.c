@@ -226,6 +226,10 @@ void plumb_shape_hint(char *out, int64_t size, const plumb_json *line, enum plum
         return;
     }
     int64_t at = 0;
+    for (int i = 0; i < CHATS; i++)
+        if (plumb_json_get(line, chats[i]) || plumb_json_get(line, "ids") ||
+            plumb_json_get(line, "prompt_ids"))
+            return;
     for (int64_t i = 0; i < plumb_json_count(line) && at < size; i++) {
         const char *key;
         const plumb_json *v;

@@ -141,6 +141,19 @@ bool plumb_file_same(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+plumb_status plumb_path_check_link(const char *path, const char *key)
+{
+    char to[PATH_MAX];
+    struct stat s;
+    const ssize_t n = readlink(path, to, sizeof(to) - 1);
+    const bool broken = n > 0 && stat(path, &s) != 0;
+    PLUMB_REQUIRE(!broken, PLUMB_ERR_IO,
+                  "%s: %s is a symbolic link to %.*s, which leads nowhere (%s); a copy of a link "
+                  "like latest needs cp -rL",
+                  key, path, (int)n, to, strerror(errno));
+    return PLUMB_OK;
+}
+
 plumb_status plumb_dir_check_input(const char *path, const char *key)
 {
     const size_t len = strlen(path);
@@ -151,6 +164,7 @@ plumb_status plumb_dir_check_input(const char *path, const char *key)
         "%s: %s is a GGUF file, which plumb does not read; expected a Hugging Face folder "
         "(config.json, tokenizer.json, safetensors)",
         key, path);
+    PLUMB_TRY(plumb_path_check_link(path, key));
     PLUMB_REQUIRE(!plumb_file_exists(path), PLUMB_ERR_IO,
                   "%s: %s is a file, expected a folder: name the folder that this file lies in",
                   key, path);
@@ -174,6 +188,7 @@ plumb_status plumb_dir_check_input(const char *path, const char *key)
 
 plumb_status plumb_file_check_input(const char *path, const char *key)
 {
+    PLUMB_TRY(plumb_path_check_link(path, key));
     PLUMB_REQUIRE(!strcmp(path, "-") || plumb_file_exists(path) || plumb_dir_exists(path),
                   PLUMB_ERR_IO, "%s: %s: cannot open: %s", key, path, strerror(ENOENT));
     return PLUMB_OK;
@@ -232,9 +247,21 @@ static plumb_status check_parent(const char *path, const char *key)
     return PLUMB_OK;
 }
 
+/* Refuses a path that a shell would have expanded. Otherwise a folder with the name "~" or "$HOME"
+ * would be made in the current folder. */
+static plumb_status check_expanded(const char *path, const char *key)
+{
+    PLUMB_REQUIRE(*path != '~' && *path != '$' && !strstr(path, "${"), PLUMB_ERR_ARG,
+                  "%s: %s: plumb does not expand ~ and variables; write the path out (or ./%s, if "
+                  "the folder has this very name)",
+                  key, path, path);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_dir_check_output(const char *path, const char *key)
 {
     const size_t n = absolute_length(path);
+    PLUMB_TRY(check_expanded(path, key));
     PLUMB_REQUIRE(
         n + PLUMB_DIR_ROOM < PATH_MAX, PLUMB_ERR_ARG,
         "%s: the path has %zu bytes, but at most %d are allowed, because the files below it "
@@ -249,6 +276,7 @@ plumb_status plumb_file_check_output(const char *path, const char *key)
     char parent[PATH_MAX];
     const char *slash = strrchr(path, '/');
     const size_t n = absolute_length(path);
+    PLUMB_TRY(check_expanded(path, key));
     PLUMB_REQUIRE(*path && n + PLUMB_FILE_ROOM < PATH_MAX, PLUMB_ERR_ARG,
                   "%s: the path has %zu bytes, expected 1 to %d", key, n,
                   PATH_MAX - 1 - PLUMB_FILE_ROOM);

@@ -76,19 +76,24 @@ void plumb_names_fini(struct plumb_names *names);
 /* Returns true if both paths lead to the same file or folder. Returns false if one does not
  * exist. */
 bool plumb_file_same(const char *a, const char *b);
-/* Checks that plumb_file_out can write the file: its folder exists and is writable, path itself is
- * not a folder, and the name leaves PLUMB_FILE_ROOM bytes for the suffix ".run.json.tmp". `key` is
- * the option that messages name. Returns PLUMB_ERR_ARG, PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
+/* Checks that plumb_file_out can write the file: its folder exists and is writable, path is not a
+ * folder and has no ~ or variable that a shell would expand, and the name leaves PLUMB_FILE_ROOM
+ * bytes for the suffix ".run.json.tmp". `key` is the option that messages name. Returns
+ * PLUMB_ERR_ARG, PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
 plumb_status plumb_file_check_output(const char *path, const char *key);
-/* Checks that path names a file or a folder, or that it is "-". key names the option in messages.
- * Returns PLUMB_ERR_IO. */
+/* Fails if path is a symbolic link to something that does not exist. key names the option in
+ * messages. Returns PLUMB_ERR_IO. */
+plumb_status plumb_path_check_link(const char *path, const char *key);
+/* Checks that path names a file or a folder, or that it is "-". key names the option in messages. Returns
+ * PLUMB_ERR_IO. */
 plumb_status plumb_file_check_input(const char *path, const char *key);
 /* Checks that path is a folder, and that it is not the output folder of a run (run.json without
  * config.json), which holds no model itself. key names the option in messages. Returns
  * PLUMB_ERR_IO; if the path is a file, the message says that a folder is expected. */
 plumb_status plumb_dir_check_input(const char *path, const char *key);
-/* Checks that path is a writable folder or can be created as one, and that its absolute path leaves
- * PLUMB_DIR_ROOM bytes for the names of the files that a run writes below it. */
+/* Checks that path is a writable folder or can be created as one, that it has no ~ or variable that
+ * a shell would expand, and that its absolute path leaves PLUMB_DIR_ROOM bytes for the names of the
+ * files that a run writes below it. */
 enum { PLUMB_DIR_ROOM = 192, PLUMB_FILE_ROOM = 13 };
 plumb_status plumb_dir_check_output(const char *path, const char *key);
 

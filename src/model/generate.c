@@ -519,7 +519,8 @@ static plumb_status check(struct run *r, int64_t *wanted)
         "generator that was created with the memory for it",
         o->repetition_penalty);
     for (int64_t i = 0; i < o->n_stop; i++) {
-        PLUMB_REQUIRE(o->stop[i][0], PLUMB_ERR_ARG, "stop string %lld is empty", (long long)i);
+        PLUMB_REQUIRE(o->stop[i][0], PLUMB_ERR_ARG,
+                      "generate.stop: text %lld of the list is an empty text", (long long)i + 1);
         r->longest_stop = plumb_max_i64(r->longest_stop, (int64_t)strlen(o->stop[i]));
     }
     for (int64_t i = 0; i < r->n; i++) {

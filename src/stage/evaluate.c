@@ -11,6 +11,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "stage/stages.h"
+#include "train/held_out.h"
 #include "train/loops.h"
 
 enum { HELD_REWARD, HELD_SCORED, HELD_TOKENS, HELD_CLIPPED, HELD_VALUES };
@@ -28,6 +29,7 @@ plumb_status plumb_align_held_out_open(struct plumb_align_held_out *h, struct pl
     options.skip = options.limit = 0;
     options.max_prompt_tokens = plumb_at_most(options.max_prompt_tokens, options.max_tokens - 1);
     PLUMB_TRY(plumb_file_check_input(cfg->data.eval, "data.eval"));
+    plumb_held_out_same(t, cfg->data.prompts, "data.prompts");
     PLUMB_TRY(plumb_dataset_open(&h->data, cfg->data.eval, &options));
     h->n_local = h->data->n / world + (plumb_comm_rank(t->comm) < h->data->n % world);
     h->record = calloc((size_t)h->n_local + 1, sizeof(*h->record));

@@ -211,8 +211,8 @@ static plumb_status check_differ(const struct pairs *s)
         first = same++ ? first : s->data->record[i].line;
     }
     PLUMB_REQUIRE(!same || same < s->data->n, PLUMB_ERR_FORMAT,
-                  "%s: in all %lld records chosen and rejected are the same", s->t->cfg->data.train,
-                  (long long)same);
+                  "%s: in all %lld record%s chosen and rejected are the same",
+                  s->t->cfg->data.train, (long long)same, plumb_plural(same));
     if (same && plumb_comm_rank(s->t->comm) == 0)
         plumb_log(PLUMB_LOG_WARN,
                   "%s: in %lld of %lld records chosen and rejected are the same, first in line "

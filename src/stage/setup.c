@@ -23,6 +23,9 @@ static plumb_status check_text(const char *option, const char *path, const struc
 static plumb_status read_method(struct plumb_align_context *c, const struct plumb_config *cfg,
                                 bool dry)
 {
+    for (int64_t i = 0; i < cfg->generate.stop.n; i++)
+        PLUMB_REQUIRE(*cfg->generate.stop.item[i], PLUMB_ERR_CONFIG,
+                      "generate.stop: text %lld of the list is an empty text", (long long)i + 1);
     PLUMB_TRY(plumb_method_of(&c->method, &c->param, cfg));
     c->add = plumb_method_adds(c->method);
     PLUMB_TRY(plumb_method_check(c->method, &c->param, cfg->generate.group_size));

@@ -22,6 +22,7 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
     struct plumb_data_options options = plumb_data_options_of(cfg, t, kind);
     options.skip = options.limit = 0;
     PLUMB_TRY(plumb_file_check_input(cfg->data.eval, "data.eval"));
+    plumb_held_out_same(t, cfg->data.train, "data.train");
     PLUMB_TRY(plumb_dataset_open(&h->data, cfg->data.eval, &options));
     h->blocks = plumb_ceil_div(h->data->n, cfg->train.micro_batch_size);
     const int64_t bytes = h->blocks * PLUMB_HELD_OUT_VALUES * (int64_t)sizeof(*h->value);
@@ -29,6 +30,15 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
     PLUMB_REQUIRE(h->value, PLUMB_ERR_NOMEM, "sums of %lld blocks of data.eval",
                   (long long)h->blocks);
     return plumb_memory_beside(t->backend, "figures of data.eval", bytes);
+}
+
+void plumb_held_out_same(const struct plumb_trainer *t, const char *path, const char *key)
+{
+    const char *eval = t->cfg->data.eval;
+    if (!t->backend->dry && *eval && plumb_file_same(eval, path))
+        plumb_log_alike("data.eval: %s is the file of %s, too: the evaluation says nothing about "
+                        "other data",
+                        eval, key);
 }
 
 void plumb_held_out_close(struct plumb_held_out *h)

@@ -32,6 +32,9 @@ struct plumb_held_out {
  * Errors: those of plumb_file_check_input and plumb_dataset_open. */
 plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_trainer *t,
                                  enum plumb_data_kind kind);
+/* Warns if data.eval is the file that option `key` (path) names: the run is then evaluated on what
+ * it is trained on. */
+void plumb_held_out_same(const struct plumb_trainer *t, const char *path, const char *key);
 void plumb_held_out_close(struct plumb_held_out *h);
 
 /* Increases *tokens to an upper bound on the tokens of any block of data.eval, if that is larger

@@ -1,6 +1,7 @@
 /* sft.c - supervised fine-tuning.
  * Layer 5. Includes base/, io/, data/, train/. */
 
+#include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
 #include "train/held_out.h"
@@ -106,11 +107,35 @@ static plumb_status read_data(struct sft *s)
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
+/* Refuses a record of token ids without a token to train on. Warns about records whose only trained
+ * token is the end token: a model learns from them to answer nothing. */
+static plumb_status check_trained(const struct sft *s)
+{
+    const struct plumb_trainer *t = s->t;
+    int64_t empty = 0, first = 0;
+    for (int64_t i = 0; i < s->data->n && !t->backend->dry; i++) {
+        const struct plumb_record *r = &s->data->record[i];
+        const int64_t trained = plumb_record_trained(r), n = r->completion[0].n;
+        PLUMB_REQUIRE(trained > 0, PLUMB_ERR_FORMAT,
+                      "%s:%lld: no token of the record is trained on: its completion is empty",
+                      t->cfg->data.train, (long long)r->line);
+        if (trained == 1 && r->completion[0].ids[n - 1] == plumb_tokenizer_eos(t->tokenizer))
+            first = empty++ ? first : r->line;
+    }
+    if (empty)
+        plumb_log_alike("%s: %lld of %lld record%s an empty completion, first in line %lld: only "
+                        "the end token is trained on",
+                        t->cfg->data.train, (long long)empty, (long long)s->data->n,
+                        s->data->n == 1 ? " has" : "s have", (long long)first);
+    return PLUMB_OK;
+}
+
 static plumb_status prepare(struct sft *s)
 {
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
     PLUMB_TRY(read_data(s));
+    PLUMB_TRY(check_trained(s));
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 1, cfg->train.micro_batch_size));

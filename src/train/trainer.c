@@ -54,6 +54,7 @@ static plumb_status take_output_dir(struct plumb_trainer *t)
                   "output_dir: %s is the model's folder, too; the run would write into it: name "
                   "another one",
                   cfg->output_dir);
+    PLUMB_TRY(plumb_path_check_link(cfg->output_dir, "output_dir"));
     PLUMB_REQUIRE(!plumb_file_exists(cfg->output_dir), PLUMB_ERR_EXISTS, "output_dir: %s is a file",
                   cfg->output_dir);
     PLUMB_TRY(plumb_dir_check_output(cfg->output_dir, "output_dir"));

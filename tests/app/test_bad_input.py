@@ -162,7 +162,9 @@ def records(b):
         ("bytes that are no UTF-8", good.encode() + b'{"prompt": "\xff\xfe"}\n', "bad.jsonl:2"),
         ("an id beyond the vocabulary", '{"prompt_ids": [5, 70000]}\n', "bad.jsonl:1", "70000"),
         ("a negative id", '{"prompt_ids": [-1]}\n', "bad.jsonl:1", "-1"),
+        ("a real number for an id", '{"prompt_ids": [1.5]}\n', "bad.jsonl:1", "found real"),
         ("no ids", '{"prompt_ids": []}\n', "bad.jsonl:1"),
+        ("a record over several lines", json.dumps({"prompt": "a"}, indent=1) + "\n", "bad.jsonl", "jq -c"),
     )
     out, run = b.folder / "answers.jsonl", b.folder / "run"
     for name, text, *named in cases:
@@ -193,6 +195,16 @@ def records(b):
         b.expect(f"{args[0]} of prompts alone", args, "bad.jsonl:1", out=run)
         args = [f"data.train={missing}" if a.startswith("data.train") else a for a in args]
         b.expect(f"{args[0]} without its file", args, "nothing.jsonl", out=run)
+    for name, record in (("ids without a completion", {"ids": [1, 2, 3], "prompt_tokens": 3}), ("one id", {"ids": [1], "prompt_tokens": 1})):
+        path = b.write("bad.jsonl", json.dumps({"prompt": "a", "completion": "b"}) + "\n" + json.dumps(record) + "\n")
+        args = [f"data.train={path}" if a.startswith("data.train") else a for a in b.bench.sft_args(run)]
+        b.expect(f"sft on {name}", args, "bad.jsonl:2", "completion is empty", out=run)
+    empty = {"prompt": "a", "completion": ""}
+    path = b.write("bad.jsonl", "".join(json.dumps(x) + "\n" for x in ({"prompt": "a", "completion": "b"}, empty, empty)))
+    args = [f"data.train={path}" if a.startswith("data.train") else a for a in b.bench.sft_args(run, steps=1)]
+    r = b.bench.good(*args)
+    b.bench.check("2 of 3 records have an empty completion, first in line 2" in r.err, "empty completions", r)
+    shutil.rmtree(run)
     b.expect("score by a model that writes", ["score", f"model={b.model}",
                                               f"input={b.prompts}"], "classifi")
 
@@ -280,6 +292,11 @@ def configuration(b):
         ("more prompts than there are", [*align, "prompts_per_iteration=4000"],
          "prompts_per_iteration", "4000"),
         ("no reward", align[:-1], "reward"),
+        ("an octal number", yaml("train:\n  epochs: 010\n"), "train.epochs", "'010'"),
+        ("an octal seed", [*align, "seed=017"], "seed", "'017'"),
+        ("blanks around =", [*align, "learning_rate", "=1e-5"], "learning_rate=1e-5"),
+        ("an empty stop text", [*align, 'stop=["a", ""]'], "generate.stop", "an empty text"),
+        ("too many threads", [*align, "threads=1025"], "threads", "1024"),
         ("a template without its place", [*align, "data.prompt_template=fixed"],
          "prompt_template"),
     )
@@ -393,6 +410,10 @@ def outputs(b):
         b.expect("2 ranks into a full folder", b.bench.sft_args(full), str(full), keep=full,
                  ranks=2)
     generate = ["generate", f"model={b.model}", f"prompts={b.prompts}", "max_new_tokens=2"]
+    for path in ("~/run", "$HOME/run", "${HOME}/run"):
+        b.expect(f"a run into {path}", b.bench.sft_args(path), "does not expand", f"./{path}")
+        b.expect(f"answers into {path}", [*generate, f"output={path}"], "does not expand")
+    b.bench.check(not (b.folder / "~").exists() and not (b.folder / "$HOME").exists(), "a folder ~ was made")
     b.expect("an answer into no folder", [*generate, f"output={b.folder}/no/answers.jsonl"],
              "answers.jsonl")
     b.expect("an answer over a folder", [*generate, f"output={full}"], str(full), keep=full)

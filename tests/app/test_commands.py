@@ -2,6 +2,7 @@
 """test_commands.py: checks the commands that scripts use: what they read and write, and that their
 output does not depend on ranks, threads or slots."""
 import json
+import re
 import os
 import shutil
 import struct
@@ -89,7 +90,7 @@ def generate(bench, model):
     bench.check(where == [(p, s) for p in range(n) for s in range(group)], "generate: order",
                 where)
     fields = {"prompt_id", "sample", "prompt_ids", "completion_ids", "logprobs", "text",
-              "stop_reason"}
+              "stop_reason", "prompt"}
     for x in lines + read_lines(greedy):
         bench.check(set(x) == fields, "generate: fields", sorted(x))
         bench.check(len(x["logprobs"]) == len(x["completion_ids"]) <= 16, "generate: lengths")
@@ -102,11 +103,12 @@ def generate(bench, model):
                          [{"prompt_ids": x["prompt_ids"]} for x in read_lines(greedy)])
     again = bench.good("generate", f"model={model}", "prompts=-", "temperature=0",
                        "max_new_tokens=16", "seed=3", stdin=by_ids.read_text())
-    bench.check(again.out == greedy.read_text(), "generate: prompt_ids differ from text")
+    without = re.sub(r',"prompt":".*?"}$', "}", greedy.read_text(), flags=re.M)
+    bench.check(again.out == without, "generate: prompt_ids differ from text")
     if bench.mpirun:
         again = bench.good("generate", f"model={model}", "prompts=-", "temperature=0",
                            "max_new_tokens=16", "seed=3", stdin=by_ids.read_text(), ranks=2)
-        bench.check(again.out == greedy.read_text(), "generate: - on 2 ranks differs")
+        bench.check(again.out == without, "generate: - on 2 ranks differs")
     no_text = bench.folder / "no-tokenizer"
     shutil.copytree(model, no_text, symlinks=False)
     (no_text / "tokenizer.json").unlink()

@@ -145,6 +145,10 @@ def links(f):
     (f.folder / "dangling.jsonl").symlink_to("nowhere.jsonl")
     f.refuses("dangling data", f.sft(f.folder / "no", "train=dangling.jsonl"),
               "dangling.jsonl", "nowhere.jsonl")
+    for name in ("latest", "loop"): # what `cp -r RUN/latest` makes, and a link to itself
+        (f.folder / name).symlink_to("checkpoint-10" if name == "latest" else name)
+        f.refuses(f"dangling model {name}", f.sft(f.folder / "no", f"model={name}"), f"model: {name} is a symbolic link to", "cp -rL")
+        f.refuses(f"dangling output_dir {name}", f.sft(name), f"output_dir: {name} is a symbolic link to")
     f.bench.check(not (f.folder / "no").exists(), "dangling: leaves a folder")
 
 

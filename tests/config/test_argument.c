@@ -66,7 +66,7 @@ static const struct {
     {"data", "shuffle", "~", NULL, "true"},
     {"data", "limit", "5e9", NULL, "5000000000"},
     {"data", "limit", " 7\t", NULL, "7"},
-    {"data", "limit", "010", NULL, "10"},
+    {"data", "limit", "0", NULL, "0"},
     {"data", "limit", "null", NULL, "0"},
     {"generate", "temperature", ".5", NULL, "0.5"},
     {"generate", "temperature", "1", NULL, "1"},
@@ -136,6 +136,8 @@ static void test_bad_values(void)
     bad_override("align", "limit=1_000", "is '1_000', expected an integer");
     bad_override("align", "limit=1,000", "is '1,000', expected an integer");
     bad_override("align", "limit=0x10", "is '0x10', expected an integer");
+    bad_override("align", "limit=010", "an octal number in YAML 1.1");
+    bad_override("align", "seed=-017", "an octal number");
     bad_override("align", "limit=1 2", "is '1 2', expected an integer");
     bad_override("align", "shard_bytes=80GB", "as a plain number of bytes");
     bad_override("align", "functions={name: length}", "is a map, expected a list");
