@@ -98,8 +98,10 @@ static const struct alias {
     {"metric_for_best_model", "checkpoint.best_metric", NULL},
     {"save_only_model", "checkpoint.optimizer", NULL},
     {"max_shard_size shard_size", "checkpoint.shard_bytes", NULL},
-    {"report_to logger use_wandb use_tensorboard run_name wandb_project project_name", "",
-     "every run writes metrics.jsonl, train.log and report.html into output_dir"},
+    {"report_to logger loggers use_tensorboard", "report.to", "tensorboard, prometheus, mlperf"},
+    {"use_wandb run_name wandb_project project_name", "",
+     "every run writes metrics.jsonl, train.log and report.html into output_dir; report.to adds "
+     "tensorboard, prometheus and mlperf"},
     {"packing group_by_length use_dynamic_bsz", "",
      "sequences are never padded: a micro-batch is packed by itself"},
     {"completion_only_loss assistant_only_loss train_on_inputs", "",

@@ -163,7 +163,9 @@
 
 #define PLUMB_OPTIONS_REPORT(X) \
     X(INT, samples, "4", "[0, 1000]", "rows", "ae", 0, "rows of each iteration's table of sample completions") \
-    X(BOOL, html, "true", "", "", "asrfem", 0, "write report.html")
+    X(BOOL, html, "true", "", "", "asrfem", 0, "write report.html") \
+    X(TEXTS, to, "", "", "", "asrf", 0, "further outputs of the metrics, written by rank 0 into output_dir: tensorboard (tensorboard/, event files), prometheus (metrics.prom, for node_exporter's textfile collector), mlperf (mlperf.log, :::MLLOG lines); none or not given: none of them") \
+    X(TEXT, prometheus_file, "", "", "file", "asrf", 0, "path of the Prometheus file; not given: metrics.prom in output_dir")
 
 #define PLUMB_OPTIONS_PLAN(X) \
     X(TEXT, memory, "", "", "", "asrfb", 0, "memory that a rank may use of its GPU, or of the host on the CPU, with a unit: 80GB or 4096MiB; not given: the free memory. plan and training end with exit code 4 if the run needs more") \

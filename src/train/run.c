@@ -310,8 +310,14 @@ done:
 
 bool plumb_run_failed_start(const char *output_dir)
 {
-    static const char *const left[] = {"config.effective.yaml", "metrics.jsonl", "rollouts",
-                                       "run.json", "train.log"};
+    static const char *const left[] = {"config.effective.yaml",
+                                       "metrics.jsonl",
+                                       "metrics.prom",
+                                       "mlperf.log",
+                                       "rollouts",
+                                       "run.json",
+                                       "tensorboard",
+                                       "train.log"};
     struct plumb_names names = {0};
     struct plumb_buf metrics = {0};
     char path[4096];

@@ -54,6 +54,7 @@ static plumb_status take_output_dir(struct plumb_trainer *t)
                   "output_dir: %s is the model's folder, too; the run would write into it: name "
                   "another one",
                   cfg->output_dir);
+    PLUMB_TRY(plumb_monitor_check(cfg));
     PLUMB_TRY(plumb_path_check_link(cfg->output_dir, "output_dir"));
     PLUMB_REQUIRE(!plumb_file_exists(cfg->output_dir), PLUMB_ERR_EXISTS, "output_dir: %s is a file",
                   cfg->output_dir);
@@ -152,6 +153,23 @@ static plumb_status check_shared(const struct plumb_trainer *t, const char *path
     return PLUMB_OK;
 }
 
+/* Opens the outputs of report.to. Called on rank 0. */
+static plumb_status open_monitor(struct plumb_trainer *t)
+{
+    const struct plumb_monitor_start start = {
+        .cfg = t->cfg,
+        .command = t->command,
+        .world_size = plumb_comm_size(t->comm),
+        .steps_done = t->state.step,
+        .iterations_done = t->state.iteration,
+        .planned_steps = t->state.total_steps,
+        .planned_iterations = strcmp(t->command, "align") == 0 ? t->cfg->train.iterations : 0,
+        .max_tokens = plumb_at_most(t->cfg->data.max_tokens, t->model->spec.max_pos),
+        .began = t->began,
+    };
+    return plumb_monitor_open(&t->monitor, &start);
+}
+
 /* Writes the first files of the run. All input was checked before, so a run that cannot start
  * leaves no folder behind. */
 static plumb_status open_files(struct plumb_trainer *t)
@@ -192,6 +210,8 @@ static plumb_status open_files(struct plumb_trainer *t)
     if (st == PLUMB_OK)
         st = plumb_metrics_open(&t->metrics, t->cfg->output_dir, rank, t->state.step,
                                 t->state.iteration);
+    if (st == PLUMB_OK && rank == 0)
+        st = open_monitor(t);
     if (st == PLUMB_OK && rank == 0) {
         char path[4096];
         st = plumb_path_join(path, sizeof(path), t->cfg->output_dir, "train.log");
@@ -473,6 +493,7 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
                   100 * t->save_seconds / fmax(seconds, 1e-9), seconds);
     if (plumb_run_end(&t->run, result) != PLUMB_OK)
         plumb_log(PLUMB_LOG_WARN, "run.json: %s", plumb_trail_message());
+    plumb_monitor_close(&t->monitor, outcome == PLUMB_OK);
     plumb_metrics_close(&t->metrics);
     plumb_log_mirror(NULL);
     if (t->log)

@@ -12,6 +12,7 @@
 #include "data/chat.h"
 #include "model/model.h"
 #include "report/metrics.h"
+#include "report/monitor.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/frozen.h"
@@ -49,7 +50,8 @@ struct plumb_trainer {
     char resumed_from[4096];       /* checkpoint folder, "" for a fresh start */
     int64_t resumed_step, resumed_iteration; /* step and iteration of resumed_from */
     plumb_metrics *metrics;
-    plumb_lock *lock; /* lock of output_dir; only on rank 0 */
+    plumb_monitor *monitor; /* outputs of report.to; only on rank 0, NULL if there are none */
+    plumb_lock *lock;       /* lock of output_dir; only on rank 0 */
     plumb_run *run;
     FILE *log; /* OUTPUT_DIR/train.log on rank 0 */
     struct plumb_stop_watch stop;

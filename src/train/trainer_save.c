@@ -52,6 +52,7 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
     t->last_log = now;
     t->last_log_tokens = t->state.num_tokens;
     PLUMB_TRY(plumb_metrics_write(t->metrics, row));
+    plumb_monitor_write(t->monitor, row);
     struct plumb_buf line = {0};
     const plumb_status st =
         plumb_metrics_console(&line, row, t->state.total_steps, total_iterations);

@@ -18,7 +18,7 @@ HINTS = { # name in TRL, transformers, OpenRLHF or verl: parts of the message of
     "dataset_name": "data.train", "save_steps": "checkpoint.every", "eval_steps": "train.eval_every",
     "save_strategy": "checkpoint.interval", "eval_strategy": "train.eval_every",
     "logging_steps": "train.log_every", "kl_coef": "method.beta", "warmup_steps": "train.warmup_ratio",
-    "bf16": "'dtype'", "gradient_checkpointing": "train.recompute", "report_to": "metrics.jsonl",
+    "bf16": "'dtype'", "gradient_checkpointing": "train.recompute", "report_to": "report.to",
     "n_samples_per_prompt": "generate.group_size", "actor_learning_rate": "train.learning_rate",
     "lr_scheduler_type": "train.lr_schedule", "save_total_limit": "checkpoint.keep_last",
     "save_only_model": "checkpoint.optimizer", "resume_from_checkpoint": "'resume'",

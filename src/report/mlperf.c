@@ -1,0 +1,207 @@
+/* mlperf.c - writes the events of a run as lines of MLPerf's logging format.
+ * Layer 4. Includes report/mlperf.h, base/, io/.
+ *
+ * Source of the format and of the keys: MLCommons, mlperf_logging/mllog, and the training rules of
+ * llama2_70b_lora. */
+#include "report/mlperf.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "io/file.h"
+#include "io/json.h"
+
+#define POINT "POINT_IN_TIME"
+#define BEGIN "INTERVAL_START"
+#define END   "INTERVAL_END"
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Writes one line. value is JSON text. metadata is "" or the beginning of members, each with a
+ * comma behind it. */
+static plumb_status put(struct plumb_mlperf *m, int64_t ms, const char *type, const char *key,
+                        const char *value, const char *metadata)
+{
+    struct plumb_buf *b = &m->line;
+    plumb_buf_clear(b);
+    PLUMB_TRY(plumb_buf_addf(b,
+                             ":::MLLOG {\"namespace\": \"\", \"time_ms\": %lld, \"event_type\": "
+                             "\"%s\", \"key\": \"%s\", \"value\": %s, \"metadata\": "
+                             "{%s\"file\": \"plumb\", \"lineno\": 0}}",
+                             (long long)ms, type, key, value, metadata));
+    return plumb_file_append_line(m->file, m->path, plumb_buf_text(b));
+}
+
+static plumb_status put_int(struct plumb_mlperf *m, const char *key, int64_t value)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "%lld", (long long)value);
+    return put(m, now_ms(), POINT, key, text, "");
+}
+
+static plumb_status put_real(struct plumb_mlperf *m, const char *key, double value)
+{
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_json_put_real(&text, value);
+    if (st == PLUMB_OK)
+        st = put(m, now_ms(), POINT, key, plumb_buf_text(&text), "");
+    plumb_buf_fini(&text);
+    return st;
+}
+
+static plumb_status put_text(struct plumb_mlperf *m, const char *key, const char *value)
+{
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_json_put_string(&text, value, (int64_t)strlen(value));
+    if (st == PLUMB_OK)
+        st = put(m, now_ms(), POINT, key, plumb_buf_text(&text), "");
+    plumb_buf_fini(&text);
+    return st;
+}
+
+static plumb_status put_optimizer(struct plumb_mlperf *m, const struct plumb_mlperf_start *s)
+{
+    static const char *const schedule[] = {"constant", "linear", "cosine"};
+    const struct plumb_config *cfg = s->cfg;
+    const double warmup = ceil(cfg->train.warmup_ratio * (double)s->planned_steps);
+    PLUMB_TRY(put_text(m, "opt_name", "adamw"));
+    PLUMB_TRY(put_real(m, "opt_base_learning_rate", cfg->train.learning_rate));
+    PLUMB_TRY(put_real(m, "opt_end_learning_rate",
+                       cfg->train.lr_schedule == 0
+                           ? cfg->train.learning_rate
+                           : cfg->train.learning_rate * cfg->train.min_lr_ratio));
+    PLUMB_TRY(put_text(m, "opt_learning_rate_decay_schedule", schedule[cfg->train.lr_schedule]));
+    PLUMB_TRY(put_int(m, "opt_learning_rate_warmup_steps", (int64_t)warmup));
+    PLUMB_TRY(put_int(m, "opt_learning_rate_training_steps", s->planned_steps));
+    PLUMB_TRY(put_real(m, "opt_adamw_beta_1", cfg->train.beta1));
+    PLUMB_TRY(put_real(m, "opt_adamw_beta_2", cfg->train.beta2));
+    PLUMB_TRY(put_real(m, "opt_adamw_epsilon", cfg->train.epsilon));
+    PLUMB_TRY(put_real(m, "opt_adamw_weight_decay", cfg->train.weight_decay));
+    return put_real(m, "opt_gradient_clip_norm", cfg->train.max_grad_norm);
+}
+
+static plumb_status put_start(struct plumb_mlperf *m, const struct plumb_mlperf_start *s)
+{
+    const struct plumb_config *cfg = s->cfg;
+    char seed[32];
+    snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
+    PLUMB_TRY(put(m, s->init_ms, BEGIN, "init_start", "null", ""));
+    PLUMB_TRY(put_text(m, "submission_benchmark",
+                       strcmp(s->command, "align") == 0 ? cfg->method.name : s->command));
+    PLUMB_TRY(put(m, now_ms(), POINT, "seed", seed, ""));
+    PLUMB_TRY(put_int(m, "global_batch_size", cfg->train.global_batch_size));
+    PLUMB_TRY(put_int(m, "gradient_accumulation_steps", s->micro_batches));
+    PLUMB_TRY(put_int(m, "max_sequence_length", s->max_tokens));
+    PLUMB_TRY(put_int(m, "max_steps", s->planned_steps));
+    PLUMB_TRY(put_int(m, "init_checkpoint_step", s->steps_done));
+    if (cfg->lora.r > 0) {
+        PLUMB_TRY(put_int(m, "lora_rank", cfg->lora.r));
+        PLUMB_TRY(put_real(m, "lora_alpha", cfg->lora.alpha));
+    }
+    PLUMB_TRY(put_optimizer(m, s));
+    PLUMB_TRY(put(m, now_ms(), END, "init_stop", "null", ""));
+    return put(m, now_ms(), BEGIN, "run_start", "null", "");
+}
+
+static plumb_status put_block(struct plumb_mlperf *m, const char *type, const char *key,
+                              int64_t step)
+{
+    char metadata[64];
+    snprintf(metadata, sizeof(metadata), "\"step\": %lld, ", (long long)step);
+    return put(m, now_ms(), type, key, "null", metadata);
+}
+
+plumb_status plumb_mlperf_open(struct plumb_mlperf *m, const char *dir,
+                               const struct plumb_mlperf_start *start)
+{
+    *m = (struct plumb_mlperf){.block = start->steps_done};
+    PLUMB_TRY(plumb_path_join(m->path, sizeof(m->path), dir, "mlperf.log"));
+    m->file = fopen(m->path, start->steps_done > 0 ? "a" : "w");
+    PLUMB_REQUIRE(m->file, PLUMB_ERR_IO, "%s: %s", m->path, strerror(errno));
+    PLUMB_TRY(put_start(m, start));
+    return put_block(m, BEGIN, "block_start", m->block);
+}
+
+/* Writes the figures of data.eval. time/eval says how long they took; they were made just now. */
+static plumb_status put_eval(struct plumb_mlperf *m, const struct plumb_metrics_row *row)
+{
+    static const enum plumb_metric accuracy[] = {
+        PLUMB_METRIC_EVAL_REWARD, PLUMB_METRIC_EVAL_ACCURACIES, PLUMB_METRIC_EVAL_LOSS};
+    const bool timed = row->set[PLUMB_METRIC_TIME_EVAL];
+    const int64_t now = now_ms(),
+                  took = timed ? (int64_t)(1000 * row->value[PLUMB_METRIC_TIME_EVAL]) : 0;
+    char metadata[64];
+    snprintf(metadata, sizeof(metadata), "\"step\": %lld, ", (long long)row->step);
+    for (size_t i = 0; i < sizeof(accuracy) / sizeof(accuracy[0]); i++) {
+        struct plumb_buf value = {0};
+        if (!row->set[accuracy[i]])
+            continue;
+        plumb_status st = plumb_json_put_real(&value, row->value[accuracy[i]]);
+        if (st == PLUMB_OK)
+            st = put(m, now - took, BEGIN, "eval_start", "null", metadata);
+        if (st == PLUMB_OK)
+            st = put(m, now, POINT, "eval_accuracy", plumb_buf_text(&value), metadata);
+        if (st == PLUMB_OK)
+            st = put(m, now, END, "eval_stop", "null", metadata);
+        plumb_buf_fini(&value);
+        return st;
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status put_stats(struct plumb_mlperf *m, const struct plumb_metrics_row *row)
+{
+    struct plumb_buf value = {0};
+    char metadata[64];
+    const char *before = "";
+    snprintf(metadata, sizeof(metadata), "\"step\": %lld, ", (long long)row->step);
+    plumb_status st = plumb_buf_add_text(&value, "{");
+    for (int i = 0; i < PLUMB_METRIC_COUNT && st == PLUMB_OK; i++) {
+        if (!row->set[i])
+            continue;
+        st = plumb_buf_addf(&value, "%s\"%s\": ", before,
+                            plumb_metric_info((enum plumb_metric)i)->name);
+        if (st == PLUMB_OK)
+            st = plumb_json_put_real(&value, row->value[i]);
+        before = ", ";
+    }
+    if (st == PLUMB_OK)
+        st = plumb_buf_add_text(&value, "}");
+    if (st == PLUMB_OK)
+        st = put(m, now_ms(), POINT, "tracked_stats", plumb_buf_text(&value), metadata);
+    plumb_buf_fini(&value);
+    return st;
+}
+
+plumb_status plumb_mlperf_write(struct plumb_mlperf *m, const struct plumb_metrics_row *row)
+{
+    PLUMB_TRY(put_block(m, END, "block_stop", m->block));
+    PLUMB_TRY(put_stats(m, row));
+    PLUMB_TRY(put_eval(m, row));
+    m->block = row->step;
+    return put_block(m, BEGIN, "block_start", m->block);
+}
+
+void plumb_mlperf_close(struct plumb_mlperf *m, bool success)
+{
+    if (!m->file)
+        return;
+    const char *status = success ? "\"status\": \"success\", " : "\"status\": \"aborted\", ";
+    plumb_status st = put_block(m, END, "block_stop", m->block);
+    if (st == PLUMB_OK)
+        st = put(m, now_ms(), END, "run_stop", "null", status);
+    if (st != PLUMB_OK)
+        plumb_log(PLUMB_LOG_WARN, "%s", plumb_trail_message());
+    fclose(m->file);
+    plumb_buf_fini(&m->line);
+    m->file = NULL;
+}

@@ -1,0 +1,44 @@
+/* mlperf.h - writes the events of a run as lines of MLPerf's logging format.
+ * Layer 4. Includes base/, config/, report/metrics.h.
+ *
+ * A line is :::MLLOG and a JSON object with namespace, time_ms, event_type (INTERVAL_START,
+ * INTERVAL_END, POINT_IN_TIME), key, value and metadata. The keys are those of MLCommons'
+ * mlperf_logging that apply: init_start, init_stop, run_start, run_stop, block_start, block_stop,
+ * eval_start, eval_stop, eval_accuracy, tracked_stats, seed, global_batch_size,
+ * gradient_accumulation_steps, max_sequence_length, max_steps, init_checkpoint_step, opt_*, and
+ * lora_rank and lora_alpha. A resumed run appends a new init_start and run_start, and
+ * init_checkpoint_step says where it continues. */
+#ifndef PLUMB_REPORT_MLPERF_H
+#define PLUMB_REPORT_MLPERF_H
+
+#include <stdio.h>
+
+#include "config/config.h"
+#include "report/metrics.h"
+
+struct plumb_mlperf {
+    FILE *file;
+    char path[4096];
+    struct plumb_buf line;
+    int64_t block; /* first step of the block that is open */
+};
+
+/* What is logged at the start. */
+struct plumb_mlperf_start {
+    const struct plumb_config *cfg;
+    const char *command;
+    int64_t steps_done, planned_steps, micro_batches; /* micro_batches: of a step, on each rank */
+    int64_t max_tokens;                               /* longest sequence */
+    int64_t init_ms;                                  /* time of init_start, ms since 1970 */
+};
+
+/* Opens DIR/mlperf.log for appending and writes the lines from init_start to block_start. Rank 0
+ * calls it. If steps_done is 0, the file starts empty. PLUMB_ERR_IO. */
+plumb_status plumb_mlperf_open(struct plumb_mlperf *m, const char *dir,
+                               const struct plumb_mlperf_start *start);
+/* Ends the block, writes the metrics of the line, and begins the next block. PLUMB_ERR_IO. */
+plumb_status plumb_mlperf_write(struct plumb_mlperf *m, const struct plumb_metrics_row *row);
+/* Writes run_stop with the status success or aborted, and closes the file. */
+void plumb_mlperf_close(struct plumb_mlperf *m, bool success);
+
+#endif

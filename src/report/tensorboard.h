@@ -1,0 +1,30 @@
+/* tensorboard.h - writes the metrics of a run as TensorBoard events.
+ * Layer 4. Includes base/, report/metrics.h.
+ *
+ * DIR/tensorboard/ holds one file "events.out.tfevents.SECONDS.HOST". Its first record says the
+ * version; each other one is an Event with the time, the step and one scalar for each metric of one
+ * line of metrics.jsonl, with the same names. The file of a resumed run loses the events of lines
+ * that metrics.jsonl has lost, and gets those that it lacks, so both always have the same steps. */
+#ifndef PLUMB_REPORT_TENSORBOARD_H
+#define PLUMB_REPORT_TENSORBOARD_H
+
+#include "report/metrics.h"
+
+typedef struct plumb_tensorboard plumb_tensorboard;
+
+/* Appends the record of the version, or of one line of metrics. wall_s: seconds since 1970.
+ * PLUMB_ERR_NOMEM. */
+plumb_status plumb_tensorboard_put_version(struct plumb_buf *out, double wall_s);
+plumb_status plumb_tensorboard_put(struct plumb_buf *out, double wall_s,
+                                   const struct plumb_metrics_row *row);
+
+/* Opens or creates the file for a run whose metrics.jsonl has the lines row (n,). Not collective;
+ * rank 0 calls it. PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a file that is damaged. */
+plumb_status plumb_tensorboard_open(plumb_tensorboard **out, const char *dir,
+                                    const struct plumb_metrics_row *row, int64_t n);
+/* Appends the event of one line and flushes. PLUMB_ERR_IO. */
+plumb_status plumb_tensorboard_write(plumb_tensorboard *t, double wall_s,
+                                     const struct plumb_metrics_row *row);
+void plumb_tensorboard_close(plumb_tensorboard **t); /* does nothing if *t is NULL */
+
+#endif
