@@ -57,6 +57,8 @@ enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE };
 enum plumb_principle_role { PLUMB_PRINCIPLE_USER, PLUMB_PRINCIPLE_SYSTEM };
 /* Values of health.action. */
 enum plumb_health_action { PLUMB_HEALTH_WARN, PLUMB_HEALTH_STOP };
+/* The value "auto" of an option of type AUTO, which has no negative values. */
+#define PLUMB_AUTO (-1.0)
 /* Values of checkpoint.dtype. */
 enum plumb_saved { PLUMB_SAVED_FLOAT32, PLUMB_SAVED_BFLOAT16, PLUMB_SAVED_SOURCE };
 /* Values of train.shard. */
@@ -68,6 +70,7 @@ enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 #define PLUMB_OPTION_INT       int64_t
 #define PLUMB_OPTION_SEED      uint64_t
 #define PLUMB_OPTION_REAL      double
+#define PLUMB_OPTION_AUTO      double /* PLUMB_AUTO for the value "auto" */
 #define PLUMB_OPTION_TEXT      const char *
 #define PLUMB_OPTION_WORD      const char *
 #define PLUMB_OPTION_CHOICE    int

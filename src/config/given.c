@@ -161,7 +161,12 @@ static bool keeps_several(const struct plumb_config *c)
 
 static bool saves_by_time(const struct plumb_config *c)
 {
-    return c->checkpoint.interval > 0;
+    return c->checkpoint.interval != 0;
+}
+
+static bool saves_automatically(const struct plumb_config *c)
+{
+    return c->checkpoint.interval == PLUMB_AUTO;
 }
 
 static bool wins_by_reward(const struct plumb_config *c)
@@ -201,6 +206,7 @@ static const struct {
     {"checkpoint.best_metric", keeps_best, "is not used: checkpoint.keep_best is 0"},
     {"checkpoint.keep_every", keeps_several,
      "is not used: checkpoint.every and checkpoint.keep_best are 0"},
+    {"checkpoint.mtbf", saves_automatically, "is not used: checkpoint.interval is not auto"},
     {"checkpoint.max_share", saves_by_time, "is not used: checkpoint.interval is 0"},
     {"eval.win_margin", wins_by_reward, "is not used: eval.judge decides which answer wins"},
     {"lora.alpha", begins_adapter, "is not used: lora.r is 0 and lora.adapter is not set"},

@@ -201,11 +201,12 @@ const struct plumb_option *plumb_option_nearest(const char *key)
 const char *plumb_option_type_name(enum plumb_option_type type)
 {
     static const char *const name[] = {
-        [PLUMB_TYPE_BOOL] = "bool",      [PLUMB_TYPE_INT] = "int",
-        [PLUMB_TYPE_SEED] = "int",       [PLUMB_TYPE_REAL] = "real",
-        [PLUMB_TYPE_TEXT] = "text",      [PLUMB_TYPE_WORD] = "choice",
-        [PLUMB_TYPE_CHOICE] = "choice",  [PLUMB_TYPE_TEXTS] = "list",
-        [PLUMB_TYPE_FUNCTIONS] = "maps", [PLUMB_TYPE_MAP] = "map",
+        [PLUMB_TYPE_BOOL] = "bool",   [PLUMB_TYPE_INT] = "int",
+        [PLUMB_TYPE_SEED] = "int",    [PLUMB_TYPE_REAL] = "real",
+        [PLUMB_TYPE_AUTO] = "real",   [PLUMB_TYPE_TEXT] = "text",
+        [PLUMB_TYPE_WORD] = "choice", [PLUMB_TYPE_CHOICE] = "choice",
+        [PLUMB_TYPE_TEXTS] = "list",  [PLUMB_TYPE_FUNCTIONS] = "maps",
+        [PLUMB_TYPE_MAP] = "map",
     };
     return name[type];
 }

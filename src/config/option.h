@@ -15,6 +15,7 @@ enum plumb_option_type {
     PLUMB_TYPE_INT,
     PLUMB_TYPE_SEED,
     PLUMB_TYPE_REAL,
+    PLUMB_TYPE_AUTO,
     PLUMB_TYPE_TEXT,
     PLUMB_TYPE_WORD,
     PLUMB_TYPE_CHOICE,

@@ -4,6 +4,7 @@
  *
  * X(type, name, default, range, unit, commands, changes results, help)
  *   type      BOOL bool | INT int64_t | SEED uint64_t | REAL double | TEXT const char *, never NULL
+ *             AUTO double, not negative, or the word auto
  *             CHOICE int, the index in its range | WORD const char *, one of its range
  *             TEXTS struct plumb_texts | FUNCTIONS struct plumb_reward_functions
  *             MAP const char *, the text of a JSON object
@@ -141,7 +142,8 @@
     X(INT, keep_every, "0", "[0, 1000000000]", "steps", "asrf", 0, "also keep each checkpoint whose step is a multiple of this; 0: none") \
     X(INT, keep_best, "0", "[0, 1000000]", "", "asrf", 0, "also keep this many checkpoints with the best value of best_metric; 0: none") \
     X(TEXT, best_metric, "", "", "", "asrf", 0, "metric that decides which checkpoint is best; not given: eval_reward (align) or eval_loss with data.eval, otherwise reward (align) or loss; every checkpoint stores its value") \
-    X(REAL, interval, "600", "[0, 1e9]", "s", "asrf", 0, "save a temporary checkpoint to resume from when the last save is older than this; the next save replaces it; it does not change the results; 0: never") \
+    X(AUTO, interval, "600", "[0, 1e9]", "s", "asrf", 0, "save a temporary checkpoint to resume from when the last save is older than this; the next save replaces it; it does not change the results; 0: never; auto: sqrt(2 x duration of the last save x checkpoint.mtbf), 600 s before the first save") \
+    X(REAL, mtbf, "86400", "(0, 1e9]", "s", "asrf", 0, "mean time between failures of the whole job, for checkpoint.interval=auto; the default is one day: a larger job fails more often, about as 1 / nodes") \
     X(REAL, max_share, "0.03", "(0, 1]", "", "asrf", 0, "largest share of the run's time for temporary checkpoints, including the last checkpoint: if saving takes long, they are saved less often than interval says; if interval is set, the default is 1, which is no limit") \
     X(CHOICE, optimizer, "all", "all|last|none", "", "asrf", 0, "which checkpoints contain the optimizer's moments, two thirds of the bytes; last: only the run's last one; a run cannot be resumed from a checkpoint without them; temporary checkpoints of checkpoint.interval always contain them") \
     X(REAL, retry, "0", "[0, 1e9]", "s", "asrf", 0, "if the disk is full, a save is retried for this long while the run waits") \

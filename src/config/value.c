@@ -20,6 +20,7 @@ static plumb_status wrong(const struct plumb_option *o, const char *found, const
         [PLUMB_TYPE_INT] = "an integer",
         [PLUMB_TYPE_SEED] = "an integer from 0 to 18446744073709551615",
         [PLUMB_TYPE_REAL] = "a number",
+        [PLUMB_TYPE_AUTO] = "auto or a number",
         [PLUMB_TYPE_TEXT] = "text",
         [PLUMB_TYPE_WORD] = "one of",
         [PLUMB_TYPE_CHOICE] = "one of",
@@ -27,7 +28,8 @@ static plumb_status wrong(const struct plumb_option *o, const char *found, const
         [PLUMB_TYPE_MAP] = "a map, as {name: value}",
         [PLUMB_TYPE_FUNCTIONS] = "a list of maps, each with a name",
     };
-    const bool number = o->type == PLUMB_TYPE_INT || o->type == PLUMB_TYPE_REAL;
+    const bool number =
+        o->type == PLUMB_TYPE_INT || o->type == PLUMB_TYPE_REAL || o->type == PLUMB_TYPE_AUTO;
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: %s is %s, expected %s%s%s%s%s", where, o->path, found,
                what[o->type], *o->range ? (number ? " in " : " ") : "", o->range,
                number && *o->unit ? ", as a plain number of " : "", number ? o->unit : "");
@@ -134,7 +136,12 @@ static plumb_status set_scalar(struct plumb_config *c, void *field, const struct
             return wrong_text(o, text, where);
         *(uint64_t *)field = seed;
         return PLUMB_OK;
+    case PLUMB_TYPE_AUTO:
     case PLUMB_TYPE_REAL:
+        if (o->type == PLUMB_TYPE_AUTO && !strcmp(text, "auto")) {
+            *(double *)field = PLUMB_AUTO;
+            return PLUMB_OK;
+        }
         if (!read_real(&x, text) || !plumb_range_holds(o->range, x))
             return wrong_text(o, text, where);
         *(double *)field = x;
@@ -266,6 +273,10 @@ plumb_status plumb_value_put(struct plumb_buf *b, const void *base, const struct
         return plumb_buf_addf(b, "%" PRId64, *(const int64_t *)field);
     case PLUMB_TYPE_SEED:
         return plumb_buf_addf(b, "%" PRIu64, *(const uint64_t *)field);
+    case PLUMB_TYPE_AUTO:
+        if (*(const double *)field == PLUMB_AUTO)
+            return plumb_buf_add_text(b, "auto");
+        return plumb_json_put_real(b, *(const double *)field);
     case PLUMB_TYPE_REAL:
         return plumb_json_put_real(b, *(const double *)field);
     case PLUMB_TYPE_TEXT:

@@ -2,6 +2,7 @@
  * checks the file and the time limits. Layer 5. Includes train/stop.h, base/, io/. */
 #include "train/stop.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -56,6 +57,11 @@ bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now)
     return w->share >= 1 || w->spent + 2 * w->last <= w->share * (now - w->began);
 }
 
+double plumb_stop_interval(const struct plumb_stop_watch *w)
+{
+    return w->mtbf > 0 && w->last > 0 ? sqrt(2 * w->last * w->mtbf) : w->interval;
+}
+
 static enum plumb_stop_request look(struct plumb_stop_watch *w)
 {
     if (asked)
@@ -71,7 +77,7 @@ static enum plumb_stop_request look(struct plumb_stop_watch *w)
     if (w->max_time > 0 && now - w->began >= w->max_time)
         return PLUMB_REQUEST_TIME;
     if (w->reason == PLUMB_REQUEST_NONE && w->interval > 0 && !w->busy &&
-        now - w->saved >= w->interval && plumb_stop_affordable(w, now)) {
+        now - w->saved >= plumb_stop_interval(w) && plumb_stop_affordable(w, now)) {
         w->waited = now - w->saved;
         return PLUMB_REQUEST_SAVE;
     }
@@ -119,7 +125,8 @@ void plumb_stop_describe(const struct plumb_stop_watch *w, enum plumb_stop_reque
     switch (reason) {
     case PLUMB_REQUEST_NONE:
     case PLUMB_REQUEST_SAVE:
-        snprintf(out, n, "after %.1f s (checkpoint.interval)", w->waited);
+        snprintf(out, n, "after %.1f s (checkpoint.interval%s)", w->waited,
+                 w->mtbf > 0 ? "=auto" : "");
         break;
     case PLUMB_REQUEST_TIME:
         snprintf(out, n, "after %g s (train.max_time)", w->max_time);

@@ -21,6 +21,7 @@ struct plumb_stop_watch {
     plumb_comm *comm;          /* borrowed */
     char file[4096];           /* path of the file `stop`; "" if no file is watched */
     double max_time, interval; /* seconds; max_time 0: no limit; interval 0: no saves by time */
+    double mtbf;         /* > 0: mean time between failures, from which the interval follows; s */
     double share;        /* largest share of the run's time that saves may take; 1 = no limit */
     double began, saved; /* time of plumb_stop_begin; time when the last save ended */
     double spent, last;  /* seconds that all saves took so far, and the last one alone */
@@ -38,6 +39,14 @@ struct plumb_stop_watch {
  * collective. */
 plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,
                               double max_time, double interval, double share);
+/* Returns the time from the end of a save to the next save by time, in seconds; 0: never. With
+ * mtbf:
+ *
+ *     interval = sqrt(2 last mtbf)     Source: Young 1974, doi:10.1145/361147.361115, eq. 5
+ *
+ * which makes the time for saves and the work that a failure loses smallest, together; `last` is
+ * the duration of the last save. Before the first save it is w->interval. Not collective. */
+double plumb_stop_interval(const struct plumb_stop_watch *w);
 /* Removes the handlers: USR1 and TERM end the process at once. Not collective. */
 void plumb_stop_end(void);
 /* Returns true if another save by time keeps all saves within their share of the time (w->share).

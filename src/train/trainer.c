@@ -18,7 +18,8 @@
 #include "train/start.h"
 #include "train/weights.h"
 
-#define SHARED_SECONDS 5.0 /* s; how long to wait until a file of another rank is visible */
+#define FIRST_INTERVAL 600.0 /* s; interval of checkpoint.interval=auto before the first save */
+#define SHARED_SECONDS 5.0   /* s; how long to wait until a file of another rank is visible */
 
 /* Fails if output_dir is not empty and the run does not resume; files of a failed start are
  * allowed. */
@@ -298,6 +299,17 @@ static plumb_status check_inputs(struct plumb_trainer *t)
     return plumb_inputs_check(&t->inputs, path);
 }
 
+static plumb_status begin_watch(struct plumb_trainer *t)
+{
+    const struct plumb_config *cfg = t->cfg;
+    const bool automatic = cfg->checkpoint.interval == PLUMB_AUTO;
+    PLUMB_TRY(plumb_stop_begin(&t->stop, t->comm, cfg->output_dir, cfg->train.max_time,
+                               automatic ? FIRST_INTERVAL : cfg->checkpoint.interval,
+                               cfg->checkpoint.max_share));
+    t->stop.mtbf = automatic ? cfg->checkpoint.mtbf : 0;
+    return PLUMB_OK;
+}
+
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s)
 {
     *out = NULL;
@@ -320,8 +332,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     if (st == PLUMB_OK && !dry && plumb_comm_rank(t->comm) == 0)
         st = take_output_dir(t);
     if (st == PLUMB_OK && !dry)
-        st = plumb_stop_begin(&t->stop, s->comm, s->cfg->output_dir, s->cfg->train.max_time,
-                              s->cfg->checkpoint.interval, s->cfg->checkpoint.max_share);
+        st = begin_watch(t);
     if (st == PLUMB_OK)
         st = plumb_micro_parse(&t->replay_step, &t->replay_micro_batch, s->cfg->train.replay);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);

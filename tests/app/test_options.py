@@ -180,7 +180,24 @@ def misunderstood(bench):
                 "eval writes into the folder of a run:", r)
 
 
+def automatic(bench):
+    """checkpoint.interval=auto: the interval follows from the last save. With hardly any time between failures, a run that has
+    saved once saves as often as it can."""
+    run, none = bench.folder / "auto", bench.folder / "none"
+    r = bench.good(*bench.sft_args(run, "checkpoint.interval=auto", "checkpoint.mtbf=1e-6", "checkpoint.every=4", steps=8))
+    bench.check("(checkpoint.interval=auto)" in r.err, "no save by time:", r)
+    bench.check("\n  interval: auto\n" in effective(run), "config.effective.yaml", effective(run))
+    r = bench.good(*bench.sft_args(none, "checkpoint.interval=auto", "checkpoint.every=4", steps=8))
+    bench.check("(checkpoint.interval" not in r.err, "a save by time within a second:", r)
+    bench.same(run / "latest/model.safetensors", none / "latest/model.safetensors", "checkpoint.interval=auto")
+    r = bench.good(*bench.sft_args(bench.folder / "unused", "checkpoint.mtbf=60", steps=1))
+    bench.check("checkpoint.mtbf is not used: checkpoint.interval is not auto" in r.err, "mtbf", r)
+    r = bench.run(*bench.sft_args(bench.folder / "no", "checkpoint.interval=often"))
+    bench.check(r.code == 12 and "expected auto or a number" in r.err, "interval=often", r)
+
+
 def test(bench):
+    automatic(bench)
     misunderstood(bench)
     hints(bench)
     of_method(bench)

@@ -3,6 +3,7 @@
  * Test. Includes harness.h, io/, train/. */
 #include "train/stop.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
@@ -88,6 +89,25 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
+/* checkpoint.interval=auto: the interval makes the time for saves and the lost work smallest. */
+static void test_automatic(void)
+{
+    struct plumb_stop_watch w = {.interval = 600, .mtbf = 86400};
+    CHECK(plumb_stop_interval(&w) == 600);
+    for (double save = 0.5; save < 200; save *= 3) {
+        plumb_stop_saved(&w, save);
+        const double best = plumb_stop_interval(&w);
+        CHECKF(fabs(best - sqrt(2 * save * 86400)) < 1e-9 * best, "%g s: %g", save, best);
+        for (double other = 0.8 * best; other < 1.3 * best; other += 0.3 * best)
+            CHECKF(save / best + best / (2 * w.mtbf) < save / other + other / (2 * w.mtbf),
+                   "%g s is worse than %g s", best, other);
+    }
+    plumb_stop_saved(&w, 0); /* nothing was saved: the last duration stays */
+    CHECK(plumb_stop_interval(&w) > 600);
+    w.mtbf = 0;
+    CHECK(plumb_stop_interval(&w) == 600);
+}
+
 /* Checks, with times made up, that saves take at most `share` of the time, for several lengths of a
  * save and several intervals. */
 static void test_share(void)
@@ -119,6 +139,7 @@ static void test_share(void)
 
 int main(void)
 {
+    test_automatic();
     test_share();
     plumb_comm *comm[RANKS];
     pthread_t thread[RANKS];
