@@ -39,6 +39,6 @@ typedef plumb_status plumb_command_fn(struct plumb_app *app);
 plumb_command_fn plumb_cmd_align, plumb_cmd_sft, plumb_cmd_reward, plumb_cmd_prefer, plumb_cmd_run,
     plumb_cmd_generate, plumb_cmd_logprob, plumb_cmd_gradient, plumb_cmd_score, plumb_cmd_eval,
     plumb_cmd_compare, plumb_cmd_tokenize, plumb_cmd_inspect, plumb_cmd_merge, plumb_cmd_replay,
-    plumb_cmd_plan, plumb_cmd_doctor;
+    plumb_cmd_plan, plumb_cmd_doctor, plumb_cmd_top;
 
 #endif

@@ -31,7 +31,7 @@ static const struct command {
     {"compare", plumb_cmd_compare}, {"tokenize", plumb_cmd_tokenize},
     {"inspect", plumb_cmd_inspect}, {"replay", plumb_cmd_replay},
     {"merge", plumb_cmd_merge},     {"plan", plumb_cmd_plan},
-    {"doctor", plumb_cmd_doctor},
+    {"doctor", plumb_cmd_doctor},   {"top", plumb_cmd_top},
 };
 
 static const struct command *find(const char *name)

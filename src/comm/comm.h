@@ -57,6 +57,11 @@ enum plumb_traffic_class {
 struct plumb_traffic plumb_comm_traffic(const plumb_comm *c,
                                         enum plumb_traffic_class traffic_class);
 
+/* Returns the rank for which this rank has waited longest since the last call of this function, or
+ * -1 if it has waited for none, and sets *seconds to the time. Only waits of more than two
+ * heartbeat periods count. Not collective. */
+int plumb_comm_waited_for(plumb_comm *c, double *seconds);
+
 /* Sets the name of the current phase ("rollout", "save") for messages about late ranks. Not
  * collective. */
 void plumb_comm_phase(plumb_comm *c, const char *phase);

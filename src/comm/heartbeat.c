@@ -29,7 +29,8 @@ plumb_status plumb_heartbeat_init(plumb_comm *c, double timeout_s)
 {
     struct plumb_heartbeat *w = &c->heartbeat;
     w->heard = calloc((size_t)c->size, sizeof(*w->heard));
-    PLUMB_REQUIRE(w->heard, PLUMB_ERR_NOMEM, "the heartbeat notes of %d ranks", c->size);
+    w->late_s = calloc((size_t)c->size, sizeof(*w->late_s));
+    PLUMB_REQUIRE(w->heard && w->late_s, PLUMB_ERR_NOMEM, "the heartbeat notes of %d ranks", c->size);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -58,7 +59,9 @@ void plumb_heartbeat_fini(plumb_comm *c)
         pthread_mutex_destroy(&w->lock);
     }
     free(w->heard);
+    free(w->late_s);
     w->heard = NULL;
+    w->late_s = NULL;
     w->ready = false;
 }
 
@@ -345,6 +348,33 @@ static bool is_stuck(const plumb_comm *c, struct plumb_wait *wait, double now)
     return !late && now - fmax(wait->together, c->heartbeat.lost_until) > wait->stuck_s;
 }
 
+/* Adds the time since the last check to the ranks that are late. A note is up to one period old, so
+ * the first two periods of a wait say nothing. */
+static void add_late(plumb_comm *c, struct plumb_wait *wait, double now)
+{
+    struct plumb_heartbeat *w = &c->heartbeat;
+    const double from = fmax(wait->judged, wait->since + 2 * w->period_s);
+    for (int r = 0; r < c->size && now > from; r++)
+        if (r != c->rank && is_late(c, &w->heard[r], now))
+            w->late_s[r] += now - from;
+    wait->judged = now;
+}
+
+int plumb_comm_waited_for(plumb_comm *c, double *seconds)
+{
+    struct plumb_heartbeat *w = &c->heartbeat;
+    int most = -1;
+    *seconds = 0;
+    for (int r = 0; r < c->size && w->late_s; r++) {
+        if (w->late_s[r] > *seconds) {
+            *seconds = w->late_s[r];
+            most = r;
+        }
+        w->late_s[r] = 0;
+    }
+    return most;
+}
+
 plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, double now, char *why,
                                    size_t cap)
 {
@@ -355,6 +385,7 @@ plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, doubl
         wait->lost_s = w->lost_s;
     }
     wait->counted = true;
+    add_late(c, wait, now);
     const double waited = now - wait->since - (w->lost_s - wait->lost_s);
 
     if (!c->check_calls &&

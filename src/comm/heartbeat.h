@@ -64,6 +64,7 @@ struct plumb_heartbeat {
 
     /* The transport's lock protects these. */
     struct plumb_heard *heard; /* (size,); the entry of this rank is not used */
+    double *late_s;            /* (size,) seconds that this rank has waited for each other rank */
     double listened;           /* when the arrived notes were last read */
     double lost_s, lost_until; /* seconds that this process was suspended, and when that ended */
 };
@@ -76,6 +77,7 @@ struct plumb_wait {
     bool counted;    /* true if lost_s is set */
     double stuck_s;  /* > 0: the limit in seconds once all ranks are in the same collective */
     double together; /* when all ranks were first seen in it; 0 = not yet */
+    double judged;   /* time of the last check; 0 before the first */
 };
 
 plumb_status plumb_heartbeat_init(plumb_comm *c, double timeout_s);

@@ -78,6 +78,8 @@ static const struct plumb_command commands[] = {
      "convert text, messages or prompts to ids, or ids to text: plumb tokenize DIR FILE"},
     {"inspect", 'i', true, false,
      "describe what a path contains: a model, checkpoint, run, rollouts, data, ..."},
+    {"top", 'k', true, false,
+     "show what a running or ended run does, from its files: plumb top OUTPUT_DIR"},
     {"replay", 'p', true, false,
      "compute the micro-batch of a replay file again and compare it bit for bit"},
     {"plan", 'b', false, true,

@@ -12,7 +12,7 @@
  *   range     numbers: an interval, where ( and ) exclude the end; CHOICE and WORD: the values
  *   commands  one letter for each: a align, s sft, r reward, f prefer, g generate, l logprob,
  *             d gradient, c score, e eval, t tokenize, i inspect, p replay, o doctor,
- *             n run, m compare, b plan, w merge
+ *             n run, m compare, b plan, w merge, k top
  *   changes   0 if two runs that differ only in this option write the same weights */
 #ifndef PLUMB_CONFIG_OPTIONS_H
 #define PLUMB_CONFIG_OPTIONS_H
@@ -24,7 +24,7 @@
     X(TEXT, model, "", "", "folder", "asrfgldctipw", 1, "folder of the model: config.json, tokenizer.json and safetensors files; or of an adapter, whose adapter_config.json names the folder of its base model") \
     X(TEXT, tokenizer, "", "", "folder", "asrfgldcti", 1, "folder of tokenizer.json; not given: the model's folder") \
     X(TEXT, output_dir, "", "", "folder", "asrfenm", 0, "folder to which the run writes its checkpoints, rollouts, metrics and report") \
-    X(TEXT, input, "-", "", "file", "ldctip", 0, "JSON lines to read, - for standard input; inspect: the path to describe; replay: the replay file") \
+    X(TEXT, input, "-", "", "file", "ldctipk", 0, "JSON lines to read, - for standard input; inspect: the path to describe; top: the folder of the run; replay: the replay file") \
     X(TEXT, output, "-", "", "file", "gldcetpmbw", 0, "JSON lines to write, - for standard output; gradient: the safetensors file to write; plan: a file for the table as one JSON object; merge: the folder to write") \
     X(SEED, seed, "1", "", "", "asrfge", 1, "seed of all random numbers; the same seed gives the same result on any number of ranks") \
     X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "device that computes; cuda: one GPU per rank (needs a build with CUDA); ref: the slow reference implementation of each kernel") \
@@ -32,9 +32,10 @@
     X(CHOICE, frozen, "auto", "auto|resident|sharded|offload", "", "af", 0, "where the layers of frozen models are (references, the reward model); resident: on every rank's device; sharded: each rank has a share of every layer and gathers the others' layer by layer; offload: in host memory, page-locked for a GPU, copied layer by layer; auto: the first of these that the memory plan finds to fit") \
     X(INT, threads, "0", "[0, 1024]", "threads", "asrfgldceopnw", 0, "threads per rank; 0: this rank's share of the machine's cores") \
     X(TEXT, resume, "never", "", "", "asrfnglcte", 0, "never, auto, or a checkpoint folder; auto continues from the newest complete checkpoint in output_dir (commands that write JSON lines: after the lines that output has; eval: after the completions and scores in output_dir)") \
-    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnmw", 0, "least important level of the log lines that are shown") \
+    X(CHOICE, log_level, "info", "error|warn|info|debug", "", "asrfgldcetiopnmwk", 0, "least important level of the log lines that are shown") \
     X(TEXT, pins, "", "", "file", "asrfgldceopn", 0, "cuda: file that stores the cuBLASLt algorithms for each matrix product; not given: pins.txt in the cache folder; none: measure nothing and use the first row-invariant algorithm") \
     X(BOOL, special, "true", "", "", "t", 1, "add the special tokens that the post-processor of tokenizer.json adds") \
+    X(REAL, refresh, "2", "[0, 3600]", "s", "k", 0, "in a terminal, show the run again after this time until it ends; 0: show it once") \
     X(BOOL, embedding, "false", "", "", "l", 1, "also write the mean last hidden state over the completion")
 
 #define PLUMB_OPTIONS_COMM(X) \

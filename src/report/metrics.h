@@ -87,6 +87,8 @@
       "share of the time that saves took")                                                         \
     X(TIME_EXCHANGE, "time/exchange", "s", NULL, "rank 0: exchange of gradients and weights")      \
     X(TIME_WAIT, "time/wait", "s", NULL, "rank 0: other collectives, waits for other ranks")       \
+    X(TIME_LATE, "time/late", "s", NULL, "rank 0: waits for the rank that was late longest")       \
+    X(LATE_RANK, "comm/late_rank", "number/rank", NULL, "that rank; only waits of seconds count")  \
     X(COMM_MESSAGES, "comm/messages", "messages/rank", NULL, "sent by rank 0 since last line")     \
     X(COMM_BYTES, "comm/bytes", "bytes/rank", NULL, "sent by rank 0 since last line")              \
     X(COMM_EXCHANGE, "comm/exchange_bytes", "bytes/rank", NULL,                                    \

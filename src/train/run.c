@@ -152,7 +152,11 @@ static plumb_status put_session(struct plumb_run *r, const struct plumb_run_info
     PLUMB_TRY(plumb_buf_add_text(b, ", \"environment\": "));
     PLUMB_TRY(plumb_run_settings(b));
     PLUMB_TRY(
-        plumb_buf_addf(b, ", \"resumed_step\": %lld, \"start\": ", (long long)info->resumed_step));
+        plumb_buf_addf(b,
+                       ", \"total_steps\": %lld, \"total_iterations\": %lld, \"resumed_step\": "
+                       "%lld, \"start\": ",
+                       (long long)info->total_steps, (long long)info->total_iterations,
+                       (long long)info->resumed_step));
     return put_time(b);
 }
 

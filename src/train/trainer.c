@@ -154,6 +154,12 @@ static plumb_status check_shared(const struct plumb_trainer *t, const char *path
     return PLUMB_OK;
 }
 
+/* Returns the number of iterations of the whole run; 0 for a command without iterations. */
+static int64_t iterations_of(const struct plumb_trainer *t)
+{
+    return strcmp(t->command, "align") == 0 ? t->cfg->train.iterations : 0;
+}
+
 /* Opens the outputs of report.to. Called on rank 0. */
 static plumb_status open_monitor(struct plumb_trainer *t)
 {
@@ -164,7 +170,7 @@ static plumb_status open_monitor(struct plumb_trainer *t)
         .steps_done = t->state.step,
         .iterations_done = t->state.iteration,
         .planned_steps = t->state.total_steps,
-        .planned_iterations = strcmp(t->command, "align") == 0 ? t->cfg->train.iterations : 0,
+        .planned_iterations = iterations_of(t),
         .max_tokens = plumb_at_most(t->cfg->data.max_tokens, t->model->spec.max_pos),
         .began = t->began,
     };
@@ -188,6 +194,8 @@ static plumb_status open_files(struct plumb_trainer *t)
             .seed = t->cfg->seed,
             .config_hash = t->state.config_hash,
             .start_fingerprint = t->state.start_fingerprint,
+            .total_steps = t->state.total_steps,
+            .total_iterations = iterations_of(t),
             .resumed_step = t->state.step,
             .gemm_classes = plumb_buf_text(&t->gemm_classes),
             .config_yaml = plumb_buf_text(&yaml),

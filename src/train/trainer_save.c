@@ -30,6 +30,12 @@ static void set_traffic(struct plumb_trainer *t, struct plumb_metrics_row *row)
             plumb_metrics_set(row, PLUMB_METRIC_COMM_EXCHANGE, (double)(now.bytes - last->bytes));
         t->last_traffic[k] = now;
     }
+    double late_s;
+    const int late = plumb_comm_waited_for(t->comm, &late_s);
+    if (late >= 0) {
+        plumb_metrics_set(row, PLUMB_METRIC_TIME_LATE, late_s);
+        plumb_metrics_set(row, PLUMB_METRIC_LATE_RANK, late);
+    }
     plumb_metrics_set(row, PLUMB_METRIC_COMM_MESSAGES, (double)messages);
     plumb_metrics_set(row, PLUMB_METRIC_COMM_BYTES, (double)bytes);
 }

@@ -85,6 +85,37 @@ static void last_leaves(plumb_comm *c)
     CHECKF(strstr(plumb_trail_message(), ": left the run"), "%s", plumb_trail_message());
 }
 
+/* Checks that a waiting rank counts how long it has waited for whom, from the third period on. */
+static void counted_late(void)
+{
+    plumb_comm *c[3];
+    char why[256];
+    double seconds;
+    CHECK_OK(plumb_comm_thread_create(c, 3));
+    for (int r = 0; r < 3; r++)
+        plumb_heartbeat_stop(c[r]);
+    plumb_comm_timeout(c[0], 0);         /* a period of 1 s, and nobody is silent */
+    plumb_comm_check_calls(c[0], false); /* it would talk */
+    CHECK_OK(plumb_coll_enter(c[0], "barrier", (struct plumb_args){0, NULL, -1}));
+    CHECK(plumb_comm_waited_for(c[0], &seconds) == -1 && seconds == 0);
+    struct plumb_heartbeat *w = &c[0]->heartbeat;
+    struct plumb_wait wait = {.since = 1000};
+    for (double now = 1000.5; now <= 1006; now += 0.5) {
+        if (now == 1004.5)
+            plumb_heartbeat_note(c[0], &w->heard[1].note); /* rank 1 has arrived, too */
+        CHECK_OK(plumb_heartbeat_judge(c[0], &wait, now, why, sizeof(why)));
+    }
+    CHECKF(w->late_s[0] == 0 && w->late_s[1] == 2 && w->late_s[2] == 4, "%g %g %g s", w->late_s[0],
+           w->late_s[1], w->late_s[2]);
+    CHECK(plumb_comm_waited_for(c[0], &seconds) == 2 && seconds == 4);
+    CHECK(plumb_comm_waited_for(c[0], &seconds) == -1 && seconds == 0);
+    wait = (struct plumb_wait){.since = 2000}; /* a short wait does not count */
+    CHECK_OK(plumb_heartbeat_judge(c[0], &wait, 2001.9, why, sizeof(why)));
+    CHECK(plumb_comm_waited_for(c[0], &seconds) == -1);
+    for (int r = 0; r < 3; r++)
+        plumb_comm_destroy(&c[r]);
+}
+
 /* Checks that time in which the waiting rank itself did not run does not count as silence of
  * another rank. */
 static void judged_late(void)
@@ -254,6 +285,7 @@ int main(int argc, char **argv)
         return on_mpi(argv[1]);
     sites();
     judged_late();
+    counted_late();
     for (int n = 3; n <= 5; n++)
         on_threads(n, last_stops);
     for (int n = 2; n <= 5; n++)
