@@ -1,8 +1,8 @@
 /* mlperf.c - writes the events of a run as lines of MLPerf's logging format.
  * Layer 4. Includes report/mlperf.h, base/, io/.
  *
- * Source of the format and of the keys: MLCommons, mlperf_logging/mllog, and the training rules of
- * llama2_70b_lora. */
+ * Source of the format and of the keys: MLCommons, mlperf_logging 4.1: mllog/constants.py, and the
+ * rules of training_6.1.0 for llama2_70b_lora and qwen35_397b_grpo. */
 #include "report/mlperf.h"
 
 #include <errno.h>
@@ -89,16 +89,63 @@ static plumb_status put_optimizer(struct plumb_mlperf *m, const struct plumb_mlp
     return put_real(m, "opt_gradient_clip_norm", cfg->train.max_grad_norm);
 }
 
+static plumb_status count_line(void *count, const char *line, int64_t len, int64_t line_no)
+{
+    (void)line;
+    (void)line_no;
+    *(int64_t *)count += len > 0;
+    return PLUMB_OK;
+}
+
+/* Writes the number of records of a data file, if it can be read again. */
+static plumb_status put_samples(struct plumb_mlperf *m, const char *key, const char *path)
+{
+    int64_t n = 0;
+    if (!*path || strcmp(path, "-") == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_file_lines(path, count_line, &n));
+    return put_int(m, key, n);
+}
+
+static plumb_status put_rollouts(struct plumb_mlperf *m, const struct plumb_config *cfg)
+{
+    PLUMB_TRY(put_int(m, "num_prompts_per_step", cfg->train.global_batch_size));
+    PLUMB_TRY(put_int(m, "num_generations_per_prompt", cfg->generate.group_size));
+    PLUMB_TRY(put_real(m, "generation_training_rollout_temperature", cfg->generate.temperature));
+    PLUMB_TRY(put_real(m, "generation_training_rollout_top_p", cfg->generate.top_p));
+    /* data.eval is sampled in the same way */
+    PLUMB_TRY(put_real(m, "generation_validation_rollout_temperature", cfg->generate.temperature));
+    return put_real(m, "generation_validation_rollout_top_p", cfg->generate.top_p);
+}
+
+static plumb_status put_numerics(struct plumb_mlperf *m, const struct plumb_config *cfg)
+{
+    static const char *const parallel[] = {"tensor_parallelism", "pipeline_parallelism",
+                                           "context_parallelism", "expert_parallelism"};
+    const char *dtype = cfg->dtype == 0 ? "fp32" : "bfloat16";
+    for (size_t i = 0; i < sizeof(parallel) / sizeof(parallel[0]); i++)
+        PLUMB_TRY(put_int(m, parallel[i], 1));
+    PLUMB_TRY(put_text(m, "lowest_numerical_precision_in_linear", dtype));
+    PLUMB_TRY(put_text(m, "lowest_numerical_precision_in_attn", dtype));
+    return put_text(m, "lowest_numerical_precision_in_comm", "fp32");
+}
+
 static plumb_status put_start(struct plumb_mlperf *m, const struct plumb_mlperf_start *s)
 {
     const struct plumb_config *cfg = s->cfg;
+    const bool align = strcmp(s->command, "align") == 0;
     char seed[32];
     snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
     PLUMB_TRY(put(m, s->init_ms, BEGIN, "init_start", "null", ""));
-    PLUMB_TRY(put_text(m, "submission_benchmark",
-                       strcmp(s->command, "align") == 0 ? cfg->method.name : s->command));
     PLUMB_TRY(put(m, now_ms(), POINT, "seed", seed, ""));
-    PLUMB_TRY(put_int(m, "global_batch_size", cfg->train.global_batch_size));
+    PLUMB_TRY(put_text(m, "config_filename", "config.effective.yaml"));
+    PLUMB_TRY(put_samples(m, "train_samples", align ? cfg->data.prompts : cfg->data.train));
+    PLUMB_TRY(put_samples(m, "eval_samples", cfg->data.eval));
+    PLUMB_TRY(put_int(m, "global_batch_size", m->samples_per_step));
+    PLUMB_TRY(put_int(m, "micro_batch_size", cfg->train.micro_batch_size));
+    if (align)
+        PLUMB_TRY(put_rollouts(m, cfg));
+    PLUMB_TRY(put_numerics(m, cfg));
     PLUMB_TRY(put_int(m, "gradient_accumulation_steps", s->micro_batches));
     PLUMB_TRY(put_int(m, "max_sequence_length", s->max_tokens));
     PLUMB_TRY(put_int(m, "max_steps", s->planned_steps));
@@ -112,18 +159,28 @@ static plumb_status put_start(struct plumb_mlperf *m, const struct plumb_mlperf_
     return put(m, now_ms(), BEGIN, "run_start", "null", "");
 }
 
+/* Writes the members of the metadata that say where in the run an event is. */
+static void put_place(char out[96], const struct plumb_mlperf *m, int64_t step)
+{
+    snprintf(out, 96, "\"step\": %lld, \"samples_count\": %lld, ", (long long)step,
+             (long long)(step * m->samples_per_step));
+}
+
 static plumb_status put_block(struct plumb_mlperf *m, const char *type, const char *key,
                               int64_t step)
 {
-    char metadata[64];
-    snprintf(metadata, sizeof(metadata), "\"step\": %lld, ", (long long)step);
+    char metadata[96];
+    put_place(metadata, m, step);
     return put(m, now_ms(), type, key, "null", metadata);
 }
 
 plumb_status plumb_mlperf_open(struct plumb_mlperf *m, const char *dir,
                                const struct plumb_mlperf_start *start)
 {
-    *m = (struct plumb_mlperf){.block = start->steps_done};
+    const struct plumb_config *cfg = start->cfg;
+    const int64_t group = strcmp(start->command, "align") == 0 ? cfg->generate.group_size : 1;
+    *m = (struct plumb_mlperf){.block = start->steps_done,
+                               .samples_per_step = cfg->train.global_batch_size * group};
     PLUMB_TRY(plumb_path_join(m->path, sizeof(m->path), dir, "mlperf.log"));
     m->file = fopen(m->path, start->steps_done > 0 ? "a" : "w");
     PLUMB_REQUIRE(m->file, PLUMB_ERR_IO, "%s: %s", m->path, strerror(errno));
@@ -139,8 +196,8 @@ static plumb_status put_eval(struct plumb_mlperf *m, const struct plumb_metrics_
     const bool timed = row->set[PLUMB_METRIC_TIME_EVAL];
     const int64_t now = now_ms(),
                   took = timed ? (int64_t)(1000 * row->value[PLUMB_METRIC_TIME_EVAL]) : 0;
-    char metadata[64];
-    snprintf(metadata, sizeof(metadata), "\"step\": %lld, ", (long long)row->step);
+    char metadata[96];
+    put_place(metadata, m, row->step);
     for (size_t i = 0; i < sizeof(accuracy) / sizeof(accuracy[0]); i++) {
         struct plumb_buf value = {0};
         if (!row->set[accuracy[i]])
@@ -161,9 +218,9 @@ static plumb_status put_eval(struct plumb_mlperf *m, const struct plumb_metrics_
 static plumb_status put_stats(struct plumb_mlperf *m, const struct plumb_metrics_row *row)
 {
     struct plumb_buf value = {0};
-    char metadata[64];
+    char metadata[96];
     const char *before = "";
-    snprintf(metadata, sizeof(metadata), "\"step\": %lld, ", (long long)row->step);
+    put_place(metadata, m, row->step);
     plumb_status st = plumb_buf_add_text(&value, "{");
     for (int i = 0; i < PLUMB_METRIC_COUNT && st == PLUMB_OK; i++) {
         if (!row->set[i])

@@ -4,10 +4,14 @@
  * A line is :::MLLOG and a JSON object with namespace, time_ms, event_type (INTERVAL_START,
  * INTERVAL_END, POINT_IN_TIME), key, value and metadata. The keys are those of MLCommons'
  * mlperf_logging that apply: init_start, init_stop, run_start, run_stop, block_start, block_stop,
- * eval_start, eval_stop, eval_accuracy, tracked_stats, seed, global_batch_size,
- * gradient_accumulation_steps, max_sequence_length, max_steps, init_checkpoint_step, opt_*, and
- * lora_rank and lora_alpha. A resumed run appends a new init_start and run_start, and
- * init_checkpoint_step says where it continues. */
+ * eval_start, eval_stop, eval_accuracy, tracked_stats, seed, sizes (global_batch_size,
+ * micro_batch_size, gradient_accumulation_steps, max_sequence_length, max_steps, train_samples,
+ * eval_samples, init_checkpoint_step), opt_*, lora_rank, lora_alpha, *_parallelism,
+ * lowest_numerical_precision_in_*, config_filename, and of its GRPO benchmark, for align,
+ * num_prompts_per_step, num_generations_per_prompt and generation_*_rollout_*. The keys
+ * submission_* and cache_clear are for whoever submits a result. samples_count in the metadata is
+ * the number of steps times global_batch_size, which counts completions for align. A resumed run
+ * appends a new init_start and run_start, and init_checkpoint_step says where it continues. */
 #ifndef PLUMB_REPORT_MLPERF_H
 #define PLUMB_REPORT_MLPERF_H
 
@@ -20,7 +24,8 @@ struct plumb_mlperf {
     FILE *file;
     char path[4096];
     struct plumb_buf line;
-    int64_t block; /* first step of the block that is open */
+    int64_t block;            /* first step of the block that is open */
+    int64_t samples_per_step; /* trained samples of one step */
 };
 
 /* What is logged at the start. */

@@ -55,6 +55,11 @@ def check(bench, out, what, status="success"):
     log = [json.loads(line.removeprefix(":::MLLOG ")) for line in lines]
     bench.check(all(line.startswith(":::MLLOG {") for line in lines), what, "mlperf.log", lines)
     bench.check(log[-1]["key"] == "run_stop" and log[-1]["metadata"]["status"] == status, what, "run_stop", log[-1])
+    values = {x["key"]: x["value"] for x in log}
+    bench.check(values["max_steps"] >= rows[-1]["step"] and values["train_samples"] > 0, what, "sizes in mlperf.log", values)
+    if "num_prompts_per_step" in values: # align
+        bench.check(values["global_batch_size"] == values["num_prompts_per_step"] * values["num_generations_per_prompt"] == 32, what, "batch", values)
+    bench.check(all(x["metadata"]["samples_count"] == x["metadata"]["step"] * values["global_batch_size"] for x in log if "step" in x["metadata"]), what, "samples_count")
     bench.check([x["time_ms"] for x in log if "eval" not in x["key"]] == sorted(x["time_ms"] for x in log if "eval" not in x["key"]), what, "times")
 
 

@@ -193,19 +193,25 @@ static void test_all(void)
     plumb_monitor_close(&m, true);
     snprintf(path, sizeof(path), "%s/mlperf.log", dir);
     CHECK_OK(plumb_file_lines(path, check_line, keys));
-    CHECKF(!strcmp(keys,
-                   "init_start submission_benchmark seed global_batch_size "
-                   "gradient_accumulation_steps max_sequence_length max_steps init_checkpoint_step "
-                   "opt_name opt_base_learning_rate opt_end_learning_rate "
-                   "opt_learning_rate_decay_schedule opt_learning_rate_warmup_steps "
-                   "opt_learning_rate_training_steps opt_adamw_beta_1 opt_adamw_beta_2 "
-                   "opt_adamw_epsilon opt_adamw_weight_decay opt_gradient_clip_norm init_stop "
-                   "run_start block_start block_stop tracked_stats eval_start eval_accuracy "
-                   "eval_stop block_start block_stop run_stop "),
-           "%s", keys);
+    CHECKF(
+        !strcmp(
+            keys,
+            "init_start seed config_filename global_batch_size micro_batch_size tensor_parallelism "
+            "pipeline_parallelism context_parallelism expert_parallelism "
+            "lowest_numerical_precision_in_linear lowest_numerical_precision_in_attn "
+            "lowest_numerical_precision_in_comm gradient_accumulation_steps "
+            "max_sequence_length max_steps init_checkpoint_step "
+            "opt_name opt_base_learning_rate opt_end_learning_rate "
+            "opt_learning_rate_decay_schedule opt_learning_rate_warmup_steps "
+            "opt_learning_rate_training_steps opt_adamw_beta_1 opt_adamw_beta_2 "
+            "opt_adamw_epsilon opt_adamw_weight_decay opt_gradient_clip_norm init_stop "
+            "run_start block_start block_stop tracked_stats eval_start eval_accuracy "
+            "eval_stop block_start block_stop run_stop "),
+        "%s", keys);
     struct plumb_buf text = {0};
     CHECK_OK(plumb_file_read(&text, path));
     CHECK(strstr(text.data, "\"gradient_accumulation_steps\", \"value\": 4") &&
+          strstr(text.data, "\"samples_count\": 224, ") &&
           strstr(text.data, "\"status\": \"success\""));
     plumb_buf_clear(&text);
     snprintf(path, sizeof(path), "%s/metrics.prom", dir);
