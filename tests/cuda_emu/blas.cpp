@@ -128,6 +128,7 @@ template <class T, class D> void multiply(const Product &p)
  * others. */
 void spend(const Product &p)
 {
+    (void)emu::begin_work("", "product");
     const double factor = is_set("other") ? (p.id == 2 ? 0.1 : 1.0)
                           : p.id == 2     ? 1.5
                           : p.id == SMALL ? (p.size.n <= FEW ? 0.5 : 2.0)

@@ -371,6 +371,7 @@ const char *where()
 /* Dynamic shared memory is a heap block of the launch's size, so that ASan knows its end. */
 void run_grid(const Launch &l, const std::function<void()> &body)
 {
+    (void)begin_work(l.file, l.name);
     g.launch = &l;
     g.body = &body;
     g.thread.resize(size_t(l.block.x) * l.block.y * l.block.z);
@@ -390,6 +391,7 @@ void run_grid(const Launch &l, const std::function<void()> &body)
     free(g.shared);
     g.shared = nullptr;
     g.now = nullptr;
+    end_kernel();
 }
 
 } // namespace emu

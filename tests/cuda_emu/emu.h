@@ -50,6 +50,11 @@ void not_while_recording(const char *call); /* a fault when a stream is being ca
 /* Returns a reference to the graph that s is captured into; the graph is null if there is none. */
 cudaGraph_t &recording(cudaStream_t s);
 extern struct plumb_emu_counts counts;
+
+/* profile.cpp: says that the device begins an operation; returns its entry in the profile. */
+struct plumb_emu_work *begin_work(const char *file, const char *name);
+/* The running kernel has ended: adds the device memory that it has touched to its entry. */
+void end_kernel();
 extern size_t live_objects; /* streams, events, handles, pieces of page-locked memory */
 extern double clock_ms;     /* the time of the work so far; only products of matrices take time */
 

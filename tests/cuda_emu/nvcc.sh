@@ -2,7 +2,8 @@
 # nvcc.sh NVCC ROOT PTX GENCODE... - compiles every .cu with the product's -gencode options, warnings
 # as errors. Checks that nvcc then packs machine code for every GPU of the options, and PTX for newer
 # GPUs, and that no kernel needs a larger stack than the margin of the memory plan allows for
-# (src/backend/backend_cuda.c). Prints the largest registers, stack and spills of each file.
+# (src/backend/backend_cuda.c). Prints the largest registers, stack and spills of each file; then
+# counters.py compares those of every kernel with the limits of benchmarks/results/cuda-counters.md.
 set -eu
 nvcc=$1 root=$2 ptx=$3
 shift 3
@@ -14,7 +15,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 compile() {
     "$nvcc" --threads 0 -std=c++17 -O3 -fmad=false --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
-        -I "$root/src" -I "$root/kernels" -I "$root/tests" -c -o "$out/object" "$@"
+        -I "$root/src" -I "$root/kernels" -I "$root/tests" -keep -keep-dir "$out" -c -o "$out/object" "$@"
 }
 # most PATTERN: prints the largest number that the pattern finds in what ptxas said; 0 if there is none.
 most() {
@@ -43,6 +44,9 @@ for file in "$root"/kernels/cuda/*.cu "$root"/tests/cuda_emu/*.cu; do
         cat "$out/said"
         exit 1
     fi
+    case $file in
+    "$root"/kernels/*) cp "$out/said" "$out/${name%.cu}.said" ;;
+    esac
     stack=$(most '.* \([0-9]*\) bytes stack frame.*')
     echo "$name:$kinds; at most $(most '.*Used \([0-9]*\) registers.*') registers, $stack bytes of stack," \
         "$(most '.* \([0-9]*\) bytes spill stores.*') bytes of spills"
@@ -51,3 +55,5 @@ for file in "$root"/kernels/cuda/*.cu "$root"/tests/cuda_emu/*.cu; do
         exit 1
     fi
 done
+version=$("$nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')
+"$root/tests/cuda_emu/counters.py" "$root/benchmarks/results/cuda-counters.md" nvcc "$version" "$ptx" "$out"

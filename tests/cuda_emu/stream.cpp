@@ -309,7 +309,14 @@ extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
     };
     check();
     push(
-        s, [=] { memmove(to, from, bytes); }, check);
+        s,
+        [=] {
+            struct plumb_emu_work *w = begin_work("", "copy");
+            w->bytes_read += device_from ? static_cast<long long>(bytes) : 0;
+            w->bytes_written += device_to ? static_cast<long long>(bytes) : 0;
+            memmove(to, from, bytes);
+        },
+        check);
     return cudaSuccess;
 }
 
@@ -324,7 +331,12 @@ extern "C" cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cuda
     };
     check();
     push(
-        s, [=] { memset(data, value, bytes); }, check);
+        s,
+        [=] {
+            begin_work("", "fill")->bytes_written += static_cast<long long>(bytes);
+            memset(data, value, bytes);
+        },
+        check);
     return cudaSuccess;
 }
 

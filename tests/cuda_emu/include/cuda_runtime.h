@@ -22,7 +22,7 @@
 #define __shared__               static __attribute__((section("plumb_shared")))
 #define PLUMB_SHARED(type, name) type *name = static_cast<type *>(emu::dynamic_shared())
 #define PLUMB_LAUNCH(kernel, grid, block, smem, stream, ...)                                       \
-    emu::launch(#kernel, kernel, grid, block, smem, stream, __VA_ARGS__)
+    emu::launch(__FILE__, #kernel, kernel, grid, block, smem, stream, __VA_ARGS__)
 
 struct dim3 {
     unsigned x, y, z;
@@ -64,7 +64,7 @@ template <class T> T shuffle(const char *site, unsigned mask, T value, int from)
 }
 
 struct Launch {
-    const char *name;
+    const char *file, *name;
     dim3 grid, block;
     size_t shared;
     const void *kernel;
@@ -72,12 +72,13 @@ struct Launch {
 /* Checks an argument of a kernel: no word of it may look like an address outside of device memory.
  */
 void check_argument(const char *kernel, int index, const void *words, size_t bytes);
+void count_shared_atomic(const void *at, size_t bytes);
 cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body,
                     std::function<void()> check);
 
 template <class... P, class... A>
-void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 size, size_t shared,
-            cudaStream_t s, A... argument)
+void launch(const char *file, const char *name, void (*kernel)(P...), dim3 grid, dim3 size,
+            size_t shared, cudaStream_t s, A... argument)
 {
     auto check = [=] {
         int index = 0;
@@ -91,7 +92,7 @@ void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 size, size_t
     };
     check();
     (void)enqueue(
-        {name, grid, size, shared, reinterpret_cast<const void *>(kernel)}, s,
+        {file, name, grid, size, shared, reinterpret_cast<const void *>(kernel)}, s,
         [=] { kernel(static_cast<P>(argument)...); }, check);
 }
 
@@ -141,6 +142,7 @@ static inline float __uint_as_float(unsigned u)
 template <class T> static inline T atomicAdd(T *at, T value)
 {
     const T before = *at;
+    emu::count_shared_atomic(at, sizeof(T));
     *at = before + value;
     return before;
 }

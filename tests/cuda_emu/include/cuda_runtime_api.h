@@ -102,6 +102,20 @@ struct plumb_emu_counts {
     int kernels, products, copies, fills, waits;
 };
 struct plumb_emu_counts plumb_emu_counted(void);
+/* What the device has run under one name: kernels, those of graphs at each launch, and the
+ * products, copies and fills of the libraries (their file is ""). The bytes of a kernel are the
+ * 32-byte sectors of device memory that a launch touches, each counted once, if the kernel was
+ * compiled with -fsanitize=thread; else 0. Those of copies and fills are their sizes. */
+struct plumb_emu_work {
+    const char *file, *name;
+    long long runs, bytes_read, bytes_written;
+    long long shared_atomics; /* 64-bit atomic operations in shared memory */
+};
+typedef void plumb_emu_work_fn(void *arg, const struct plumb_emu_work *w);
+/* Calls fn for each name, in alphabetical order. */
+void plumb_emu_profile(plumb_emu_work_fn *fn, void *arg);
+/* Begins anew. With bytes = 0, the memory that kernels touch is not counted, which is faster. */
+void plumb_emu_profile_reset(int bytes);
 /* Returns the number of graphs that were launched. */
 size_t plumb_emu_graph_launches(void);
 
