@@ -30,7 +30,8 @@ plumb_status plumb_heartbeat_init(plumb_comm *c, double timeout_s)
     struct plumb_heartbeat *w = &c->heartbeat;
     w->heard = calloc((size_t)c->size, sizeof(*w->heard));
     w->late_s = calloc((size_t)c->size, sizeof(*w->late_s));
-    PLUMB_REQUIRE(w->heard && w->late_s, PLUMB_ERR_NOMEM, "the heartbeat notes of %d ranks", c->size);
+    PLUMB_REQUIRE(w->heard && w->late_s, PLUMB_ERR_NOMEM, "the heartbeat notes of %d ranks",
+                  c->size);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -84,8 +84,8 @@ plumb_status plumb_file_check_output(const char *path, const char *key);
 /* Fails if path is a symbolic link to something that does not exist. key names the option in
  * messages. Returns PLUMB_ERR_IO. */
 plumb_status plumb_path_check_link(const char *path, const char *key);
-/* Checks that path names a file or a folder, or that it is "-". key names the option in messages. Returns
- * PLUMB_ERR_IO. */
+/* Checks that path names a file or a folder, or that it is "-". key names the option in messages.
+ * Returns PLUMB_ERR_IO. */
 plumb_status plumb_file_check_input(const char *path, const char *key);
 /* Checks that path is a folder, and that it is not the output folder of a run (run.json without
  * config.json), which holds no model itself. key names the option in messages. Returns

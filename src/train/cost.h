@@ -23,8 +23,8 @@ struct plumb_cost_phase {
 struct plumb_cost {
     struct plumb_cost_phase phase[PLUMB_COST_PHASES];
     int n;
-    const char *unit; /* "iteration" or "step" */
-    double units;     /* number of units in the whole run */
+    const char *unit;      /* "iteration" or "step" */
+    double units;          /* number of units in the whole run */
     int64_t micro_batches; /* of a step, over all ranks; a rank without one is idle meanwhile */
     /* name of a method that adds work to the stages which the figures do not contain; else NULL */
     const char *left_out;

@@ -265,7 +265,7 @@ static plumb_status choose_shard(struct plumb_config *cfg, struct plumb_dataset 
 
 /* Chooses the place of the frozen models. Collective. */
 static plumb_status choose_frozen(struct plumb_config *cfg, struct plumb_dataset **data,
-                           const struct plumb_job *j, const struct plumb_trainer_source *s)
+                                  const struct plumb_job *j, const struct plumb_trainer_source *s)
 {
     struct plumb_buf why = {0};
     int64_t have = 0;
