@@ -132,15 +132,6 @@ static plumb_status cuda_to_host(struct plumb_backend *b, void *host, const void
     return cuda_sync(b);
 }
 
-/* Copies from device to device, in the order of the stream. */
-static plumb_status cuda_copy(struct plumb_backend *b, void *to, const void *from, int64_t bytes)
-{
-    if (bytes > 0)
-        PLUMB_CUDA_TRY(cudaMemcpyAsync(to, from, (size_t)bytes, cudaMemcpyDeviceToDevice,
-                                       context_of(b)->stream));
-    return PLUMB_OK;
-}
-
 static plumb_status cuda_fetch(struct plumb_backend *b, void *device, const void *host,
                                int64_t bytes)
 {
@@ -342,7 +333,6 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .gemm_cache_read = cuda_gemm_cache_read,
                                 .send = cuda_send,
                                 .receive = cuda_receive,
-                                .copy = cuda_copy,
                                 .record_begin = cuda_record_begin,
                                 .record_end = cuda_record_end,
                                 .replay = cuda_replay,
