@@ -81,22 +81,44 @@ plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_
     return st;
 }
 
+/* Sets *out to true if every rank's plan fits with the current configuration. Begins with the rank
+ * that needs the most memory as configured, and ends with the first that does not fit. */
+static plumb_status every_rank_fits(bool *out, struct plumb_plan *p)
+{
+    plumb_status st = PLUMB_OK;
+    *out = true;
+    for (int i = 0; i < p->world && *out && st == PLUMB_OK; i++) {
+        struct plumb_backend *plan = NULL;
+        struct plumb_cost work;
+        st = make_rank(&plan, &work, p, (p->rank + i) % p->world);
+        if (st == PLUMB_OK)
+            *out = plumb_plan_bytes(plan) <= p->budget;
+        plumb_backend_destroy(&plan);
+    }
+    return st;
+}
+
+/* Sets *out to true if the plans fit with this value of the option. With train.shard: auto, either
+ * of its choices may fit. */
 static plumb_status fits(bool *out, struct plumb_plan *p, int64_t *option, int64_t value)
 {
-    struct plumb_backend *plan;
-    int rank;
     const int64_t was = *option;
+    const int shard = p->cfg.train.shard;
     *option = value;
-    const plumb_status st = plumb_plan_of(&plan, &rank, NULL, p);
+    if (shard == PLUMB_SHARD_AUTO)
+        p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER;
+    plumb_status st = every_rank_fits(out, p);
+    if (st == PLUMB_OK && !*out && shard == PLUMB_SHARD_AUTO) {
+        p->cfg.train.shard = PLUMB_SHARD_GRADIENTS;
+        st = every_rank_fits(out, p);
+    }
+    p->cfg.train.shard = shard;
     *option = was;
-    PLUMB_TRY(st);
-    *out = plumb_plan_bytes(plan) <= p->budget;
-    plumb_backend_destroy(&plan);
-    return PLUMB_OK;
+    return st;
 }
 
 /* Finds the largest value in [low, high] that fits, by bisection: if a value fits, all smaller ones
- * must. *best is unchanged if low does not fit. */
+ * must. *out is unchanged if low does not fit. */
 static plumb_status largest_in(int64_t *out, struct plumb_plan *p, int64_t *option, int64_t low,
                                int64_t high)
 {

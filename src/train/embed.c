@@ -8,7 +8,9 @@ plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
                               const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
                               int64_t group, const struct plumb_pack *pack)
 {
-    const int32_t bos = plumb_tokenizer_bos(tokenizer), eos = plumb_tokenizer_eos(tokenizer);
+    /* a plan without data has no tokenizer, and reads no answer */
+    const int32_t bos = tokenizer ? plumb_tokenizer_bos(tokenizer) : 0;
+    const int32_t eos = tokenizer ? plumb_tokenizer_eos(tokenizer) : 0;
     *e = (struct plumb_embed){.model = model,
                               .selection = selection,
                               .begin = bos >= 0 ? bos : eos,

@@ -233,6 +233,24 @@ def test_time(bench):
     bench.check("no estimate of time" in r.out and "only 2 of the 4 ranks have work" in r.out, "CPU:", r)
 
 
+def test_methods(bench):
+    """Every file of configs/8b can be planned from two folders with a config.json."""
+    model, reward = bench.folder / "8b", bench.folder / "8b-score"
+    reward.mkdir()
+    (reward / "config.json").write_text(json.dumps(
+        {**LLAMA_8B, "architectures": ["LlamaForSequenceClassification"], "num_labels": 1}))
+    for file in sorted((common.ROOT / "configs/8b").glob("*.yaml")):
+        source = file.read_text()
+        if file.stem == "eval":
+            continue
+        command = "run" if "\nstages:" in source else "prefer" if file.stem.startswith("prefer") else "align"
+        more = [f"reward.model={reward}"] if "reward-8b" in source else []
+        more += [f"method.{k}={model}" for k in ("embedder", "judge") if f"  {k}: checkpoints" in source]
+        r = bench.run("plan", command, file, f"model={model}", "plan.memory=10TB", "plan.world_size=1",
+                      "data.max_tokens=1024", *more)
+        bench.check(r.code == 0 and "it fits" in r.out and "estimated, not measured" in r.out, file.stem, r)
+
+
 def test_stages(bench):
     """A file of stages: what a stage takes from one that has not run is planned with its model."""
     model, out = bench.folder / "8b", bench.folder / "stages.json"
@@ -305,6 +323,15 @@ def test_8b(bench):
         bench.check(0 <= packed - 2 * (count - narrow - norms) <= GUARD and p["fits"], name, p)
         bench.check(0 <= wide - 4 * whole <= 16384 + GUARD, name, "float32 weights:", wide)
         bench.check(p["margin"] == 512 << 20 and p["device"] == "cuda bfloat16", name, p)
+    for name in ("psle", "dpo_lora", "prefer_dpo_lora"): # as they stand, on 8 GPUs of 80 GB
+        p = plan_8b(bench, name, "plan.memory=80GB", f"data.{'train' if 'prefer' in name else 'prompts'}=none.jsonl")
+        bench.check(p["fits"] and p["frozen"] == "resident", name, "needs", p["bytes_with_host"], p["frozen"])
+    # LoRA on one GPU, 64 sequences of 1,024 tokens, with a reward model of 8 B and without one
+    one = ["plan.world_size=1", "slots=64", "data.prompts=none.jsonl", "data.eval=none.jsonl",
+           "data.max_prompt_tokens=512"]
+    for most, *more in ((45e9,), (30e9, "reward.model=", "reward.functions=[{name: length, target: 60}]")):
+        p = plan_8b(bench, "psle", "plan.memory=80GB", *one, *more)
+        bench.check(p["bytes_with_host"] <= most and p["fits"], "one GPU:", most, p["bytes_with_host"])
     host = plan_8b(bench, "prefer_dpo", "plan.memory=250GB", "offload_moments=true")
     moments = [r["bytes"] for r in host["rows"] if r["host"] and r["what"].endswith(" moments")]
     bench.check(len(moments) == 2 and all(0 <= m - count // 2 <= 65536 for m in moments), "host:", moments)
@@ -320,6 +347,7 @@ def test(bench):
     test_refused(bench)
     test_config_alone(bench)
     test_time(bench)
+    test_methods(bench)
     test_stages(bench)
     test_8b(bench)
 

@@ -28,10 +28,11 @@ static void check_align(const struct plumb_config *cfg, const char *path, const 
     CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());
     CHECKF(!m->principled || *cfg->method.principles, "%s: no principles", path);
     CHECKF(*cfg->data.prompts && *cfg->model && *cfg->output_dir, "%s: incomplete", path);
-    /* The file name begins with the method, except that of quickstart's psle, align.yaml. */
+    /* The file is METHOD.yaml or METHOD_lora.yaml; only quickstart's psle is align.yaml. */
     const size_t n = strlen(cfg->method.name);
-    CHECKF(!strcmp(name, "align.yaml") ||
-               (!strncmp(name, cfg->method.name, n) && !strcmp(name + n, ".yaml")),
+    CHECKF(!strcmp(name, "align.yaml") || (!strncmp(name, cfg->method.name, n) &&
+                                           (!strcmp(name + n, ".yaml") ||
+                                            (!strcmp(name + n, "_lora.yaml") && cfg->lora.r > 0))),
            "%s is of method %s", path, cfg->method.name);
     CHECKF(cfg->train.global_batch_size % cfg->train.micro_batch_size == 0, "%s: batches", path);
 }
@@ -102,7 +103,7 @@ int main(void)
     const char *root = getenv("PLUMB_SOURCE_ROOT");
     CHECK(root);
     CHECK(check_folder(root, "configs/quickstart") >= 15);
-    CHECK(check_folder(root, "configs/8b") >= 14);
+    CHECK(check_folder(root, "configs/8b") >= 20);
     CHECK(check_folder(root, "configs/smollm2") >= 3);
     return 0;
 }
