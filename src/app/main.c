@@ -293,9 +293,10 @@ static plumb_status set_dtype(struct plumb_app *app)
 static plumb_status find_planned(struct plumb_app *app)
 {
     const char *found = app->argc > 2 ? app->argv[2] : NULL;
-    PLUMB_REQUIRE(found, PLUMB_ERR_CONFIG,
-                  "expected a command to plan for: plumb plan align|sft|reward|prefer|run "
-                  "[CONFIG.yaml] [key=value ...] (run: a file of stages)");
+    PLUMB_REQUIRE(
+        found, PLUMB_ERR_CONFIG,
+        "expected a command to plan for: plumb plan align|sft|reward|prefer|run [CONFIG.yaml] "
+        "[key=value ...]");
     PLUMB_REQUIRE(
         plumb_job_find(found) || strcmp(found, "run") == 0, PLUMB_ERR_CONFIG,
         "command line argument 2: expected the command to plan for (align, sft, reward or "
