@@ -166,7 +166,7 @@ static void decode(struct bench *m, int64_t many, int64_t len)
             /* interleaved, as continuous batching assigns pages */
             page[i * pages + p] = (int32_t)(p * many + i);
     }
-    const struct plumb_rows rows = {many, many, pages, seq, pos, page};
+    const struct plumb_rows rows = {many, many, pages, seq, pos, page, many};
     snprintf(name, sizeof(name), "decode %lld x %lld", (long long)many, (long long)len);
     TIME(name, 8.0 * (double)(many * pages * step), 4.0 * (double)(many * len * H * D),
          m->k->attention_fwd(m->b->stream, m->x[2], m->x[3], m->x[0], kc, vc, &rows, &m->shape));
@@ -195,7 +195,7 @@ static void create(struct bench *m)
     }
     for (int i = 0; i < N / PAGE; i++)
         m->page[i] = i;
-    m->rows = (struct plumb_rows){N, SEQ, LEN / PAGE, m->seq, m->pos, m->page};
+    m->rows = (struct plumb_rows){N, SEQ, LEN / PAGE, m->seq, m->pos, m->page, SEQ};
 }
 
 int main(int argc, char **argv)

@@ -28,7 +28,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 programs='plumb plumb-world benchmarks/bench_gpu benchmarks/bench_decode benchmarks/bench_train'
-for p in kernels mma attention_bf16 backend gemm_cache op head parity generate; do
+for p in kernels mma attention_bf16 fused backend gemm_cache op head parity generate; do
     programs="$programs tests/cuda_emu/test_gpu_$p"
 done
 tab=$(printf '\t')
@@ -291,6 +291,7 @@ checks() {
     done
     part check 30 'tensor core instructions' "$bin/test_gpu_mma"
     part check 60 'attention in bfloat16' "$bin/test_gpu_attention_bf16"
+    part check 20 'fused kernels' "$bin/test_gpu_fused"
     part check 100 kernels "$0" part each_kernel
     part check 30 'recorded decode steps' "$bin/test_gpu_generate"
     part check 60 'models against transformers' "$bin/test_gpu_parity"

@@ -59,6 +59,9 @@ struct plumb_rows {
     const int32_t *pos; /* (n,) position of each row in its sequence, >= 0 */
     /* (n_seq, max_pages): [q][i] is the page with positions 32 i .. 32 i + 31 of sequence q */
     const int32_t *page;
+    /* number of sequences that have rows here, or 0 if it is not known; it selects a kernel and
+     * changes no bit of a result */
+    int64_t present;
 };
 
 struct plumb_attn_shape {
@@ -118,6 +121,21 @@ typedef plumb_status plumb_bf16_head_fwd_fn(plumb_stream *s, float *y, const plu
                                             int64_t in);
 typedef plumb_status plumb_bf16_narrow_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
                                               int64_t n);
+
+/* sum = a + b, then y and rstd = rmsnorm_fwd of the rounded sum: the bits of add_fwd and
+ * rmsnorm_fwd in one launch.    sum, y, a, b (n,c); sum may be a or b */
+typedef plumb_status plumb_bf16_add_rmsnorm_fwd_fn(plumb_stream *s, plumb_bf16 *sum, plumb_bf16 *y,
+                                                   float *rstd, const plumb_bf16 *a,
+                                                   const plumb_bf16 *b, const float *w, int64_t n,
+                                                   int64_t c, float eps, float shift);
+/* Rotates q in place, and writes the rotated keys and the values into their pages: the bits of
+ * rope_fwd on q and k with r = d and of kv_write_fwd, in one launch. k stays as it is.
+ *   q (n,h,d)  k, v (n,hk,d)  d: a multiple of 16  cos_sin (max_pos,d) */
+typedef plumb_status plumb_bf16_rope_write_fwd_fn(plumb_stream *s, plumb_bf16 *q, plumb_bf16 *kc,
+                                                  plumb_bf16 *vc, const plumb_bf16 *k,
+                                                  const plumb_bf16 *v, const float *cos_sin,
+                                                  const struct plumb_rows *rows, int64_t h,
+                                                  int64_t hk, int64_t d);
 
 /* ---- kernels with a float32 form only -------------------------------------------------- */
 
@@ -204,6 +222,7 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
 #define PLUMB_REAL_KERNEL_LIST(X)                                                                  \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
+    X(move_rows)                                                                                   \
     X(segment_mean_fwd)                                                                            \
     X(add_fwd)                                                                                     \
     X(scale_fwd)                                                                                   \
@@ -229,7 +248,9 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(embed_fwd)                                                                                   \
     X(embed_bwd)                                                                                   \
     X(head_fwd)                                                                                    \
-    X(narrow_fwd)
+    X(narrow_fwd)                                                                                  \
+    X(add_rmsnorm_fwd)                                                                             \
+    X(rope_write_fwd)
 #define PLUMB_KERNEL_LIST(X)                                                                       \
     PLUMB_REAL_KERNEL_LIST(X)                                                                      \
     X(linear_packed_count)                                                                         \

@@ -202,7 +202,7 @@ static plumb_status attention_fwd(plumb_stream *s, float *o, float *lse, const f
                                   const float *kc, const float *vc, const struct plumb_rows *rows,
                                   const struct plumb_attn_shape *shape)
 {
-    const bool decode = rows->n <= 2 * rows->n_seq;
+    const bool decode = decodes(rows);
     if (rows->n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_head("attention_fwd", shape));

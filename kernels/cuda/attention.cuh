@@ -56,6 +56,13 @@ DEVICE int64_t run_end(const plumb_rows &rows, int64_t begin, int64_t last)
     return end;
 }
 
+/* Returns whether the rows are those of decoding: few rows of many sequences, which share no
+ * keys. */
+static inline bool decodes(const struct plumb_rows *rows)
+{
+    return rows->n <= 2 * (rows->present > 0 ? rows->present : rows->n_seq);
+}
+
 /* Copies x (n,) from device to shared memory with all threads of the block. Both addresses must be
  * 16-byte aligned, and n % 4 == 0. */
 DEVICE void copy_tile(float *to, const float *from, int n)

@@ -564,7 +564,7 @@ static plumb_status run_fwd(plumb_stream *s, plumb_bf16 *o, float *lse, const pl
     const auto kernel = shape->cap > 0.0f ? fwd_kernel<D, MT, true> : fwd_kernel<D, MT, false>;
     const int64_t tiles = ceil_div(rows->n * (shape->h / shape->hk), WARPS * MMA * MT);
     const size_t bytes = fwd_shared<D, MT>();
-    if (rows->n <= 2 * rows->n_seq) /* decoding: few rows of a tile share keys */
+    if (decodes(rows))
         return run_decode<D>(s, o, lse, q, kc, vc, rows, shape);
     PLUMB_TRY(check_grid("attention_fwd", tiles, shape->hk));
     PLUMB_TRY(allow_shared(kernel, bytes));

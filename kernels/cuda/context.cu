@@ -18,6 +18,7 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
     X(attention_bf16_bwd)                                                                          \
     X(attention_bwd)                                                                               \
     X(elementwise)                                                                                 \
+    X(fused)                                                                                       \
     X(hash)                                                                                        \
     X(layernorm)                                                                                   \
     X(linear)                                                                                      \

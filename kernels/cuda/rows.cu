@@ -28,6 +28,34 @@ static plumb_status gather_fwd(plumb_stream *s, Y *y, const X *x, const int32_t 
     return launched("gather_fwd");
 }
 
+/* Each thread copies 16 bytes of a row of a plane. */
+template <class T>
+static __global__ void move_kernel(T *x, const int32_t *pair, int64_t c, int64_t stride, bool wide)
+{
+    constexpr int N = PER<T>;
+    const int64_t i = blockIdx.x, j = N * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
+    if (j >= c)
+        return;
+    x += int64_t(blockIdx.z) * stride;
+    const bool whole = wide && j + N <= c;
+    store(x + pair[2 * i + 1] * c, load<N>(x + pair[2 * i] * c, j, c, whole), j, c, whole);
+}
+
+template <class T>
+static plumb_status move_rows(plumb_stream *s, T *x, const int32_t *pair, int64_t n, int64_t c,
+                              int64_t planes, int64_t stride)
+{
+    constexpr int N = PER<T>;
+    if (n == 0 || c == 0 || planes == 0)
+        return PLUMB_OK;
+    const int64_t slices = ceil_div(c, N * THREADS);
+    PLUMB_TRY(check_grid("move_rows", n, slices > planes ? slices : planes));
+    PLUMB_LAUNCH(move_kernel<T>, dim3(unsigned(n), unsigned(slices), unsigned(planes)), THREADS, 0,
+                 context_of(s)->stream, x, pair, c, stride,
+                 c % N == 0 && (planes == 1 || stride % N == 0) && aligned16(x));
+    return launched("move_rows");
+}
+
 /* Adds all rows i' with index[i'] = index[i] to row index[i] of dx. Only the first such i does
  * this; the other blocks return. Each warp owns 32 accesses of the row, searches 32 indices at a
  * time and adds in ascending i': no atomics, and the same order as the reference. */
@@ -169,6 +197,7 @@ void plumb_cuda_init_rows(struct plumb_kernels *t)
 {
     BOTH(t, gather_fwd);
     BOTH(t, gather_bwd);
+    BOTH(t, move_rows);
     BOTH(t, segment_mean_fwd);
     BOTH(t, add_fwd);
     BOTH(t, scale_fwd);

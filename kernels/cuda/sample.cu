@@ -120,6 +120,26 @@ DEVICE void pick_digit(count_t need, scratch *s)
     s->need = need;
 }
 
+/* Adds each lane's mass to its bin. Most logits of a row share a few bins, so lanes of one bin
+ * first add up their masses: for the bin of the lowest lane that is left, up to MERGED times; what
+ * is then left is added one by one. All lanes of the warp must be there. */
+static constexpr int MERGED = 3;
+DEVICE void add_to_bin(scratch *s, uint32_t bin, count_t mass)
+{
+    unsigned left = __ballot_sync(ALL_LANES, mass != 0);
+    for (int i = 0; i < MERGED && left; i++) {
+        const uint32_t common = __shfl_sync(ALL_LANES, bin, __ffs(int(left)) - 1);
+        const bool mine = mass != 0 && bin == common;
+        const count_t sum = warp_sum(mine ? mass : 0);
+        if (threadIdx.x % WARP == 0)
+            atomicAdd(&s->bin[common], sum);
+        mass = mine ? 0 : mass;
+        left = __ballot_sync(ALL_LANES, mass != 0);
+    }
+    if (mass)
+        atomicAdd(&s->bin[bin], mass);
+}
+
 /* Limits x to the smallest set of the largest logits whose mass is at least `need`. */
 template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
 {
@@ -129,13 +149,11 @@ template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
         for (int i = int(threadIdx.x); i < BINS; i += W * WARP)
             s->bin[i] = 0;
         __syncthreads();
-        for (int64_t j = threadIdx.x; j < x->v; j += W * WARP) {
-            const uint32_t key = key_of(x->z[j]);
-            if ((key & known) != prefix)
-                continue;
-            const count_t mass = mass_of(*x, how, 0, j);
-            if (mass)
-                atomicAdd(&s->bin[key >> shift & (BINS - 1)], mass);
+        for (int64_t base = 0; base < x->v; base += W * WARP) { /* the same steps in all lanes */
+            const int64_t j = base + threadIdx.x;
+            const uint32_t key = j < x->v ? key_of(x->z[j]) : ~prefix;
+            const bool there = j < x->v && (key & known) == prefix;
+            add_to_bin(s, key >> shift & (BINS - 1), there ? mass_of(*x, how, 0, j) : 0);
         }
         __syncthreads();
         if (threadIdx.x < WARP)

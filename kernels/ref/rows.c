@@ -23,6 +23,17 @@ plumb_status plumb_ref_gather_bwd(plumb_stream *s, float *dx, const float *dy, c
     return PLUMB_OK;
 }
 
+plumb_status plumb_ref_move_rows(plumb_stream *s, float *x, const int32_t *pair, int64_t n,
+                                 int64_t c, int64_t planes, int64_t stride)
+{
+    (void)s;
+    for (int64_t p = 0; p < planes; p++)
+        for (int64_t i = 0; i < n; i++)
+            memcpy(x + p * stride + pair[2 * i + 1] * c, x + p * stride + pair[2 * i] * c,
+                   (size_t)c * sizeof(*x));
+    return PLUMB_OK;
+}
+
 plumb_status plumb_ref_segment_mean_fwd(plumb_stream *s, float *y, const float *x,
                                         const int64_t *offset, int64_t g, int64_t c)
 {

@@ -14,7 +14,7 @@
 
 void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, void *block)
 {
-    const int64_t slots = g->slots, rows = g->max_rows;
+    const int64_t slots = g->slots, rows = g->step_rows;
     char *base = block;
     s->u = block;
     int64_t at = slots * (int64_t)sizeof *s->u;
@@ -39,7 +39,35 @@ void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, voi
 #undef TAKE
 }
 
+void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *g, void *block)
+{
+    const int64_t rows = g->apart ? g->max_rows : 0;
+    const int64_t pages = g->apart ? g->sequences * g->max_pages : 0;
+    int32_t *base = block;
+    int64_t at = 0;
+#define TAKE(member, n)                                                                            \
+    do {                                                                                           \
+        p->member = base ? base + at : NULL;                                                       \
+        at += (n);                                                                                 \
+    } while (0)
+    TAKE(last, 2 * g->groups);
+    TAKE(copy, 2 * g->slots);
+    TAKE(ids, rows);
+    TAKE(seq, rows);
+    TAKE(pos, rows);
+    TAKE(page, pages);
+#undef TAKE
+    p->bytes = at * (int64_t)sizeof *base;
+}
+
 /* ---- kernels --------------------------------------------------------------------------------- */
+
+static plumb_status forward(plumb_generator *g, const plumb_model *m, const int32_t *ids,
+                            const struct plumb_rows *rows)
+{
+    PLUMB_TRY(plumb_embed_forward(m, g->x, g->act[0].xm, ids, rows->pos, rows->n));
+    return plumb_layers_forward(m, g->act, g->x, rows);
+}
 
 plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n)
 {
@@ -48,10 +76,34 @@ plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_
                                     .max_pages = g->max_pages,
                                     .seq = g->dev.seq,
                                     .pos = g->dev.pos,
-                                    .page = g->dev.page};
-    PLUMB_TRY(plumb_embed_forward(m, g->x, g->act[0].xm, g->dev.ids, rows.pos, n));
-    for (int64_t l = 0; l < g->spec.l; l++)
-        PLUMB_TRY(plumb_layer_forward(m, l, &g->act[l], g->x, &rows));
+                                    .page = g->dev.page,
+                                    .present = g->apart ? n : g->sequences};
+    return forward(g, m, g->dev.ids, &rows);
+}
+
+plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m, int64_t n, int64_t present)
+{
+    struct plumb_backend *b = g->backend;
+    const struct plumb_prefill *p = &g->read_dev;
+    const int64_t c = g->spec.c, all = g->max_rows + g->groups, planes = 2 * g->spec.l;
+    const int64_t page = g->spec.hk * g->spec.d * PLUMB_KV_PAGE;
+    const struct plumb_rows rows = {.n = n,
+                                    .n_seq = g->sequences,
+                                    .max_pages = g->max_pages,
+                                    .seq = p->seq,
+                                    .pos = p->pos,
+                                    .page = p->page,
+                                    .present = present};
+    if (n == 0 && g->n_last == 0 && g->n_copy == 0)
+        return PLUMB_OK;
+    PLUMB_TRY(b->send(b, g->read_dev.last, g->read_host.last, g->read_host.bytes));
+    if (n > 0)
+        PLUMB_TRY(forward(g, m, p->ids, &rows));
+    if (g->n_last > 0)
+        PLUMB_TRY(plumb_op_move_rows(b, V(g->x, 1, all, c), VI(p->last, g->n_last, 2), all * c));
+    if (g->n_copy > 0)
+        PLUMB_TRY(plumb_op_move_rows(b, V(g->act[0].kc, planes, g->act[0].pages, page),
+                                     VI(p->copy, g->n_copy, 2), g->plane));
     return PLUMB_OK;
 }
 
@@ -123,12 +175,17 @@ static int64_t round_up(int64_t n, int64_t slots)
     return plumb_min_i64(rows, slots);
 }
 
+void plumb_step_pad(plumb_generator *g, int64_t k)
+{
+    g->host.ids[k] = 0;
+    g->host.seq[k] = (int32_t)(g->sequences - 1);
+    g->host.pos[k] = 0;
+}
+
 static void fill_up(plumb_generator *g, int64_t rows)
 {
     for (int64_t i = g->n_rows; i < rows; i++) {
-        g->host.ids[i] = 0;
-        g->host.seq[i] = (int32_t)(g->sequences - 1);
-        g->host.pos[i] = 0;
+        plumb_step_pad(g, i);
         g->host.source[i] = (int32_t)i;
         g->host.u[i] = 0.0;
     }

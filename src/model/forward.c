@@ -138,6 +138,25 @@ static plumb_status join(const plumb_model *m, const struct plumb_layer *p,
     return plumb_op_add_fwd(b, sum, sum, V(x, n, c));
 }
 
+/* join(), and then the norm with weight `w` of its result to y and norm_rstd, if w >= 0. Without a
+ * norm of the branch and with RMSNorm, sum and norm are one operation. */
+static plumb_status join_and_norm(const plumb_model *m, const struct plumb_layer *p,
+                                  enum plumb_norm_place place, plumb_real *out,
+                                  const struct plumb_act *a, const plumb_real *branch,
+                                  const plumb_real *x, int64_t w, plumb_real *y, float *norm_rstd,
+                                  int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const struct plumb_block *block = &m->spec.block;
+    const int64_t c = m->spec.c;
+    if (w >= 0 && p->norm[place] < 0 && block->residual_scale == 1.0f && !block->layer_norm)
+        return plumb_op_add_rmsnorm_fwd(b, V(out, n, c), V(y, n, c), V(norm_rstd, n),
+                                        V(branch, n, c), V(x, n, c), V(m->w + w, c),
+                                        (float)m->spec.eps, block->norm_shift);
+    PLUMB_TRY(join(m, p, place, out, a->rstd[place], branch, x, n));
+    return w < 0 ? PLUMB_OK : norm(m, y, norm_rstd, out, w, n, c);
+}
+
 static plumb_status qk_norm(const plumb_model *m, const struct plumb_layer *p,
                             const struct plumb_act *a, int64_t n)
 {
@@ -147,23 +166,27 @@ static plumb_status qk_norm(const plumb_model *m, const struct plumb_layer *p,
     return norm(m, a->k, a->rstdk, a->k0, p->k_norm, n * k / wk, wk);
 }
 
-/* Rotates q and k, if layer l rotates them. */
-static plumb_status rotate(const plumb_model *m, int64_t l, const struct plumb_tensor *q,
-                           const struct plumb_tensor *k, const struct plumb_tensor *pos)
+/* Rotates q and k, if layer l rotates them, and writes the keys and values into their pages. */
+static plumb_status rotate_and_write(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                                     const struct plumb_rows *rows)
 {
     struct plumb_backend *b = m->backend;
     const struct plumb_spec *s = &m->spec;
+    const int64_t n = rows->n, hk = s->hk, d = s->d;
     const int i = s->rotation[l];
+    const struct plumb_tensor *k = V(a->k, n, hk, d), *v = V(a->v, n, hk, d);
+    const struct plumb_tensor *kc = V(a->kc, a->pages, hk, d, PLUMB_KV_PAGE);
+    const struct plumb_tensor *vc = V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d);
     if (i < 0)
-        return PLUMB_OK;
+        return plumb_op_kv_write_fwd(b, kc, vc, k, v, rows);
     const float *cos_sin = m->rope + plumb_rope_at(s, i);
     const struct plumb_tensor *table = V(cos_sin, s->max_pos, s->rope[i].columns);
-    PLUMB_TRY(plumb_op_rope_fwd(b, q, table, pos));
-    return plumb_op_rope_fwd(b, k, table, pos);
+    return plumb_op_rope_write_fwd(b, V(a->q, n, s->h, d), kc, vc, k, v, table, VI(rows->pos, n),
+                                   rows);
 }
 
-/* Computes the attention part of a layer: a->o = attention over the KV pages, and a->xm = x + the
- * output projection of a->o, normed and scaled if the block says so. */
+/* Computes the attention part of a layer: a->o = attention over the KV pages, and the output
+ * projection of a->o, to a->b1 if a norm follows, else to a->xm. */
 static plumb_status attention(const plumb_model *m, int64_t l, const struct plumb_act *a,
                               const struct plumb_rows *rows)
 {
@@ -179,46 +202,73 @@ static plumb_status attention(const plumb_model *m, int64_t l, const struct plum
     PLUMB_TRY(plumb_project_forward(m, l, PLUMB_V, a->v, in, n));
     if (normed)
         PLUMB_TRY(qk_norm(m, p, a, n));
-    const struct plumb_tensor *q = V(a->q, n, h, d), *k = V(a->k, n, hk, d);
+    const struct plumb_tensor *q = V(a->q, n, h, d);
     const struct plumb_tensor *kc = V(a->kc, a->pages, hk, d, PLUMB_KV_PAGE);
     const struct plumb_tensor *vc = V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d);
-    PLUMB_TRY(rotate(m, l, q, k, VI(rows->pos, n)));
-    PLUMB_TRY(plumb_op_kv_write_fwd(b, kc, vc, k, V(a->v, n, hk, d), rows));
+    PLUMB_TRY(rotate_and_write(m, l, a, rows));
     PLUMB_TRY(
         plumb_op_attention_fwd(b, V(a->o, n, h, d), V(a->lse, n, h), q, kc, vc, rows, &shape));
     plumb_real *out = p->norm[PLUMB_NORM_ATTENTION_OUT] >= 0 ? a->b1 : a->xm;
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_O, out, a->o, n));
-    return join(m, p, PLUMB_NORM_ATTENTION_OUT, a->xm, a->rstd[PLUMB_NORM_ATTENTION_OUT], out, a->x,
-                n);
+    return plumb_project_forward(m, l, PLUMB_O, out, a->o, n);
 }
 
-plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
-                                 plumb_real *out, const struct plumb_rows *rows)
+/* The MLP of a layer: a->y = the gated activation of `in`. */
+static plumb_status mlp(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                        const plumb_real *in, int64_t n)
 {
     const struct plumb_spec *s = &m->spec;
-    const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
-    const int64_t n = rows->n;
-    const bool before = p->norm[PLUMB_NORM_MLP] >= 0, after = p->norm[PLUMB_NORM_MLP_OUT] >= 0;
-    const plumb_real *mid = s->block.parallel ? a->x : a->xm;
-    PLUMB_TRY(plumb_provider_want(m, l));
-    if (p->norm[PLUMB_NORM_ATTENTION] >= 0)
-        PLUMB_TRY(norm(m, a->n1, a->rstd[PLUMB_NORM_ATTENTION], a->x, p->norm[PLUMB_NORM_ATTENTION],
-                       n, s->c));
-    PLUMB_TRY(attention(m, l, a, rows));
-    if (before)
-        PLUMB_TRY(norm(m, a->n2, a->rstd[PLUMB_NORM_MLP], mid, p->norm[PLUMB_NORM_MLP], n, s->c));
-    const plumb_real *in = before ? a->n2 : mid;
     if (s->block.gated)
         PLUMB_TRY(plumb_project_forward(m, l, PLUMB_GATE, a->gate, in, n));
     PLUMB_TRY(plumb_project_forward(m, l, PLUMB_UP, a->up, in, n));
     const struct plumb_tensor *up = V(a->up, n, s->f);
     const struct plumb_tensor *gate = s->block.gated ? V(a->gate, n, s->f) : up;
-    PLUMB_TRY(plumb_op_act_fwd(b, V(a->y, n, s->f), gate, s->block.gated ? up : NULL,
-                               s->block.activation));
+    return plumb_op_act_fwd(b, V(a->y, n, s->f), gate, s->block.gated ? up : NULL,
+                            s->block.activation);
+}
+
+/* plumb_layer_forward. ready: a->n1 has been computed. next: if not NULL, the activations of the
+ * next layer, whose n1 is computed, too. */
+static plumb_status layer(const plumb_model *m, int64_t l, const struct plumb_act *a, bool ready,
+                          plumb_real *out, const struct plumb_act *next,
+                          const struct plumb_rows *rows)
+{
+    const struct plumb_spec *s = &m->spec;
+    const struct plumb_layer *p = &m->net->layer[l];
+    const int64_t n = rows->n;
+    const int64_t first = p->norm[PLUMB_NORM_ATTENTION], second = p->norm[PLUMB_NORM_MLP];
+    const plumb_real *mid = s->block.parallel ? a->x : a->xm;
+    PLUMB_TRY(plumb_provider_want(m, l));
+    if (first >= 0 && !ready)
+        PLUMB_TRY(norm(m, a->n1, a->rstd[PLUMB_NORM_ATTENTION], a->x, first, n, s->c));
+    PLUMB_TRY(attention(m, l, a, rows));
+    const plumb_real *branch = p->norm[PLUMB_NORM_ATTENTION_OUT] >= 0 ? a->b1 : a->xm;
+    PLUMB_TRY(join_and_norm(m, p, PLUMB_NORM_ATTENTION_OUT, a->xm, a, branch, a->x,
+                            s->block.parallel ? -1 : second, a->n2, a->rstd[PLUMB_NORM_MLP], n));
+    if (second >= 0 && s->block.parallel)
+        PLUMB_TRY(norm(m, a->n2, a->rstd[PLUMB_NORM_MLP], mid, second, n, s->c));
+    PLUMB_TRY(mlp(m, l, a, second >= 0 ? a->n2 : mid, n));
     if (!out)
         return PLUMB_OK;
-    plumb_real *down = after ? a->b2 : out;
+    plumb_real *down = p->norm[PLUMB_NORM_MLP_OUT] >= 0 ? a->b2 : out;
     PLUMB_TRY(plumb_project_forward(m, l, PLUMB_DOWN, down, a->y, n));
-    return join(m, p, PLUMB_NORM_MLP_OUT, out, a->rstd[PLUMB_NORM_MLP_OUT], down, a->xm, n);
+    return join_and_norm(m, p, PLUMB_NORM_MLP_OUT, out, a, down, a->xm,
+                         next ? m->net->layer[l + 1].norm[PLUMB_NORM_ATTENTION] : -1,
+                         next ? next->n1 : NULL, next ? next->rstd[PLUMB_NORM_ATTENTION] : NULL, n);
+}
+
+plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                                 plumb_real *out, const struct plumb_rows *rows)
+{
+    return layer(m, l, a, false, out, NULL, rows);
+}
+
+plumb_status plumb_layers_forward(const plumb_model *m, const struct plumb_act *act,
+                                  plumb_real *out, const struct plumb_rows *rows)
+{
+    for (int64_t l = 0; l < m->spec.l; l++) {
+        const struct plumb_act *next = l + 1 < m->spec.l ? &act[l + 1] : NULL;
+        PLUMB_TRY(layer(m, l, &act[l], l > 0, next ? next->x : out, next, rows));
+    }
+    return PLUMB_OK;
 }

@@ -19,39 +19,7 @@ const char *plumb_stop_name(enum plumb_stop s)
     return name[s];
 }
 
-struct run {
-    plumb_generator *g;
-    const plumb_model *m;
-    const struct plumb_request *request;
-    int64_t n;
-    const struct plumb_generate_options *o;
-    plumb_completion_fn *done;
-    void *arg;
-    /* open_group: index of the group that still has samples in the queue; -1 if there is none */
-    int64_t next_request, open_group;
-    int32_t next_sample;
-    int64_t longest_stop; /* bytes of the longest stop string */
-};
-
-/* Returns the number of tokens that are read before the first token is drawn: the prompt's tokens
- * and the given tokens. */
-static int64_t prefix(const struct plumb_request *q)
-{
-    return q->n + q->n_given;
-}
-
-static int32_t *slot_pages(const plumb_generator *g, int64_t slot)
-{
-    return g->host.page + slot * g->max_pages;
-}
-
-static int32_t *group_pages(const plumb_generator *g, int64_t group)
-{
-    return g->host.page + (g->slots + group) * g->max_pages;
-}
-
-/* Extends a page table so that it covers position pos. */
-static plumb_status cover(plumb_generator *g, int32_t *table, int64_t *pages, int64_t pos)
+plumb_status plumb_cover(plumb_generator *g, int32_t *table, int64_t *pages, int64_t pos)
 {
     while (*pages * PLUMB_KV_PAGE <= pos) {
         PLUMB_TRY(plumb_kv_take(&g->kv, &table[*pages]));
@@ -62,7 +30,7 @@ static plumb_status cover(plumb_generator *g, int32_t *table, int64_t *pages, in
 
 /* ---- admitting samples ------------------------------------------------------------------- */
 
-static void open_group(struct run *r)
+static void open_group(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
     int64_t i = 0;
@@ -74,7 +42,7 @@ static void open_group(struct run *r)
 }
 
 /* Assigns the next samples of the queue to the free slots. */
-static void admit(struct run *r)
+static void admit(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
     const int64_t ready = r->o->ready ? plumb_min_i64(*r->o->ready, r->n) : r->n;
@@ -117,7 +85,8 @@ static void add_row(plumb_generator *g, int32_t id, int64_t seq, int64_t pos)
     g->n_rows++;
 }
 
-static plumb_status collect_rows(struct run *r)
+/* Collects one row for each live slot. */
+static plumb_status collect_live(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
     g->n_rows = 0;
@@ -125,20 +94,14 @@ static plumb_status collect_rows(struct run *r)
         struct plumb_slot *s = &g->slot[i];
         if (s->state != SLOT_LIVE)
             continue;
+        if (s->begins) { /* draws from the last row of the prompt, which was kept in x */
+            plumb_step_pad(g, g->n_rows++);
+            continue;
+        }
         const int64_t pos = r->request[s->request].n + s->n - 1;
-        PLUMB_TRY(cover(g, slot_pages(g, i), &s->pages, pos));
+        PLUMB_TRY(plumb_cover(g, plumb_slot_pages(g, i), &s->pages, pos));
         s->source = g->n_rows;
         add_row(g, s->ids[s->n - 1], i, pos);
-    }
-    for (int64_t k = 0; k < g->n_prefill && g->n_rows < g->max_rows; k++) {
-        const int64_t i = g->prefill[k];
-        struct plumb_group *p = &g->group[i];
-        const struct plumb_request *q = &r->request[p->request];
-        const int64_t n = plumb_min_i64(prefix(q) - p->rows, g->max_rows - g->n_rows);
-        PLUMB_TRY(cover(g, group_pages(g, i), &p->pages, p->rows + n - 1));
-        for (int64_t j = 0; j < n; j++, p->rows++)
-            add_row(g, p->rows < q->n ? q->ids[p->rows] : q->given[p->rows - q->n], g->slots + i,
-                    p->rows);
     }
     return PLUMB_OK;
 }
@@ -153,7 +116,7 @@ static bool only_decodes(const plumb_generator *g)
     return g->n_rows > 0 && g->n_prefill == 0;
 }
 
-static plumb_status forward(struct run *r)
+static plumb_status forward(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
     struct plumb_backend *b = g->backend;
@@ -165,128 +128,14 @@ static plumb_status forward(struct run *r)
     return b->sync(b);
 }
 
-/* ---- the repetition penalty -------------------------------------------------------------- */
-
-static void see(plumb_generator *g, struct plumb_slot *s, const int32_t *ids, int64_t n)
-{
-    for (int64_t i = 0; i < n && g->seen_words > 0; i++)
-        s->seen[ids[i] / 32] |= (int32_t)(1u << (ids[i] % 32));
-}
-
-/* Marks the tokens of the slot's prompt and of the completion's given tokens. */
-static void see_prefix(struct run *r, struct plumb_slot *s)
-{
-    const struct plumb_request *q = &r->request[s->request];
-    memset(s->seen, 0, (size_t)r->g->seen_words * sizeof *s->seen);
-    see(r->g, s, q->ids, q->n);
-    see(r->g, s, s->ids, s->n);
-}
-
-/* ---- from a prompt to its samples ------------------------------------------------------------ */
-
-/* Copies row `index` of x (m,c) to y (1,c), on the device. */
-static plumb_status copy_row(plumb_generator *g, plumb_real *y, const plumb_real *x, int64_t m,
-                             int64_t c, int64_t index)
-{
-    struct plumb_backend *b = g->backend;
-    const int32_t row = (int32_t)index;
-    PLUMB_TRY(b->to_device(b, g->dev.source, &row, sizeof row));
-    return plumb_op_gather_fwd(b, V(y, 1, c), V(x, m, c), VI(g->dev.source, 1));
-}
-
-/* Handles the groups whose prompt was read to its end in this step: saves the hidden state of its
- * last token and removes the group from the prefill queue. */
-static plumb_status end_prefills(struct run *r)
-{
-    plumb_generator *g = r->g;
-    const int64_t c = g->spec.c, all = g->max_rows + g->groups;
-    int64_t left = 0;
-    for (int64_t k = 0; k < g->n_prefill; k++) {
-        const int64_t i = g->prefill[k];
-        if (g->group[i].rows < prefix(&r->request[g->group[i].request])) {
-            g->prefill[left++] = i;
-            continue;
-        }
-        int64_t row = g->n_rows - 1; /* the group's last row of this step */
-        while (g->host.seq[row] != g->slots + i)
-            row--;
-        PLUMB_TRY(
-            copy_row(g, plumb_real_at(g->backend, g->x, (g->max_rows + i) * c), g->x, all, c, row));
-    }
-    g->n_prefill = left;
-    return PLUMB_OK;
-}
-
-/* Gives a slot the KV pages of its group's prompt. Full pages are shared. The last page is copied
- * if it is not full, because the slot writes to it. The last sample of a group takes over all pages
- * without a copy. */
-static plumb_status inherit(struct run *r, int64_t slot, int64_t group)
-{
-    plumb_generator *g = r->g;
-    struct plumb_slot *s = &g->slot[slot];
-    struct plumb_group *p = &g->group[group];
-    int32_t *to = slot_pages(g, slot), *from = group_pages(g, group);
-    memcpy(to, from, (size_t)p->pages * sizeof *to);
-    s->pages = p->pages;
-    if (p->waiting == 1 && !p->open) {
-        p->pages = 0;
-        return PLUMB_OK;
-    }
-    const int64_t full = prefix(&r->request[p->request]) / PLUMB_KV_PAGE;
-    for (int64_t i = 0; i < full; i++)
-        plumb_kv_share(&g->kv, to[i]);
-    s->pages = full;
-    if (full == p->pages)
-        return PLUMB_OK;
-    PLUMB_TRY(plumb_kv_take(&g->kv, &to[full]));
-    s->pages++;
-    const int64_t n = g->spec.hk * g->spec.d * PLUMB_KV_PAGE;
-    for (int64_t l = 0; l < g->spec.l; l++) {
-        plumb_real *kc = g->act[l].kc, *vc = g->act[l].vc;
-        const int64_t pages = g->act[l].pages;
-        plumb_real *kc_to = plumb_real_at(g->backend, kc, to[full] * n);
-        plumb_real *vc_to = plumb_real_at(g->backend, vc, to[full] * n);
-        PLUMB_TRY(copy_row(g, kc_to, kc, pages, n, from[full]));
-        PLUMB_TRY(copy_row(g, vc_to, vc, pages, n, from[full]));
-    }
-    return PLUMB_OK;
-}
-
-/* Starts the slots whose prompt has been read, and frees the groups for which no slot waits and no
- * sample is in the queue. */
-static plumb_status start_samples(struct run *r)
-{
-    plumb_generator *g = r->g;
-    for (int64_t i = 0; i < g->slots; i++) {
-        struct plumb_slot *s = &g->slot[i];
-        struct plumb_group *p = &g->group[s->group];
-        if (s->state != SLOT_WAIT || p->rows < prefix(&r->request[p->request]))
-            continue;
-        PLUMB_TRY(inherit(r, i, s->group));
-        s->source = g->max_rows + s->group;
-        s->state = SLOT_LIVE;
-        see_prefix(r, s);
-        p->waiting--;
-    }
-    for (int64_t i = 0; i < g->groups; i++) {
-        struct plumb_group *p = &g->group[i];
-        if (p->request < 0 || p->waiting > 0 || p->open)
-            continue;
-        for (int64_t j = 0; j < p->pages; j++)
-            plumb_kv_drop(&g->kv, group_pages(g, i)[j]);
-        p->request = -1;
-    }
-    return PLUMB_OK;
-}
-
 /* ---- drawing tokens -------------------------------------------------------------------- */
 
-static void collect_draws(struct run *r)
+static void collect_draws(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
     g->n_draw = 0;
     for (int64_t i = 0; i < g->slots; i++) {
-        const struct plumb_slot *s = &g->slot[i];
+        struct plumb_slot *s = &g->slot[i];
         if (s->state != SLOT_LIVE)
             continue;
         const struct plumb_rng_key key = {.seed = r->o->seed,
@@ -296,6 +145,7 @@ static void collect_draws(struct run *r)
                                           .sample = (uint32_t)s->sample,
                                           .position = (uint32_t)s->n};
         g->host.source[g->n_draw] = (int32_t)s->source;
+        s->begins = false;
         memcpy(g->host.seen + g->n_draw * g->seen_words, s->seen,
                (size_t)g->seen_words * sizeof *s->seen);
         g->drawer[g->n_draw] = i;
@@ -303,7 +153,7 @@ static void collect_draws(struct run *r)
     }
 }
 
-static plumb_status draw(struct run *r)
+static plumb_status draw(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
     struct plumb_backend *b = g->backend;
@@ -316,21 +166,78 @@ static plumb_status draw(struct run *r)
 
 /* ---- one step ------------------------------------------------------------------------- */
 
-static plumb_status step(struct run *r)
+/* One step of decoding and of reading prompts together. */
+static plumb_status mixed_step(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
-    admit(r);
-    PLUMB_TRY(collect_rows(r));
+    PLUMB_TRY(collect_live(r));
+    struct plumb_reading rows = {.ids = g->host.ids,
+                                 .seq = g->host.seq,
+                                 .pos = g->host.pos,
+                                 .n = g->n_rows,
+                                 .most = g->max_rows};
+    PLUMB_TRY(plumb_read_rows(r, &rows));
+    g->n_rows = rows.n;
     g->steps += g->n_rows > 0;
     if (only_decodes(g)) {
         collect_draws(r);
         return plumb_step_decode(g, r->m, r->o);
     }
     PLUMB_TRY(forward(r));
-    PLUMB_TRY(end_prefills(r));
-    PLUMB_TRY(start_samples(r));
+    PLUMB_TRY(plumb_read_end(r, &rows));
+    PLUMB_TRY(plumb_step_read(g, r->m, 0, 0));
     collect_draws(r);
     return draw(r);
+}
+
+/* Returns whether prompts are read now (PLUMB_PREFILL_ROWS_APART). */
+static bool reads_now(plumb_generator *g)
+{
+    int64_t live = 0, waiting = 0;
+    if (g->n_prefill == 0)
+        return false;
+    for (int64_t i = 0; i < g->slots; i++) {
+        live += g->slot[i].state == SLOT_LIVE;
+        waiting += g->slot[i].state == SLOT_WAIT;
+    }
+    if (live == 0 || waiting * PLUMB_PREFILL_SHARE >= g->slots)
+        g->waited = PLUMB_PREFILL_WAIT; /* until the queue is empty */
+    return g->waited++ >= PLUMB_PREFILL_WAIT;
+}
+
+/* A pass over prompts, or a step of decoding, in which the slots of completed prompts begin. */
+static plumb_status step_apart(struct plumb_run *r)
+{
+    plumb_generator *g = r->g;
+    struct plumb_reading rows = {.ids = g->read_host.ids,
+                                 .seq = g->read_host.seq,
+                                 .pos = g->read_host.pos,
+                                 .most = g->max_rows};
+    if (reads_now(g))
+        PLUMB_TRY(plumb_read_rows(r, &rows));
+    g->steps += rows.n > 0;
+    if (rows.n > 0)
+        memcpy(g->read_host.page, g->host.page,
+               (size_t)(g->sequences * g->max_pages) * sizeof *g->host.page);
+    PLUMB_TRY(plumb_read_end(r, &rows));
+    if (g->n_prefill == 0)
+        g->waited = 0;
+    PLUMB_TRY(plumb_step_read(g, r->m, rows.n, rows.groups));
+    g->n_draw = 0;
+    if (plumb_reads_on(g, &rows))
+        return g->backend->sync(g->backend);
+    PLUMB_TRY(collect_live(r));
+    if (g->n_rows == 0)
+        return g->backend->sync(g->backend);
+    g->steps++;
+    collect_draws(r);
+    return plumb_step_decode(g, r->m, r->o);
+}
+
+static plumb_status step(struct plumb_run *r)
+{
+    admit(r);
+    return r->g->apart ? step_apart(r) : mixed_step(r);
 }
 
 /* ---- the end of a completion ---------------------------------------------------------------- */
@@ -389,7 +296,7 @@ static bool ends_behind(const struct plumb_buf *text, int64_t known, const char 
  * therefore enough to decode as many of the last tokens as the longest stop string has bytes, plus
  * 8 against edge effects of decoding a part of a text. The window includes prompt tokens, so that a
  * space at the start of the completion is kept. */
-static plumb_status ends_in_string(struct run *r, const struct plumb_slot *s, bool *out)
+static plumb_status ends_in_string(struct plumb_run *r, const struct plumb_slot *s, bool *out)
 {
     plumb_generator *g = r->g;
     const struct plumb_request *q = &r->request[s->request];
@@ -409,7 +316,7 @@ static plumb_status ends_in_string(struct run *r, const struct plumb_slot *s, bo
 }
 
 /* Returns in *done whether the slot's last token ends its completion, and in *stop the reason. */
-static plumb_status check_stop(struct run *r, const struct plumb_slot *s, bool *done,
+static plumb_status check_stop(struct plumb_run *r, const struct plumb_slot *s, bool *done,
                                enum plumb_stop *stop)
 {
     const struct plumb_generate_options *o = r->o;
@@ -431,7 +338,7 @@ static plumb_status check_stop(struct run *r, const struct plumb_slot *s, bool *
     return PLUMB_OK;
 }
 
-static plumb_status hand_out(struct run *r, const struct plumb_slot *s, enum plumb_stop stop)
+static plumb_status hand_out(struct plumb_run *r, const struct plumb_slot *s, enum plumb_stop stop)
 {
     const struct plumb_completion c = {.request = s->request,
                                        .sample = s->sample,
@@ -445,7 +352,7 @@ static plumb_status hand_out(struct run *r, const struct plumb_slot *s, enum plu
 
 /* Hands out the unfinished completions, and returns PLUMB_STOPPED. Slots that wait for their prompt
  * are not handed out, because they have no tokens beyond those that their request gave. */
-static plumb_status pause_here(struct run *r)
+static plumb_status pause_here(struct plumb_run *r)
 {
     const plumb_generator *g = r->g;
     for (int64_t i = 0; i < g->slots; i++)
@@ -455,7 +362,7 @@ static plumb_status pause_here(struct run *r)
                "generation stopped on a pause request; the unfinished completions are handed out");
 }
 
-static plumb_status take_tokens(struct run *r, int64_t *finished)
+static plumb_status take_tokens(struct plumb_run *r, int64_t *finished)
 {
     plumb_generator *g = r->g;
     for (int64_t i = 0; i < g->n_draw; i++) {
@@ -470,14 +377,14 @@ static plumb_status take_tokens(struct run *r, int64_t *finished)
         s->ids[s->n] = g->host.token[i];
         s->logp[s->n] = g->host.logp[i];
         s->logp_sampled[s->n++] = g->host.logp_sampled[i];
-        see(g, s, &s->ids[s->n - 1], 1);
+        plumb_see(g, s, &s->ids[s->n - 1], 1);
         g->tokens++;
         PLUMB_TRY(check_stop(r, s, &done, &stop));
         if (!done)
             continue;
         PLUMB_TRY(hand_out(r, s, stop));
         for (int64_t j = 0; j < s->pages; j++)
-            plumb_kv_drop(&g->kv, slot_pages(g, g->drawer[i])[j]);
+            plumb_kv_drop(&g->kv, plumb_slot_pages(g, g->drawer[i])[j]);
         s->state = SLOT_FREE;
         ++*finished;
     }
@@ -503,7 +410,7 @@ static plumb_status check_ids(const plumb_generator *g, const struct plumb_reque
     return PLUMB_OK;
 }
 
-static plumb_status check(struct run *r, int64_t *wanted)
+static plumb_status check(struct plumb_run *r, int64_t *wanted)
 {
     const struct plumb_generate_options *o = r->o;
     const plumb_generator *g = r->g;
@@ -533,7 +440,7 @@ static plumb_status check(struct run *r, int64_t *wanted)
                       q->n_samples);
         PLUMB_REQUIRE(
             q->n_given >= 0 && (q->n_given == 0 || q->n_samples == 1) &&
-                q->n_given < o->max_new_tokens && prefix(q) + 1 <= g->limit,
+                q->n_given < o->max_new_tokens && plumb_prefix(q) + 1 <= g->limit,
             PLUMB_ERR_ARG,
             "prompt %lld: %lld given tokens with %d samples; given tokens need exactly 1 sample, "
             "must be fewer than max_new_tokens %lld, and must leave room for one more token",
@@ -551,14 +458,15 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
                             const struct plumb_generate_options *o, plumb_completion_fn *done,
                             void *arg)
 {
-    struct run r = {.g = g, .m = m, .request = request, .n = n, .o = o, .done = done, .arg = arg};
+    struct plumb_run r = {
+        .g = g, .m = m, .request = request, .n = n, .o = o, .done = done, .arg = arg};
     int64_t wanted = 0, finished = 0;
     PLUMB_REQUIRE(
         m->backend == g->backend && plumb_spec_same_sizes(&m->spec, &g->spec), PLUMB_ERR_SHAPE,
         "the generator was created for another architecture or backend than model %s", m->dir);
     PLUMB_TRY(check(&r, &wanted));
     plumb_kv_reset(&g->kv);
-    g->n_prefill = 0;
+    g->n_prefill = g->waited = 0;
     memset(g->host.page, 0, (size_t)(g->sequences * g->max_pages) * sizeof *g->host.page);
     /* padding rows use the one page after the KV cache's own pages */
     g->host.page[(g->sequences - 1) * g->max_pages] = (int32_t)g->kv.n;

@@ -2,6 +2,7 @@
  * Layer 4. Includes base/, model/generator.h. */
 #include "model/generator.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/num.h"
@@ -10,11 +11,16 @@
 
 static plumb_status take_step(struct plumb_generator *g)
 {
+    struct plumb_tensor read = {.dtype = PLUMB_U8, .rank = 1, .name = "rows of prompts"};
     struct plumb_tensor t = {.dtype = PLUMB_U8, .rank = 1, .name = "rows and draws of a step"};
     plumb_step_place(&g->dev, g, NULL);
     t.dim[0] = g->dev.bytes;
     PLUMB_TRY(plumb_arena_take(&g->arena, &t));
     plumb_step_place(&g->dev, g, t.data);
+    plumb_prefill_place(&g->read_dev, g, NULL);
+    read.dim[0] = g->read_dev.bytes;
+    PLUMB_TRY(plumb_arena_take(&g->arena, &read));
+    plumb_prefill_place(&g->read_dev, g, read.data);
     return PLUMB_OK;
 }
 
@@ -32,6 +38,11 @@ static plumb_status place(plumb_generator *g)
         g->act[l].x = g->x;
         PLUMB_TRY(plumb_act_take_pages(&g->act[l], a, g->backend, s, g->kv.n + 1));
     }
+    /* the pages of all layers were taken one after another, all of one size */
+    const int64_t size = plumb_dtype_size(g->backend->dtype);
+    g->plane = ((char *)g->act[0].vc - (char *)g->act[0].kc) / size;
+    for (int64_t l = 0; l < s->l; l++)
+        assert((char *)g->act[l].kc - (char *)g->act[0].kc == 2 * l * g->plane * size);
     PLUMB_TRY(plumb_backend_take(g->backend, a, &g->hx, g->block * s->c, "head input"));
     PLUMB_TRY(plumb_backend_take(g->backend, a, &g->hn, g->block * s->c, "head norm"));
     PLUMB_TRY(plumb_arena_take_f32(a, &g->hrstd, g->block * plumb_norm_saved(s), "head rstd"));
@@ -66,6 +77,9 @@ static plumb_status place_host(plumb_generator *g)
     plumb_step_place(&g->host, g, NULL);
     PLUMB_TRY(g->backend->alloc_host(g->backend, &block, g->host.bytes, "a step of generation"));
     plumb_step_place(&g->host, g, block);
+    plumb_prefill_place(&g->read_host, g, NULL);
+    PLUMB_TRY(g->backend->alloc_host(g->backend, &block, g->read_host.bytes, "rows of prompts"));
+    plumb_prefill_place(&g->read_host, g, block);
     return PLUMB_OK;
 }
 
@@ -94,7 +108,11 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->sequences = g->slots + g->groups + 1;
     g->limit = plumb_min_i64(max_tokens, m->spec.max_pos);
     g->max_pages = plumb_ceil_div(g->limit, PLUMB_KV_PAGE);
-    g->max_rows = slots + plumb_min_i64(PLUMB_PREFILL_ROWS, slots * g->limit);
+    g->apart = b->place == PLUMB_DEVICE;
+    g->max_rows =
+        g->apart ? plumb_max_i64(slots, plumb_min_i64(PLUMB_PREFILL_ROWS_APART, slots * g->limit))
+                 : slots + plumb_min_i64(PLUMB_PREFILL_ROWS, slots * g->limit);
+    g->step_rows = g->apart ? slots : g->max_rows;
     g->block = plumb_min_i64(slots, MAX_BLOCK);
     g->seen_words = need->penalty ? plumb_ceil_div(m->spec.v, 32) : 0;
     g->work_count = b->k.sample_work_count(g->block, m->spec.v, b->threads);
@@ -120,6 +138,7 @@ void plumb_generator_destroy(plumb_generator **generator)
     plumb_decode_forget(g);
     plumb_backend_arena_release(g->backend, &g->arena);
     g->backend->release_host(g->backend, g->host.u);
+    g->backend->release_host(g->backend, g->read_host.last);
     for (int64_t i = 0; g->slot && i < g->slots; i++) {
         free(g->slot[i].ids);
         free(g->slot[i].logp);

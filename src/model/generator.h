@@ -18,9 +18,19 @@
 #include "model/kv.h"
 #include "model/net.h"
 
-/* A step has up to slots + PLUMB_PREFILL_ROWS rows. Live slots take one row each; the other rows
- * read prompts. */
-#define PLUMB_PREFILL_ROWS 256
+/* Number of rows of a step that read prompts.
+ *
+ * On the CPU, prompts are read in the steps that decode: a step has up to slots +
+ * PLUMB_PREFILL_ROWS rows. Live slots take one row each; the other rows read prompts.
+ *
+ * On a device, prompts are read in passes of their own (plumb_generator.apart), of up to
+ * PLUMB_PREFILL_ROWS_APART rows, so that a step that decodes can always be replayed. A pass begins
+ * when 1 / PLUMB_PREFILL_SHARE of the slots wait for a prompt, when a prompt has waited for
+ * PLUMB_PREFILL_WAIT steps, or when nothing else can run. */
+#define PLUMB_PREFILL_ROWS       256
+#define PLUMB_PREFILL_ROWS_APART 2048
+#define PLUMB_PREFILL_SHARE      8
+#define PLUMB_PREFILL_WAIT       8
 
 struct plumb_slot {
     /* SLOT_WAIT: the prompt of the slot's group is not complete */
@@ -30,6 +40,7 @@ struct plumb_slot {
     int64_t group;  /* SLOT_WAIT: the slot waits until the prompt of this group is computed */
     int64_t n;      /* number of tokens of the completion so far */
     int64_t pages;  /* number of pages in the slot's page table */
+    bool begins;    /* the next token is the first one after the prompt */
     int64_t source; /* row of x from which the next token is drawn */
     int32_t *ids;   /* (plumb_generator.limit,) tokens of the completion */
     float *logp, *logp_sampled; /* (limit,) log-probs of the tokens */
@@ -65,6 +76,17 @@ struct plumb_step {
     int64_t draw_bytes, in_bytes, out_bytes, bytes;
 };
 
+/* What reading prompts needs, in one block on the host and an equal one on the device: the rows and
+ * the page table of a pass (only if plumb_generator.apart), and pairs (from, to) of rows of x and
+ * of KV pages to copy. */
+struct plumb_prefill {
+    int32_t *ids, *seq, *pos; /* (max_rows,) each */
+    int32_t *page;            /* (sequences, max_pages) */
+    int32_t *last;            /* (groups, 2): the last row of a prompt, and its place in x */
+    int32_t *copy;            /* (slots, 2): a page of a group, and the page of a slot */
+    int64_t bytes;            /* size of the whole block */
+};
+
 /* A decode step with `rows` rows, which is recorded when it runs for the second time. */
 struct plumb_decode_graph {
     int64_t rows; /* number of rows of the recorded step; 0 if the entry is free */
@@ -87,12 +109,17 @@ struct plumb_generator {
     /* limit: most tokens of a sequence; max_pages: most pages of a sequence; max_rows: most rows of
      * a step; block: most rows of logits at a time */
     int64_t slots, groups, sequences, limit, max_pages, max_rows, block;
+    bool apart;        /* prompts are read in passes of their own */
+    int64_t step_rows; /* largest number of rows in a plumb_step */
     struct plumb_arena arena;
     struct plumb_kv kv;
     struct plumb_slot *slot;
     struct plumb_group *group;
     int64_t *prefill; /* (groups,) queue of the groups whose prompt is not complete */
     int64_t n_prefill;
+    int64_t waited;         /* number of steps since the first prompt of the queue was not read */
+    int64_t n_last, n_copy; /* numbers of pairs in read.last and read.copy */
+    struct plumb_prefill read_host, read_dev;
     struct plumb_buf text, before; /* scratch memory for the search of stop strings */
     struct plumb_ids tail;         /* scratch memory for the search of stop strings */
 
@@ -109,6 +136,7 @@ struct plumb_generator {
     plumb_real *x;
     /* (l) activations: all layers share the buffers, but each has its own pages */
     struct plumb_act *act;
+    int64_t plane; /* elements from the key pages of a layer to its value pages, and to the next */
     plumb_real *hx, *hn;  /* (block,c) each: input of the head before and after the norm */
     float *hrstd;         /* (block,) saved statistics of the head's norm */
     float *logits, *work; /* (block,v) logits, (work_count,) scratch memory for sampling */
@@ -123,20 +151,82 @@ struct plumb_generator {
 /* Sets the pointers of a step to its parts of `block`. If block is NULL, only the sizes are set. */
 void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, void *block);
 
+void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *g, void *block);
+
 /* Launch the kernels of a step on the data in g->dev, asynchronously. plumb_step_forward computes x
  * for the first n rows; plumb_step_draw draws n tokens. */
 plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n);
+/* Reads prompts: copies g->read_host to the device, computes x for its first n rows, which belong
+ * to `present` groups, and then makes the copies of read_host.last and read_host.copy.
+ * Asynchronous: the caller must not touch g->read_host until sync. */
+plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m, int64_t n, int64_t present);
 plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
                              const struct plumb_generate_options *o, int64_t n);
 /* Copies the tokens and log-probs of the draws to the host. Synchronous. */
 plumb_status plumb_step_receive(plumb_generator *g);
 
-/* Runs a step in which each live slot has exactly one row and row k belongs to draw k. Copies the
+/* Runs a step in which each live slot has exactly one row and row k belongs to draw k; the row of a
+ * slot that begins is not used. Copies the
  * inputs from the host, runs forward and draw, and copies the outputs back. Unless o->eager is set
  * or the backend cannot record, the step runs as a recorded step; its number of rows is rounded up,
  * which does not change the results. */
 plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
                                const struct plumb_generate_options *o);
 void plumb_decode_forget(plumb_generator *g); /* deletes all recorded steps of g */
+/* Writes a row that nobody reads to place k of g->host: token 0 of the extra sequence. */
+void plumb_step_pad(plumb_generator *g, int64_t k);
+
+/* ---- one call of plumb_generate (generate.c, prefill.c) -------------------------------------- */
+
+struct plumb_run {
+    plumb_generator *g;
+    const plumb_model *m;
+    const struct plumb_request *request;
+    int64_t n;
+    const struct plumb_generate_options *o;
+    plumb_completion_fn *done;
+    void *arg;
+    /* open_group: index of the group that still has samples in the queue; -1 if there is none */
+    int64_t next_request, open_group;
+    int32_t next_sample;
+    int64_t longest_stop; /* length of the longest stop string, in bytes */
+};
+
+/* Returns the number of tokens that are read before the first token is drawn. */
+static inline int64_t plumb_prefix(const struct plumb_request *q)
+{
+    return q->n + q->n_given;
+}
+static inline int32_t *plumb_slot_pages(const plumb_generator *g, int64_t slot)
+{
+    return g->host.page + slot * g->max_pages;
+}
+static inline int32_t *plumb_group_pages(const plumb_generator *g, int64_t group)
+{
+    return g->host.page + (g->slots + group) * g->max_pages;
+}
+/* Extends a page table so that it covers position pos. */
+plumb_status plumb_cover(plumb_generator *g, int32_t *table, int64_t *pages, int64_t pos);
+
+/* The rows of prompts that are read next. */
+struct plumb_reading {
+    int32_t *ids, *seq, *pos; /* room for `most` rows */
+    int64_t n, most;
+    int64_t groups; /* number of groups that the rows belong to */
+};
+/* Appends rows of the prompts in the queue, as many as there is room for. */
+plumb_status plumb_read_rows(struct plumb_run *r, struct plumb_reading *rows);
+/* Returns whether another pass over prompts follows the pass with these rows, before any slot
+ * begins. */
+static inline bool plumb_reads_on(const plumb_generator *g, const struct plumb_reading *rows)
+{
+    return g->apart && rows->n > 0 && g->n_prefill > 0;
+}
+/* Adds to g->read_host the copies that follow the reading of these rows: the last hidden state of
+ * each completed prompt, and the pages that its slots inherit. Starts those slots, and frees groups
+ * that are not needed any more, unless plumb_reads_on. */
+plumb_status plumb_read_end(struct plumb_run *r, const struct plumb_reading *rows);
+/* Marks tokens as seen, for the repetition penalty. */
+void plumb_see(plumb_generator *g, struct plumb_slot *s, const int32_t *ids, int64_t n);
 
 #endif

@@ -67,7 +67,7 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m,
         b, V(p->logp, k), V(p->lse, k), p->limit.entropy ? &extra : NULL, V(p->hn, k, s->c),
         &packed, VI(p->batch.target, k), s->v, V(p->head_work, p->head_work_count),
         p->limit.head_rows, s->head_cap));
-    return b->to_host(b, logp, p->logp, k * (int64_t)sizeof *logp);
+    return plumb_pass_result(p, logp, p->logp, k);
 }
 
 plumb_status plumb_pass_entropy(plumb_pass *p, float *entropy, float *mean)
@@ -110,7 +110,6 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
 plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct plumb_batch *batch,
                               float *score)
 {
-    struct plumb_backend *b = p->backend;
     PLUMB_TRY(check_head(p, true));
     PLUMB_TRY(plumb_pass_forward(p, m, batch, PLUMB_PASS_SCORE));
     const int64_t k = p->batch.n_head;
@@ -118,7 +117,7 @@ plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct 
         return PLUMB_OK;
     PLUMB_TRY(plumb_pass_head_input(p, m));
     PLUMB_TRY(plumb_head_forward(m, p->score, p->hn, k));
-    return b->to_host(b, score, p->score, k * p->spec.labels * (int64_t)sizeof *score);
+    return plumb_pass_result(p, score, p->score, k * p->spec.labels);
 }
 
 plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, const float *dscore,
@@ -161,7 +160,7 @@ plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *ou
     const struct plumb_tensor segment =
         plumb_view_i64("segments", p->batch.segment, b->place, g + 1);
     PLUMB_TRY(plumb_op_segment_mean_fwd(b, V(p->mean, g, c), V(p->normed, k, c), &segment));
-    return b->to_host(b, out, p->mean, g * c * (int64_t)sizeof *out);
+    return plumb_pass_result(p, out, p->mean, g * c);
 }
 
 plumb_status plumb_pass_logits(plumb_pass *p, const plumb_model *m, const struct plumb_batch *batch,

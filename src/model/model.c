@@ -197,7 +197,6 @@ plumb_status plumb_model_refresh(plumb_model *m)
 
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
 {
-    enum { STAGE = 65536 };
     struct plumb_backend *b = to->backend;
     const struct plumb_trained x = plumb_model_trained(from), y = plumb_model_trained(to);
     PLUMB_REQUIRE(
@@ -207,17 +206,7 @@ plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
         "cannot copy weights of %lld floats to a model of %lld floats: expected equal sizes, the "
         "same backend, and an adapter of the same base in both models or in neither",
         (long long)x.count, (long long)y.count);
-    float *stage = malloc(STAGE * sizeof(*stage));
-    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "a buffer to copy the weights of %s", from->dir);
-    plumb_status st = PLUMB_OK;
-    for (int64_t at = 0; at < y.count && st == PLUMB_OK; at += STAGE) {
-        const int64_t bytes = plumb_min_i64(STAGE, y.count - at) * (int64_t)sizeof(*stage);
-        st = b->to_host(b, stage, x.w + at, bytes);
-        if (st == PLUMB_OK)
-            st = b->to_device(b, y.w + at, stage, bytes);
-    }
-    free(stage);
-    PLUMB_TRY(st);
+    PLUMB_TRY(b->copy(b, y.w, x.w, y.count * (int64_t)sizeof(*y.w)));
     return plumb_model_refresh(to);
 }
 

@@ -177,7 +177,7 @@ bool plumb_model_tied(const plumb_model *m);
 /* Packs the linear weights again and computes the fingerprint. Must be called after every change of
  * the trained tensors. */
 plumb_status plumb_model_refresh(plumb_model *m);
-/* Copies the trained tensors of `from` to `to`, through host memory. Both must have the same sizes,
+/* Copies the trained tensors of `from` to `to`. Both must have the same sizes,
  * the same backend and, with adapters, the same base. */
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
 /* Sets *hash to the fingerprint of the current weights, also if m->fingerprint is out of date. The

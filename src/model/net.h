@@ -212,6 +212,10 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real 
  * the block has a norm after the MLP. */
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  plumb_real *out, const struct plumb_rows *rows);
+/* Computes all layers: act[l + 1].x receives the output of layer l, and out that of the last one.
+ */
+plumb_status plumb_layers_forward(const plumb_model *m, const struct plumb_act *act,
+                                  plumb_real *out, const struct plumb_rows *rows);
 /* y (n,c) = the final norm of x (n,c); rstd (n plumb_norm_saved,) is saved for the backward. */
 plumb_status plumb_norm_forward(const plumb_model *m, plumb_real *y, float *rstd,
                                 const plumb_real *x, int64_t n);

@@ -4,6 +4,7 @@
 #include "model/provider.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/num.h"
 
@@ -14,22 +15,37 @@ static int64_t most_pages(const struct plumb_pass_limit *o)
     return o->max_tokens / PLUMB_KV_PAGE + o->max_seq;
 }
 
-static plumb_status place_batch(plumb_pass *p)
+/* Sets the pointers of a batch to their parts of `block`, or, if it is NULL, only its size. The
+ * segments are first, because they are the only array of 8-byte elements. */
+static void place_arrays(struct plumb_pass_batch *t, const plumb_pass *p, void *block)
 {
     const struct plumb_pass_limit *o = &p->limit;
-    struct plumb_pass_batch *t = &p->batch;
-    struct plumb_arena *a = &p->arena;
-    PLUMB_TRY(plumb_arena_take_i32(a, &t->ids, o->max_tokens, "ids"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &t->seq, o->max_tokens, "sequence of each row"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &t->pos, o->max_tokens, "position of each row"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &t->page, o->max_seq * p->max_pages, "page table"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &t->head, p->max_head, "rows of the head"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &t->target, o->max_targets, "targets"));
-    PLUMB_TRY(plumb_arena_take_i32(a, &t->completion, o->max_targets, "completion rows"));
-    struct plumb_tensor segment = {
-        .dtype = PLUMB_I64, .rank = 1, .dim = {o->max_seq + 1}, .name = "segments"};
-    PLUMB_TRY(plumb_arena_take(a, &segment));
-    t->segment = segment.data;
+    char *base = block;
+    int64_t at = (o->max_seq + 1) * (int64_t)sizeof *t->segment;
+    t->segment = block;
+#define TAKE(member, n)                                                                            \
+    do {                                                                                           \
+        t->member = base ? (void *)(base + at) : NULL;                                             \
+        at += (n) * (int64_t)sizeof *t->member;                                                    \
+    } while (0)
+    TAKE(ids, o->max_tokens);
+    TAKE(seq, o->max_tokens);
+    TAKE(pos, o->max_tokens);
+    TAKE(page, o->max_seq * p->max_pages);
+    TAKE(head, p->max_head);
+    TAKE(target, o->max_targets);
+    TAKE(completion, o->max_targets);
+#undef TAKE
+    t->bytes = at;
+}
+
+static plumb_status place_batch(plumb_pass *p)
+{
+    struct plumb_tensor t = {.dtype = PLUMB_U8, .rank = 1, .name = "batch"};
+    place_arrays(&p->batch, p, NULL);
+    t.dim[0] = p->batch.bytes;
+    PLUMB_TRY(plumb_arena_take(&p->arena, &t));
+    place_arrays(&p->batch, p, t.data);
     return PLUMB_OK;
 }
 
@@ -110,21 +126,15 @@ static plumb_status place(plumb_pass *p, const plumb_model *m)
 static plumb_status place_host(plumb_pass *p)
 {
     const struct plumb_pass_limit *o = &p->limit;
-    struct plumb_pass_batch *t = &p->host;
-    const size_t n = (size_t)o->max_tokens, k = (size_t)o->max_targets, g = (size_t)o->max_seq;
-    t->ids = calloc(n, sizeof *t->ids);
-    t->seq = calloc(n, sizeof *t->seq);
-    t->pos = calloc(n, sizeof *t->pos);
-    t->page = calloc(g * (size_t)p->max_pages, sizeof *t->page);
-    t->head = calloc((size_t)p->max_head, sizeof *t->head);
-    t->target = calloc(k, sizeof *t->target);
-    t->completion = calloc(k, sizeof *t->completion);
-    t->segment = calloc(g + 1, sizeof *t->segment);
+    void *block = NULL;
+    place_arrays(&p->host, p, NULL);
+    PLUMB_TRY(p->backend->alloc_host(p->backend, &block, p->host.bytes, "batch"));
+    memset(block, 0, (size_t)p->host.bytes);
+    place_arrays(&p->host, p, block);
     p->x = calloc((size_t)p->spec.l + 1, sizeof *p->x);
     p->act = calloc((size_t)p->spec.l, sizeof *p->act);
-    PLUMB_REQUIRE(t->ids && t->seq && t->pos && t->page && t->head && t->target && t->completion &&
-                      t->segment && p->x && p->act,
-                  PLUMB_ERR_NOMEM, "a batch of %lld tokens", (long long)o->max_tokens);
+    PLUMB_REQUIRE(p->x && p->act, PLUMB_ERR_NOMEM, "a batch of %lld tokens",
+                  (long long)o->max_tokens);
     return PLUMB_OK;
 }
 
@@ -177,14 +187,7 @@ void plumb_pass_destroy(plumb_pass **pass)
         return;
     plumb_pass *p = *pass;
     plumb_backend_arena_release(p->backend, &p->arena);
-    free(p->host.ids);
-    free(p->host.seq);
-    free(p->host.pos);
-    free(p->host.page);
-    free(p->host.head);
-    free(p->host.target);
-    free(p->host.completion);
-    free(p->host.segment);
+    p->backend->release_host(p->backend, p->host.segment);
     free(p->x);
     free(p->act);
     free(p);
@@ -288,14 +291,15 @@ static plumb_status upload(plumb_pass *p)
     t->n_head = h->n_head;
     t->n_targets = h->n_targets;
     t->max_pages = h->max_pages;
-    PLUMB_TRY(b->to_device(b, t->ids, h->ids, h->n * i32));
-    PLUMB_TRY(b->to_device(b, t->seq, h->seq, h->n * i32));
-    PLUMB_TRY(b->to_device(b, t->pos, h->pos, h->n * i32));
-    PLUMB_TRY(b->to_device(b, t->page, h->page, h->n_seq * h->max_pages * i32));
-    PLUMB_TRY(b->to_device(b, t->head, h->head, h->n_head * i32));
-    PLUMB_TRY(b->to_device(b, t->target, h->target, h->n_targets * i32));
-    PLUMB_TRY(b->to_device(b, t->completion, h->completion, h->n_targets * i32));
-    PLUMB_TRY(b->to_device(b, t->segment, h->segment, (h->n_seq + 1) * (int64_t)sizeof(int64_t)));
+    PLUMB_TRY(b->send(b, t->ids, h->ids, h->n * i32));
+    PLUMB_TRY(b->send(b, t->seq, h->seq, h->n * i32));
+    PLUMB_TRY(b->send(b, t->pos, h->pos, h->n * i32));
+    PLUMB_TRY(b->send(b, t->page, h->page, h->n_seq * h->max_pages * i32));
+    PLUMB_TRY(b->send(b, t->head, h->head, h->n_head * i32));
+    PLUMB_TRY(b->send(b, t->target, h->target, h->n_targets * i32));
+    PLUMB_TRY(b->send(b, t->completion, h->completion, h->n_targets * i32));
+    PLUMB_TRY(b->send(b, t->segment, h->segment, (h->n_seq + 1) * (int64_t)sizeof(int64_t)));
+    p->sending = true;
     return PLUMB_OK;
 }
 
@@ -307,7 +311,8 @@ struct plumb_rows plumb_pass_rows(const plumb_pass *p)
                                .max_pages = t->max_pages,
                                .seq = t->seq,
                                .pos = t->pos,
-                               .page = t->page};
+                               .page = t->page,
+                               .present = t->n_seq};
 }
 
 static plumb_status forward(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
@@ -316,6 +321,9 @@ static plumb_status forward(plumb_pass *p, const plumb_model *m, const struct pl
     PLUMB_TRY(check_batch(p, m, b));
     p->state = PLUMB_PASS_EMPTY;
     p->backward_done = false;
+    if (p->sending) /* nobody has waited since the last batch was sent */
+        PLUMB_TRY(p->backend->sync(p->backend));
+    p->sending = false;
     struct plumb_pass_batch *t = &p->host;
     t->n = t->n_head = t->n_targets = 0;
     t->n_seq = b->n_seq;
@@ -331,8 +339,7 @@ static plumb_status forward(plumb_pass *p, const plumb_model *m, const struct pl
     if (t->n > 0) {
         const struct plumb_rows rows = plumb_pass_rows(p);
         PLUMB_TRY(plumb_embed_forward(m, p->x[0], p->act[0].xm, p->batch.ids, rows.pos, t->n));
-        for (int64_t l = 0; l < p->spec.l; l++)
-            PLUMB_TRY(plumb_layer_forward(m, l, &p->act[l], p->x[l + 1], &rows));
+        PLUMB_TRY(plumb_layers_forward(m, p->act, p->x[p->spec.l], &rows));
     }
     p->state = state;
     return PLUMB_OK;
@@ -343,6 +350,13 @@ plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struc
 {
     const plumb_status st = forward(p, m, b, state), end = plumb_provider_finish(m);
     return st ? st : end;
+}
+
+plumb_status plumb_pass_result(plumb_pass *p, float *host, const float *device, int64_t n)
+{
+    PLUMB_TRY(p->backend->to_host(p->backend, host, device, n * (int64_t)sizeof *host));
+    p->sending = false;
+    return PLUMB_OK;
 }
 
 void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg)

@@ -22,6 +22,7 @@ struct plumb_pass_batch {
     int32_t *target;          /* (n_targets,) the token that follows each of these rows */
     int32_t *completion;      /* (n_targets,) rows of the completion tokens */
     int64_t *segment; /* (n_seq+1,) index of the first target of each sequence, and n_targets */
+    int64_t bytes;    /* all arrays lie in one block of this size, which begins with segment */
 };
 
 struct plumb_pass {
@@ -37,7 +38,9 @@ struct plumb_pass {
     void *on_final_arg;
     plumb_place_fn *on_place;
     void *on_place_arg;
+    /* sending: the copies of the host's batch to the device may not be done */
     struct plumb_pass_batch host, batch;
+    bool sending;
     /* (l+1) buffers: the input of each layer, then the output; without train they are one buffer */
     plumb_real **x;
     /* (l) activations of each layer; the layers share buffers unless the backward needs them */
@@ -71,6 +74,8 @@ plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m);
 /* Sets *grad to the address of the gradient of part i of the trained vector (plumb_model_part), if
  * the pass has a callback that knows it. */
 plumb_status plumb_pass_place(plumb_pass *p, const plumb_model *m, int64_t i, float **grad);
+/* Copies a result to the host and waits for it. */
+plumb_status plumb_pass_result(plumb_pass *p, float *host, const float *device, int64_t n);
 /* Backpropagates p->dx (n,c), the gradient of x[l], through all layers and the embedding; grad
  * +=. */
 plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *grad);

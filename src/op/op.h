@@ -58,6 +58,11 @@ plumb_status plumb_op_gather_fwd(struct plumb_backend *b, const struct plumb_ten
  *   dx (m,c), of dy's type or float32  dy (n,c)  index (n,) i32 in [0,m) */
 plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                  const struct plumb_tensor *dy, const struct plumb_tensor *index);
+/* Copies rows within x, in each of its planes, which are `stride` elements apart:
+ * x[p,pair[i,1]] = x[p,pair[i,0]].  No row is in both columns of pair.
+ *   x (planes,m,c), with gaps between the planes if stride > m c  pair (n,2) i32 in [0,m) */
+plumb_status plumb_op_move_rows(struct plumb_backend *b, const struct plumb_tensor *x,
+                                const struct plumb_tensor *pair, int64_t stride);
 /* Averages segments of rows.    y (g,c) float32  x (m,c)  offset (g+1,) i64, not decreasing, in
  * [0,m] */
 plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
@@ -82,6 +87,13 @@ plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_ten
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *rstd, const struct plumb_tensor *x,
                                   const struct plumb_tensor *w, float eps, float shift);
+/* sum = x1 + x2 and y = rmsnorm_fwd of the sum; sum may be x1 or x2. The bits are those of the two
+ * operations one after another; on some devices it is one kernel.
+ *   sum, y, x1, x2 (n,c)  rstd (n,)  w (c,) */
+plumb_status plumb_op_add_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *sum,
+                                      const struct plumb_tensor *y, const struct plumb_tensor *rstd,
+                                      const struct plumb_tensor *x1, const struct plumb_tensor *x2,
+                                      const struct plumb_tensor *w, float eps, float shift);
 /* Gradients of rmsnorm_fwd: dx += and dw +=.
  *   dx, dy, x (..., c)  dw, w (c,)  rstd (rows,) */
 plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
@@ -151,6 +163,15 @@ plumb_status plumb_op_linear_bwd_w(struct plumb_backend *b, const struct plumb_t
 plumb_status plumb_op_kv_write_fwd(struct plumb_backend *b, const struct plumb_tensor *kc,
                                    const struct plumb_tensor *vc, const struct plumb_tensor *k,
                                    const struct plumb_tensor *v, const struct plumb_rows *rows);
+/* Rotates q in place as rope_fwd, and writes the keys, rotated, and the values into their pages as
+ * kv_write_fwd. The bits are those of the three operations; on some devices it is one kernel. k is
+ * not defined afterwards.
+ *   q (n,h,d)  cos_sin: as for rope_fwd; the others: as for kv_write_fwd */
+plumb_status plumb_op_rope_write_fwd(struct plumb_backend *b, const struct plumb_tensor *q,
+                                     const struct plumb_tensor *kc, const struct plumb_tensor *vc,
+                                     const struct plumb_tensor *k, const struct plumb_tensor *v,
+                                     const struct plumb_tensor *cos_sin,
+                                     const struct plumb_tensor *pos, const struct plumb_rows *rows);
 /* Attention of each row over its visible keys.
  *   o, q (n,h,d)  lse (n,h)  kc, vc: as in plumb_op_kv_write_fwd; h, hk, d must equal shape's */
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,

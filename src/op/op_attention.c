@@ -56,6 +56,29 @@ plumb_status plumb_op_kv_write_fwd(struct plumb_backend *b, const struct plumb_t
     return RUN_REAL(kv_write_fwd, kc->data, vc->data, k->data, v->data, rows, hk, d);
 }
 
+plumb_status plumb_op_rope_write_fwd(struct plumb_backend *b, const struct plumb_tensor *q,
+                                     const struct plumb_tensor *kc, const struct plumb_tensor *vc,
+                                     const struct plumb_tensor *k, const struct plumb_tensor *v,
+                                     const struct plumb_tensor *cos_sin,
+                                     const struct plumb_tensor *pos, const struct plumb_rows *rows)
+{
+    PLUMB_TRY(plumb_op_check_rank("rope_write_fwd", "q", q, 3, 3));
+    PLUMB_TRY(plumb_op_check_rank("rope_write_fwd", "k", k, 3, 3));
+    PLUMB_TRY(plumb_op_check_rank("rope_write_fwd", "cos_sin", cos_sin, 2, 2));
+    const int64_t n = rows->n, h = q->dim[1], hk = k->dim[1], d = k->dim[2], r = cos_sin->dim[1];
+    if (b->dtype != PLUMB_BF16 || r != d || d % 16 != 0) {
+        PLUMB_TRY(plumb_op_rope_fwd(b, q, cos_sin, pos));
+        PLUMB_TRY(plumb_op_rope_fwd(b, k, cos_sin, pos));
+        return plumb_op_kv_write_fwd(b, kc, vc, k, v, rows);
+    }
+    PLUMB_TRY(CHECK_ARGS(b, "rope_write_fwd", WANT_REAL(q, 3, n, h, d), WANT_REAL(k, 3, n, hk, d),
+                         WANT_REAL(v, 3, n, hk, d), WANT_F32(cos_sin, 2, cos_sin->dim[0], d),
+                         WANT(pos, PLUMB_I32, 1, n)));
+    PLUMB_TRY(check_store(b, "rope_write_fwd", kc, vc, rows, hk, d));
+    return b->k.bf16.rope_write_fwd(b->stream, q->data, kc->data, vc->data, k->data, v->data,
+                                    plumb_f32(cos_sin), rows, h, hk, d);
+}
+
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,
                                     const struct plumb_tensor *lse, const struct plumb_tensor *q,
                                     const struct plumb_tensor *kc, const struct plumb_tensor *vc,

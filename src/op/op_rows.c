@@ -34,6 +34,21 @@ plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_ten
     return RUN_REAL(gather_bwd, dx->data, dy->data, plumb_i32(index), n, c, m);
 }
 
+plumb_status plumb_op_move_rows(struct plumb_backend *b, const struct plumb_tensor *x,
+                                const struct plumb_tensor *pair, int64_t stride)
+{
+    PLUMB_TRY(plumb_op_check_rank("move_rows", "x", x, 3, 3));
+    PLUMB_TRY(plumb_op_check_rank("move_rows", "pair", pair, 2, 2));
+    const int64_t planes = x->dim[0], m = x->dim[1], c = x->dim[2], n = pair->dim[0];
+    PLUMB_TRY(
+        CHECK_ARGS(b, "move_rows", WANT_REAL(x, 3, planes, m, c), WANT(pair, PLUMB_I32, 2, n, 2)));
+    PLUMB_TRY(plumb_op_check_index("move_rows", "pair", pair, m));
+    PLUMB_REQUIRE(planes == 1 || stride >= m * c, PLUMB_ERR_SHAPE,
+                  "move_rows: planes of %lld elements are %lld elements apart", (long long)(m * c),
+                  (long long)stride);
+    return RUN_REAL(move_rows, x->data, plumb_i32(pair), n, c, planes, stride);
+}
+
 static plumb_status check_offsets(const struct plumb_tensor *offset, int64_t m)
 {
     if (offset->place != PLUMB_HOST)
@@ -154,6 +169,24 @@ plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_te
     PLUMB_TRY(CHECK_ARGS(b, "rmsnorm_fwd", WANT_F32(w, 1, c)));
     return RUN_REAL(rmsnorm_fwd, y->data, plumb_f32(rstd), x->data, plumb_f32(w), rows, c, eps,
                     shift);
+}
+
+plumb_status plumb_op_add_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *sum,
+                                      const struct plumb_tensor *y, const struct plumb_tensor *rstd,
+                                      const struct plumb_tensor *x1, const struct plumb_tensor *x2,
+                                      const struct plumb_tensor *w, float eps, float shift)
+{
+    if (b->dtype != PLUMB_BF16) {
+        PLUMB_TRY(plumb_op_add_fwd(b, sum, x1, x2));
+        return plumb_op_rmsnorm_fwd(b, y, rstd, sum, w, eps, shift);
+    }
+    PLUMB_TRY(plumb_op_check_rank("add_rmsnorm_fwd", "x1", x1, 2, 2));
+    const int64_t n = x1->dim[0], c = x1->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, "add_rmsnorm_fwd", WANT_REAL(sum, 2, n, c), WANT_REAL(y, 2, n, c),
+                         WANT_F32(rstd, 1, n), WANT_REAL(x1, 2, n, c), WANT_REAL(x2, 2, n, c),
+                         WANT_F32(w, 1, c)));
+    return b->k.bf16.add_rmsnorm_fwd(b->stream, sum->data, y->data, plumb_f32(rstd), x1->data,
+                                     x2->data, plumb_f32(w), n, c, eps, shift);
 }
 
 plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,

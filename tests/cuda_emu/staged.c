@@ -125,6 +125,13 @@ static plumb_status gather_bwd(plumb_stream *s, float *dx, const float *dy, cons
     struct desk d = desk_of(s);
     RUN_REAL(gather_bwd, REAL_OUT(dx, m * c), REAL_IN(dy, n * c), IN(index, n), n, c, m);
 }
+static plumb_status move_rows(plumb_stream *s, float *x, const int32_t *pair, int64_t n, int64_t c,
+                              int64_t planes, int64_t stride)
+{
+    struct desk d = desk_of(s);
+    const int64_t all = (planes - 1) * stride + rows_named(pair, 2 * n) * c;
+    RUN_REAL(move_rows, REAL_OUT(x, all), IN(pair, 2 * n), n, c, planes, stride);
+}
 static plumb_status segment_mean_fwd(plumb_stream *s, float *y, const float *x,
                                      const int64_t *offset, int64_t g, int64_t c)
 {
@@ -238,7 +245,8 @@ static struct plumb_rows stage_rows(struct desk *desk, const struct plumb_rows *
                                          r->max_pages,
                                          IN(r->seq, r->n),
                                          IN(r->pos, r->n),
-                                         IN(r->page, r->n_seq * r->max_pages)};
+                                         IN(r->page, r->n_seq * r->max_pages),
+                                         r->present};
     *desk = d;
     return on_device;
 }
@@ -371,6 +379,7 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const fl
 #define STAGED_LIST(X)                                                                             \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \
+    X(move_rows)                                                                                   \
     X(segment_mean_fwd)                                                                            \
     X(add_fwd)                                                                                     \
     X(scale_fwd)                                                                                   \

@@ -311,7 +311,8 @@ extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
     push(
         s,
         [=] {
-            struct plumb_emu_work *w = begin_work("", "copy");
+            struct plumb_emu_work *w =
+                begin_work("", device_to && device_from ? "device copy" : "copy");
             w->bytes_read += device_from ? static_cast<long long>(bytes) : 0;
             w->bytes_written += device_to ? static_cast<long long>(bytes) : 0;
             memmove(to, from, bytes);

@@ -116,7 +116,7 @@ int main(void)
     test_after_failure(b);
     test_bfloat16();
     const struct plumb_attn_shape wide = {1, 1, 512, 1.0f, 0, 0};
-    const struct plumb_rows rows = {1, 1, 1, NULL, NULL, NULL};
+    const struct plumb_rows rows = {1, 1, 1, NULL, NULL, NULL, 1};
     CHECK_FAILS(b->k.attention_fwd(b->stream, NULL, NULL, NULL, NULL, NULL, &rows, &wide),
                 PLUMB_ERR_UNSUPPORTED, "head size 512");
     plumb_backend_destroy(&b);

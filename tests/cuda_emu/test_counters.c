@@ -31,8 +31,8 @@ struct counted {
 
 static bool is_elementwise(const struct plumb_emu_work *w)
 {
-    static const char *const files[] = {"act.cu", "elementwise.cu", "layernorm.cu", "rmsnorm.cu",
-                                        "rows.cu"};
+    static const char *const files[] = {"act.cu",       "elementwise.cu", "fused.cu",
+                                        "layernorm.cu", "rmsnorm.cu",     "rows.cu"};
     for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
         if (strcmp(w->file, files[i]) == 0)
             return true;

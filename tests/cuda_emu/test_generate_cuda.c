@@ -18,7 +18,7 @@ static void plumb_emu_seed(unsigned seed)
 static const unsigned seeds[] = {0};
 #endif
 
-enum { PROMPTS = 3, SAMPLES = 2, ALL = PROMPTS * SAMPLES, NEW = 9, LONGEST = 48 };
+enum { PROMPTS = 14, SAMPLES = 2, ALL = PROMPTS * SAMPLES, NEW = 9, LONGEST = 48 };
 
 struct outcome {
     int64_t n[ALL];
@@ -26,9 +26,10 @@ struct outcome {
     float logp[ALL][NEW], logp_sampled[ALL][NEW];
 };
 
-/* Five completions: a recorded step has more rows, the rest of which are padding. */
-static const int64_t length[PROMPTS] = {5, 1, 33};
-static const int32_t samples[PROMPTS] = {2, 2, 1};
+/* More completions than slots, so that prompts wait for the next pass over prompts; recorded steps
+ * have rows that fill them up. */
+static const int64_t length[PROMPTS] = {5, 1, 33, 32, 5, 31, 1, 33, 5, 17, 2, 31, 8, 4};
+static const int32_t samples[PROMPTS] = {2, 2, 1, 2, 1, 2, 1, 1, 2, 1, 1, 2, 1, 1};
 static int32_t prompt[PROMPTS][LONGEST];
 
 static plumb_status keep(void *arg, const struct plumb_completion *c)
@@ -104,7 +105,7 @@ static int64_t launches(void)
 
 static void run(const char *dir, unsigned seed, struct outcome *first, bool is_first)
 {
-    static const int64_t slots[] = {1, 3, 8};
+    static const int64_t slots[] = {1, 3, 11};
     static struct outcome eager, recorded, hot, other;
     struct plumb_backend *b = NULL;
     plumb_model *m = NULL, *n = NULL;

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PARTS = ["device", "products of tiny, bfloat16", "tensor core instructions", "attention in bfloat16",
+PARTS = ["device", "products of tiny, bfloat16", "tensor core instructions", "attention in bfloat16", "fused kernels",
          "kernels", "recorded decode steps", "models against transformers", "backend",
          "classes of products", "checked operations", "fused head",
          *(f"{part}, bfloat16" for part in (
@@ -83,7 +83,7 @@ def test(script, programs, folder):
     check((out / "log.txt").stat().st_size > 1000, "log")
 
     instead = {"test_gpu_backend": "false", "test_gpu_kernels": "false"}
-    others = ("op", "head", "parity", "generate", "mma", "attention_bf16", "gemm_cache")
+    others = ("op", "head", "parity", "generate", "mma", "attention_bf16", "fused", "gemm_cache")
     instead |= {f"test_gpu_{n}": "true" for n in others}
     for name, other in instead.items():
         (bin_ / name).unlink()

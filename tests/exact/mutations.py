@@ -410,7 +410,7 @@ class Copy:
     """A copy of the committed and changed files, and its builds."""
 
     def __init__(self, folder, fresh):
-        self.folder = Path(folder)
+        self.folder = Path(folder).resolve()
         if not fresh:
             return
         listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"],

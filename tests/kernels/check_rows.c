@@ -44,6 +44,34 @@ void check_gather_bwd(struct check *c)
     }
 }
 
+void check_move_rows(struct check *c)
+{
+    EACH(b, columns_of)
+    for (int64_t n = 1; n < 8; n += 3)
+        for (int64_t planes = 1; planes < 4; planes++) {
+            const int64_t w = columns_of[b], m = 3 * n, stride = m * w + (planes > 2 ? 5 : 8);
+            const int64_t all = (planes - 1) * stride + m * w;
+            int32_t *pair = check_bytes(c, 2 * n * (int64_t)sizeof(*pair));
+            for (int64_t i = 0; i < n;
+                 i++) { /* from the even third, to the last third, backwards */
+                pair[2 * i] = (int32_t)(2 * (i / 2));
+                pair[2 * i + 1] = (int32_t)(m - 1 - i);
+            }
+            check_freeze(c, pair);
+            check_at(c, "n %lld c %lld planes %lld", (long long)n, (long long)w, (long long)planes);
+            float *x = check_inout(c, all, RANDOM), *want = check_twin(c, x, all);
+            CHECK_OK(c->k.move_rows(c->s, x, pair, n, w, planes, stride));
+            CHECK_OK(c->ref.move_rows(NULL, want, pair, n, w, planes, stride));
+            for (int64_t p = 0; p < planes; p++)
+                for (int64_t i = 0; i < n; i++)
+                    check_same(c, "ref's row", want + p * stride + pair[2 * i + 1] * w,
+                               want + p * stride + pair[2 * i] * w, w * 4);
+            check_round(c, want, all);
+            check_same(c, "x", x, want, all * 4);
+            check_done(c);
+        }
+}
+
 void check_segment_mean_fwd(struct check *c)
 {
     EACH(b, columns_of) for (int64_t g = 1; g < 9; g += 3)

@@ -106,7 +106,7 @@ static void check_attention(const char *isa, const struct plumb_kernels *k,
         pos[i] = i;
     for (int i = 0; i < PAGES; i++)
         page[i] = i;
-    const struct plumb_rows rows = {N, 1, PAGES, seq, pos, page};
+    const struct plumb_rows rows = {N, 1, PAGES, seq, pos, page, 1};
     const struct plumb_attn_shape shape = {H, 1, D, 0.25f, 0, 0};
     float *q = values(N * H * D, 0, 1, 9), *key = values(N * D, 0, 1, 10);
     float *value = values(N * D, 0, 1, 11), *dout = values(N * H * D, 0, 1, 12);

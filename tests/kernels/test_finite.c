@@ -300,7 +300,7 @@ static void test_attention(struct problem *p, int64_t window, float cap)
         a->pos[i] = i < 3 ? i : i - 3;
     }
     a->page[0] = 2, a->page[1] = 0, a->page[2] = 1, a->page[3] = 0;
-    a->rows = (struct plumb_rows){N, 2, 2, a->seq, a->pos, a->page};
+    a->rows = (struct plumb_rows){N, 2, 2, a->seq, a->pos, a->page, 2};
     a->shape = (struct plumb_attn_shape){H, HK, D, 0.8f, cap, window};
     p->arg = a;
     random_fill(p, a->q, N * H * D);

@@ -112,7 +112,7 @@ static void check_attention(const struct subject *t)
         pos[i] = i;
     for (int i = 0; i < PAGES; i++)
         page[i] = i;
-    const struct plumb_rows rows = {T_SEEN, 1, PAGES, seq, pos, page};
+    const struct plumb_rows rows = {T_SEEN, 1, PAGES, seq, pos, page, 1};
     float *work =
         malloc((size_t)(t->k.attention_work_count(T_SEEN, &shape, 1) + 1) * sizeof(*work));
     CHECK(work);

@@ -67,6 +67,12 @@ static void test_rows(struct plumb_backend *b, float *store)
         "'float ids'", "int32");
     REFUSED(plumb_op_gather_fwd(b, NULL, &x, &index), "argument y is NULL", "gather_fwd");
     REFUSED(plumb_op_gather_bwd(b, &x, &narrow, &index), "'narrow'", "(3,8)");
+    const struct plumb_tensor planes = F32("planes", 2, 2, 4);
+    const struct plumb_tensor pair = plumb_view_i32("pairs", bad, b->place, 1, 2);
+    const struct plumb_tensor one = plumb_view_i32("pair", good, b->place, 0, 2);
+    REFUSED(plumb_op_move_rows(b, &planes, &index, 8), "'ids'", "dimensions");
+    REFUSED(plumb_op_move_rows(b, &planes, &one, 7), "8 elements", "7 elements");
+    REFUSED_ON_HOST(plumb_op_move_rows(b, &planes, &pair, 8), "'pairs'", "holds 4 at index 1");
     int64_t cut[3] = {0, 5, 4};
     const struct plumb_tensor offset = plumb_view_i64("cuts", cut, b->place, 3);
     const struct plumb_tensor mean = F32("mean", 2, 8);
@@ -120,7 +126,7 @@ static void test_linear(struct plumb_backend *b, float *store)
 static void test_attention(struct plumb_backend *b, float *store)
 {
     int32_t seq[2] = {0, 0}, pos[2] = {31, 32}, page[2] = {0, 3};
-    const struct plumb_rows rows = {2, 1, 2, seq, pos, page};
+    const struct plumb_rows rows = {2, 1, 2, seq, pos, page, 1};
     const struct plumb_attn_shape shape = {4, 2, 8, 1.0f, 0, 0}, uneven = {3, 2, 8, 1.0f, 0, 0};
     const struct plumb_tensor q = F32("q", 2, 4, 8), k = F32("k", 2, 2, 8), lse = F32("lse", 2, 4);
     const struct plumb_tensor kc = F32("keys", 2, 2, 8, PLUMB_KV_PAGE);
