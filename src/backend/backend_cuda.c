@@ -333,7 +333,6 @@ plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_ran
                                 .gemm_cache_read = cuda_gemm_cache_read,
                                 .send = cuda_send,
                                 .receive = cuda_receive,
-                                .copy = cuda_copy,
                                 .record_begin = cuda_record_begin,
                                 .record_end = cuda_record_end,
                                 .replay = cuda_replay,

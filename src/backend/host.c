@@ -141,7 +141,6 @@ plumb_status plumb_backend_host_create(struct plumb_backend **out, const char *n
                                 .available = host_available,
                                 .send = host_copy_in,
                                 .receive = host_copy_out,
-                                .copy = host_copy_in,
                                 .destroy = host_destroy};
     *out = b;
     return PLUMB_OK;
