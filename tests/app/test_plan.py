@@ -280,7 +280,7 @@ stages:
     bench.check(held(two, "packed weights", "reward model") < held(two, "packed weights", "policy") and
                 held(two, "first moments") < 2**28 and held(judge, "first moments") < 2**28, "adapters:", two)
     r = bench.run(*args, "plan.memory=25GB")
-    bench.check(r.code == 4 and "stage one: sft does not fit" in r.err and len(json.loads(out.read_text())) == 3,
+    bench.check(r.code == 4 and "stage one: " in r.err and "sft does not fit" in r.err and len(json.loads(out.read_text())) == 3,
                 "it fits:", r)
     r = bench.run(*args, "plan.memory=25GB", "sft.nothing=1")
     bench.check(r.code == 12, "accepted:", r)
