@@ -129,8 +129,10 @@ static plumb_status place_host(plumb_pass *p)
     void *block = NULL;
     place_arrays(&p->host, p, NULL);
     PLUMB_TRY(p->backend->alloc_host(p->backend, &block, p->host.bytes, "batch"));
-    memset(block, 0, (size_t)p->host.bytes);
-    place_arrays(&p->host, p, block);
+    if (block) { /* NULL on a dry backend */
+        memset(block, 0, (size_t)p->host.bytes);
+        place_arrays(&p->host, p, block);
+    }
     p->x = calloc((size_t)p->spec.l + 1, sizeof *p->x);
     p->act = calloc((size_t)p->spec.l, sizeof *p->act);
     PLUMB_REQUIRE(p->x && p->act, PLUMB_ERR_NOMEM, "a batch of %lld tokens",
