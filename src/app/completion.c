@@ -21,7 +21,7 @@ static const char *const taken[] = {
     "stop_reason",  "ids",           "prompt_tokens",  "completion",    "completion_messages",
     "messages",     "chosen",        "rejected",       "conversations", "instruction",
     "score_chosen", "score_rejected"};
-/* Members that the line has already. */
+/* Members that the line has in any case. */
 static const char *const there[] = {"id", "prompt_ids", NULL};
 
 plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,
@@ -32,6 +32,7 @@ plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,
     if (r->id)
         PLUMB_TRY(plumb_buf_addf(out, ",\"id\":%s", r->id));
     PLUMB_TRY(plumb_buf_addf(out, ",\"sample\":%d", (int)c->sample));
+    PLUMB_TRY(plumb_columns_add(out, r->json, taken, sizeof taken / sizeof taken[0], there));
     PLUMB_TRY(put_ids(out, "prompt_ids", r->prompt.ids, r->prompt.n));
     PLUMB_TRY(put_ids(out, "completion_ids", c->ids, c->n));
     PLUMB_TRY(plumb_buf_add_text(out, ",\"logprobs\":["));
@@ -43,7 +44,6 @@ plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,
     PLUMB_TRY(plumb_buf_add_text(out, "],\"text\":"));
     PLUMB_TRY(plumb_json_put_string(out, plumb_buf_text(text), text->len));
     PLUMB_TRY(plumb_buf_addf(out, ",\"stop_reason\":\"%s\"", plumb_stop_name(c->stop)));
-    PLUMB_TRY(plumb_columns_add(out, r->json, taken, sizeof taken / sizeof taken[0], there));
     return plumb_buf_add_text(out, "}\n");
 }
 
