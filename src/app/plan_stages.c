@@ -32,7 +32,7 @@ plumb_status plumb_plan_load_stages(struct plumb_stages **stages, struct plumb_c
     }
     PLUMB_TRY_GOTO(st, plumb_stages_load(stages, a->file, rest, n_rest), done);
     st = plumb_config_load(cfg, "plan run", NULL, own, n_own);
-    if (st == PLUMB_OK) { /* the backend is created for the whole file */
+    if (st == PLUMB_OK) { /* one backend serves all stages: its options are the file's */
         (*cfg)->device = (*stages)->top->device;
         (*cfg)->dtype = (*stages)->top->dtype;
         (*cfg)->threads = (*stages)->top->threads;
@@ -84,7 +84,7 @@ plumb_status plumb_plan_stage(struct plumb_plan *p, struct plumb_stages *s, int6
         c->plan.memory = memory;
     const struct plumb_stage *from = replace(&c->model, p, s, i, "model");
     if (from && c->lora.r == 0 && !*c->lora.adapter)
-        c->lora = from->cfg->lora; /* the training of its adapter goes on */
+        c->lora = from->cfg->lora; /* this stage trains the earlier stage's adapter further */
     if (*c->tokenizer && stage_of(s, i, c->tokenizer) && !plumb_dir_exists(c->tokenizer))
         c->tokenizer = stage_of(s, i, c->tokenizer)->cfg->tokenizer;
     from = *c->lora.adapter ? stage_of(s, i, c->lora.adapter) : NULL;

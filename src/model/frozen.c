@@ -113,8 +113,10 @@ static plumb_status load(plumb_model *m, struct loading *x)
     x->hash = calloc(1, sizeof(*x->hash));
     uint64_t *hashes = calloc((size_t)(x->count / PLUMB_HASH_BLOCK), sizeof(*hashes));
     if (!x->w || !x->packed || !x->hash || !hashes)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: its largest tensor has %lld floats", m->dir,
-                        (long long)most);
+        PLUMB_FAIL_GOTO(
+            st, PLUMB_ERR_NOMEM, fail,
+            "%s: cannot allocate host memory to load it; its largest tensor has %lld floats",
+            m->dir, (long long)most);
     x->hash->out = hashes;
     for (int64_t i = 0; i < m->n_param; i++)
         PLUMB_TRY_GOTO(st, load_param(m, x, i), fail);

@@ -37,7 +37,8 @@ static plumb_status compare(const plumb_model *m, const struct plumb_rope *o, co
     plumb_json_free(&root);
     PLUMB_TRY(st);
     PLUMB_REQUIRE(stored >= 1, PLUMB_ERR_FORMAT,
-                  "%s: longest_sequence is %lld, expected at least 1", path, (long long)stored);
+                  "%s: longest_sequence is %lld, expected at least 1; the file is damaged", path,
+                  (long long)stored);
     if (strcmp(factors(o, stored), factors(o, m->longest)) != 0)
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: rope_type longrope: the model was trained with %s (sequences of up to "

@@ -128,9 +128,11 @@ plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb
     if (plumb_lora_put_targets(&names, &every, files) == PLUMB_OK)
         snprintf(list, sizeof list, "%s", plumb_buf_text(&names));
     plumb_buf_fini(&names);
-    PLUMB_REQUIRE(lora->files & (1u << files), PLUMB_ERR_CONFIG,
-                  "lora.targets: %s has no such module; expected all-linear, or names among %s",
-                  m->dir, list);
+    PLUMB_REQUIRE(
+        lora->files & (1u << files), PLUMB_ERR_CONFIG,
+        "lora.targets: %s has no such module as one of them; expected all-linear, or names "
+        "among %s",
+        m->dir, list);
     PLUMB_REQUIRE(!lora->turned || files == PLUMB_FILES_GPT2, PLUMB_ERR_UNSUPPORTED,
                   "%s: the adapter's fan_in_fan_out is set, which only modules of GPT-2 have",
                   m->dir);

@@ -125,7 +125,8 @@ static plumb_real *element(const plumb_model *m, plumb_real *x, int64_t i)
     return plumb_real_at(m->backend, x, i);
 }
 
-/* Stores the part [at, at + n) of layer l, which begins at `begin`. */
+/* Stores elements [at, at + n) of the packed weights, which lie in layer l; if m is sharded, only
+ * those in this rank's share of the layer. */
 static plumb_status store_in_layer(plumb_model *m, int64_t l, int64_t at, const void *packed,
                                    int64_t n)
 {

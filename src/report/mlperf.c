@@ -188,7 +188,8 @@ plumb_status plumb_mlperf_open(struct plumb_mlperf *m, const char *dir,
     return put_block(m, BEGIN, "block_start", m->block);
 }
 
-/* Writes the figures of data.eval. time/eval says how long they took; they were made just now. */
+/* Writes one figure of data.eval: the reward, else the accuracy, else the loss. The evaluation has
+ * just ended, and took time/eval seconds. */
 static plumb_status put_eval(struct plumb_mlperf *m, const struct plumb_metrics_row *row)
 {
     static const enum plumb_metric accuracy[] = {

@@ -140,8 +140,10 @@ fail:
 static void note(plumb_monitor *m, int output, plumb_status st)
 {
     if (st != PLUMB_OK && !m->said[output])
-        plumb_log(PLUMB_LOG_WARN, "report.to: %s: %s; the run goes on without it", names[output],
-                  plumb_trail_message());
+        plumb_log(
+            PLUMB_LOG_WARN,
+            "report.to: %s: %s; the run goes on, and tries this output again without a warning",
+            names[output], plumb_trail_message());
     m->said[output] |= st != PLUMB_OK;
 }
 

@@ -202,7 +202,9 @@ static plumb_status rewrite(struct plumb_tensorboard *t, const char *dir,
             continue;
         PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, names.name[i]), done);
         if (keep_events(&text, &kept, path, row, n) != PLUMB_OK)
-            plumb_log(PLUMB_LOG_WARN, "the events are written again from metrics.jsonl: %s",
+            plumb_log(PLUMB_LOG_WARN,
+                      "report.to: tensorboard: %s; the missing events are written again from "
+                      "metrics.jsonl",
                       plumb_trail_message());
         if (!t->path[0])
             memcpy(t->path, path, sizeof(path));

@@ -37,7 +37,8 @@ static double head_rows(const plumb_model *m, const struct plumb_cost_batch *b)
     return m->spec.labels ? b->n : b->n * b->targets;
 }
 
-/* Returns the number of keys that the queries of a sequence see, in the mean over the layers. */
+/* Returns the number of pairs of a query and a key that it sees, in one sequence and one layer: the
+ * mean over the layers, some of which may have a window. */
 static double seen(const struct plumb_spec *s, double tokens)
 {
     const double window = (double)s->window, all = 0.5 * tokens * (tokens + 1);
@@ -98,7 +99,8 @@ void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, doub
     p->sent = steps * 2 * (double)sizeof(float) * count * (1 / inside - 1 / ranks);
 }
 
-/* Returns the mean sequence of the data: a prompt and one of its `completions` answers. */
+/* Returns the mean lengths of the data's sequences, each a prompt and one of its `completions`
+ * answers. The caller sets n. */
 static struct plumb_cost_batch mean_of(const struct plumb_dataset *data, int completions)
 {
     struct plumb_cost_batch b = {0};

@@ -25,7 +25,7 @@ struct plumb_cost {
     int n;
     const char *unit;      /* "iteration" or "step" */
     double units;          /* number of units in the whole run */
-    int64_t micro_batches; /* of a step, over all ranks; a rank without one is idle meanwhile */
+    int64_t micro_batches; /* in a step, of all ranks together; if < ranks, some have no work */
     /* name of a method that adds work to the stages which the figures do not contain; else NULL */
     const char *left_out;
 };
@@ -59,10 +59,10 @@ void plumb_cost_records(struct plumb_cost *c, const struct plumb_trainer *t,
                         const struct plumb_dataset *data, const struct plumb_batch_split *split,
                         int completions, bool reference);
 
-/* Adds the phases "optimizer" and "exchange" of `steps` optimizer steps, in which this rank adds up
- * `gradients` gradients each. host_ranks: number of ranks per host.
- *     exchange: every rank sends (W - 1) / W of the gradient, in float32, and as much of the
- *               weights: a half to rank r ^ 1, a quarter to rank r ^ 2, and so on */
+/* Adds the phases "optimizer" and "exchange" of `steps` optimizer steps. gradients: number of
+ * micro-batches of this rank in a step, whose gradients it adds up. host_ranks: number of ranks per
+ * host. In the exchange each of the W ranks sends (W - 1) / W of the gradient, and later as many
+ * elements of the weights, both in float32: a half to rank r ^ 1, a quarter to rank r ^ 2 .. */
 void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, double steps,
                        double gradients, double host_ranks);
 

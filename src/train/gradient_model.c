@@ -1,4 +1,5 @@
-/* gradient_model.c - allocates the gradient of a model for its parts.
+/* gradient_model.c - allocates the gradient of a model, whole or sharded, and attaches it to a
+ * pass.
  * Layer 5. Includes train/gradient_model.h, base/. */
 #include "train/gradient_model.h"
 

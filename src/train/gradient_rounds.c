@@ -1,5 +1,5 @@
-/* gradient_rounds.c - the sharded gradient: exchanges after each round of micro-batches, bucket by
- * bucket while the backward runs, and sums this rank's shard.
+/* gradient_rounds.c - the sharded gradient. In a round each rank runs at most one micro-batch; each
+ * bucket is exchanged as soon as the backward completes it, and this rank's shard is added up.
  * Layer 5. Includes train/gradient_rounds.h, base/, comm/tree.h. */
 #include "train/gradient_rounds.h"
 
@@ -153,7 +153,8 @@ static float *element(const struct plumb_rounds *r, int64_t k, int64_t at)
     return r->buffer[r->bucket[k].buffer] + (at - r->bucket[k].begin);
 }
 
-/* Adds the shard of bucket k, the sum of the running round over the ranks, to the stored sums. */
+/* Adds this rank's shard of bucket k, now the sum over the ranks in the running round, to the
+ * stored sums in the order of the tree: it starts a new sum, or merges with earlier ones. */
 static plumb_status store(struct plumb_gradient *g, int64_t k)
 {
     struct plumb_rounds *r = g->rounds;

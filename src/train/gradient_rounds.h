@@ -43,7 +43,7 @@ struct plumb_rounds {
     int64_t size[PLUMB_ROUND_BUFFERS]; /* in floats */
     int n_stored;
     float **stored;  /* (n_stored,) sums of rounds, each (shards.count,) on the device */
-    float **scratch; /* (shards.buckets,) the buffer of each bucket */
+    float **scratch; /* (shards.buckets,) buffer of each bucket; buckets share buffers */
     /* the step */
     int64_t rounds, at; /* number of rounds; the running one */
     /* the running round */

@@ -3,6 +3,7 @@
 #include "train/plan.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,9 @@ static plumb_status try_frozen(double *excess, struct plumb_buf *why, int64_t bu
                                const struct plumb_trainer_source *s)
 {
     struct plumb_backend *plan = NULL;
-    const char *name = plumb_frozen_name(s->cfg->frozen);
+    char name[64];
+    snprintf(name, sizeof(name), "%s%s", plumb_frozen_name(s->cfg->frozen),
+             s->cfg->train.shard == PLUMB_SHARD_GRADIENTS ? " with train.shard: gradients" : "");
     const plumb_status st = plumb_plan_make(&plan, data, NULL, j, s);
     *excess = INFINITY;
     if (st == PLUMB_ERR_UNSUPPORTED && s->cfg->frozen != PLUMB_FROZEN_RESIDENT)
@@ -79,19 +82,23 @@ plumb_status plumb_plan_choose(struct plumb_config *cfg, struct plumb_buf *why, 
                                struct plumb_dataset **data, const struct plumb_job *j,
                                const struct plumb_trainer_source *s)
 {
-    const int shard = cfg->train.shard;
+    const int shard = cfg->train.shard, last = PLUMB_FROZEN_OFFLOAD;
+    /* With train.shard: auto, every place is tried with the optimizer's moments in shards, and then
+     * with the gradients in shards, too. choose_shard decides afterwards in the same order. */
+    const int rounds = shard == PLUMB_SHARD_AUTO ? 2 : 1;
     double least = INFINITY, excess = INFINITY;
     int best = PLUMB_FROZEN_RESIDENT;
     plumb_status st = PLUMB_OK;
     if (cfg->frozen != PLUMB_FROZEN_AUTO)
         return PLUMB_OK;
-    if (shard == PLUMB_SHARD_AUTO) /* decided afterwards, for the place that is chosen here */
-        cfg->train.shard = PLUMB_SHARD_OPTIMIZER;
-    for (int mode = PLUMB_FROZEN_RESIDENT;
-         mode <= PLUMB_FROZEN_OFFLOAD && excess > 0 && st == PLUMB_OK; mode++) {
-        if (mode == PLUMB_FROZEN_SHARDED && plumb_comm_size(s->comm) == 1)
+    for (int i = 0; i < rounds * (last + 1) && excess > 0 && st == PLUMB_OK; i++) {
+        const int mode = i % (last + 1);
+        if (mode < PLUMB_FROZEN_RESIDENT ||
+            (mode == PLUMB_FROZEN_SHARDED && plumb_comm_size(s->comm) == 1))
             continue;
         cfg->frozen = mode;
+        if (shard == PLUMB_SHARD_AUTO)
+            cfg->train.shard = i > last ? PLUMB_SHARD_GRADIENTS : PLUMB_SHARD_OPTIMIZER;
         st = try_frozen(&excess, why, budget, data, j, s);
         best = excess < least ? mode : best;
         least = fmin(least, excess);

@@ -17,7 +17,7 @@ root_base() {
 # root_open BASE ROOT - copies a root and mounts what programs need in it.
 root_open() {
     # An interrupted run may have left mounts, which must not be removed with the root.
-    for place in "$2/dev/shm" "$2/dev" "$2/sys" "$2/proc"; do
+    for place in "$2/dev/shm" "$2/dev/pts" "$2/dev" "$2/sys" "$2/proc"; do
         ! mountpoint -q "$place" || umount "$place"
     done
     rm -rf --one-file-system "$2"
@@ -31,11 +31,12 @@ root_open() {
     mount --bind /dev "$2/dev"
     mount --make-private "$2/dev" # else the next mount would also appear on the host
     mount -t tmpfs tmpfs "$2/dev/shm"
+    mount -t devpts -o newinstance,ptmxmode=0666 devpts "$2/dev/pts" # for tests with a terminal
 }
 
 mounted=
 root_close() {
-    [ -z "$mounted" ] || umount "$mounted/dev/shm" "$mounted/dev" "$mounted/sys" "$mounted/proc"
+    [ -z "$mounted" ] || umount "$mounted/dev/shm" "$mounted/dev/pts" "$mounted/dev" "$mounted/sys" "$mounted/proc"
     mounted=
 }
 
