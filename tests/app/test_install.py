@@ -62,7 +62,7 @@ def check_completion(bench, script, cwd):
     cases = [  # words as bash splits them; completions
         (["plumb", "al"], ["align"]),
         (["plumb", "help", "do"], ["doctor"]),
-        (["plumb", "plan", ""], ["align", "sft", "reward", "prefer"]),
+        (["plumb", "plan", ""], ["align", "sft", "reward", "prefer", "run"]),
         (["plumb", "align", "train.learn"], ["train.learning_rate="]),
         (["plumb", "align", "learn"], ["learning_rate="]),
         (["plumb", "sft", "group_s"], [""]),
