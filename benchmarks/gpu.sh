@@ -72,7 +72,7 @@ pack() {
         build "$root" "$root/build-gpu" 80,90,100
         from=$dir.programs
         rm -rf "$from"
-        mkdir "$from"
+        mkdir -p "$from"
         for p in $programs; do
             ln -s "$root/build-gpu/$p" "$from/"
         done
@@ -97,7 +97,8 @@ pack() {
         nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\),.*/nvcc \1/p'
     } >"$dir/packed.txt"
     [ "$from" != "$dir.programs" ] || rm -rf "$from"
-    tar -cJf "$dir.tar.xz" -C "$(dirname "$dir")" "$(basename "$dir")"
+    # the programs have the same kernels: a dictionary over all of them holds these only once
+    XZ_OPT=${XZ_OPT:---lzma2=preset=6,dict=192MiB} tar -cJf "$dir.tar.xz" -C "$(dirname "$dir")" "$(basename "$dir")"
     du -sh "$dir" "$dir.tar.xz"
     [ "$(wc -c <"$dir.tar.xz")" -le 40000000 ] || die "$dir.tar.xz has more than 40 MB"
 }
