@@ -59,7 +59,10 @@ bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now)
 
 double plumb_stop_interval(const struct plumb_stop_watch *w)
 {
-    return w->mtbf > 0 && w->last > 0 ? sqrt(2 * w->last * w->mtbf) : w->interval;
+    if (w->mtbf <= 0)
+        return w->interval;
+    /* How long a save takes is known after the first one. */
+    return w->last > 0 ? sqrt(2 * w->last * w->mtbf) : fmin(w->interval, w->mtbf / 10);
 }
 
 static enum plumb_stop_request look(struct plumb_stop_watch *w)

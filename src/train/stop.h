@@ -45,7 +45,8 @@ plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, cons
  *     interval = sqrt(2 last mtbf)     Source: Young 1974, doi:10.1145/361147.361115, eq. 5
  *
  * which makes the time for saves and the work that a failure loses smallest, together; `last` is
- * the duration of the last save. Before the first save it is w->interval. Not collective. */
+ * the duration of the last save. Before the first save it is w->interval, or mtbf / 10 if that is
+ * less. Not collective. */
 double plumb_stop_interval(const struct plumb_stop_watch *w);
 /* Removes the handlers: USR1 and TERM end the process at once. Not collective. */
 void plumb_stop_end(void);

@@ -94,6 +94,9 @@ static void test_automatic(void)
 {
     struct plumb_stop_watch w = {.interval = 600, .mtbf = 86400};
     CHECK(plumb_stop_interval(&w) == 600);
+    w.mtbf = 100; /* a job that seldom lives for 600 s saves, too */
+    CHECK(plumb_stop_interval(&w) == 10);
+    w.mtbf = 86400;
     for (double save = 0.5; save < 200; save *= 3) {
         plumb_stop_saved(&w, save);
         const double best = plumb_stop_interval(&w);
