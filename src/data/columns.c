@@ -113,6 +113,15 @@ bool plumb_columns_find(struct plumb_columns c, const char *name, struct plumb_c
     return false;
 }
 
+bool plumb_columns_field(struct plumb_columns c, const char *name, struct plumb_columns *value)
+{
+    struct plumb_columns stop, record;
+    if (find(c, "stop_reason", 11, &stop) && find(c, "record", 6, &record) &&
+        plumb_columns_find(record, name, value))
+        return true;
+    return plumb_columns_find(c, name, value);
+}
+
 plumb_status plumb_columns_text(struct plumb_buf *out, struct plumb_columns value, bool *is_text)
 {
     const char first = value.len > 0 ? value.text[0] : 'n';

@@ -29,6 +29,10 @@ bool plumb_columns_next(struct plumb_columns c, int64_t *at, struct plumb_span *
 /* Finds the member with this name. If there is none and the name contains a '.', it is searched in
  * the member before the '.' ("reward_model.ground_truth"). Returns false if it is not found. */
 bool plumb_columns_find(struct plumb_columns c, const char *name, struct plumb_columns *value);
+/* Does the same for a field of a data record. In a line that `plumb generate` wrote (it has
+ * "stop_reason"), a member of the record whose name the line uses itself is in "record", and that
+ * one is found. */
+bool plumb_columns_field(struct plumb_columns c, const char *name, struct plumb_columns *value);
 
 /* Appends the text of a string, or a number as written, to out and sets *is_text to true. For any
  * other value *is_text becomes false and nothing is appended. Returns PLUMB_ERR_NOMEM. */

@@ -288,7 +288,7 @@ static plumb_status score_exact(double *out, enum plumb_missing *why, plumb_rewa
     bool given_up = false, more, usable, same = false;
     *why = f->field ? PLUMB_MISSING_FIELD : PLUMB_MISSING_SOLUTION;
     *out = NAN;
-    if (f->field ? !plumb_columns_find(item->record, f->field, &field) : !item->solution)
+    if (f->field ? !plumb_columns_field(item->record, f->field, &field) : !item->solution)
         return PLUMB_OK;
     const bool any = find_answer(&answer, &given_up, f, item);
     if (given_up) {
@@ -334,7 +334,7 @@ static plumb_status take_field(bool *ok, plumb_reward_builtin *b, struct functio
     struct plumb_columns field;
     int64_t at = 0;
     bool more = true, usable;
-    *ok = plumb_columns_find(item->record, f->field, &field);
+    *ok = plumb_columns_field(item->record, f->field, &field);
     if (!*ok)
         return PLUMB_OK;
     if (f->kind == PLUMB_REWARD_WORDS) {
@@ -549,7 +549,7 @@ const char *plumb_reward_builtin_lacks(const plumb_reward_builtin *b, struct plu
     struct plumb_columns value;
     for (int64_t i = 0; i < b->n; i++) {
         const struct function *f = &b->f[i];
-        if (f->field && !plumb_columns_find(record, f->field, &value))
+        if (f->field && !plumb_columns_field(record, f->field, &value))
             return f->field;
         if (!f->field && f->kind == PLUMB_REWARD_EXACT && !solved)
             return "solution";

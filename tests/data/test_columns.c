@@ -52,6 +52,14 @@ static void test_find(void)
     }
     struct plumb_columns v;
     CHECK(!plumb_columns_find((struct plumb_columns){NULL, 0}, "a", &v));
+    /* in a line of generate, the record's own member comes before the line's */
+    static const char line[] = "{\"text\":\"answer\",\"stop_reason\":\"eos\",\"b\":1,"
+                               "\"record\":{\"text\":\"own\"}}";
+    const struct plumb_columns g = {line, sizeof line - 1};
+    CHECK(plumb_columns_field(g, "text", &v) && v.len == 5 && !memcmp(v.text, "\"own\"", 5));
+    CHECK(plumb_columns_field(g, "b", &v) && v.len == 1 && *v.text == '1');
+    CHECK(plumb_columns_field(g, "record.text", &v) && v.len == 5);
+    CHECK(!plumb_columns_field(g, "nothing", &v));
     CHECK(!plumb_columns_find(of("[1,2]"), "a", &v) && !plumb_columns_find(of("{}"), "a", &v));
 }
 
