@@ -148,7 +148,7 @@ def too_long(bench, model, path):
     r = bench.run(*args, limit)
     bench.check(r.code not in (0, None) and "overlong" in r.err, "too long", r)
     r = bench.good(*args, limit, "overlong=truncate_right")
-    bench.check("lost their last tokens" in r.err, "truncated", r)
+    bench.check("lost the last tokens" in r.err, "truncated", r)
 
 
 def shown(bench, model, path):
