@@ -177,7 +177,7 @@ class Cluster:
 
     def wait(self, number, state, seconds=120):
         """Waits until the job, or every job of an array, has a final state; returns whether it is `state`. A
-        state that Slurm replaces within 20 s, because the job goes back into the queue, is not final."""
+        state that Slurm replaces within 90 s, because the job goes back into the queue, is not final."""
         final = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE")
         states, since = [], []
 
@@ -189,7 +189,7 @@ class Cluster:
                 since.clear()
                 return False
             since.append(time.monotonic())
-            return all(s == state for s in states) or since[-1] - since[0] > 20
+            return all(s == state for s in states) or since[-1] - since[0] > 90
         self.until(ready, seconds, f"job {number}, now {states}")
         return all(s == state for s in states)
 
