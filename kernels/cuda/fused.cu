@@ -40,16 +40,7 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
         store(sum, u, j, c, wide);
     }
     square = block_sum<TEAM>(square, part);
-    const float r = 1.0f / sqrtf(square / float(c) + eps);
-    if (t.at == 0)
-        rstd[t.row] = r;
-    for (int64_t j = N * t.at; j < c; j += N * t.size) {
-        vec<N> v = load<N>(sum, j, c, wide);
-        const vec<N> g = load<N>(w, j, c, wide);
-        for (int e = 0; e < N; e++)
-            v.v[e] = v.v[e] * r * (g.v[e] + shift);
-        store(y, v, j, c, wide);
-    }
+    normalise_row(t, y, rstd + t.row, sum, w, c, square, eps, shift, wide);
 }
 
 static plumb_status add_rmsnorm_fwd(plumb_stream *s, plumb_bf16 *sum, plumb_bf16 *y, float *rstd,

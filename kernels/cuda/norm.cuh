@@ -26,6 +26,25 @@ template <int WARPS> DEVICE team my_team()
                 WARP};
 }
 
+/* The second half of RMSNorm of the team's row: y, x (c,); square = the row's sum of squares, which
+ * the team adds up with block_sum; rstd is that of the row. */
+template <class T>
+DEVICE void normalise_row(const team &t, T *y, float *rstd, const T *x, const float *w, int64_t c,
+                          float square, float eps, float shift, bool wide)
+{
+    constexpr int N = PER<T>;
+    const float r = 1.0f / sqrtf(square / float(c) + eps);
+    if (t.at == 0)
+        *rstd = r;
+    for (int64_t j = N * t.at; j < c; j += N * t.size) {
+        vec<N> v = load<N>(x, j, c, wide);
+        const vec<N> g = load<N>(w, j, c, wide);
+        for (int e = 0; e < N; e++)
+            v.v[e] = v.v[e] * r * (g.v[e] + shift);
+        store(y, v, j, c, wide);
+    }
+}
+
 /* Launches a kernel of T with one warp per row if c <= SHORT, else with TEAM_WARPS warps per
  * row. */
 #define TEAM_LAUNCH(kernel, n, c, s, ...)                                                          \

@@ -21,16 +21,7 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
             sum = fmaf(v.v[e], v.v[e], sum);
     }
     sum = block_sum<WARPS>(sum, part);
-    const float r = 1.0f / sqrtf(sum / float(c) + eps);
-    if (t.at == 0)
-        rstd[t.row] = r;
-    for (int64_t j = N * t.at; j < c; j += N * t.size) {
-        vec<N> v = load<N>(x, j, c, wide);
-        const vec<N> g = load<N>(w, j, c, wide);
-        for (int e = 0; e < N; e++)
-            v.v[e] = v.v[e] * r * (g.v[e] + shift);
-        store(y, v, j, c, wide);
-    }
+    normalise_row(t, y, rstd + t.row, x, w, c, sum, eps, shift, wide);
 }
 
 template <class T>

@@ -41,11 +41,21 @@ void plumb_log_mirror(FILE *mirror)
     state.mirror = mirror;
 }
 
-double plumb_now(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double plumb_now(void)
+{
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+double plumb_wall_now(void)
+{
+    return seconds_of(CLOCK_REALTIME);
 }
 
 static void clear_live(void)

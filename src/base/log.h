@@ -34,6 +34,8 @@ static inline const char *plumb_plural(int64_t n)
 
 /* Returns the seconds of a monotonic clock; only differences between two calls have a meaning. */
 double plumb_now(void);
+/* Returns the seconds since 1970 of the clock of the wall, which may be set back or forth. */
+double plumb_wall_now(void);
 
 /* Shows progress over `total` items (0 if the total is unknown). Only rank 0 prints, and only if
  * the log level is INFO or DEBUG. On a terminal, one line is updated in place (`live`); elsewhere,

@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "io/file.h"
@@ -21,9 +20,7 @@
 
 static int64_t now_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)(1000 * plumb_wall_now());
 }
 
 /* Writes one line. value is JSON text. metadata is "" or the beginning of members, each with a

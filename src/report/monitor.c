@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/num.h"
@@ -24,13 +23,6 @@ struct plumb_monitor {
     struct plumb_metrics_row last;
     char path[4096]; /* of the Prometheus file */
 };
-
-static double wall_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* Sets on[] for the outputs that report.to names. */
 static plumb_status read_names(bool on[OUTPUTS], const struct plumb_texts *to)
@@ -82,7 +74,7 @@ static plumb_status open_prometheus(plumb_monitor *m, const struct plumb_monitor
                                               .planned_steps = s->planned_steps,
                                               .planned_iterations = s->planned_iterations,
                                               .world_size = s->world_size};
-    return plumb_prometheus_write(&m->prometheus, &m->last, true, wall_seconds());
+    return plumb_prometheus_write(&m->prometheus, &m->last, true, plumb_wall_now());
 }
 
 static plumb_status open_mlperf(plumb_monitor *m, const struct plumb_monitor_start *s)
@@ -97,7 +89,7 @@ static plumb_status open_mlperf(plumb_monitor *m, const struct plumb_monitor_sta
             plumb_ceil_div(cfg->train.global_batch_size, cfg->train.micro_batch_size),
             s->world_size),
         .max_tokens = s->max_tokens,
-        .init_ms = (int64_t)(1000 * (wall_seconds() - (plumb_now() - s->began))),
+        .init_ms = (int64_t)(1000 * (plumb_wall_now() - (plumb_now() - s->began))),
     };
     return plumb_mlperf_open(&m->mlperf, cfg->output_dir, &start);
 }
@@ -151,7 +143,7 @@ void plumb_monitor_write(plumb_monitor *m, const struct plumb_metrics_row *row)
 {
     if (!m)
         return;
-    const double now = wall_seconds();
+    const double now = plumb_wall_now();
     m->last = *row;
     if (m->on[TENSORBOARD])
         note(m, TENSORBOARD, plumb_tensorboard_write(m->events, now, row));
@@ -169,7 +161,7 @@ void plumb_monitor_close(plumb_monitor **monitor, bool success)
     plumb_tensorboard_close(&m->events);
     if (m->prometheus.path)
         note(m, PROMETHEUS,
-             plumb_prometheus_write(&m->prometheus, &m->last, false, wall_seconds()));
+             plumb_prometheus_write(&m->prometheus, &m->last, false, plumb_wall_now()));
     plumb_mlperf_close(&m->mlperf, success);
     free(m);
     *monitor = NULL;

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -176,13 +175,6 @@ done:
     return st;
 }
 
-static double wall_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Finds the event files of dir in the order of their times. The new contents replace the first one;
  * the others are removed. */
 static plumb_status rewrite(struct plumb_tensorboard *t, const char *dir,
@@ -192,7 +184,7 @@ static plumb_status rewrite(struct plumb_tensorboard *t, const char *dir,
     struct plumb_buf text = {0};
     char path[4096], host[256] = "host";
     int64_t kept = 0;
-    const double now = wall_seconds();
+    const double now = plumb_wall_now();
     plumb_status st = plumb_dir_list(&names, dir);
     t->path[0] = '\0';
     PLUMB_TRY_GOTO(st, st, done);

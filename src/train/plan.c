@@ -78,32 +78,48 @@ static plumb_status try_frozen(double *excess, struct plumb_buf *why, int64_t bu
                : PLUMB_OK;
 }
 
+/* The place with the smallest excess so far, and that excess in bytes; it fits if that is <= 0. */
+struct choice {
+    int best;
+    double least;
+};
+
+/* Tries the places of the frozen models until one fits. Collective. */
+static plumb_status try_places(struct choice *c, struct plumb_config *cfg, struct plumb_buf *why,
+                               int64_t budget, struct plumb_dataset **data,
+                               const struct plumb_job *j, const struct plumb_trainer_source *s)
+{
+    for (int mode = PLUMB_FROZEN_RESIDENT; mode <= PLUMB_FROZEN_OFFLOAD && c->least > 0; mode++) {
+        double excess;
+        if (mode == PLUMB_FROZEN_SHARDED && plumb_comm_size(s->comm) == 1)
+            continue;
+        cfg->frozen = mode;
+        PLUMB_TRY(try_frozen(&excess, why, budget, data, j, s));
+        c->best = excess < c->least ? mode : c->best;
+        c->least = fmin(c->least, excess);
+    }
+    return PLUMB_OK;
+}
+
 plumb_status plumb_plan_choose(struct plumb_config *cfg, struct plumb_buf *why, int64_t budget,
                                struct plumb_dataset **data, const struct plumb_job *j,
                                const struct plumb_trainer_source *s)
 {
-    const int shard = cfg->train.shard, last = PLUMB_FROZEN_OFFLOAD;
-    /* With train.shard: auto, every place is tried with the optimizer's moments in shards, and then
-     * with the gradients in shards, too. choose_shard decides afterwards in the same order. */
-    const int rounds = shard == PLUMB_SHARD_AUTO ? 2 : 1;
-    double least = INFINITY, excess = INFINITY;
-    int best = PLUMB_FROZEN_RESIDENT;
+    const int shard = cfg->train.shard;
+    struct choice c = {.best = PLUMB_FROZEN_RESIDENT, .least = INFINITY};
     plumb_status st = PLUMB_OK;
     if (cfg->frozen != PLUMB_FROZEN_AUTO)
         return PLUMB_OK;
-    for (int i = 0; i < rounds * (last + 1) && excess > 0 && st == PLUMB_OK; i++) {
-        const int mode = i % (last + 1);
-        if (mode < PLUMB_FROZEN_RESIDENT ||
-            (mode == PLUMB_FROZEN_SHARDED && plumb_comm_size(s->comm) == 1))
-            continue;
-        cfg->frozen = mode;
-        if (shard == PLUMB_SHARD_AUTO)
-            cfg->train.shard = i > last ? PLUMB_SHARD_GRADIENTS : PLUMB_SHARD_OPTIMIZER;
-        st = try_frozen(&excess, why, budget, data, j, s);
-        best = excess < least ? mode : best;
-        least = fmin(least, excess);
+    /* With train.shard: auto, every place is tried with the optimizer's moments in shards, and then
+     * with the gradients in shards, too. choose_shard decides afterwards in the same order. */
+    if (shard == PLUMB_SHARD_AUTO)
+        cfg->train.shard = PLUMB_SHARD_OPTIMIZER;
+    st = try_places(&c, cfg, why, budget, data, j, s);
+    if (shard == PLUMB_SHARD_AUTO && st == PLUMB_OK && c.least > 0) {
+        cfg->train.shard = PLUMB_SHARD_GRADIENTS;
+        st = try_places(&c, cfg, why, budget, data, j, s);
     }
-    cfg->frozen = st == PLUMB_OK ? best : PLUMB_FROZEN_AUTO;
+    cfg->frozen = st == PLUMB_OK ? c.best : PLUMB_FROZEN_AUTO;
     cfg->train.shard = shard;
     return st;
 }

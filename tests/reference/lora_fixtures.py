@@ -71,6 +71,19 @@ def loss_of(model, ids):
     return -torch.cat([logprobs(model, i, p) for i, p in zip(ids, PROMPTS)]).mean()
 
 
+def two_steps(model, ids):
+    """Takes two AdamW steps on the adapter. Returns the loss before each."""
+    optim = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **STEP)
+    losses = []
+    for _ in range(2):
+        optim.zero_grad()
+        loss = loss_of(model, ids)
+        loss.backward()
+        optim.step()
+        losses.append(loss.item())
+    return losses
+
+
 def tensors(model):
     return {k: v.detach().float().contiguous() for k, v in get_peft_model_state_dict(model).items()}
 
@@ -96,14 +109,7 @@ def main(base, folder):
     merged = copy.deepcopy(model).merge_and_unload().state_dict()
     save_file({k: v.float().contiguous() for k, v in merged.items() if k != "lm_head.weight"},
               folder / "merged.safetensors")
-    optim = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **STEP)
-    out["losses"] = []
-    for _ in range(2):
-        optim.zero_grad()
-        loss = loss_of(model, ids)
-        loss.backward()
-        optim.step()
-        out["losses"].append(loss.item())
+    out["losses"] = two_steps(model, ids)
     save_file(tensors(model), folder / "steps.safetensors")
     model = keep(adapted(AutoModelForCausalLM, base, 2, r=3, lora_alpha=5, use_rslora=True,
                          target_modules=["q_proj", "v_proj"], **causal), folder / "rs")

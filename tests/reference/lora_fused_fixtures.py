@@ -16,7 +16,7 @@ import shutil
 import sys
 
 import torch
-from lora_fixtures import LENGTHS, PROMPTS, STEP, adapted, keep, logprobs, loss_of, tensors
+from lora_fixtures import LENGTHS, PROMPTS, adapted, keep, logprobs, loss_of, tensors, two_steps
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
@@ -42,14 +42,7 @@ def family(base, folder, fused):
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     save_file({k: v.float().contiguous() for k, v in merged.items() if k not in tied and not k.endswith(
         (".attn.bias", ".masked_bias", "inv_freq"))}, folder / "merged.safetensors")
-    optim = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **STEP)
-    out["losses"] = []
-    for _ in range(2):
-        optim.zero_grad()
-        loss = loss_of(model, ids)
-        loss.backward()
-        optim.step()
-        out["losses"].append(loss.item())
+    out["losses"] = two_steps(model, ids)
     save_file(tensors(model), folder / "steps.safetensors")
     model = keep(adapted(AutoModelForCausalLM, base, 2, r=2, lora_alpha=5, target_modules=[fused], **causal),
                  folder / "one")
