@@ -22,7 +22,8 @@ void plumb_param_draw(float *w, const plumb_model *m, int64_t index, uint64_t se
 {
     const struct plumb_param *p = &m->param[index];
     const double std = m->spec.init_range;
-    const float one = 1.0f - m->spec.block.norm_shift; /* a norm that multiplies by 1 */
+    const float one =
+        1.0f - m->spec.block.norm_shift; /* first weight of a norm: it multiplies by 1 */
     struct plumb_rng_key key = {.seed = seed, .purpose = PLUMB_RNG_INIT, .prompt = (uint64_t)index};
     const size_t len = strlen(p->name);
     const bool bias = len > 5 && !strcmp(p->name + len - 5, ".bias");

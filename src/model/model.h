@@ -91,7 +91,7 @@ struct plumb_model {
     bool shared;
     plumb_real *packed; /* packed linear weights on the device */
     float *rope;        /* (max_pos, columns) per rotary embedding: cos and sin */
-    int64_t longest;    /* number of tokens for which the rotary embeddings were computed */
+    int64_t longest;    /* tokens of the longest sequence; longrope chose its factors for it */
     /* A frozen model (plumb_model_open_frozen) has no place in w for its matrices, only in packed.
      * n_packed: elements there; held_hash: plumb_frozen_hash after loading */
     bool frozen;

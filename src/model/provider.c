@@ -158,7 +158,7 @@ plumb_status plumb_provider_store(plumb_model *m, int64_t at, const void *packed
         return store_in_layer(m, l, at, packed, n);
     }
     if (m->provider && at >= net->packed_end)
-        at -= layers; /* the head follows the embedding */
+        at -= layers; /* m->packed lacks the layers, which lie before the head */
     return b->to_device(b, element(m, m->packed, at), packed, plumb_real_bytes(b, n));
 }
 

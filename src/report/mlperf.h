@@ -10,8 +10,10 @@
  * lowest_numerical_precision_in_*, config_filename, and of its GRPO benchmark, for align,
  * num_prompts_per_step, num_generations_per_prompt and generation_*_rollout_*. The keys
  * submission_* and cache_clear are for whoever submits a result. samples_count in the metadata is
- * the number of steps times global_batch_size, which counts completions for align. A resumed run
- * appends a new init_start and run_start, and init_checkpoint_step says where it continues. */
+ * the number of steps times global_batch_size, which counts completions for align. train_samples
+ * and eval_samples count the lines of the files, also those that data.limit leaves out.
+ * eval_accuracy is the reward, else the accuracy, else the loss, as in llama2_70b_lora. A resumed
+ * run appends a new init_start and run_start, and init_checkpoint_step says where it continues. */
 #ifndef PLUMB_REPORT_MLPERF_H
 #define PLUMB_REPORT_MLPERF_H
 
