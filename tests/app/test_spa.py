@@ -77,7 +77,8 @@ def moving(bench, seed, base):
     """Checks a reference that changes with each iteration: it is the policy at the beginning of the
     iteration, also after a pause between the steps."""
     whole, init, other = (bench.folder / f"moving-{n}" for n in ("whole", "init", "paused"))
-    more = ("iterations=2", "train.epochs=4", "noise_start=0", "checkpoint.keep_last=0")
+    # The steps of an iteration take most of its time, so that some session ends between them on any machine.
+    more = ("iterations=2", "train.epochs=24", "noise_start=0", "checkpoint.keep_last=0")
     bench.good(*spa_args(bench, whole, seed, base, *more))
     bench.good(*spa_args(bench, init, seed, base, *more, "method.reference=init"))
     a, b = ([common.timeless(r) for r in common.metrics(o)] for o in (whole, init))
