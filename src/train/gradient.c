@@ -133,27 +133,6 @@ void plumb_gradient_fini(struct plumb_gradient *g)
     *g = (struct plumb_gradient){0};
 }
 
-plumb_status plumb_gradient_empty(struct plumb_backend *b, float *x, int64_t n)
-{
-    enum { STAGE = 65536 };
-    const int64_t size = (int64_t)sizeof(*x);
-    if (b->place == PLUMB_HOST) {
-        plumb_tree_empty(x, n);
-        return PLUMB_OK;
-    }
-    float *stage = malloc(STAGE * sizeof(*stage));
-    PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "gradient of no micro-batches");
-    plumb_tree_empty(stage, STAGE);
-    int64_t done = plumb_min_i64(STAGE, n);
-    plumb_status st = b->to_device(b, x, stage, done * size);
-    for (int64_t part = 0; done < n && st == PLUMB_OK; done += part) {
-        part = plumb_min_i64(done, n - done);
-        st = b->copy(b, x + done, x, part * size);
-    }
-    free(stage);
-    return st;
-}
-
 static plumb_status run_micro_batch(struct plumb_gradient *g, float *grad, int64_t micro_batch,
                                     plumb_micro_batch_fn *fn, void *arg)
 {
@@ -313,4 +292,31 @@ plumb_status plumb_gradient_take(struct plumb_gradient *g, float *out, const flo
         st = g->backend->to_host(g->backend, out, grad, g->count * (int64_t)sizeof(*out));
     plumb_gradient_keep(g, NULL);
     return st;
+}
+
+/* ---- a sharded gradient -------------------------------------------------------------------- */
+
+plumb_status plumb_gradient_place(void *gradient, float **grad, int64_t begin, int64_t end)
+{
+    return plumb_rounds_place(gradient, grad, begin, end);
+}
+
+const struct plumb_shards *plumb_gradient_shards(const struct plumb_gradient *g)
+{
+    return g->rounds ? &g->rounds->shards : NULL;
+}
+
+float *plumb_gradient_shard(const struct plumb_gradient *g)
+{
+    return g->rounds->stored[0];
+}
+
+float *const *plumb_gradient_scratch(const struct plumb_gradient *g)
+{
+    return g->rounds ? g->rounds->scratch : g->sum;
+}
+
+plumb_status plumb_gradient_gather(struct plumb_gradient *g, float *out)
+{
+    return plumb_rounds_gather(g, out);
 }

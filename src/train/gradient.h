@@ -1,5 +1,5 @@
 /* gradient.h - the gradient of one global batch: micro-batches, added up along the fixed tree.
- * Layer 5. Includes base/, backend/, comm/.
+ * Layer 5. Includes comm/, train/gradient_state.h.
  *
  * A global batch of `items` is split into micro-batches, independent of the number of ranks. Each
  * micro-batch is a leaf of the tree in comm/tree.h and gives one gradient. The gradients are added
@@ -18,9 +18,8 @@
 #ifndef PLUMB_TRAIN_GRADIENT_H
 #define PLUMB_TRAIN_GRADIENT_H
 
-#include "backend/backend.h"
-#include "comm/comm.h"
 #include "comm/tree.h"
+#include "train/gradient_state.h"
 #include "train/shards.h"
 
 /* The sizes that split one pass over `items` items into optimizer steps and micro-batches:
@@ -36,45 +35,6 @@ int64_t plumb_split_micro_batches(const struct plumb_batch_split *c, int64_t ste
 struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, int64_t step,
                                            int64_t micro_batch);
 
-/* The gradient buffers for this rank's part of the tree. sum[0] receives the result. */
-struct plumb_gradient {
-    struct plumb_backend *backend; /* borrowed, as is comm */
-    plumb_comm *comm;
-    int64_t count;               /* number of floats of one gradient */
-    int64_t most_micro_batches;  /* largest number of micro-batches of a step, over all ranks */
-    int n_sum;                   /* number of buffers */
-    float **sum;                 /* (n_sum,) buffers, each (count,) on the device */
-    struct plumb_rounds *rounds; /* sharded: gradient_rounds.h; n_sum is 0. NULL: whole */
-    double *slot; /* (most_micro_batches, PLUMB_MICRO_BATCH_VALUES) scalars of all micro-batches */
-    float *first; /* sum[0], or the ring, if the communicator owns it; NULL if the arena does */
-    struct plumb_arena arena;
-    /* Called before every micro-batch. If it returns true, the remaining micro-batches are skipped.
-     * May be NULL.
-     */
-    bool (*pause)(void *arg);
-    void *pause_arg;
-    /* true if, in the last call of plumb_gradient_run, `pause` returned true on any rank, which
-     * then skipped micro-batches */
-    bool paused;
-    /* Starts the exchange with other ranks while the backward pass of the last micro-batch still
-     * runs; that pass calls plumb_gradient_final. reduce_tree must follow. Costs one more
-     * agreement. */
-    bool overlap;
-    bool hold; /* whole: nothing of the running micro-batch is merged before it has returned */
-    struct {
-        bool on;         /* the last micro-batch of this rank is running, with overlap */
-        int top, merges; /* its buffer, and the number of merges after it */
-        int64_t from;    /* elements [from, count) are already merged */
-    } last;
-};
-
-#define PLUMB_MICRO_BATCH_VALUES 12
-
-/* Computes one micro-batch: adds its gradient to grad (count,) device, which is zero on entry, and
- * its scalars to value. Not collective: a micro-batch runs on one rank only. */
-typedef plumb_status plumb_micro_batch_fn(void *arg, int64_t micro_batch, float *grad,
-                                          double value[PLUMB_MICRO_BATCH_VALUES]);
-
 /* Allocates all memory. most_micro_batches: the largest number of micro-batches of any step. Not
  * collective. */
 plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
@@ -84,15 +44,6 @@ plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend 
 plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
                                         plumb_comm *comm, int64_t count,
                                         int64_t most_micro_batches);
-/* The parts of the vector, each of which a micro-batch writes at one time, from the last part to
- * the first. */
-struct plumb_gradient_parts {
-    const int64_t *border; /* (n + 1,) part i is [border[i], border[i+1]); borders are multiples of
-                            * 64, and the last is the length of the vector */
-    int64_t n;
-    bool tied;      /* part 0 is written before the last part, too */
-    int64_t bucket; /* least number of elements that are exchanged together */
-};
 /* Does the same as plumb_gradient_init_shared, for the sharded way: the micro-batch function gets
  * NULL for grad, and whatever writes a part asks plumb_gradient_place where, and then calls
  * plumb_gradient_final. parts is not kept. */
@@ -138,8 +89,5 @@ float *const *plumb_gradient_scratch(const struct plumb_gradient *g);
 /* Gathers the last sum of a sharded gradient in out (count,) on the host of the ranks where out is
  * not NULL. Collective: one rank's failure is every rank's. */
 plumb_status plumb_gradient_gather(struct plumb_gradient *g, float *out);
-
-/* Sets x (n,) device to the sum of no micro-batches. */
-plumb_status plumb_gradient_empty(struct plumb_backend *b, float *x, int64_t n);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/num.h"
+#include "comm/tree.h"
 
 /* ---- buckets and memory -------------------------------------------------------------------- */
 
@@ -275,9 +276,8 @@ plumb_status plumb_rounds_final(struct plumb_gradient *g, int64_t from)
     return PLUMB_OK;
 }
 
-plumb_status plumb_gradient_place(void *gradient, float **grad, int64_t begin, int64_t end)
+plumb_status plumb_rounds_place(struct plumb_gradient *g, float **grad, int64_t begin, int64_t end)
 {
-    const struct plumb_gradient *g = gradient;
     const struct plumb_rounds *r = g->rounds;
     int64_t k = 0;
     while (k < r->next && end > r->bucket[k].end)
@@ -286,7 +286,7 @@ plumb_status plumb_gradient_place(void *gradient, float **grad, int64_t begin, i
     PLUMB_REQUIRE(r->state != PLUMB_ROUND_NONE && begin >= b->begin && end <= b->end, PLUMB_ERR_ARG,
                   "gradient of [%lld, %lld): it is no part of a micro-batch that runs",
                   (long long)begin, (long long)end);
-    PLUMB_TRY(open_bucket(gradient, k));
+    PLUMB_TRY(open_bucket(g, k));
     /* the address of element 0, which need not exist */
     *grad = (float *)((uintptr_t)element(r, k, b->begin) -
                       (uintptr_t)(b->begin * (int64_t)sizeof(float)));
@@ -364,22 +364,7 @@ plumb_status plumb_rounds_alone(struct plumb_gradient *g, float *out, int64_t mi
     return st;
 }
 
-const struct plumb_shards *plumb_gradient_shards(const struct plumb_gradient *g)
-{
-    return g->rounds ? &g->rounds->shards : NULL;
-}
-
-float *plumb_gradient_shard(const struct plumb_gradient *g)
-{
-    return g->rounds->stored[0];
-}
-
-float *const *plumb_gradient_scratch(const struct plumb_gradient *g)
-{
-    return g->rounds ? g->rounds->scratch : g->sum;
-}
-
-plumb_status plumb_gradient_gather(struct plumb_gradient *g, float *out)
+plumb_status plumb_rounds_gather(struct plumb_gradient *g, float *out)
 {
     struct plumb_rounds *r = g->rounds;
     struct plumb_backend *b = g->backend;

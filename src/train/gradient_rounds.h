@@ -1,6 +1,6 @@
 /* gradient_rounds.h - the sharded gradient: a ring of buffers for the micro-batch that runs, and
- * sums of this rank's shard. Layer 5. Includes train/gradient.h, train/shards.h. For
- * train/gradient*.c and app/cmd_gradient.c.
+ * sums of this rank's shard. Layer 5, private to train/gradient*.c. Includes
+ * train/gradient_state.h, train/shards.h.
  *
  * The backward writes the parts of the vector (the layers) from the last to the first. Neighbouring
  * parts form a bucket; a bucket is exchanged as soon as it is complete, and its buffer is then used
@@ -18,7 +18,8 @@
 #ifndef PLUMB_TRAIN_GRADIENT_ROUNDS_H
 #define PLUMB_TRAIN_GRADIENT_ROUNDS_H
 
-#include "train/gradient.h"
+#include "train/gradient_state.h"
+#include "train/shards.h"
 
 enum { PLUMB_ROUND_EDGE, PLUMB_ROUND_RING, PLUMB_ROUND_BUFFERS = 3 };
 
@@ -61,10 +62,12 @@ void plumb_rounds_fini(struct plumb_gradient *g);
 /* Runs all rounds of a step. Collective: one rank's failure is every rank's. */
 plumb_status plumb_rounds_run(struct plumb_gradient *g, int64_t micro_batches,
                               plumb_micro_batch_fn *fn, void *arg);
-/* plumb_gradient_final and plumb_gradient_alone of a sharded gradient. */
+/* plumb_gradient_place, _final, _alone and _gather of a sharded gradient. */
+plumb_status plumb_rounds_place(struct plumb_gradient *g, float **grad, int64_t begin, int64_t end);
 plumb_status plumb_rounds_final(struct plumb_gradient *g, int64_t from);
 plumb_status plumb_rounds_alone(struct plumb_gradient *g, float *out, int64_t micro_batch,
                                 plumb_micro_batch_fn *fn, void *arg,
                                 double value[PLUMB_MICRO_BATCH_VALUES]);
+plumb_status plumb_rounds_gather(struct plumb_gradient *g, float *out);
 
 #endif

@@ -1,5 +1,5 @@
 /* test_gradient.c - checks how a batch is cut into micro-batches, and the sums of their gradients
- * and scalars over ranks as threads.
+ * and scalars over ranks as threads. Covers gradient.c and gradient_state.c.
  * Test. Includes harness.h, train/gradient.h. */
 #include "train/gradient.h"
 
