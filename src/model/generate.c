@@ -19,15 +19,6 @@ const char *plumb_stop_name(enum plumb_stop s)
     return name[s];
 }
 
-plumb_status plumb_cover(plumb_generator *g, int32_t *table, int64_t *pages, int64_t pos)
-{
-    while (*pages * PLUMB_KV_PAGE <= pos) {
-        PLUMB_TRY(plumb_kv_take(&g->kv, &table[*pages]));
-        ++*pages;
-    }
-    return PLUMB_OK;
-}
-
 /* ---- admitting samples ------------------------------------------------------------------- */
 
 static void open_group(struct plumb_run *r)
@@ -99,7 +90,7 @@ static plumb_status collect_live(struct plumb_run *r)
             continue;
         }
         const int64_t pos = r->request[s->request].n + s->n - 1;
-        PLUMB_TRY(plumb_cover(g, plumb_slot_pages(g, i), &s->pages, pos));
+        PLUMB_TRY(plumb_kv_cover(&g->kv, plumb_slot_pages(g, i), &s->pages, pos));
         s->source = g->n_rows;
         add_row(g, s->ids[s->n - 1], i, pos);
     }

@@ -1,93 +1,13 @@
 /* generate.h - batched sampling with a paged KV cache and continuous batching.
- * Layer 4. Includes model/model.h, text/tokenizer.h, kernels.h. */
+ * Layer 4. Includes model/model.h, model/request.h. */
 #ifndef PLUMB_MODEL_GENERATE_H
 #define PLUMB_MODEL_GENERATE_H
 
 #include "model/model.h"
-#include "text/tokenizer.h"
+#include "model/request.h"
 
-enum plumb_stop {
-    PLUMB_STOP_EOS,
-    PLUMB_STOP_ID,
-    PLUMB_STOP_STRING,
-    PLUMB_STOP_LENGTH,
-    PLUMB_STOP_PAUSED, /* unfinished: generation was paused before its next token */
-};
 /* Returns the name of a stop reason: "eos", "stop_id", "stop_string", "length" or "paused". */
 const char *plumb_stop_name(enum plumb_stop s);
-
-/* Called before every decode step; generation pauses there if it returns true. */
-typedef bool plumb_pause_fn(void *arg);
-
-struct plumb_generate_options {
-    struct plumb_sample_param sample;
-    /* The logits of all tokens of the prompt and of the completion so far are penalised by this
-     * factor, before the filters and the draw (plumb_penalty_fwd_fn). 0 and 1 change nothing. Any
-     * other value needs a generator that was created with `penalty`. */
-    double repetition_penalty;
-    int64_t max_new_tokens;
-    uint64_t seed;
-    uint32_t iteration; /* the iteration in the key of each random number */
-    /* more end tokens in addition to the model's eos ids; the end token stays in the output */
-    const int32_t *stop_id;
-    int64_t n_stop_id;
-    /* strings that end a completion; the output keeps all tokens up to and including the token that
-     * completes the string */
-    const char *const *stop;
-    int64_t n_stop;
-    bool ignore_eos; /* do not stop at the model's eos ids; for benchmarks */
-    /* launch the kernels of every step one by one, even if the backend could replay a recorded
-     * step; the results are the same */
-    bool eager;
-    plumb_pause_fn *pause; /* NULL if generation never pauses */
-    void *pause_arg;
-    /* Number of requests, counted from the first, that may begin. It is read before every decode
-     * step and must never decrease. NULL allows all requests. If it is smaller than the number of
-     * requests, the pause function must raise it; while no request runs and none may begin,
-     * plumb_generate only calls pause again and again. */
-    const int64_t *ready;
-};
-
-/* One prompt and the completions to generate for it: samples first_sample ..
- * first_sample+n_samples-1, which share the prompt's KV pages. */
-struct plumb_request {
-    const int32_t *ids; /* the prompt's tokens; owned by the caller */
-    int64_t n;          /* number of prompt tokens, >= 1 */
-    int64_t prompt_id;  /* number of the prompt; part of the key of each random number */
-    int32_t first_sample, n_samples;
-    /* The first n_given tokens of a completion that was paused earlier, and their log-probs. They
-     * are read like a prompt; the rest of the completion is then the same as without the pause. If
-     * n_given > 0, n_samples must be 1. Owned by the caller. */
-    const int32_t *given;
-    const float *given_logp, *given_logp_sampled;
-    int64_t n_given;
-};
-
-/* One completion, finished or paused, including its given tokens. Valid only during the
- * callback. */
-struct plumb_completion {
-    int64_t request; /* index of the completion's request */
-    int32_t sample;
-    const int32_t *ids;
-    /* log-probs under the raw logits (temperature 1, no repetition penalty), in nats */
-    const float *logp;
-    /* log-probs under the distribution from which the tokens were drawn */
-    const float *logp_sampled;
-    int64_t n;
-    enum plumb_stop stop;
-};
-typedef plumb_status plumb_completion_fn(void *arg, const struct plumb_completion *c);
-
-typedef struct plumb_generator plumb_generator;
-
-/* What a generator is created for. */
-struct plumb_generator_need {
-    int64_t slots;      /* number of sequences at a time */
-    int64_t max_tokens; /* largest number of tokens of a prompt and its completion */
-    bool penalty;       /* reserve the memory for a repetition penalty */
-    /* owned by the caller; NULL if no stop strings are used */
-    const plumb_tokenizer *tokenizer;
-};
 
 /* Creates a generator. All its memory is allocated here. */
 plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,

@@ -1,11 +1,12 @@
 /* generator.c - allocates and frees the memory of a generator.
- * Layer 4. Includes base/, model/generator.h. */
+ * Layer 4. Includes base/, model/generate.h, model/generator.h. */
 #include "model/generator.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
 #include "base/num.h"
+#include "model/generate.h"
 
 #define MAX_BLOCK 128 /* largest number of rows of logits that exist at a time */
 

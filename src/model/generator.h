@@ -1,5 +1,5 @@
 /* generator.h - the data structures of the generator: slots, groups and the rows of one step.
- * Layer 4, private to model/. Includes model/generate.h, model/kv.h, model/net.h.
+ * Layer 4, private to model/. Includes model/kv.h, model/net.h, model/request.h.
  *
  * A group is a request whose prompt is being read into the KV cache, or has been, and some of whose
  * samples have not begun. The prompt is read once (prefill), and all
@@ -14,9 +14,9 @@
 #define PLUMB_MODEL_GENERATOR_H
 
 #include "base/buf.h"
-#include "model/generate.h"
 #include "model/kv.h"
 #include "model/net.h"
+#include "model/request.h"
 
 /* Number of rows of a step that read prompts.
  *
@@ -205,8 +205,6 @@ static inline int32_t *plumb_group_pages(const plumb_generator *g, int64_t group
 {
     return g->host.page + (g->slots + group) * g->max_pages;
 }
-/* Extends a page table so that it covers position pos. */
-plumb_status plumb_cover(plumb_generator *g, int32_t *table, int64_t *pages, int64_t pos);
 
 /* The rows of prompts that are read next. */
 struct plumb_reading {

@@ -1,9 +1,11 @@
 /* kv.c - reference counts of KV pages and the stack of free pages.
- * Layer 4. Includes model/kv.h. */
+ * Layer 4. Includes model/kv.h, kernels.h. */
 #include "model/kv.h"
 
 #include <assert.h>
 #include <stdlib.h>
+
+#include "kernels.h"
 
 plumb_status plumb_kv_init(struct plumb_kv *kv, int64_t pages)
 {
@@ -42,6 +44,15 @@ plumb_status plumb_kv_take(struct plumb_kv *kv, int32_t *page)
                   (long long)kv->n);
     *page = kv->free[--kv->n_free];
     kv->refs[*page] = 1;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_kv_cover(struct plumb_kv *kv, int32_t *table, int64_t *pages, int64_t pos)
+{
+    while (*pages * PLUMB_KV_PAGE <= pos) {
+        PLUMB_TRY(plumb_kv_take(kv, &table[*pages]));
+        ++*pages;
+    }
     return PLUMB_OK;
 }
 

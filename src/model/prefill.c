@@ -13,7 +13,7 @@ plumb_status plumb_read_rows(struct plumb_run *r, struct plumb_reading *rows)
         struct plumb_group *p = &g->group[i];
         const struct plumb_request *q = &r->request[p->request];
         const int64_t n = plumb_min_i64(plumb_prefix(q) - p->rows, rows->most - rows->n);
-        PLUMB_TRY(plumb_cover(g, plumb_group_pages(g, i), &p->pages, p->rows + n - 1));
+        PLUMB_TRY(plumb_kv_cover(&g->kv, plumb_group_pages(g, i), &p->pages, p->rows + n - 1));
         for (int64_t j = 0; j < n; j++, p->rows++, rows->n++) {
             rows->ids[rows->n] = p->rows < q->n ? q->ids[p->rows] : q->given[p->rows - q->n];
             rows->seq[rows->n] = (int32_t)(g->slots + i);
