@@ -71,6 +71,9 @@ static inline int64_t plumb_norm_saved(const struct plumb_spec *s)
  * the copy, or NULL. */
 plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **owned);
 
+/* Returns the name of a projection inside its layer, such as "self_attn.q_proj". */
+const char *plumb_projection_name(enum plumb_projection id);
+
 struct plumb_net {
     int64_t embed, norm; /* offsets of the embedding and of the final norm */
     /* offset in the packed weights of an embedding that is not in the flat vector; else -1 */
@@ -250,7 +253,32 @@ plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct 
 plumb_status plumb_head_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                       plumb_real *dy, const plumb_real *x, const float *rstd,
                                       int64_t n);
-/* ---- matrix products (linear.c) --------------------------------------------------------- */
+
+/* ---- matrix products (linear.c) ------------------------------------------------------------- */
+
+/* Returns true if the backend's kernels read linear weights in a packed form. */
+bool plumb_linear_packs(const struct plumb_backend *b);
+/* Returns the weights of a linear layer as the forward reads them: packed, or w itself. */
+struct plumb_tensor plumb_linear_packed(const struct plumb_backend *b,
+                                        const struct plumb_weights *w,
+                                        const struct plumb_linear *p);
+/* Returns the weights of a linear layer as the backward reads them: (out,in), from the master
+ * weights in float32, from the packed ones in bfloat16. */
+struct plumb_tensor plumb_linear_weight(const struct plumb_backend *b,
+                                        const struct plumb_weights *w,
+                                        const struct plumb_linear *p);
+/* y (n,out) = x w^T + bias; y is float32 or of b's dtype. */
+plumb_status plumb_linear_forward(struct plumb_backend *b, const struct plumb_weights *w,
+                                  const struct plumb_linear *p, const struct plumb_tensor *y,
+                                  const plumb_real *x, int64_t n);
+/* dx = dy w (or += if accumulate), and grad += the gradients of w and bias, unless grad is NULL
+ * (frozen). */
+plumb_status plumb_linear_backward(struct plumb_backend *b, const struct plumb_weights *weights,
+                                   const struct plumb_linear *p, plumb_real *dx, bool accumulate,
+                                   float *grad, const plumb_real *dy, const plumb_real *x,
+                                   const struct plumb_back *w, int64_t n);
+
+/* ---- projections and the head (project.c) --------------------------------------------------- */
 
 /* y (n,out) = x w^T + bias, where w is a projection of layer l. Every matrix product of a block
  * goes through this function, and its gradient through plumb_project_backward. */
@@ -270,18 +298,5 @@ plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real
 plumb_status plumb_head_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                  const plumb_real *dy, const plumb_real *x,
                                  const struct plumb_back *w, int64_t n);
-/* Returns true if the backend's kernels read linear weights in a packed form. */
-bool plumb_linear_packs(const struct plumb_backend *b);
-/* Returns the weights of a linear layer as the forward reads them: packed, or w itself. */
-struct plumb_tensor plumb_linear_packed(const struct plumb_backend *b,
-                                        const struct plumb_weights *w,
-                                        const struct plumb_linear *p);
-/* Returns the weights of a linear layer as the backward reads them: (out,in), from the master
- * weights in float32, from the packed ones in bfloat16. */
-struct plumb_tensor plumb_linear_weight(const struct plumb_backend *b,
-                                        const struct plumb_weights *w,
-                                        const struct plumb_linear *p);
-/* Returns the name of a projection inside its layer, such as "self_attn.q_proj". */
-const char *plumb_projection_name(enum plumb_projection id);
 
 #endif
