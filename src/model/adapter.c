@@ -1,5 +1,5 @@
 /* adapter.c - creates, opens, shares and merges adapters.
- * Layer 4. Includes base/, model/lora.h. */
+ * Layer 4. Includes base/, model/adapter.h, model/lora.h, model/provider.h. */
 #include "model/adapter.h"
 
 #include <math.h>
@@ -95,6 +95,11 @@ plumb_status plumb_adapter_open(plumb_model *m, const char *dir)
     PLUMB_TRY(refresh_base(m));
     PLUMB_TRY(plumb_adapter_read_weights(m, dir));
     return plumb_model_refresh(m);
+}
+
+const struct plumb_lora *plumb_adapter_lora(const plumb_model *m)
+{
+    return m->adapter ? &m->adapter->lora : NULL;
 }
 
 /* ---- sharing -------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /* adapter.h - LoRA adapters: creating, reading and writing them, and models that share their base.
- * Layer 4. Includes base/, model/model.h.
+ * Layer 4. Includes model/adapter_file.h, model/lora_target.h.
  *
  * An adapter adds to projections of the blocks, named by their targets:
  *
@@ -13,33 +13,8 @@
 #ifndef PLUMB_MODEL_ADAPTER_H
 #define PLUMB_MODEL_ADAPTER_H
 
-#include "base/buf.h"
-#include "model/model.h"
-
-#define PLUMB_ADAPTER_CONFIG "adapter_config.json"
-#define PLUMB_ADAPTER_FILE   "adapter_model.safetensors"
-/* The largest rank of an adapter. */
-#define PLUMB_LORA_MAX_RANK 4096
-
-struct plumb_lora {
-    int64_t r;    /* rank, 1 to PLUMB_LORA_MAX_RANK */
-    double alpha; /* > 0 */
-    bool rslora;  /* scale = alpha / sqrt(r) instead of alpha / r */
-    bool target[PLUMB_N_PROJECTION];
-    unsigned files; /* bit f: the names of the targets exist in enum plumb_file_layout f */
-    bool turned;    /* fan_in_fan_out of adapter_config.json: true only for GPT-2 */
-};
-
-/* Sets lora->target from n names of modules, such as "q_proj" or GPT-2's "c_attn", or "all-linear"
- * for all projections of a block; no names stand for all-linear. A module that is several
- * projections, such as Phi-3's "qkv_proj", has one A and one B, as in PEFT. PLUMB_ERR_CONFIG begins
- * with `where` and names the text that is no target. */
-plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
-                                    const char *where);
-
-/* Appends the names of the target modules in files of this layout: "q_proj, v_proj". */
-plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lora *lora,
-                                    enum plumb_file_layout files);
+#include "model/adapter_file.h"
+#include "model/lora_target.h"
 
 /* Adds a new adapter to m, which must have none: A is uniform in (-1/sqrt(in), 1/sqrt(in)), drawn
  * from seed, and B is 0, as PEFT initialises them. So the model computes the same as before. The
@@ -53,17 +28,6 @@ plumb_status plumb_adapter_create(plumb_model *m, const struct plumb_lora *lora,
 plumb_status plumb_adapter_open(plumb_model *m, const char *dir);
 /* Returns the adapter's settings, or NULL if m has no adapter. */
 const struct plumb_lora *plumb_adapter_lora(const plumb_model *m);
-
-/* Returns true if dir is an adapter folder: it has an adapter_config.json. */
-bool plumb_adapter_in(const char *dir);
-/* Sets out (size bytes) to the folder of the base model of `dir`: base_model_name_or_path if dir is
- * an adapter folder, otherwise dir itself. PLUMB_ERR_CONFIG if that is no folder on this machine,
- * or an adapter folder again. */
-plumb_status plumb_adapter_base(char *out, int64_t size, const char *dir);
-
-/* Reads the settings of the adapter in dir, and the number of scores of a classifier (0 for a
- * language model). Errors: those of plumb_adapter_open. */
-plumb_status plumb_adapter_describe(struct plumb_lora *lora, int64_t *labels, const char *dir);
 
 /* Creates a model that shares the base weights of m, which must outlive it. With `adapter` it gets
  * an adapter of its own with the weights of m's adapter; otherwise it has none. */

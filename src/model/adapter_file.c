@@ -1,5 +1,7 @@
 /* adapter_file.c - reads and writes the two files of an adapter folder, in PEFT's format.
- * Layer 4. Includes base/, io/, model/lora.h. */
+ * Layer 4. Includes base/, io/, model/adapter_file.h, model/lora.h. */
+#include "model/adapter_file.h"
+
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -409,7 +411,7 @@ static plumb_status put_config(struct plumb_buf *b, const plumb_model *m)
                              "  \"peft_type\": \"LORA\",\n  \"r\": %lld,\n"
                              "  \"target_modules\": [",
                              classifier ? "[\"score\"]" : "null", (long long)lora->r));
-    PLUMB_TRY(plumb_lora_put_modules(b, m));
+    PLUMB_TRY(plumb_lora_put_modules(b, lora, m->spec.block.files));
     return plumb_buf_addf(b, "],\n  \"task_type\": \"%s\",\n  \"use_rslora\": %s\n}\n",
                           classifier ? "SEQ_CLS" : "CAUSAL_LM", lora->rslora ? "true" : "false");
 }

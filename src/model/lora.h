@@ -1,9 +1,9 @@
 /* lora.h - internals of an adapter: its tensors, its memory, and its matrix products.
- * Layer 4, private to model/. Includes model/adapter.h, model/net.h. */
+ * Layer 4, private to model/. Includes model/lora_target.h, model/net.h. */
 #ifndef PLUMB_MODEL_LORA_H
 #define PLUMB_MODEL_LORA_H
 
-#include "model/adapter.h"
+#include "model/lora_target.h"
 #include "model/net.h"
 
 /* Rows that the matrix products of an adapter process at a time; this bounds their scratch. */
@@ -41,14 +41,6 @@ struct plumb_adapter {
     int64_t work_count;
 };
 
-/* Fails if the names of the targets do not exist in m's files. */
-plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb_model *m);
-/* Appends the target modules as a list in JSON, without brackets. */
-plumb_status plumb_lora_put_modules(struct plumb_buf *out, const plumb_model *m);
-/* Returns the first projection of the module that has projection id: that one has the module's A.
- */
-enum plumb_projection plumb_lora_shares(const plumb_model *m, enum plumb_projection id);
-
 /* Allocates an adapter of these settings for m and attaches it. Its weights are zero. */
 plumb_status plumb_lora_attach(plumb_model *m, const struct plumb_lora *lora);
 /* Frees the adapter and detaches it; does nothing if m has none. */
@@ -67,12 +59,5 @@ plumb_status plumb_lora_forward(const plumb_model *m, int64_t l, enum plumb_proj
 plumb_status plumb_lora_backward(const plumb_model *m, int64_t l, enum plumb_projection id,
                                  plumb_real *dx, float *grad, const plumb_real *dy,
                                  const plumb_real *x, int64_t n);
-
-/* Writes PEFT's two files to an existing folder. base_model_name_or_path becomes m->dir. */
-plumb_status plumb_adapter_save(const plumb_model *m, const char *dir);
-/* Reads adapter_config.json. *classifier: the adapter has score rows. */
-plumb_status plumb_adapter_read_config(struct plumb_lora *lora, bool *classifier, const char *dir);
-/* Reads the tensors into the adapter of m, which has the sizes of adapter_config.json. */
-plumb_status plumb_adapter_read_weights(plumb_model *m, const char *dir);
 
 #endif

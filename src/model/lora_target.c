@@ -1,12 +1,12 @@
 /* lora_target.c - the modules that an adapter changes, by their names in each layout of files.
- * Layer 4. Includes base/, model/lora.h.
+ * Layer 4. Includes base/, model/lora_target.h.
  *
  * PEFT adapts modules. Where the files have one module for several projections, it has one A and
  * one B for all of them: the projections share A, and each has its rows of B. */
+#include "model/lora_target.h"
+
 #include <stdio.h>
 #include <string.h>
-
-#include "model/lora.h"
 
 enum { LLAMA = 1 << PLUMB_FILES_LLAMA, PHI3 = 1 << PLUMB_FILES_PHI3 };
 enum { GPT2 = 1 << PLUMB_FILES_GPT2, NEOX = 1 << PLUMB_FILES_NEOX };
@@ -112,9 +112,10 @@ plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lo
     return put(out, lora, files, "");
 }
 
-plumb_status plumb_lora_put_modules(struct plumb_buf *out, const plumb_model *m)
+plumb_status plumb_lora_put_modules(struct plumb_buf *out, const struct plumb_lora *lora,
+                                    enum plumb_file_layout files)
 {
-    return put(out, &m->adapter->lora, m->spec.block.files, "\"");
+    return put(out, lora, files, "\"");
 }
 
 plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb_model *m)

@@ -1,5 +1,5 @@
 /* model.c - creates a model, and copies and hashes its parameters.
- * Layer 4. Includes base/, io/, backend/, op/, model/lora.h. */
+ * Layer 4. Includes base/, io/, backend/, op/, model/adapter.h, model/lora.h. */
 #include "model/model.h"
 
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
+#include "model/adapter.h"
 #include "model/lora.h"
 #include "model/provider.h"
 

@@ -1,5 +1,5 @@
 /* save.c - writes a model as a Hugging Face checkpoint folder, or its adapter as an adapter folder.
- * Layer 4. Includes base/, io/, model/lora.h. */
+ * Layer 4. Includes base/, io/, model/adapter_file.h, model/net.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +7,8 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "io/safetensors.h"
-#include "model/lora.h"
+#include "model/adapter_file.h"
+#include "model/net.h"
 
 /* Files that are copied byte for byte if they exist. */
 static const char *const model_file[] = {"generation_config.json"};

@@ -34,8 +34,3 @@ bool plumb_model_tied(const plumb_model *m)
 {
     return !m->adapter && m->net->head.w == m->net->embed;
 }
-
-const struct plumb_lora *plumb_adapter_lora(const plumb_model *m)
-{
-    return m->adapter ? &m->adapter->lora : NULL;
-}

@@ -1,0 +1,43 @@
+/* lora_target.h - the settings of an adapter, and the modules that it changes.
+ * Layer 4. Includes base/, model/model.h. */
+#ifndef PLUMB_MODEL_LORA_TARGET_H
+#define PLUMB_MODEL_LORA_TARGET_H
+
+#include "base/buf.h"
+#include "model/model.h"
+
+/* The largest rank of an adapter. */
+#define PLUMB_LORA_MAX_RANK 4096
+
+struct plumb_lora {
+    int64_t r;    /* rank, 1 to PLUMB_LORA_MAX_RANK */
+    double alpha; /* > 0 */
+    bool rslora;  /* scale = alpha / sqrt(r) instead of alpha / r */
+    bool target[PLUMB_N_PROJECTION];
+    unsigned files; /* bit f: the names of the targets exist in enum plumb_file_layout f */
+    bool turned;    /* fan_in_fan_out of adapter_config.json: true only for GPT-2 */
+};
+
+/* Sets lora->target from n names of modules, such as "q_proj" or GPT-2's "c_attn", or "all-linear"
+ * for all projections of a block; no names stand for all-linear. A module that is several
+ * projections, such as Phi-3's "qkv_proj", has one A and one B, as in PEFT. PLUMB_ERR_CONFIG begins
+ * with `where` and names the text that is no target. */
+plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
+                                    const char *where);
+
+/* Appends the names of the target modules in files of this layout: "q_proj, v_proj". */
+plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lora *lora,
+                                    enum plumb_file_layout files);
+
+/* ---- private to model/ ----------------------------------------------------------------------- */
+
+/* Fails if the names of the targets do not exist in m's files. */
+plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb_model *m);
+/* Appends the target modules in files of this layout as a list in JSON, without brackets. */
+plumb_status plumb_lora_put_modules(struct plumb_buf *out, const struct plumb_lora *lora,
+                                    enum plumb_file_layout files);
+/* Returns the first projection of the module that has projection id: that one has the module's A.
+ */
+enum plumb_projection plumb_lora_shares(const plumb_model *m, enum plumb_projection id);
+
+#endif
