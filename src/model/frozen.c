@@ -9,7 +9,6 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "kernels.h"
-#include "model/adapter.h"
 #include "model/provider.h"
 
 /* Hashes the blocks of a flat vector whose tensors come one after the other. */
@@ -139,24 +138,4 @@ plumb_status plumb_frozen_load(plumb_model *m, const plumb_st *files, const char
     PLUMB_TRY(plumb_params_check(m, files, fresh));
     PLUMB_TRY(load(m, &x));
     return plumb_frozen_hash(m, &m->held_hash);
-}
-
-plumb_status plumb_frozen_hash(const plumb_model *m, uint64_t *hash)
-{
-    struct plumb_backend *b = m->backend;
-    const int64_t packed = plumb_real_bytes(b, m->n_packed) / (int64_t)sizeof(float);
-    const int64_t blocks = plumb_ceil_div(m->count, PLUMB_HASH_BLOCK);
-    const int64_t more = plumb_ceil_div(packed, PLUMB_HASH_BLOCK);
-    struct plumb_tensor first = m->hash, second = m->hash;
-    first.dim[0] = blocks;
-    second.dim[0] = more;
-    second.data = (int64_t *)m->hash.data + blocks;
-    float *bits = (float *)(void *)m->packed;
-    if (blocks > 0)
-        PLUMB_TRY(plumb_op_hash_blocks(b, &first, V(m->w, m->count)));
-    if (more > 0)
-        PLUMB_TRY(plumb_op_hash_blocks(b, &second, V(bits, packed)));
-    PLUMB_TRY(b->to_host(b, m->hash_host, m->hash.data, plumb_tensor_bytes(&m->hash)));
-    *hash = plumb_hash(m->hash_host, plumb_tensor_bytes(&m->hash), 0);
-    return PLUMB_OK;
 }

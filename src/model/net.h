@@ -94,6 +94,11 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
                                  const struct plumb_backend *b, bool frozen);
 
+/* Creates a model of these sizes with zero weights, as s describes it. how: of a frozen model; NULL
+ * for any other. dir: the folder of the checkpoint. */
+plumb_status plumb_model_build(plumb_model **out, struct plumb_backend *b, const char *dir,
+                               const struct plumb_spec *s, const struct plumb_frozen *how);
+
 /* Reads parameter p from its tensor e in the files to w (p->count,). */
 plumb_status plumb_param_take(float *w, const struct plumb_st_entry *e,
                               const struct plumb_param *p);

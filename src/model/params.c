@@ -1,5 +1,5 @@
 /* params.c - assigns the parameters their places in the flat vector.
- * Layer 4. Includes base/ and model/net.h. */
+ * Layer 4. Includes base/, model/net.h. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -254,4 +254,12 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
     *packed = y.packed;
     *count = plumb_ceil_div(y.count, PLUMB_PARAM_BLOCK) * PLUMB_PARAM_BLOCK;
     return check_count(&y);
+}
+
+const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name)
+{
+    for (int64_t i = 0; i < m->n_param; i++)
+        if (!strcmp(m->param[i].name, name))
+            return &m->param[i];
+    return NULL;
 }

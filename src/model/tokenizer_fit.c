@@ -3,6 +3,15 @@
 #include "base/log.h"
 #include "model/net.h"
 
+void plumb_model_drop_pad(plumb_model *m)
+{
+    plumb_log_once(PLUMB_LOG_INFO,
+                   "pad_token_id %d of %s is the end token; the classifier is saved with "
+                   "pad_token_id null, so that transformers also reads its score at the end token",
+                   (int)m->spec.pad, m->dir);
+    m->spec.pad = -1;
+}
+
 /* Warns if the tokenizer's end token, which training appends, is not one at which generation
  * stops. */
 static void compare_end(const plumb_model *m, int32_t end, const char *tokenizer_dir)

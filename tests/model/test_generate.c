@@ -1,7 +1,7 @@
 /* test_generate.c - checks that the tokens generated for a request do not depend on slots, order,
  * threads or the other requests; that their log-probs are those of the training forward bit for
  * bit; and that only tokens within top_k, top_p and min_p are drawn.
- * Test. Includes harness.h, base/, model/. */
+ * Test. Includes harness.h, base/, model/. Covers src/model/generate.c, prefill.c, kv.c. */
 #include "model/generate.h"
 
 #include "base/rng.h"

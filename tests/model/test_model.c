@@ -1,5 +1,7 @@
 /* test_model.c - opens, creates and saves models: checks the messages of what is refused, and that
- * what was saved is read back the same. */
+ * what was saved is read back the same.
+ * Test. Includes harness.h, io/, model/. Covers src/model/open.c, build.c, load.c, weights.c,
+ * save.c. */
 #include "model/model.h"
 
 #include <string.h>

@@ -1,0 +1,148 @@
+/* open.c - opens a model from its folder: whole, frozen, or an adapter with its base; as a language
+ * model or as a classifier. Also creates one with random weights.
+ * Layer 4. Includes io/, model/adapter.h, model/net.h. */
+#include "io/file.h"
+#include "model/adapter.h"
+#include "model/net.h"
+
+static bool has_weights(const char *dir)
+{
+    static const char *const name[] = {"model.safetensors", "model.safetensors.index.json"};
+    char path[4096];
+    for (int i = 0; i < 2; i++)
+        if (plumb_path_join(path, sizeof path, dir, name[i]) == PLUMB_OK && plumb_file_exists(path))
+            return true;
+    return false;
+}
+
+static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const char *dir,
+                            struct plumb_spec *s, const char *fresh, uint64_t seed,
+                            const struct plumb_frozen *how)
+{
+    plumb_model *m = NULL;
+    plumb_st *files = NULL;
+    plumb_status st = PLUMB_OK;
+    if (b->dry && !has_weights(dir)) /* a plan needs only the sizes in config.json */
+        return plumb_model_build(out, b, dir, s, how);
+    PLUMB_TRY(plumb_st_open_dir(&files, dir));
+    PLUMB_TRY_GOTO(st, plumb_tie_resolve(s, files, dir), fail);
+    PLUMB_TRY_GOTO(st, plumb_model_build(&m, b, dir, s, how), fail);
+    if (b->dry) {
+        *out = m;
+        m = NULL;
+        goto fail;
+    }
+    if (how) {
+        PLUMB_TRY_GOTO(st, plumb_frozen_load(m, files, fresh, seed), fail);
+    } else {
+        PLUMB_TRY_GOTO(st, plumb_params_load(m, files, fresh, seed), fail);
+        PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
+    }
+    *out = m;
+    m = NULL;
+fail:
+    plumb_model_destroy(&m);
+    plumb_st_close(&files);
+    return st;
+}
+
+static plumb_status open_plain(plumb_model **out, struct plumb_backend *b, const char *dir,
+                               const struct plumb_frozen *how)
+{
+    struct plumb_spec s;
+    PLUMB_TRY(plumb_spec_read(&s, dir));
+    return open_as(out, b, dir, &s, NULL, 0, how);
+}
+
+static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                    int64_t labels, uint64_t seed, const struct plumb_frozen *how)
+{
+    struct plumb_spec s;
+    PLUMB_REQUIRE(labels >= 1 && labels <= 1 << 16, PLUMB_ERR_ARG,
+                  "a classifier with %lld labels, expected 1 to 65536", (long long)labels);
+    PLUMB_TRY(plumb_spec_read(&s, dir));
+    PLUMB_REQUIRE(s.labels == 0 || s.labels == labels, PLUMB_ERR_SHAPE,
+                  "%s: the classifier has %lld labels, expected %lld", dir, (long long)s.labels,
+                  (long long)labels);
+    PLUMB_TRY(plumb_spec_check_classifier(&s, dir));
+    const char *fresh = s.labels ? NULL : "score.weight";
+    s.labels = labels;
+    s.head_scale = 1.0f; /* the score has no scale and no cap */
+    s.head_cap = 0.0f;
+    PLUMB_TRY(open_as(out, b, dir, &s, fresh, seed, how));
+    (*out)->fresh_score = fresh != NULL;
+    if (fresh && s.pad >= 0 && plumb_spec_stops_at(&s, s.pad))
+        plumb_model_drop_pad(*out);
+    return PLUMB_OK;
+}
+
+/* Opens the base of an adapter folder as a language model or as a classifier, as the adapter needs,
+ * and adds the adapter. labels: the number of scores that the caller asks for; 0 if it takes any
+ * model. A classifier's score rows are weights of the adapter, so its base is not frozen. */
+static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                 int64_t labels, const struct plumb_frozen *how)
+{
+    char base[4096];
+    struct plumb_lora lora;
+    int64_t has = 0;
+    plumb_model *m = NULL;
+    PLUMB_TRY(plumb_adapter_base(base, sizeof base, dir));
+    PLUMB_TRY(plumb_adapter_describe(&lora, &has, dir));
+    PLUMB_REQUIRE(labels == 0 || labels == has, PLUMB_ERR_SHAPE,
+                  "%s: the adapter has %lld scores, expected %lld; to train a reward model on this "
+                  "adapter's model, merge them first (plumb merge)",
+                  dir, (long long)has, (long long)labels);
+    PLUMB_REQUIRE(has == 0 || !how || how->mode == PLUMB_FROZEN_RESIDENT, PLUMB_ERR_UNSUPPORTED,
+                  "frozen: %s is the adapter of a classifier, which can only be resident; set "
+                  "frozen=resident, or merge the adapter first (plumb merge)",
+                  dir);
+    PLUMB_TRY(has > 0 ? open_classifier(&m, b, base, has, 0, NULL) : open_plain(&m, b, base, how));
+    const plumb_status st = plumb_adapter_open(m, dir);
+    if (st == PLUMB_OK)
+        *out = m;
+    else
+        plumb_model_destroy(&m);
+    return st;
+}
+
+plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir)
+{
+    return plumb_adapter_in(dir) ? open_adapted(out, b, dir, 0, NULL)
+                                 : open_plain(out, b, dir, NULL);
+}
+
+plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
+                                         const char *dir, int64_t labels, uint64_t seed)
+{
+    return plumb_adapter_in(dir) ? open_adapted(out, b, dir, labels, NULL)
+                                 : open_classifier(out, b, dir, labels, seed, NULL);
+}
+
+plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                     int64_t labels, const struct plumb_frozen *how)
+{
+    if (plumb_adapter_in(dir))
+        return open_adapted(out, b, dir, labels, how);
+    return labels > 0 ? open_classifier(out, b, dir, labels, 0, how) : open_plain(out, b, dir, how);
+}
+
+plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                uint64_t seed)
+{
+    struct plumb_spec s;
+    plumb_model *m = NULL;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_spec_read(&s, dir));
+    PLUMB_TRY(plumb_model_build(&m, b, dir, &s, NULL));
+    if (b->dry) {
+        *out = m;
+        return PLUMB_OK;
+    }
+    PLUMB_TRY_GOTO(st, plumb_params_draw(m, seed), fail);
+    PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
+    *out = m;
+    return PLUMB_OK;
+fail:
+    plumb_model_destroy(&m);
+    return st;
+}

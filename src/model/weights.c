@@ -1,0 +1,129 @@
+/* weights.c - the weights of a model in memory: their copy on the host, their packed form, their
+ * fingerprint, and copies from model to model.
+ * Layer 4. Includes base/, io/, op/, model/lora.h. */
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "io/file.h"
+#include "model/lora.h"
+
+plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **owned)
+{
+    *owned = NULL;
+    *w = m->w;
+    PLUMB_REQUIRE(!m->frozen, PLUMB_ERR_ARG, "%s: a frozen model has no float32 matrices", m->dir);
+    if (m->backend->place == PLUMB_HOST)
+        return PLUMB_OK;
+    const int64_t bytes = m->count * (int64_t)sizeof(float);
+    *w = *owned = malloc((size_t)bytes);
+    PLUMB_REQUIRE(*w, PLUMB_ERR_NOMEM, "a host copy of the weights of %lld bytes",
+                  (long long)bytes);
+    const plumb_status st = m->backend->to_host(m->backend, *w, m->w, bytes);
+    if (st != PLUMB_OK) {
+        free(*owned);
+        *owned = NULL;
+    }
+    return st;
+}
+
+/* ---- fingerprints --------------------------------------------------------------------------- */
+
+plumb_status plumb_frozen_hash(const plumb_model *m, uint64_t *hash)
+{
+    struct plumb_backend *b = m->backend;
+    const int64_t packed = plumb_real_bytes(b, m->n_packed) / (int64_t)sizeof(float);
+    const int64_t blocks = plumb_ceil_div(m->count, PLUMB_HASH_BLOCK);
+    const int64_t more = plumb_ceil_div(packed, PLUMB_HASH_BLOCK);
+    struct plumb_tensor first = m->hash, second = m->hash;
+    first.dim[0] = blocks;
+    second.dim[0] = more;
+    second.data = (int64_t *)m->hash.data + blocks;
+    float *bits = (float *)(void *)m->packed;
+    if (blocks > 0)
+        PLUMB_TRY(plumb_op_hash_blocks(b, &first, V(m->w, m->count)));
+    if (more > 0)
+        PLUMB_TRY(plumb_op_hash_blocks(b, &second, V(bits, packed)));
+    PLUMB_TRY(b->to_host(b, m->hash_host, m->hash.data, plumb_tensor_bytes(&m->hash)));
+    *hash = plumb_hash(m->hash_host, plumb_tensor_bytes(&m->hash), 0);
+    return PLUMB_OK;
+}
+
+static plumb_status hash_base(const plumb_model *m, uint64_t *hash)
+{
+    struct plumb_backend *b = m->backend;
+    const int64_t bytes = plumb_tensor_bytes(&m->hash);
+    if (m->frozen) { /* other bits than after loading: another fingerprint */
+        uint64_t held = 0;
+        PLUMB_TRY(plumb_frozen_hash(m, &held));
+        *hash = m->base_fingerprint ^ held ^ m->held_hash;
+        return PLUMB_OK;
+    }
+    PLUMB_TRY(plumb_op_hash_blocks(b, &m->hash, V(m->w, m->count)));
+    PLUMB_TRY(b->to_host(b, m->hash_host, m->hash.data, bytes));
+    *hash = plumb_hash(m->hash_host, bytes, 0);
+    return PLUMB_OK;
+}
+
+/* Sets *hash to the fingerprint of a model whose base has the fingerprint `base`. */
+static plumb_status hash_with(const plumb_model *m, uint64_t base, uint64_t *hash)
+{
+    uint64_t adapter = 0;
+    *hash = base;
+    if (!m->adapter)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_lora_hash(m, &adapter));
+    *hash = plumb_hash(&adapter, sizeof adapter, base);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash)
+{
+    uint64_t base = 0;
+    PLUMB_TRY(hash_base(m, &base));
+    return hash_with(m, base, hash);
+}
+
+/* ---- after a change of the weights ---------------------------------------------------------- */
+
+static plumb_status pack_base(const plumb_model *m)
+{
+    struct plumb_backend *b = m->backend;
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const struct plumb_param *p = &m->param[i];
+        if (p->packed >= 0)
+            PLUMB_TRY(plumb_op_linear_pack(b,
+                                           V(plumb_real_at(b, m->packed, p->packed),
+                                             b->k.linear_packed_count(p->dim[0], p->dim[1])),
+                                           V(m->w + p->offset, p->dim[0], p->dim[1])));
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_model_refresh(plumb_model *m)
+{
+    m->fingerprint = 0;
+    if (m->adapter) { /* the base is frozen: its packed form and its fingerprint stay */
+        PLUMB_TRY(plumb_lora_pack(m));
+        return hash_with(m, m->base_fingerprint, &m->fingerprint);
+    }
+    m->base_fingerprint = 0;
+    PLUMB_TRY(pack_base(m));
+    PLUMB_TRY(hash_base(m, &m->base_fingerprint));
+    m->fingerprint = m->base_fingerprint;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
+{
+    struct plumb_backend *b = to->backend;
+    const struct plumb_trained x = plumb_model_trained(from), y = plumb_model_trained(to);
+    PLUMB_REQUIRE(
+        x.count == y.count && from->backend == b && !to->adapter == !from->adapter &&
+            (!to->adapter || to->base_fingerprint == from->base_fingerprint),
+        PLUMB_ERR_SHAPE,
+        "cannot copy weights of %lld floats to a model of %lld floats: expected equal sizes, the "
+        "same backend, and an adapter of the same base in both models or in neither",
+        (long long)x.count, (long long)y.count);
+    PLUMB_TRY(b->copy(b, y.w, x.w, y.count * (int64_t)sizeof(*y.w)));
+    return plumb_model_refresh(to);
+}
