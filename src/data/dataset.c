@@ -12,6 +12,7 @@
 #include "base/num.h"
 #include "data/encode.h"
 #include "data/first_line.h"
+#include "data/overlong.h"
 #include "data/record.h"
 #include "io/file.h"
 
@@ -294,98 +295,6 @@ static plumb_status keep_record(struct plumb_record *rec, struct reader *r, cons
     return check_trained(r, rec, where);
 }
 
-static void count(int64_t *n, int64_t *first_line, const struct plumb_record *rec)
-{
-    if ((*n)++ == 0)
-        *first_line = rec->line;
-}
-
-static int64_t longer(const struct plumb_record *rec)
-{
-    return plumb_max_i64(rec->completion[0].n, rec->completion[1].n);
-}
-
-/* Removes n tokens from the beginning (left) or the end of a piece. */
-static void shorten(struct plumb_piece *p, int64_t n, bool left)
-{
-    if (n <= 0 || !p->ids)
-        return;
-    p->ids += left ? n : 0;
-    p->n -= n;
-}
-
-/* Removes tokens from the beginning (left) or the end of a piece, so that at most `most` are
- * left. */
-static void shorten_prompt(struct plumb_piece *p, int64_t most, bool left)
-{
-    if (p->n > most)
-        shorten(p, p->n - most, left);
-}
-
-/* Removes tokens from the end of each completion until prompt and completion have at most `most`
- * tokens. Counts the trained tokens again. */
-static void shorten_right(struct plumb_record *rec, int64_t most)
-{
-    const int64_t room = plumb_max_i64(most - rec->prompt.n, 0);
-    for (int i = 0; i < 2; i++)
-        shorten_prompt(&rec->completion[i], room, false);
-    if (!rec->trained)
-        return;
-    rec->n_trained = 0;
-    for (int64_t j = 0; j < rec->completion[0].n; j++)
-        rec->n_trained += rec->trained[j];
-}
-
-/* Shortens a record to the limits. Returns false if the record must be dropped: no trained token is
- * left, or it still exceeds the limits. If the completion alone is too long, one token of the
- * prompt stays before it, because no token predicts the first one. */
-static bool truncate(struct plumb_record *rec, const struct plumb_data_options *o, int64_t most)
-{
-    const bool left = o->overlong == PLUMB_OVERLONG_TRUNCATE_LEFT;
-    const bool answered = rec->completion[0].n > 0 || rec->completion[1].n > 0;
-    struct plumb_piece *const prompt[] = {&rec->prompt, &rec->principled, &rec->contrary};
-    for (int i = 0; i < 3 && o->max_prompt_tokens; i++)
-        shorten_prompt(prompt[i], o->max_prompt_tokens, left);
-    if (o->kind == PLUMB_DATA_PROMPTS &&
-        answered) /* a reference completion is never cut; the record is dropped instead */
-        return !most || (rec->context.n + longer(rec) <= most && rec->prompt.n <= most);
-    if (most && left)
-        shorten_prompt(&rec->prompt, plumb_max_i64(most - longer(rec), 1), true);
-    else if (most && !answered)
-        shorten_prompt(&rec->prompt, most, false);
-    if (most)
-        shorten_right(rec, most);
-    if (o->kind != PLUMB_DATA_PROMPTS)
-        rec->context = (struct plumb_piece){.ids = rec->prompt.ids, .n = rec->prompt.n};
-    return !answered || (plumb_record_trained(rec) > 0 &&
-                         (o->kind != PLUMB_DATA_PAIRS || rec->completion[1].n > 0));
-}
-
-/* Sets *ok to true if the record is kept, in full or shortened. A record that is dropped or
- * shortened is counted. With PLUMB_OVERLONG_ERROR, a record that is too long is an error. */
-static plumb_status fits(bool *ok, struct reader *r, struct plumb_record *rec, const char *where)
-{
-    const struct plumb_data_options *o = r->o;
-    const int64_t guided = plumb_max_i64(rec->principled.n, rec->contrary.n);
-    const int64_t p = plumb_max_i64(rec->prompt.n, guided), c = longer(rec);
-    const bool long_prompt = o->max_prompt_tokens && p > o->max_prompt_tokens;
-    *ok = !long_prompt && !(o->max_tokens && p + c > o->max_tokens);
-    if (*ok)
-        return PLUMB_OK;
-    PLUMB_REQUIRE(o->overlong != PLUMB_OVERLONG_ERROR, PLUMB_ERR_ARG,
-                  "%s: %s has %lld tokens, at most %lld are allowed (data.overlong says what else "
-                  "may become of such a record)",
-                  where, long_prompt ? "the prompt" : "the prompt with its completion",
-                  (long long)(long_prompt ? p : p + c),
-                  (long long)(long_prompt ? o->max_prompt_tokens : o->max_tokens));
-    *ok = o->overlong != PLUMB_OVERLONG_DROP && truncate(rec, o, o->max_tokens);
-    if (*ok)
-        count(&r->set->truncated, &r->set->truncated_line, rec);
-    else
-        count(&r->set->skipped, &r->set->skipped_line, rec);
-    return PLUMB_OK;
-}
-
 static plumb_status add_record(struct reader *r, int64_t line_no, const char *where)
 {
     struct plumb_dataset *d = r->set;
@@ -401,7 +310,7 @@ static plumb_status add_record(struct reader *r, int64_t line_no, const char *wh
     *rec = (struct plumb_record){.line = line_no, .score = {r->draft.score[0], r->draft.score[1]}};
     bool ok;
     PLUMB_TRY(keep_record(rec, r, where));
-    PLUMB_TRY(fits(&ok, r, rec, where));
+    PLUMB_TRY(plumb_overlong_fit(&ok, d, rec, r->o, where));
     d->n += ok;
     d->last_turns += ok && r->draft.earlier;
     return PLUMB_OK;
@@ -484,25 +393,6 @@ static void say_turns(const struct reader *r)
             r->path, (long long)r->set->last_turns, r->set->last_turns == 1 ? " has" : "s have");
 }
 
-static void say_long(const struct reader *r)
-{
-    const struct plumb_dataset *d = r->set;
-    const long long all = (long long)(d->n + d->skipped);
-    if (d->truncated > 0)
-        plumb_log(PLUMB_LOG_WARN,
-                  "%s: %lld of %lld record%s too long and lost the %s tokens, first in line "
-                  "%lld (data.overlong)",
-                  r->path, (long long)d->truncated, all, all == 1 ? " was" : "s were",
-                  r->o->overlong == PLUMB_OVERLONG_TRUNCATE_LEFT ? "first" : "last",
-                  (long long)d->truncated_line);
-    if (d->skipped > 0)
-        plumb_log(PLUMB_LOG_WARN,
-                  "%s: %lld of %lld record%s too long and left out, first in line %lld "
-                  "(data.overlong)",
-                  r->path, (long long)d->skipped, all, all == 1 ? " is" : "s are",
-                  (long long)d->skipped_line);
-}
-
 /* Reads the lines of a file, or of `text` if it is not NULL. */
 static plumb_status read_all(struct plumb_dataset **out, const char *path, const char *text,
                              int64_t len, const struct plumb_data_options *options)
@@ -532,7 +422,7 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
                         (long long)options->max_tokens);
     plumb_misspelt_say(&r.draft.misspelt);
     report_merged_prompts(&r);
-    say_long(&r);
+    plumb_overlong_say(r.set, options, r.path);
     say_turns(&r);
     *out = r.set;
     r.set = NULL;
@@ -577,11 +467,6 @@ plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t 
             d->record[i].completion[c].n = completion_tokens;
     }
     return PLUMB_OK;
-}
-
-int64_t plumb_record_trained(const struct plumb_record *r)
-{
-    return r->trained ? r->n_trained : r->completion[0].n;
 }
 
 int64_t plumb_dataset_longest(const struct plumb_dataset *d)

@@ -181,7 +181,10 @@ plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, i
 plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
                                  int64_t completion_tokens);
 /* Returns the number of completion tokens of an SFT record that the loss covers. */
-int64_t plumb_record_trained(const struct plumb_record *r);
+static inline int64_t plumb_record_trained(const struct plumb_record *r)
+{
+    return r->trained ? r->n_trained : r->completion[0].n;
+}
 /* Returns the number of tokens of the longest prompt, without principles. */
 int64_t plumb_dataset_longest(const struct plumb_dataset *d);
 void plumb_dataset_close(struct plumb_dataset **d); /* does nothing if *d is NULL */

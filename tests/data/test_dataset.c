@@ -1,5 +1,5 @@
 /* test_dataset.c - checks record shapes and their tokens, and that errors name the line and the
- * field. */
+ * field. Covers src/data/dataset.c, overlong.c. */
 #include "data/dataset.h"
 
 #include <string.h>
