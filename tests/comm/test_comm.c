@@ -536,49 +536,6 @@ static int on_mpi(const char *mode)
 #endif
 }
 
-/* Checks which communicator plumb_comm_create makes for the environments of several launchers. */
-static void launchers(void)
-{
-    static const char *const names[] = {
-        "OMPI_COMM_WORLD_SIZE", "PMIX_RANK",       "PMI_RANK",           "PMI_SIZE",
-        "SLURM_PROCID",         "SLURM_NTASKS",    "FLUX_JOB_SIZE",      "SLURM_STEP_NUM_TASKS",
-        "JSM_NAMESPACE_SIZE",   "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        unsetenv(names[i]);
-    plumb_comm *c;
-    CHECK_OK(plumb_comm_create(&c, 1));
-    CHECK(!strcmp(plumb_comm_name(c), "single") && plumb_comm_size(c) == 1);
-    plumb_comm_destroy(&c);
-    setenv("SLURM_PROCID", "0", 1); /* a batch script of Slurm, not a step */
-    setenv("SLURM_NTASKS", "4", 1);
-    CHECK_OK(plumb_comm_create(&c, 1));
-    plumb_comm_destroy(&c);
-    const plumb_status refused =
-        strcmp(plumb_comm_library(), "none") ? PLUMB_ERR_CONFIG : PLUMB_ERR_UNSUPPORTED;
-    setenv("SLURM_PROCID", "1", 1); /* a batch script has PROCID 0 */
-    CHECK(plumb_comm_create(&c, 1) == refused);
-    CHECK(strstr(plumb_trail_message(), "SLURM_NTASKS"));
-    unsetenv("SLURM_PROCID");
-    static const char *const sizes[] = {"SLURM_STEP_NUM_TASKS", "PMI_SIZE", "FLUX_JOB_SIZE",
-                                        "MPI_LOCALNRANKS"};
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        setenv(sizes[i], "2", 1);
-        CHECK(plumb_comm_create(&c, 1) == refused);
-        CHECK(strstr(plumb_trail_message(), sizes[i]));
-        unsetenv(sizes[i]);
-    }
-#ifdef PLUMB_HAVE_MPI
-    setenv("PMI_SIZE", "2", 1); /* a PMI that MPI does not use: MPI starts with one rank */
-    setenv("PMI_RANK", "1", 1);
-    CHECK(plumb_comm_create(&c, 1) == PLUMB_ERR_CONFIG && !c);
-    CHECK(strstr(plumb_trail_message(), "--mpi=pmix") && strstr(plumb_trail_message(), "PMI_SIZE"));
-#else
-    setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
-    CHECK(plumb_comm_create(&c, 1) == PLUMB_ERR_UNSUPPORTED);
-    CHECK(strstr(plumb_trail_message(), "without MPI"));
-#endif
-}
-
 int main(int argc, char **argv)
 {
     CHECK(argc > 1);
@@ -589,7 +546,6 @@ int main(int argc, char **argv)
         plumb_comm_abort(c, 1); /* breaks c and does not end the process */
         plumb_comm_destroy(&c);
         plumb_comm_destroy(&c);
-        launchers();
     } else if (!strcmp(argv[1], "thread")) {
         CHECK(argc == 3);
         on_threads(atoi(argv[2]), contract);
