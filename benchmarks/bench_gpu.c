@@ -24,7 +24,8 @@ struct pair {
 };
 enum { LAYERS = 6 };
 
-/* Lists the linear layers of the shape, each size once, and returns how many there are. */
+/* Sets pair to the sizes (out, in) of the linear layers of the shape, without repeats, and returns
+ * their number. */
 static int linear_layers(const struct bench_shape *s, struct pair pair[LAYERS])
 {
     const int64_t q = s->c, kv = (int64_t)s->c / s->h * s->hk;

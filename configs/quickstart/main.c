@@ -274,7 +274,8 @@ static bool read_share(double *out, const char *text, double most)
     return end > text && !*end && *out >= 0 && *out <= most;
 }
 
-/* Reads the options of judge; returns false if one is unknown or out of its range. */
+/* Reads the options of the command judge into *a. Returns false if an option is unknown, has no
+ * value or has a value that is not allowed. */
 static bool read_annotator(struct world_annotator *a, char **arg, int n)
 {
     *a = (struct world_annotator){.seed = 1};

@@ -63,7 +63,8 @@ VEC_FN void softmax_step(struct tile *t, int64_t p)
     t->sum[p] = v16_add(v16_mul(t->sum[p], shrink), v16_add(p0, p1));
 }
 
-/* Adds the weighted values of keys [begin, end) of the page to the output of pair p. */
+/* Adds the values of keys [begin, end) of the page, weighted by the softmax weights in t->s, to the
+ * output of (row, head) pair p. */
 static void add_values(struct tile *t, int64_t p, const float *v, int64_t ldv, int64_t begin,
                        int64_t end)
 {

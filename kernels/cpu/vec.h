@@ -412,11 +412,11 @@ VEC_FN float v16_hmax(v16 a)
     return even > odd ? even : odd;
 }
 
-/* Returns p such that e^r = 1 + r p, where r = x - n ln 2 is the rest after the nearest integer n
- * to x / ln 2; *round holds n as vec_scale takes it. r is computed in two parts (Cody & Waite
- * 1980). 1 + r p is a polynomial of degree 6 for |r| <= ln 2 / 2. We fitted the coefficients for
- * the least maximum relative error (2^-28) and rounded each one to float before fitting the next.
- */
+/* Returns p such that e^r = 1 + r p. Here n is the nearest integer to x / ln 2, and r = x - n ln 2.
+ * Sets *rest = r and *round = 1.5 * 2^23 + n, the form that vec_scale takes. r is computed in two
+ * parts (Cody & Waite 1980). 1 + r p is a polynomial of degree 6 for |r| <= ln 2 / 2. We fitted the
+ * coefficients for the least maximum relative error (2^-28) and rounded each one to float before
+ * fitting the next. */
 VEC_FN v16 vec_exp_rest(v16 x, v16 *round, v16 *rest)
 {
     const v16 magic = v16_set1(0x1.8p23f);

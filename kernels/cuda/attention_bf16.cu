@@ -207,8 +207,9 @@ template <int D, int MT> static constexpr size_t fwd_shared()
     return size_t(WARPS * MMA * MT * STRIDE<D> + STAGES * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
 }
 
-/* Each warp computes MT tiles of 16 pairs, one below the other. `scale` is the score's scale times
- * log2(e), because scores are in base 2. CAP: shape.cap > 0. */
+/* Each warp computes MT tiles of 16 (row, query head) pairs, one below the other. `scale` is the
+ * scale of the scores times log2(e), because the softmax computes 2^x instead of e^x. CAP: true if
+ * scores are soft-capped (shape.cap > 0). */
 template <int D, int MT, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     fwd_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,

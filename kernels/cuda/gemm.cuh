@@ -115,7 +115,8 @@ static constexpr int64_t GEMM_ROWS[PLUMB_CUDA_GEMM_BUCKETS - 1] = {1, 2, 4, 8, 1
 static constexpr int64_t GEMM_ROWS[PLUMB_CUDA_GEMM_BUCKETS - 1] = {1, 16, 64, 256, 1024};
 #endif
 
-/* Returns the index of the algorithm for n rows in an entry of the cache. */
+/* Returns the index k of the range of GEMM_ROWS that n rows are in. algo[k] of a cache entry is the
+ * algorithm for them. */
 static inline int bucket_of(int64_t n)
 {
     int k = 0;

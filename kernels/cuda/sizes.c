@@ -2,7 +2,8 @@
  * Layer 1 (cuda). Includes kernels.h. */
 #include "kernels.h"
 
-/* cuBLASLt reads row-major weights. */
+/* Returns the number of elements of packed weights. cuBLASLt reads plain row-major weights, so
+ * packing adds nothing to the matrix. */
 static int64_t packed_count(int64_t out, int64_t in)
 {
     return out * in;

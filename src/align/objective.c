@@ -74,10 +74,9 @@ static plumb_status check_groups(const char *objective, const struct plumb_obj_i
                       "more, beginning at 0 in group 0",
                       objective, (long long)q, (long long)in->group[q],
                       (long long)in->group[q + 1] - 1, (long long)in->n);
-    PLUMB_REQUIRE(
-        in->groups == 0 || in->group[in->groups] == in->n, PLUMB_ERR_ARG,
-        "objective %s: the groups end before sequence %lld, expected all %lld sequences in groups",
-        objective, (long long)in->group[in->groups], (long long)in->n);
+    PLUMB_REQUIRE(in->groups == 0 || in->group[in->groups] == in->n, PLUMB_ERR_ARG,
+                  "objective %s: the groups have %lld sequences, expected all %lld", objective,
+                  (long long)in->group[in->groups], (long long)in->n);
     return PLUMB_OK;
 }
 

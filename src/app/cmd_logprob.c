@@ -12,7 +12,8 @@ struct logprob {
     float *embedding; /* (c,) embedding of one record; NULL if embeddings are not asked for */
 };
 
-/* Writes the log-probs of the tokens that the loss would cover in training. */
+/* Appends one JSON line: the log-probs of the tokens that the loss would cover in training, their
+ * sum and, if it is asked for, the embedding. */
 static plumb_status put_line(struct plumb_buf *out, const struct logprob *l,
                              const struct plumb_record *r)
 {

@@ -79,9 +79,10 @@ struct plumb_eval {
 plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_dataset **out,
                                      const char *dir, const plumb_tokenizer *tokenizer,
                                      int64_t max_pos);
-/* eval_answer.c: generates the answers to the prompts in m->answers. Answers are written to
- * output_dir as soon as they are finished, and read back with resume=auto. Sets src->options.pause
- * and src->finished. Collective. */
+/* eval_answer.c: generates m->answers, the answers to this rank's prompts. An answer is written to
+ * output_dir as soon as it is finished, and read back with resume=auto. Sets the callbacks
+ * src->options.pause and src->finished to its own, which must not be called after it returns.
+ * Collective. */
 plumb_status plumb_eval_answer(const struct plumb_eval *e, struct plumb_eval_model *m,
                                struct plumb_rollout_source *src);
 /* eval_answer.c: computes the rewards of the answers in m->answers. Like the answers, they are

@@ -134,7 +134,8 @@ static plumb_status share_words(struct ending *e, struct plumb_app *app, bool ow
 static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
 {
     *e = (struct ending){.code = plumb_status_exit_code(st), .last = true};
-    /* a rank that could not start prints the reason itself */
+    /* Without a communicator, a rank prints only a failure of its own, not one that another rank
+     * had. With one, share_words changes this. */
     e->speaks = app->comm || st != PLUMB_ERR_PEER;
     snprintf(e->said, sizeof(e->said), "%s", plumb_trail_message());
     if (!app->comm || plumb_comm_size(app->comm) == 1)

@@ -124,8 +124,8 @@ plumb_status plumb_comm_agree_at(plumb_comm *c, plumb_status local, const char *
     if (st == PLUMB_OK)
         st = plumb_coll_leave(c, exchange_notes(c, local, words, &first, &note));
     if (local != PLUMB_OK) {
-        PLUMB_REQUIRE(st == PLUMB_OK, local, "%s (this could not be sent to the other ranks: %s)",
-                      words, plumb_trail_message());
+        PLUMB_REQUIRE(st == PLUMB_OK, local, "%s (the other ranks were not told: %s)", words,
+                      plumb_trail_message());
         return local;
     }
     PLUMB_TRY(st);

@@ -50,7 +50,8 @@ struct plumb_reward_functions {
     int64_t n;
 };
 
-/* The enums below have the values of options whose order no other header defines. */
+/* The enums below are for options whose values have no enum in another header. The values are in
+ * the order of the option's line in config/options.h or align/param_list.h. */
 /* Values of reward.append_eos. */
 enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE };
 /* Values of method.principle_role. */

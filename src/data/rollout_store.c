@@ -287,9 +287,11 @@ static plumb_status check_read(const struct plumb_rollout_store *r, bool master,
                       "the rollout) has %lld log-probs, expected one per token",
                       path, (long long)i, (long long)c,
                       (long long)(r->logprob_offsets[i + 1] - r->logprob_offsets[i]));
-        PLUMB_REQUIRE(!master || r->global_index[i] == i, PLUMB_ERR_FORMAT,
-                      "%s: rollout %lld reads global index %lld: a rank's file was replaced", path,
-                      (long long)i, (long long)r->global_index[i]);
+        PLUMB_REQUIRE(
+            !master || r->global_index[i] == i, PLUMB_ERR_FORMAT,
+            "%s: rollout %lld has global index %lld, expected the same number: the file of a "
+            "rank was replaced; generate the rollouts again",
+            path, (long long)i, (long long)r->global_index[i]);
     }
     return PLUMB_OK;
 }

@@ -188,7 +188,7 @@ plumb_status plumb_turns_add(struct plumb_turns *t, const struct plumb_chat_sett
     return PLUMB_OK;
 }
 
-/* ---- system text and principle -------------------------------------------------------------- */
+/* ---- adding the system text and a principle to the messages ---------------------------------- */
 
 static int64_t trimmed(const char *text)
 {

@@ -69,7 +69,7 @@ static plumb_status list(struct plumb_names *out, DIR *dir, const char *path)
         if (out->n == cap) {
             cap = cap ? 2 * cap : 16;
             char **grown = realloc(out->name, (size_t)cap * sizeof(*grown));
-            PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: cannot store the names of %lld files", path,
+            PLUMB_REQUIRE(grown, PLUMB_ERR_NOMEM, "%s: a list of %lld file names", path,
                           (long long)cap);
             out->name = grown;
         }

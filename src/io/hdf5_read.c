@@ -276,8 +276,7 @@ static plumb_status sources_get(plumb_h5 **out, struct sources *s, const plumb_h
     char *copy = strdup(name);
     if (!names || !files || !copy) {
         free(copy);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: cannot store the names of %lld files", f->path,
-                   (long long)s->n + 1);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "%s: a list of %lld file names", f->path, (long long)s->n + 1);
     }
     s->name[s->n] = copy;
     s->file[s->n] = NULL;

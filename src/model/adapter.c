@@ -189,9 +189,10 @@ plumb_status plumb_adapter_merge(plumb_model *m)
     float *x = malloc((size_t)a->count * sizeof *x);
     double *row = malloc((size_t)widest * sizeof *row);
     if (!w || !x || !row)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done,
-                        "a host copy of the weights (%lld floats) and of the adapter",
-                        (long long)m->count);
+        PLUMB_FAIL_GOTO(
+            st, PLUMB_ERR_NOMEM, done,
+            "merging the adapter: host copies of the weights (%lld floats) and of the adapter",
+            (long long)m->count);
     PLUMB_TRY_GOTO(st, b->to_host(b, w, m->w, m->count * (int64_t)sizeof *w), done);
     PLUMB_TRY_GOTO(st, b->to_host(b, x, a->weights.w, a->count * (int64_t)sizeof *x), done);
     merge_all(w, x, m, row);

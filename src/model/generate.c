@@ -155,7 +155,7 @@ static plumb_status draw(struct plumb_run *r)
     return plumb_step_receive(g);
 }
 
-/* ---- one step ------------------------------------------------------------------------- */
+/* ---- one step: read prompts and decode ---------------------------------------------- */
 
 /* One step of decoding and of reading prompts together. */
 static plumb_status mixed_step(struct plumb_run *r)

@@ -24,8 +24,8 @@ struct plumb_adapter {
     float scale;
     struct plumb_weights weights; /* w (count,) float32 masters, and their packed form */
     int64_t n_param, count;
-    /* (n_param,) `file` is the name in PEFT's files. Projections of one module share A; each has
-     * its rows of B as a tensor of its own. */
+    /* (n_param,) `file` is the tensor's name in PEFT's files. The projections of a fused module
+     * (such as qkv_proj) share one A. Each has its rows of the module's B as its own tensor. */
     struct plumb_param *param;
     int64_t layers;
     struct plumb_lora_pair (*pair)[PLUMB_N_PROJECTION]; /* (layers) */

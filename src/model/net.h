@@ -254,7 +254,8 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                   plumb_real *dx, float *grad, const struct plumb_back *w,
                                   const struct plumb_rows *rows);
-/* Backpropagates through plumb_head_norm_forward: dx +=, grad +=. Overwrites dy. */
+/* Backpropagates through plumb_head_norm_forward (final norm and head_scale): dx +=, and grad +=
+ * the norm's gradient, unless an adapter freezes the norm. Overwrites dy. */
 plumb_status plumb_head_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                       plumb_real *dy, const plumb_real *x, const float *rstd,
                                       int64_t n);
@@ -299,7 +300,8 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
 /* y (n,out) = the head applied to x (n,c): logits, soft-capped if the model has a cap, or scores;
  * always float32. */
 plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n);
-/* Backpropagates through the head: dx =, grad +=.    dx (n,c)  dy (n,out) */
+/* Backpropagates through the head, without its soft cap: dx =, grad += unless grad is NULL.
+ *   dx (n,c)  dy (n,out) */
 plumb_status plumb_head_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                  const plumb_real *dy, const plumb_real *x,
                                  const struct plumb_back *w, int64_t n);

@@ -64,8 +64,8 @@ struct plumb_pass {
 
 /* Returns the rows of the batch, as kernels read them. */
 struct plumb_rows plumb_pass_rows(const plumb_pass *p);
-/* Checks a batch against the limits and the model, copies it to the device, and runs all layers;
- * x[l] then holds the output. */
+/* Checks a batch against the limits and the model, copies it to the device, and runs the embedding
+ * and all layers. x[spec.l] then holds the output of the last layer. */
 plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                 enum plumb_pass_state state);
 /* Computes hx and hn (n_head,c), the hidden states that the head reads, before and after the final

@@ -40,7 +40,7 @@ static void see_prefix(struct plumb_run *r, struct plumb_slot *s)
     plumb_see(r->g, s, s->ids, s->n);
 }
 
-/* ---- from a prompt to its samples ------------------------------------------------------------ */
+/* ---- when a prompt is complete: its samples begin -------------------------------------------- */
 
 /* Handles the groups whose prompt is completed by these rows: keeps the last hidden state and
  * removes the group from the queue. */
@@ -93,8 +93,8 @@ static plumb_status inherit(struct plumb_run *r, int64_t slot, int64_t group)
     return PLUMB_OK;
 }
 
-/* Starts the slots whose prompt is complete, and frees the groups for which no slot waits and no
- * sample is in the queue. */
+/* Starts the samples of all slots whose prompt has been read completely. Frees the groups whose
+ * prompt no slot waits for, and that have no sample left in the queue. */
 static plumb_status start_samples(struct plumb_run *r)
 {
     plumb_generator *g = r->g;

@@ -208,8 +208,9 @@ plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_ro
     return plumb_file_append_line(m->file, m->path, plumb_buf_text(b));
 }
 
-/* Writes x in at most eight columns, with the precision that fits. PLUMB_METRIC_SHARE_RANK is shown
- * as a percentage. */
+/* Writes x in up to eight columns (nine for some negative x). Large and small numbers get an
+ * exponent; NaN becomes "missing". PLUMB_METRIC_SHARE_RANK, the share of prompts in the ranking
+ * branch, is written as a percentage. */
 static void short_number(char *out, size_t size, enum plumb_metric id, double x)
 {
     if (!isfinite(x))

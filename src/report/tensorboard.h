@@ -22,7 +22,7 @@ plumb_status plumb_tensorboard_put(struct plumb_buf *out, double wall_s,
  * rank 0 calls it. PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a file that is damaged. */
 plumb_status plumb_tensorboard_open(plumb_tensorboard **out, const char *dir,
                                     const struct plumb_metrics_row *row, int64_t n);
-/* Appends the event of one line and flushes. PLUMB_ERR_IO. */
+/* Appends the event of one line of metrics and flushes the file. Returns PLUMB_ERR_IO. */
 plumb_status plumb_tensorboard_write(plumb_tensorboard *t, double wall_s,
                                      const struct plumb_metrics_row *row);
 void plumb_tensorboard_close(plumb_tensorboard **t); /* does nothing if *t is NULL */

@@ -85,7 +85,7 @@ static plumb_status score_packs(struct plumb_reference_stage *r,
     const int64_t n = plumb_rollouts_n(rollouts);
     for (int64_t i = 0; i < n;) {
         PLUMB_REQUIRE(!plumb_stop_noticed(&in->t->stop), PLUMB_STOPPED,
-                      "the reference model stopped on a pause request");
+                      "the log-probs of the reference model stopped on a pause request");
         plumb_pack_clear(p);
         for (; i < n && p->n_seq < p->max_seq; i++) {
             const struct plumb_rollout *o = &rollouts->at[i];

@@ -180,7 +180,7 @@ static plumb_status refuse_text(const plumb_json *v, const char *key, const char
 {
     const plumb_json *m = plumb_json_get(v, key);
     PLUMB_REQUIRE(!m || plumb_json_type_of(m) == PLUMB_JSON_STRING, PLUMB_ERR_FORMAT,
-                  "%s: model.%s: expected a string or null, found %s", where, key,
+                  "%s: model.%s: expected null or an empty string, found %s", where, key,
                   plumb_json_type_name(plumb_json_type_of(m)));
     PLUMB_REQUIRE(plumb_json_string_len(m) == 0, PLUMB_ERR_UNSUPPORTED,
                   "%s: model.%s \"%s\" is not supported; expected null", where, key,

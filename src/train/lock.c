@@ -68,7 +68,7 @@ static enum plumb_lock_life watch(const plumb_lock *l, const struct plumb_lock_h
                   l->dir, who, h->silent_s);
     while (plumb_now() - began < h->silent_s) {
         sleep_for(look);
-        /* the lock is gone or another one: the caller starts again */
+        /* the lock was removed, or another process took it: the caller tries again */
         if (!plumb_lock_holder_read(&now, l->path) || strcmp(now.nonce, h->nonce) != 0)
             return PLUMB_HOLDER_UNKNOWN;
         if (strcmp(now.beat, h->beat) != 0)

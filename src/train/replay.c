@@ -385,7 +385,7 @@ void plumb_replay_fini(struct plumb_replay *r)
     r->score = NULL;
 }
 
-/* ---- vectors with the layout of the trained tensors ------------------------------------------ */
+/* ---- hash and first non-finite element of a vector, such as the gradient --------------------- */
 
 enum { PIECE = 65536 };
 

@@ -38,8 +38,8 @@ plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm
 /* Adds the checkpoint folder `name` and the fingerprint of its weights to "weights" of this
  * session. Not collective; rank 0 writes. */
 plumb_status plumb_run_saved(plumb_run *run, const char *name, uint64_t fingerprint);
-/* Records end time and result ("ok", or the message of the failure), and frees *r. Not collective;
- * rank 0 writes. NULL is allowed. */
+/* Records the end time and the result ("ok", or the message of the failure), frees *run and sets it
+ * to NULL. Not collective; rank 0 writes. Does nothing if run or *run is NULL. */
 plumb_status plumb_run_end(plumb_run **run, const char *result);
 
 /* The result of the last session of a run, and the first weights of the run. */

@@ -41,7 +41,8 @@ struct plumb_train_state {
     struct plumb_state_value value[PLUMB_STATE_VALUES];
 };
 
-/* Returns the fingerprint of a model that is opened from the checkpoint's files. */
+/* Returns the fingerprint of the weights in the checkpoint's files. It differs from
+ * weight_fingerprint if saving rounded the weights (checkpoint.dtype). */
 static inline uint64_t plumb_state_stored(const struct plumb_train_state *s)
 {
     return s->stored_fingerprint ? s->stored_fingerprint : s->weight_fingerprint;

@@ -57,8 +57,8 @@ int __wrap_open64(const char *path, int flags, ...)
     return fails("open") ? -1 : __real_open64(path, flags, mode);
 }
 
-/* Checks sums of values and of a vector in memory that other ranks may read in place: the results
- * are the same without shared memory. */
+/* Checks the sum of a number, and the sum of a vector in memory that other ranks may read in place.
+ * The expected results are the same whether the ranks use shared memory or not. */
 static void use(plumb_comm *c)
 {
     const int64_t n = 3 * PLUMB_SHARD_BLOCK;

@@ -354,7 +354,8 @@ static plumb_status hash_blocks(plumb_stream *s, uint64_t *out, const float *x, 
     RUN(hash_blocks, OUT(out, (n + PLUMB_HASH_BLOCK - 1) / PLUMB_HASH_BLOCK), IN(x, n), n);
 }
 
-/* The kernels with bfloat16 and float32 arguments, with the types of their float32 forms. */
+/* The kernels that mix bfloat16 and float32 arguments, behind the types of float32 kernels: this is
+ * how staged_mixed_table puts them in place of gather_fwd, gather_bwd and linear_fwd. */
 static plumb_status embed_fwd(plumb_stream *s, float *y, const float *x, const int32_t *index,
                               int64_t n, int64_t c)
 {

@@ -266,7 +266,8 @@ static void put_virtual(hid_t file, const char *name, const char *source, const 
     H5Pclose(list);
 }
 
-/* Checks virtual arrays whose parts are missing, for which the HDF5 library alone reads zeros. */
+/* Checks virtual arrays: complete ones; ones with missing parts, for which the HDF5 library alone
+ * reads zeros; and ones that plumb refuses, such as parts in another folder. */
 static void test_virtual(void)
 {
     const plumb_status format = PLUMB_ERR_FORMAT, other = PLUMB_ERR_UNSUPPORTED;

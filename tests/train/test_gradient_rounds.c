@@ -17,8 +17,8 @@ enum {
     PARTS = 19,
 };
 
-/* Returns where compared element k of the vector is: the first of each block, and one in its last
- * 64 elements, are among them. */
+/* Returns the index in the vector of compared element k. SEEN elements of each block are compared,
+ * 87 apart: the first is the block's first element, the last one of its last 64. */
 static int64_t place_of(int64_t k)
 {
     return k / SEEN * PLUMB_SHARD_BLOCK + k % SEEN * 87;

@@ -357,8 +357,8 @@ static plumb_status parse_statement(struct plumb_jparser *p, struct plumb_jnode 
                            (int)(t->n < 40 ? t->n : 40), t->text);
 }
 
-/* Parses statements, text and outputs up to one of the end tags, or up to the end of the template
- * if ends is NULL. The current token is then the name of the end tag. */
+/* Parses statements, text and outputs up to one of the end tags; the current token is then the name
+ * of that tag. If ends is NULL, parses up to the end of the template. */
 static plumb_status parse_body(struct plumb_jparser *p, struct plumb_jnodes *out,
                                const char *const *ends)
 {
