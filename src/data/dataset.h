@@ -1,5 +1,5 @@
 /* dataset.h - reads JSONL data sets with the record shapes of TRL, renders and tokenises them.
- * Layer 4. Includes base/, io/, text/. */
+ * Layer 4. Includes base/, text/, data/record_parts.h. */
 #ifndef PLUMB_DATA_DATASET_H
 #define PLUMB_DATA_DATASET_H
 
@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
-#include "data/columns.h"
+#include "data/record_parts.h"
 #include "text/tokenizer.h"
 
 /* Kind of records in a file, and the record shapes that each kind accepts. TEXT is a plain string,
@@ -35,18 +35,6 @@ enum plumb_data_kind {
     PLUMB_DATA_ANY
 };
 
-/* A text and its tokens; borrowed from the data set. If the record gave token ids, text is NULL,
- * except for PROMPTS, or with options.whole, if they are read with a tokenizer: then text is the
- * decoded text of the ids. */
-struct plumb_piece {
-    const char *text; /* ends with a NUL, but may contain other NUL bytes */
-    int64_t len;
-    const int32_t *ids; /* token ids (n,); NULL if the data set was read without a tokenizer */
-    int64_t n;
-};
-
-enum { PLUMB_COMPLETION = 0, PLUMB_CHOSEN = 0, PLUMB_REJECTED = 1 };
-
 struct plumb_chat_setting; /* defined in data/chat.h */
 
 /* What happens to a record that exceeds max_prompt_tokens or max_tokens. */
@@ -59,35 +47,6 @@ enum plumb_overlong {
      * of a prompt without completions (max_tokens). */
     PLUMB_OVERLONG_TRUNCATE_RIGHT,
     PLUMB_OVERLONG_DROP /* the record is left out and counted in `skipped` */
-};
-
-struct plumb_record {
-    int64_t line;   /* line number in the data file, from 1 */
-    const char *id; /* the record's "id" as JSON text; NULL if it has none */
-    /* "solution" of the record, or else its "answer", if that is a text or a number; otherwise
-     * NULL. */
-    const char *solution;
-    int64_t solution_len;
-    /* The record as written in the file; set only with options.whole. */
-    struct plumb_columns json;
-    /* Text of the last message of the prompt; set only with options.whole. NULL if the record gave
-     * token ids or this text is empty. */
-    const char *asked;
-    /* For PROMPTS, the tokens of the whole prompt, which a model continues. Otherwise the tokens
-     * before the completions, or all tokens if there is no completion. The text is always that of
-     * the whole prompt. */
-    struct plumb_piece prompt;
-    /* The tokens before the completions, for every kind; without a text. */
-    struct plumb_piece context;
-    struct plumb_piece principled; /* prompt with the principle; empty if there is none */
-    struct plumb_piece contrary;   /* prompt with the contrary principle; empty if there is none */
-    struct plumb_piece completion[2]; /* SFT uses [0]; PAIRS has the chosen one in [0] and the
-                                         rejected one in [1] */
-    double score[2];                  /* PAIRS: scores of chosen and rejected; NaN if not given */
-    /* SFT: (completion[0].n,) 0 for each token that the loss leaves out; NULL if it covers all. If
-     * the loss covers several messages, the completion begins at the first token of the first. */
-    const unsigned char *trained;
-    int64_t n_trained; /* number of ones in `trained` */
 };
 
 /* Options for reading a data set. Zero is a valid value of every field. */
@@ -180,11 +139,6 @@ plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, i
  * PLUMB_ERR_NOMEM. */
 plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
                                  int64_t completion_tokens);
-/* Returns the number of completion tokens of an SFT record that the loss covers. */
-static inline int64_t plumb_record_trained(const struct plumb_record *r)
-{
-    return r->trained ? r->n_trained : r->completion[0].n;
-}
 /* Returns the number of tokens of the longest prompt, without principles. */
 int64_t plumb_dataset_longest(const struct plumb_dataset *d);
 void plumb_dataset_close(struct plumb_dataset **d); /* does nothing if *d is NULL */
