@@ -180,7 +180,7 @@ static void check_refusals(const struct problem *base)
         expect_refusal(&q, PLUMB_ERR_ARG, "group 1");
         q = *base, point_in(&q);
         q.in.groups--;
-        expect_refusal(&q, PLUMB_ERR_ARG, "the groups end");
+        expect_refusal(&q, PLUMB_ERR_ARG, "the groups have");
         q.in.groups = 0;
         expect_refusal(&q, PLUMB_ERR_ARG, "in no group");
     }
