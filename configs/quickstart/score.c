@@ -50,7 +50,7 @@ static bool has_any(const struct words *w, const char *const *list, int n)
     return false;
 }
 
-/* Returns +1 for right, -1 for wrong, -0.5 for neither. */
+/* Returns -1 if the answer has something wrong, else +1 if it has what is right, else -0.5. */
 static double verdict(bool right, bool wrong)
 {
     return wrong ? -1.0 : right ? 1.0 : -0.5;

@@ -72,8 +72,9 @@ DEVICE int64_t last_first(int pairs)
     return int64_t(gridDim.x - 1 - blockIdx.x) * pairs;
 }
 
-/* Iterates over the pages that rows [0, rows) of a tile attend to, one run after another. A run is
- * the tile's rows of one sequence: rows [begin, end), counted from the tile's first row. */
+/* Iterates over the pages of the KV cache that rows [0, rows) of a tile attend to: run by run, and
+ * within a run from its first page to its last. A run is the tile's rows of one sequence: rows
+ * [begin, end), counted from the tile's first row. */
 struct walk {
     /* row: first row of the tile; window: attention window */
     int64_t row, window;

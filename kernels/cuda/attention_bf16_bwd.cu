@@ -157,8 +157,8 @@ static constexpr int BLOCK = PAGE; /* number of pairs that are loaded per step *
 struct turn {
     /* first: the tile's first row; beyond: from this position on, no row attends to the run */
     int64_t first, beyond;
-    /* here: rows of the tile; pair: first pair of the block, counted from the first pair of the
-     * run's first row */
+    /* here: number of rows of the tile. pair: number of the block's first (row, query head) pair;
+     * pair 0 is the first one of the run's first row. */
     int here, begin, end, pair;
 };
 DEVICE pairs pairs_of(const turn &t, const heads &shape, int64_t kv)

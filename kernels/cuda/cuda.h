@@ -63,8 +63,9 @@ plumb_status plumb_cuda_gemm_cache_tune(struct plumb_cuda *c, bool bf16, int64_t
  * class. If another process gives this text to plumb_cuda_gemm_want, plumb_cuda_gemm_cache_tune
  * selects the same classes there, where it finds them. */
 plumb_status plumb_cuda_gemm_classes(struct plumb_buf *out, const struct plumb_cuda *c);
-/* Sets the classes that plumb_cuda_gemm_cache_tune selects if it finds them; NULL for none. `text`
- * (from plumb_cuda_gemm_classes) is borrowed. */
+/* Sets the classes (sets of GEMM algorithms whose results are equal bit for bit) that
+ * plumb_cuda_gemm_cache_tune selects if it finds them; NULL for none. `text` (from
+ * plumb_cuda_gemm_classes) is borrowed. */
 void plumb_cuda_gemm_want(struct plumb_cuda *c, const char *text);
 /* Runs every algorithm of the cache once, so that cuBLASLt loads its kernels now and not after the
  * free memory was measured. Allocates device memory during the call. */

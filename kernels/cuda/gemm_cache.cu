@@ -130,7 +130,8 @@ static plumb_status grow_cache(struct plumb_cuda *c)
     if (c->n_cached < c->cap_cached)
         return PLUMB_OK;
     void *entry = realloc(c->cached, size_t(most) * sizeof(*c->cached));
-    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "a GEMM algorithm cache of %d entries", most);
+    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "cannot store a GEMM algorithm cache of %d entries",
+                  most);
     c->cached = static_cast<struct plumb_cuda_gemm_entry *>(entry);
     c->cap_cached = most;
     return PLUMB_OK;

@@ -249,7 +249,7 @@ static plumb_status add_hash(const tuner *t, uint64_t *h)
     const int64_t bytes = rows < HASHED ? rows : HASHED;
     unsigned char *host = static_cast<unsigned char *>(malloc(size_t(bytes)));
     plumb_status st = PLUMB_OK;
-    PLUMB_REQUIRE(host, PLUMB_ERR_NOMEM, "%lld bytes for the result of a product",
+    PLUMB_REQUIRE(host, PLUMB_ERR_NOMEM, "%lld bytes on the host for the result of a GEMM",
                   (long long)bytes);
     PLUMB_TRY_GOTO(st,
                    plumb_cuda_check(cudaMemcpyAsync(host, t->truth, size_t(bytes),

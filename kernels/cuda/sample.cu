@@ -140,7 +140,9 @@ DEVICE void add_to_bin(scratch *s, uint32_t bin, count_t mass)
         atomicAdd(&s->bin[bin], mass);
 }
 
-/* Limits x to the smallest set of the largest logits whose mass is at least `need`. */
+/* Limits x to the smallest set of the largest logits whose mass is at least `need`. The mass of a
+ * token is 1 for top_k (COUNT) and its probability for top_p (WEIGHT). Of equal logits, those with
+ * the lowest ids are kept. */
 template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
 {
     uint32_t prefix = 0, known = 0;

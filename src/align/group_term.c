@@ -1,4 +1,5 @@
-/* group_term.c - evaluates the groups of a call, their metrics and the SFT term of the best one.
+/* group_term.c - evaluates each group of completions of a call, adds up loss and metrics, finds the
+ * best completion of a group and computes the SFT term of a completion.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/group_term.h"
 

@@ -2,7 +2,7 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Wang et al. 2024, arXiv:2408.09385, eq. 7, for each pair (w,l). s: log-prob sum of a completion,
- * d = s - s_ref, r: normalized reward:
+ * d = s - s_ref, r: reward after reward_norm, or the record's own score for given pairs:
  *
  *     L = -(r_w - r_l) log sigma(beta (d_w - d_l))    (with label smoothing as in obj_dpo.c) */
 #include "align/pair_term.h"

@@ -1,4 +1,6 @@
-/* scoreboard.c - encodes the rewards of a rank so that a sum over all ranks is exact.
+/* scoreboard.c - collects the rewards of an iteration. Each completion has two slots that only one
+ * rank fills, so their sum over all ranks is exact. Also counts the loss terms and the lengths of
+ * imitated completions.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/scoreboard.h"
 
@@ -25,7 +27,7 @@ plumb_status plumb_scoreboard_create(struct plumb_scoreboard **out, int64_t max_
         (long long)max_prompts, (long long)group_size);
     PLUMB_REQUIRE(
         plumb_mul(&n, max_prompts, group_size) && plumb_mul(&bytes, n, 2 * (int64_t)sizeof(double)),
-        PLUMB_ERR_NOMEM, "cannot store a scoreboard of %lld prompts with %lld completions each",
+        PLUMB_ERR_NOMEM, "cannot store the rewards of %lld prompts with %lld completions each",
         (long long)max_prompts, (long long)group_size);
 
     struct plumb_scoreboard *b = calloc(1, sizeof(*b));
@@ -41,7 +43,7 @@ plumb_status plumb_scoreboard_create(struct plumb_scoreboard **out, int64_t max_
     b->choice = calloc((size_t)max_prompts, sizeof(*b->choice));
     if (!b->slot || !b->kind || !b->reward || !b->norm || !b->weight || !b->work || !b->choice) {
         plumb_scoreboard_destroy(&b);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot store a scoreboard of %lld completions", (long long)n);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot store the rewards of %lld completions", (long long)n);
     }
     *out = b;
     return PLUMB_OK;
@@ -100,7 +102,8 @@ static plumb_status close_entry(struct plumb_scoreboard *b, int64_t i)
     if (code == 0)
         return PLUMB_OK;
     PLUMB_REQUIRE(bits >= 0 && bits <= (CODE_PRINCIPLED | CODE_MISSING), PLUMB_ERR_ARG,
-                  "completion %lld of prompt %lld of this iteration was put by more than one rank",
+                  "completion %lld of prompt %lld of this iteration was put on the scoreboard by "
+                  "more than one rank",
                   (long long)(i % b->group_size), (long long)(i / b->group_size));
     b->kind[i] = bits & CODE_PRINCIPLED ? PLUMB_ENTRY_PRINCIPLED : PLUMB_ENTRY_PLAIN;
     if (!(bits & CODE_MISSING))

@@ -101,8 +101,8 @@ static plumb_status generate(struct generate *g)
     return plumb_generate(g->generator, g->s.model, g->request, g->n, &options, put_completion, g);
 }
 
-/* Logs the numbers of completions, tokens and decode steps of all ranks, and the speed.
- * Collective. */
+/* Logs the numbers of completions, tokens and steps of all ranks, and the speed. A step is one
+ * forward pass; on a GPU some of them only read prompts. Collective. */
 static plumb_status say_counts(const struct generate *g)
 {
     struct plumb_generator_count c;

@@ -38,7 +38,9 @@ struct plumb_eval_figures {
     double reward, reward_std, reward_interval[2];
     /* number of answers that are better than, equal to or worse than the first model's answer */
     int64_t win, tie, lose;
-    /* number of pairs with two different verdicts, and without a verdict of the judge */
+    /* disagreed: number of pairs for which the judge's verdicts in the two orders differ.
+     * not_judged: number of pairs for which a verdict of the judge is missing; without a judge,
+     * number of pairs for which a reward is missing */
     int64_t disagreed, not_judged;
     double win_rate, win_rate_interval[2], lc_win_rate;
     double tokens, tokens_std, tokens_max, characters, clipped;

@@ -28,7 +28,8 @@ struct judging {
 };
 enum { NO_VERDICT = 2 };
 
-/* The members of a request that plumb sets itself; the record must not replace them. */
+/* The members of a request that plumb sets itself, besides "prompt". A member of the record with
+ * such a name goes into the request's member "record" (plumb_columns_put). */
 static const char *const taken[] = {"id", "a", "b"};
 
 static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)

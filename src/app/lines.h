@@ -9,8 +9,9 @@
 #include "io/ordered.h"
 #include "train/stop.h"
 
-/* Rank 0 reads path ("-" = standard input) to its end and sends the bytes to every rank.
- * app->input_hash = their hash. Collective. PLUMB_ERR_IO. */
+/* Rank 0 checks that app->cfg->output can be written, reads path ("-" = standard input) to its end,
+ * decompresses gzip data, and sends the text to every rank. Sets app->input_hash to the hash of the
+ * text. Collective. Errors: those of plumb_process_check_output and plumb_file_read_lines. */
 plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, const char *path);
 
 /* The way of a line to the output, here with two ranks:
@@ -76,8 +77,9 @@ plumb_status plumb_lines_there(struct plumb_lines *l, struct plumb_buf *text);
 /* Stores line `number` with its line end. Each rank makes different lines, in any order. Not
  * collective. */
 plumb_status plumb_lines_put(struct plumb_lines *l, int64_t number, const char *text, int64_t len);
-/* Returns the number of the first line that must not begin yet. plumb_lines_tick increases it. Not
- * collective. */
+/* Returns the number of the first line that must not begin yet: `window` lines after the first
+ * unwritten one, or n if that is smaller. It grows in plumb_lines_tick, and on rank 0 also in
+ * plumb_lines_put. Not collective. */
 int64_t plumb_lines_limit(const struct plumb_lines *l);
 /* Call this between two lines or decode steps; it takes part in a meeting if one is due. If it
  * returns true, the rank must stop working and call plumb_lines_end; l->st has the reason. Every

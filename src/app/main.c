@@ -205,7 +205,8 @@ enum { HAVE_NCCL = 1 };
 enum { HAVE_NCCL = 0 };
 #endif
 
-/* Without a GPU, a plan needs to be told how much memory one has. */
+/* Sets *bytes to the free memory of this machine's GPU, for `plumb plan`. If there is no GPU, it
+ * fails, and the message asks the user to set plan.memory. */
 static plumb_status free_of_gpu(struct plumb_backend *b, int64_t *bytes)
 {
     plumb_status st = PLUMB_ERR_DEVICE;

@@ -250,7 +250,9 @@ static plumb_status open_replacing(struct plumb_output *o, enum plumb_output_kin
     return st;
 }
 
-/* Opens a regular file, which may be missing, empty or non-empty. */
+/* Opens a regular file, which may be missing. Lines are written to it at once. But a text, and
+ * lines for a non-empty file without resume=auto, are written to PATH.tmp, which replaces the file
+ * at the end. */
 static plumb_status open_regular(struct plumb_output *o, const struct plumb_app *app,
                                  enum plumb_output_kind kind, int64_t total, bool goes_on)
 {
@@ -370,7 +372,8 @@ void plumb_output_leave(struct plumb_output *o)
 {
     if (!o->file)
         return;
-    /* after a failure the last PATH.run.json stays, which is still correct */
+    /* If closing fails, PATH.run.json is not written again. The last one stays and is correct: it
+     * counts only lines that were already on the disk. */
     const bool good = close_file(o);
     if (*o->tmp)
         unlink(o->tmp);

@@ -60,7 +60,8 @@ plumb_status plumb_output_flush(struct plumb_output *o);
 /* Returns true if the path names a descriptor of this process (/dev/stdout, /dev/fd/N). plumb
  * writes directly to such a path. */
 bool plumb_output_is_descriptor(const char *path);
-/* Completes the output: syncs and closes the file, and renames PATH.tmp to PATH if it is used. */
+/* Completes the output: syncs and closes the file, and renames PATH.tmp to PATH if it is used. Then
+ * removes PATH.run.json, or updates it if it must stay. */
 plumb_status plumb_output_commit(struct plumb_output *o);
 /* Closes an output that is incomplete. It has no effect after commit or a failed open. */
 void plumb_output_leave(struct plumb_output *o);

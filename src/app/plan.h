@@ -48,8 +48,9 @@ plumb_status plumb_plan_put(struct plumb_buf *out, const struct plumb_plan *p);
 /* plan_stages.c
  *     load: reads a file of stages; the options of the section plan and `output` are those of *cfg,
  *           the others go to the stages. The caller frees *stages and *cfg.
- *     stage: sets p->cfg to the options of stage i. In place of the checkpoint of an earlier stage
- *            that does not exist yet stands the model that this stage trains. */
+ *     stage: sets p->cfg to the options of stage i. An option may name the checkpoint of an earlier
+ *            stage that has not run yet. It is then replaced by the model that the earlier stage
+ *            starts from. */
 struct plumb_arguments;
 plumb_status plumb_plan_load_stages(struct plumb_stages **stages, struct plumb_config **cfg,
                                     const struct plumb_arguments *a);

@@ -11,7 +11,7 @@ bool plumb_range_holds(const char *interval, double x);
 /* Returns the index (from 0 on) of the word in a list such as "a|b|c"; -1 if the list does not have
  * it. */
 int plumb_range_word(const char *words, const char *word);
-/* Returns the number of words in the list. */
+/* Returns the number of words in such a list: 3 for "a|b|c". */
 int plumb_range_words(const char *words);
 
 #endif

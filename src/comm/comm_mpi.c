@@ -135,7 +135,8 @@ static plumb_status mpi_setup(struct plumb_mpi *m, int level, double timeout_s)
     PLUMB_TRY(connect_ranks(m));
     m->threads = level >= MPI_THREAD_SERIALIZED;
     m->up = true;
-    /* From here on the heartbeats run, if MPI supports threads. */
+    /* From here on a second thread sends heartbeats, if there is more than one rank and MPI
+     * provides MPI_THREAD_SERIALIZED or more. */
     PLUMB_TRY(plumb_comm_agree(&m->base, m->threads ? plumb_heartbeat_start(&m->base) : PLUMB_OK));
     if (!m->threads && m->base.rank == 0 && m->base.size > 1)
         plumb_log(PLUMB_LOG_WARN,

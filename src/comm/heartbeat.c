@@ -338,7 +338,8 @@ static plumb_status compare_calls(const plumb_comm *c, struct text *t, double no
 }
 
 /* Returns true if this wait has lasted longer than stuck_s seconds since all ranks were first seen
- * in the collective, without the time during which this process was suspended. */
+ * in the collective. If this process was suspended after that, the seconds count from the end of
+ * the suspension. */
 static bool is_stuck(const plumb_comm *c, struct plumb_wait *wait, double now)
 {
     bool late = false;

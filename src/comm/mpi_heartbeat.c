@@ -30,7 +30,7 @@ plumb_status plumb_mail_prepare(struct plumb_mpi *m)
     w->unanswered = calloc(size, sizeof(*w->unanswered));
     w->sent = malloc(size * sizeof(*w->sent));
     PLUMB_REQUIRE(w->mine && w->unanswered && w->sent, PLUMB_ERR_NOMEM,
-                  "the heartbeat notes to %d ranks", m->base.size);
+                  "cannot store the heartbeat messages to %d ranks", m->base.size);
     for (size_t r = 0; r < size; r++)
         w->sent[r] = MPI_REQUEST_NULL;
     return PLUMB_OK;

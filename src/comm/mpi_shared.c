@@ -64,8 +64,9 @@ static void tell_why(const struct plumb_mpi *m)
     }
 }
 
-/* The rings are memory files as in mpi_window.c. An MPI window may need room in /dev/shm, and if
- * one rank does not get it, the other ranks wait inside of MPI forever. */
+/* Each rank's ring is an anonymous memory file that the other ranks of the host map
+ * (mpi_window.c), and not an MPI window: that may need room in /dev/shm, and if one rank does not
+ * get it, the other ranks wait inside of MPI forever. */
 plumb_status plumb_shared_create(struct plumb_mpi *m)
 {
     struct plumb_shared *s = &m->shared;

@@ -56,8 +56,9 @@ static plumb_status take_word(const char **out, struct plumb_config *c, const st
     return PLUMB_OK;
 }
 
-/* Checks the name and the command of a stage. The name becomes a folder name, and stands before the
- * colon in NAME:key=value. */
+/* Checks that the name of stage i has only letters, digits, _ and -, that no earlier stage has the
+ * same name, and that its command is one that stages may have. The name becomes a folder name, and
+ * stands before the colon in NAME:key=value. */
 static plumb_status check_name(const struct plumb_stages *s, int64_t i, const char *path)
 {
     const struct plumb_stage *one = &s->item[i];

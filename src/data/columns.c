@@ -22,7 +22,7 @@ static int64_t skip_string(struct plumb_columns c, int64_t i)
     return i < c.len ? i + 1 : c.len;
 }
 
-/* Returns the index after the value that begins at i. */
+/* Returns the index after the JSON value that begins at byte i of c.text. */
 static int64_t skip_value(struct plumb_columns c, int64_t i)
 {
     int64_t depth = 0;
@@ -159,7 +159,8 @@ static plumb_status put_member(struct plumb_buf *out, struct plumb_columns c, st
     return plumb_buf_add(out, c.text + value.begin, value.end - value.begin);
 }
 
-/* Appends the record's prompt as the member "prompt_messages". */
+/* Appends the record's prompt as the member "prompt_messages": a list of messages as written, a
+ * text as one message of the user. Without a prompt of these types nothing is appended. */
 static plumb_status put_messages(struct plumb_buf *out, struct plumb_columns record)
 {
     struct plumb_columns prompt;

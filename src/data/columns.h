@@ -14,7 +14,8 @@
 #include "base/status.h"
 #include "text/regex.h"
 
-/* JSON text that was parsed before; borrowed. text is NULL if there is no record. */
+/* The JSON text of a record, or of one value in it. It was parsed before, so it is valid JSON. The
+ * text is borrowed; NULL if there is no record. */
 struct plumb_columns {
     const char *text;
     int64_t len;

@@ -139,7 +139,8 @@ plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, i
  * PLUMB_ERR_NOMEM. */
 plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
                                  int64_t completion_tokens);
-/* Returns the number of tokens of the longest prompt, without principles. */
+/* Returns the number of tokens of the longest plain prompt. Prompts into which a principle was
+ * inserted (`principled`, `contrary`) do not count. */
 int64_t plumb_dataset_longest(const struct plumb_dataset *d);
 void plumb_dataset_close(struct plumb_dataset **d); /* does nothing if *d is NULL */
 

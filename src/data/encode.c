@@ -101,8 +101,8 @@ static int64_t common_prefix(const struct plumb_ids *a, const struct plumb_ids *
     return n;
 }
 
-/* Applies the end-token rule of data/encode.h to the last part, which begins at token index
- * `begin`. */
+/* Appends the end token if append_eos is set and the last part does not end with it already. The
+ * last part begins at token index `begin`. Fails if the tokenizer has no end token. */
 static plumb_status put_end(const struct plumb_encoder *e, struct plumb_ids *ids, int64_t begin)
 {
     const int32_t eos = plumb_tokenizer_eos(e->tokenizer);

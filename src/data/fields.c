@@ -364,7 +364,8 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
                                        const char *where)
 {
     const int of = 1 << kind;
-    /* a pair that is no SFT record will be refused */
+    /* True for a preference pair: for SFT it is refused later, unless the record also has another
+     * form. A warning that only "prompt" is read would be wrong for both. */
     const bool wrong = plumb_json_get(line, "chosen") && !plumb_json_get(line, "completion");
     const bool training = (of & OF_TRAINED) != 0, ready = plumb_field_is_generated(line);
     for (int i = 0; i < COUNT(of_record); i++) {

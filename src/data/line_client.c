@@ -47,7 +47,7 @@ plumb_status plumb_line_client_create(plumb_line_client **out, const char *what,
     if (!c || !copy) {
         free(c);
         free(copy);
-        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot create the connection to the %s", what);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "cannot store the state of the connection to the %s", what);
     }
     *c = (plumb_line_client){
         .what = what, .command = copy, .timeout_s = timeout_s, .restarts = restarts};

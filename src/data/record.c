@@ -51,7 +51,8 @@ static bool is_trained_on(const struct plumb_data_options *o)
     return o->kind == PLUMB_DATA_SFT || o->kind == PLUMB_DATA_PAIRS;
 }
 
-/* Reads one message. `answer` tells whether it is the last message of an answer. */
+/* Reads one message. answer: it is the last message of an answer, which training data may train
+ * on, so its other fields are checked more strictly than those of a prompt (data/fields.h). */
 static plumb_status read_message(struct plumb_draft *d, struct plumb_message *m,
                                  const plumb_json *v, int64_t i, const char *key, bool answer,
                                  const struct plumb_data_options *o, const char *where)

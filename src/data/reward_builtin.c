@@ -63,7 +63,8 @@ static plumb_status add_word(struct words *w, int64_t begin)
     return PLUMB_OK;
 }
 
-/* Appends the words of text, which must be valid UTF-8, to w. */
+/* Splits text, which must be valid UTF-8, into words of letters and apostrophes, and appends them
+ * to w in lower case. */
 static plumb_status add_valid(struct words *w, const char *text, int64_t len)
 {
     int64_t begin = -1; /* begin of the current word, or -1 between words */

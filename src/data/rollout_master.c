@@ -58,7 +58,8 @@ static plumb_status read_source(struct source *s, const char *dir,
     if (m.config_hash != want->config_hash || m.seed != want->seed ||
         m.iteration != want->iteration || m.world_size != want->world_size || found_rank != rank)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
-                        "%s: the file belongs to another run, iteration, number of ranks or rank",
+                        "%s: the rollouts in this file are those of another run, iteration, number "
+                        "of ranks or rank",
                         path);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "prompt_id", &s->n), fail);
     PLUMB_TRY_GOTO(st, plumb_h5_count(f, "tokens", &s->tokens), fail);

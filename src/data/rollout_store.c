@@ -122,7 +122,7 @@ plumb_status plumb_rollout_store_add(struct plumb_rollout_store *r,
 {
     const int64_t i = r->n, c = one->n - one->prompt_tokens;
     PLUMB_REQUIRE(one->prompt_tokens >= 0 && c >= 0, PLUMB_ERR_ARG,
-                  "rollout of prompt %lld: %lld of its %lld tokens are prompt",
+                  "rollout of prompt %lld has %lld prompt tokens, expected 0 to its length %lld",
                   (long long)one->prompt_id, (long long)one->prompt_tokens, (long long)one->n);
     PLUMB_REQUIRE(
         i < r->cap && one->n <= r->cap_tokens - r->n_tokens &&

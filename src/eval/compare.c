@@ -113,8 +113,9 @@ static plumb_status check_option(void *arg, const char *path, const char *then, 
     return refuse(p, aspect, path, then, now);
 }
 
-/* Returns the largest number of tokens that a run without train.generated_tokens may generate, or 0
- * if the number is unknown because the run uses all prompts of its file. */
+/* Returns the largest number of tokens that a run without train.generated_tokens may generate: all
+ * its completions times generate.max_new_tokens. Returns 0 if the number is unknown, because
+ * train.prompts_per_iteration is 0 and the run therefore uses all prompts of its file. */
 static int64_t most_of(const struct plumb_config *cfg)
 {
     return cfg->train.iterations * cfg->train.prompts_per_iteration * cfg->generate.group_size *

@@ -103,8 +103,8 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->spec = m->spec;
     g->tokenizer = need->tokenizer;
     g->slots = slots;
-    /* one group more than slots: besides the groups for which a slot waits, at most one group has
-     * samples in the queue */
+    /* One group more than slots: each slot may wait until the prompt of another group is computed.
+     * Besides these groups at most one is in use: the one that still has samples in the queue. */
     g->groups = slots + 1;
     g->sequences = g->slots + g->groups + 1;
     g->limit = plumb_min_i64(max_tokens, m->spec.max_pos);

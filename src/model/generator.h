@@ -123,7 +123,8 @@ struct plumb_generator {
     struct plumb_buf text, before; /* scratch memory for the search of stop strings */
     struct plumb_ids tail;         /* scratch memory for the search of stop strings */
 
-    /* numbers of steps and of drawn tokens since the generator was created */
+    /* Numbers of forward passes and of drawn tokens since the generator was created. A pass that
+     * only reads prompts counts, too. */
     int64_t steps, tokens;
     int64_t n_rows, n_draw;      /* numbers of rows and of draws in the current step */
     int64_t *drawer;             /* (slots,) the slots that draw a token in this step */
@@ -153,8 +154,9 @@ void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, voi
 
 void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *g, void *block);
 
-/* Launch the kernels of a step on the data in g->dev, asynchronously. plumb_step_forward computes x
- * for the first n rows; plumb_step_draw draws n tokens. */
+/* Launch the kernels of a step on the data in g->dev, asynchronously. plumb_step_forward computes
+ * the hidden states g->x of the first n rows (tokens) of the step; plumb_step_draw draws n tokens,
+ * each from the row of g->x that g->dev.source names. */
 plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n);
 /* Reads prompts: copies g->read_host to the device, computes x for its first n rows, which belong
  * to `present` groups, and then makes the copies of read_host.last and read_host.copy.

@@ -40,10 +40,9 @@ static plumb_status check_backward(plumb_pass *p, enum plumb_pass_state state)
 {
     PLUMB_REQUIRE(p->limit.train, PLUMB_ERR_ARG,
                   "this pass was created without limit.train, so it has no backward");
-    PLUMB_REQUIRE(
-        p->state == state && !p->backward_done, PLUMB_ERR_ARG,
-        "the backward must follow plumb_pass_logprob or plumb_pass_score, whichever it belongs "
-        "to, and can run once");
+    PLUMB_REQUIRE(p->state == state && !p->backward_done, PLUMB_ERR_ARG,
+                  "plumb_pass_logprob_backward must follow plumb_pass_logprob, and "
+                  "plumb_pass_score_backward must follow plumb_pass_score; each can run only once");
     p->backward_done = true;
     return PLUMB_OK;
 }
@@ -76,7 +75,8 @@ plumb_status plumb_pass_entropy(plumb_pass *p, float *entropy, float *mean)
     const int64_t bytes = p->batch.n_targets * (int64_t)sizeof *entropy;
     PLUMB_REQUIRE(p->limit.entropy && p->state == PLUMB_PASS_LOGPROB && !p->backward_done,
                   PLUMB_ERR_ARG,
-                  "plumb_pass_entropy must follow plumb_pass_logprob of a pass with limit.entropy");
+                  "plumb_pass_entropy must follow plumb_pass_logprob of a pass with "
+                  "limit.entropy, and must come before its backward");
     if (bytes == 0)
         return PLUMB_OK;
     PLUMB_TRY(b->to_host(b, entropy, p->entropy, bytes));

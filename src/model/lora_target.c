@@ -84,7 +84,9 @@ plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *
     return PLUMB_OK;
 }
 
-/* Appends the targets as modules of this layout. */
+/* Appends the names that the target modules have in this layout of files, separated by ", ", each
+ * with `quote` before and after it. If two modules share the last part of the name, it is written
+ * whole ("attn.c_proj"). */
 static plumb_status put(struct plumb_buf *out, const struct plumb_lora *lora,
                         enum plumb_file_layout files, const char *quote)
 {

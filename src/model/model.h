@@ -265,7 +265,8 @@ plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, co
 /* Callback of the backward: all kernels that write grad[from, count) have been launched, so these
  * gradients are final once the stream has run them. `from` decreases layer by layer. */
 typedef plumb_status plumb_final_fn(void *arg, int64_t from);
-/* Sets the callback of the backward; fn may be NULL to have none. */
+/* Sets the plumb_final_fn that the backward calls as gradients become final; fn may be NULL to have
+ * none. */
 void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg);
 /* Callback of the backward: asks where the gradient of the part [begin, end) of the trained vector
  * is, before kernels write it. *grad becomes an address such that element i of the part is at

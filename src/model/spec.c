@@ -66,8 +66,8 @@ static plumb_status want_named(const struct plumb_spec *s, const plumb_json *j, 
     return plumb_spec_want_size(j, key, out, fallback, limit, path);
 }
 
-/* Reads the number of kv heads and the head size. GPT-2 and GPT-NeoX have no such fields, and
- * StableLM has no head size. */
+/* Reads the number of kv heads and the head size. In transformers, GPT-2 and GPT-NeoX have no such
+ * fields and StableLM has no head size; there, a value other than the default is refused. */
 static plumb_status read_heads(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const struct plumb_family_row *row = plumb_family_row(s->family);

@@ -47,8 +47,10 @@ plumb_status plumb_spec_key(const char **out, const struct plumb_spec *s, const 
 /* Sets s->block, and the scales of the embedding and the head, from config.json. The sizes of the
  * model in *s must be set. */
 plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, const char *path);
-/* Reads the rotary embeddings and which layers use them, from rope_scaling, rope_parameters,
- * no_rope_layers and the top-level fields. The sizes must be set. */
+/* Reads the rotary embeddings from rope_scaling, rope_parameters and the top-level fields. Also
+ * reads which layers use none: all of GPT-2, and those that SmolLM3 lists in no_rope_layers. If a
+ * model has two embeddings, plumb_spec_read_window sets which one each layer uses. The sizes must
+ * be set. */
 plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads window and windowed from layer_types, sliding_window, use_sliding_window and
  * max_window_layers. The rotary embeddings must be set. */

@@ -34,7 +34,7 @@ static int64_t count(const bool *windowed, int64_t l)
 }
 
 /* Sets *window to the size of the attention window. It is 0 if sliding_window is null, or absent in
- * SmolLM3 and Phi-3; in other families an absent field stands for 4096. */
+ * SmolLM3, Phi-3 and StarCoder2; in other families an absent field stands for 4096. */
 static plumb_status read_size(int64_t *window, const struct plumb_spec *s, const plumb_json *j,
                               const char *path)
 {

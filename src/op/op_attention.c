@@ -18,8 +18,8 @@ static plumb_status check_store(const struct plumb_backend *b, const char *op,
         const int64_t seq = rows->seq[i], pos = rows->pos[i], column = pos / PLUMB_KV_PAGE;
         PLUMB_REQUIRE(seq >= 0 && seq < rows->n_seq && pos >= 0 && column < rows->max_pages,
                       PLUMB_ERR_SHAPE,
-                      "%s: row %lld is position %lld of sequence %lld, expected position 0 to %lld "
-                      "and sequence 0 to %lld",
+                      "%s: row %lld of the batch has position %lld in sequence %lld, expected "
+                      "position 0 to %lld and sequence 0 to %lld",
                       op, (long long)i, (long long)pos, (long long)seq,
                       (long long)(rows->max_pages * PLUMB_KV_PAGE) - 1, (long long)rows->n_seq - 1);
         const int64_t page = rows->page[seq * rows->max_pages + column];

@@ -128,7 +128,7 @@ fail:
     return st;
 }
 
-/* Logs the first failure of an output. */
+/* Logs a failure of an output of report.to, but only the first one of each output. */
 static void note(plumb_monitor *m, int output, plumb_status st)
 {
     if (st != PLUMB_OK && !m->said[output])

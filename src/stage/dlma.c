@@ -83,7 +83,8 @@ static plumb_status run_packed(const struct plumb_align_inputs *in, struct plumb
     return PLUMB_OK;
 }
 
-/* Computes the two log-probs of every completion that has no reward yet. */
+/* Computes two log-probs of every completion that has no reward yet: after the prompt with the
+ * principles and after the prompt with their contrary. Those that are known are not repeated. */
 static plumb_status score_sides(const struct plumb_align_inputs *in, const bool *scored,
                                 struct plumb_micro *m)
 {

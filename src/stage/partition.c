@@ -54,8 +54,8 @@ static void split_prompts(struct plumb_partition *p, const struct plumb_trainer 
         p->n_local += share_of(p->prompt_of_local + p->n_local, &p->split, t, step);
 }
 
-/* Returns true if every iteration has the same prompts and the method decides how many of them get
- * new completions. */
+/* Returns true if the method uses the same prompts in every iteration. After the first iteration it
+ * then decides how many of them get new completions; the others keep those that they have. */
 static bool same_prompts(const struct plumb_align_context *c)
 {
     return c->add->fresh_prompts != NULL;

@@ -351,7 +351,8 @@ plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
                   (long long)wanted);
     const plumb_model *snapshot = plumb_references_snapshot(a->reference.set);
     PLUMB_REQUIRE(!snapshot || snapshot->fingerprint == r->weights, PLUMB_ERR_FORMAT,
-                  "%s: the iteration began with weights %016" PRIx64 ", the file has %016" PRIx64,
+                  "%s: the iteration began with weights %016" PRIx64
+                  ", but the weights saved for its start are %016" PRIx64,
                   dir, r->weights, snapshot ? snapshot->fingerprint : 0);
     a->rollout.weights = r->weights;
     if (plumb_comm_rank(a->t->comm) != 0) /* saved sums cover all ranks: keep them on rank 0 only */

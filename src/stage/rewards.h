@@ -29,7 +29,8 @@ struct plumb_rewards_need {
     const char *prompt_template;
     /* where the reward model's layers are; NULL: on the device */
     const struct plumb_frozen_run *frozen;
-    /* a language model stands for the reward model that will be trained from it; only in plans */
+    /* true only in the plan of a stage: reward.model may not be trained yet, and the folder may
+     * hold the language model from which it will be trained; that counts as the reward model */
     bool ahead;
 };
 

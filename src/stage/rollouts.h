@@ -54,7 +54,7 @@ static inline int64_t plumb_rollouts_n(const struct plumb_rollouts *r)
 {
     return r->prompts * r->group_size;
 }
-/* Returns the completion `sample` of a local prompt. */
+/* Returns the index, among this rank's completions, of completion `sample` of a local prompt. */
 static inline int64_t plumb_rollouts_completion(const struct plumb_rollouts *r,
                                                 int64_t local_prompt, int64_t sample)
 {

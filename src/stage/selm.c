@@ -86,8 +86,8 @@ static int64_t extra_tokens(const struct plumb_align_inputs *in, const struct pl
     return rollout_tokens(in, local_prompt);
 }
 
-/* Packs the greedy completion of a local prompt. The log-probs from its generation are its
- * reference log-probs. */
+/* Packs the greedy completion of a local prompt. The reference model has generated it, so the
+ * log-probs that were stored during its generation are its reference log-probs. */
 static plumb_status add_sequences(const struct plumb_align_inputs *in,
                                   const struct plumb_decision *d, int64_t local_prompt,
                                   struct plumb_work *w)

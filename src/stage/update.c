@@ -151,9 +151,10 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
     return plumb_micro_backward(m, t->pass, t->model, grad);
 }
 
-/* Returns the mean completion tokens of the sequences that the listed prompts imitate: completions,
- * and the sequences that the method adds. Scoreboard and rows are equal on all ranks, so the result
- * is equal, too. */
+/* Returns the mean length in tokens by which loss_aggregation token divides. It is taken over the
+ * imitated completions of the `count` prompts in the list `prompt`, each with its weight, and over
+ * the sequences that the method adds to those prompts that are not skipped. The scoreboard and
+ * d->row are equal on all ranks, so the result is equal, too. */
 static double imitated_length(const struct plumb_align_inputs *in, const struct plumb_decision *d,
                               const int64_t *prompt, int64_t count)
 {

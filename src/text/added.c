@@ -142,7 +142,9 @@ static void warn_id(const struct plumb_added_token *a, int64_t says, const char 
                    where, (long long)says, plumb_buf_text(&a->content), (int)a->id);
 }
 
-/* Assigns the id of a token. says is the id stated in the file; -1 if it states none. */
+/* Sets the id of an added token as transformers does: the id of its text in the BPE vocabulary, or,
+ * if it is not there, *next_id, which then grows by 1. says: the id that the file states; -1 if it
+ * states none. If the token gets another id, logs a warning. */
 static void give_id(struct plumb_added_token *a, int32_t *next_id, const plumb_bpe *model,
                     int64_t says, const char *where)
 {

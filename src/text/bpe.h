@@ -17,7 +17,8 @@ typedef struct plumb_bpe plumb_bpe; /* threads may share it */
 plumb_status plumb_bpe_create(plumb_bpe **out, const plumb_json *v, const char *where);
 void plumb_bpe_destroy(plumb_bpe **b); /* does nothing if *b is NULL */
 
-/* Returns the number of tokens in the vocabulary. */
+/* Returns the number of tokens in the vocabulary of the "model". Added tokens that the vocabulary
+ * lacks do not count. */
 int64_t plumb_bpe_count(const plumb_bpe *b);
 /* Returns the largest id + 1. */
 int64_t plumb_bpe_top(const plumb_bpe *b);

@@ -22,7 +22,7 @@ plumb_status plumb_regex_compile(plumb_regex **out, const char *pattern, const c
     plumb_status st = PLUMB_OK;
     *out = NULL;
     plumb_regex *r = calloc(1, sizeof *r);
-    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "cannot compile a regular expression");
+    PLUMB_REQUIRE(r, PLUMB_ERR_NOMEM, "%s: cannot compile a regular expression", where);
     r->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
                             PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C, &error,
                             &at, NULL);
@@ -36,7 +36,8 @@ plumb_status plumb_regex_compile(plumb_regex **out, const char *pattern, const c
     r->context = pcre2_match_context_create(NULL);
     r->data = pcre2_match_data_create_from_pattern(r->code, NULL);
     if (!r->context || !r->data)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "cannot compile a regular expression");
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "%s: cannot compile a regular expression",
+                        where);
     pcre2_set_match_limit(r->context, MATCH_LIMIT);
     *out = r;
     r = NULL;

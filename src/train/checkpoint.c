@@ -558,7 +558,7 @@ plumb_status plumb_checkpoint_load(const char *dir, struct plumb_train_state *st
 {
     const struct plumb_trained trained = plumb_model_trained(m);
     PLUMB_REQUIRE(o->count == trained.count, PLUMB_ERR_SHAPE,
-                  "optimizer of %lld floats, the model trains %lld", (long long)o->count,
+                  "the optimizer is for %lld weights, the model trains %lld", (long long)o->count,
                   (long long)trained.count);
     return plumb_comm_agree(comm, load_here(dir, state, &trained, o));
 }

@@ -33,7 +33,8 @@ struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, in
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
 }
 
-/* Sets the fields that both ways have, and allocates the scalars. */
+/* Sets the fields that whole and sharded gradients have in common, and allocates the scalars of the
+ * micro-batches. */
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
                          int64_t count, int64_t most_micro_batches)
 {

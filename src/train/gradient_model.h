@@ -12,7 +12,8 @@
  * fail alone: call plumb_comm_agree afterwards. */
 plumb_status plumb_gradient_open(struct plumb_gradient *g, const plumb_model *m, plumb_comm *comm,
                                  const struct plumb_config *cfg, int64_t most_micro_batches);
-/* Lets the backward of a pass of m write to g. g must outlive the last backward. */
+/* Connects g with a pass of its model: the backward tells g which parts of the gradient are final,
+ * and asks a sharded g where to write each part. g must outlive the last backward. */
 void plumb_gradient_attach(struct plumb_gradient *g, plumb_pass *pass);
 
 #endif

@@ -175,7 +175,8 @@ static plumb_status store(struct plumb_gradient *g, int64_t k)
     return PLUMB_OK;
 }
 
-/* Completes the exchange that is enqueued, if there is one. */
+/* Completes the exchange of the bucket that is in flight, if there is one, and adds this rank's
+ * shard of the result to the stored sums. */
 static plumb_status finish(struct plumb_gradient *g)
 {
     struct plumb_rounds *r = g->rounds;

@@ -43,8 +43,9 @@ static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_
     return PLUMB_OK;
 }
 
-/* Returns true if the folder cfg->model has the current weights. False for a reward model and for a
- * policy with an adapter, whose weights are written to a new folder. */
+/* Returns true if training has not changed the weights yet, so that the folder cfg->model has them.
+ * False for a reward model, for a policy with an adapter and with train.init=random: their weights
+ * are written to a new folder. */
 static bool is_start(const struct plumb_trainer *t)
 {
     return t->state.start_fingerprint == t->model->fingerprint && t->model->spec.labels == 0 &&
@@ -126,7 +127,8 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
     return plumb_replay_write(&r, t->micro, path);
 }
 
-/* Writes the replay file that train.replay asks for. */
+/* Writes the replay file of the micro-batch that train.replay names: the input with which
+ * `plumb replay` runs this micro-batch again. If it has no term in the loss, only warns. */
 static plumb_status write_asked(const struct plumb_non_finite *g, int64_t micro_batch,
                                 const float *grad)
 {

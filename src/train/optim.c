@@ -253,7 +253,7 @@ static plumb_status update_shard(plumb_optim *o, const struct plumb_trained *tra
 static plumb_status check_count(const plumb_optim *o, const struct plumb_trained *trained)
 {
     PLUMB_REQUIRE(o->count == trained->count, PLUMB_ERR_SHAPE,
-                  "optimizer of %lld floats, the model trains %lld", (long long)o->count,
+                  "the optimizer is for %lld weights, the model trains %lld", (long long)o->count,
                   (long long)trained->count);
     return PLUMB_OK;
 }

@@ -95,7 +95,8 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
                   r->policy->dir);
     ref->weights = ref->model;
     for (int i = 0; i < r->n; i++) {
-        /* A memory plan reads no weights, so its fingerprints are 0 and tell nothing. */
+        /* If another reference has the same fingerprint, its weights are used. A fingerprint of 0
+         * proves nothing: it is that of a memory plan, which reads no weights. */
         if (!r->ref[i].model || r->ref[i].model == r->snapshot || !ref->model->fingerprint ||
             r->ref[i].model->fingerprint != ref->model->fingerprint)
             continue;

@@ -53,7 +53,8 @@ plumb_status plumb_run_past(struct plumb_run_past *out, const char *output_dir);
 
 /* Returns true if the folder only has the files of a run that failed before its first metrics line:
  * run.json with the failure, config.effective.yaml, train.log, an empty metrics.jsonl, and possibly
- * rollouts of the first iteration. A run that was killed or still runs has no result in run.json,
+ * rollouts of the first iteration, outputs of report.to and a lock. A run that was killed or still
+ * runs has no result in run.json,
  * so this is false for it. Not collective. */
 bool plumb_run_failed_start(const char *output_dir);
 

@@ -25,7 +25,8 @@ static const struct {
     FIELD(n_values, false),
 #undef FIELD
 };
-/* An array of one value, which is there only if the weights files are rounded. */
+/* Name of an array of one value: the fingerprint of the weights in the checkpoint's files. It is
+ * written only if these are rounded (checkpoint.dtype). */
 #define STORED   "stored_fingerprint"
 #define N_FIELDS (sizeof(field_table) / sizeof(field_table[0]))
 

@@ -49,7 +49,7 @@ static inline uint64_t plumb_state_stored(const struct plumb_train_state *s)
 }
 
 /* Sets or replaces a named value. PLUMB_ERR_ARG if the name is empty, too long or has a line end,
- * or if there are already PLUMB_STATE_VALUES values. */
+ * or if it is new and there are already PLUMB_STATE_VALUES values. */
 plumb_status plumb_state_set(struct plumb_train_state *s, const char *name, double value);
 /* Returns the value of that name, or fallback if there is none. */
 double plumb_state_get(const struct plumb_train_state *s, const char *name, double fallback);

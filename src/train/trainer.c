@@ -291,8 +291,8 @@ static plumb_status check_begun(const struct plumb_trainer *t)
     return plumb_inputs_check(&t->inputs, path);
 }
 
-/* Fails if the files and models that the run reads have changed since its start. Called on rank 0.
- */
+/* Notes the files and models that the run reads. If the run continues from a checkpoint, or
+ * resume=auto starts it again, fails if they have changed since it began. Called on rank 0. */
 static plumb_status check_inputs(struct plumb_trainer *t)
 {
     char dir[PATH_MAX], path[PATH_MAX];

@@ -58,7 +58,8 @@ def weights_beside_trl(bench, trl):
     """Compares the change of every tensor in two steps with an epsilon that is large against the
     gradients, so that the change depends on a gradient's size and not only on its sign."""
     start = weights_of(FIXTURES / "model/model.safetensors")
-    # TRL's d / n at its beta is our d at beta / n: n^2 times the loss, so n^2 times its epsilon.
+    # TRL's IPO divides d by n, the tokens of an answer: (d / n - 1 / (2 beta))^2. Ours with
+    # beta / n is n^2 times that. So is its gradient, and AdamW needs n^2 times TRL's epsilon.
     n, ipo = LEVEL, f"method.beta={trl['ipo']['options']['beta'] / LEVEL}"
     level = {"loss": n * n, "grad_norm": n * n, "rewards/chosen": 1 / n, "rewards/rejected": 1 / n,
              "rewards/margins": 1 / n}

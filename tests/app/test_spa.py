@@ -77,7 +77,8 @@ def moving(bench, seed, base):
     """Checks a reference that changes with each iteration: it is the policy at the beginning of the
     iteration, also after a pause between the steps."""
     whole, init, other = (bench.folder / f"moving-{n}" for n in ("whole", "init", "paused"))
-    # The steps of an iteration take most of its time, so that some session ends between them on any machine.
+    # With 24 epochs, the optimizer steps take most of the time of an iteration. So on any machine,
+    # bench.in_sessions below interrupts the run at least once between two steps of an iteration.
     more = ("iterations=2", "train.epochs=24", "noise_start=0", "checkpoint.keep_last=0")
     bench.good(*spa_args(bench, whole, seed, base, *more))
     bench.good(*spa_args(bench, init, seed, base, *more, "method.reference=init"))

@@ -23,8 +23,9 @@ static float float_of(uint32_t bits)
     return x;
 }
 
-/* Checks that every bfloat16 is unchanged by the way to float32 and back, and that a float32
- * between two bfloat16 is rounded to the nearer one, from the middle to the even one. */
+/* Checks that every bfloat16 is unchanged by the way to float32 and back (of a NaN, only that it
+ * stays a NaN), and that a float32 between two bfloat16 is rounded to the nearer one, from the
+ * middle to the even one. */
 static void test_bfloat16(void)
 {
     for (uint32_t half = 0; half < 0x10000; half++) {

@@ -22,7 +22,8 @@ bool one_order();            /* seed 0: threads and streams in their natural ord
 void run_grid(const Launch &l, const std::function<void()> &body);
 const char *where(); /* the kernel, block and thread that run now; "" in host code */
 
-/* memory.cpp: device memory is protected while no operation runs. */
+/* memory.cpp: device memory is protected, so that host code which touches it ends with a message.
+ * An operation of the device opens it while it runs; calls may be nested. */
 void memory_open();
 void memory_close();
 bool is_device(const void *at);

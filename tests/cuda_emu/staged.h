@@ -11,8 +11,8 @@
  * unchanged by the kernel. If b computes in bfloat16, the REAL arguments of kernels.h are float32
  * in host memory and rounded when they are copied. */
 void staged_table(struct plumb_kernels *t);
-/* The same table with embed_fwd, embed_bwd and head_fwd in place of gather_fwd, gather_bwd and
- * linear_fwd. */
+/* As staged_table, but t->gather_fwd, t->gather_bwd and t->linear_fwd call the device's embed_fwd,
+ * embed_bwd and head_fwd, which have both bfloat16 and float32 arguments. */
 void staged_mixed_table(struct plumb_kernels *t);
 plumb_stream *staged_stream(struct plumb_backend *b);
 

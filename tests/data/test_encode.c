@@ -240,7 +240,8 @@ static void test_first_space(void)
         const int32_t answer[] = {dog, and, 2};
         check_completion(t, (const int32_t[]){1, the}, 2, answer, 3, " dog and");
         check_completion(t, (const int32_t[]){1}, 1, answer, 3, "dog and");
-        /* special tokens at the end of the prompt have no text */
+        /* Special tokens at the end of the prompt have no text. The text before the completion is
+         * then still "The", so the completion begins with a space. */
         const int32_t special[] = {1, the, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1};
         check_completion(t, special, 12, answer, 3, " dog and");
         check_completion(t, special, 2, answer, 0, "");

@@ -9,7 +9,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Calls every accessor on every node: their results must agree. */
+/* Visits every node. Looking up a member by its index and by its key must give the same node, and
+ * every string must be valid UTF-8. */
 static void walk(const plumb_json *v)
 {
     const int64_t n = plumb_json_count(v);

@@ -242,8 +242,8 @@ static void test_strings(void)
 
 static void test_utf8(void)
 {
-    /* The first and last sequences of the rows of Unicode's table 3-7, and sequences next to them.
-     */
+    /* valid: sequences at the ends of the rows of Unicode's table 3-7. invalid: sequences just
+     * outside of the rows, a sequence that is cut off, and bytes that never begin one. */
     static const char *const valid[] = {"\x7f",         "\xc2\x80",         "\xdf\xbf",
                                         "\xe0\xa0\x80", "\xed\x9f\xbf",     "\xee\x80\x80",
                                         "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"};

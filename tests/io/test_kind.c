@@ -89,7 +89,8 @@ static void test_heads(void)
         CHECK_OK(plumb_file_kind_at(&found, path));
         CHECKF(found == heads[i].kind, "case %d", i);
     }
-    /* Cut at any byte, in memory of exactly that size: nothing behind the end may be read. */
+    /* Each head, cut at any byte, is in memory of exactly that size, so that a sanitizer finds a
+     * read behind its end. */
     for (int i = 0; i < HEADS; i++)
         for (size_t n = 0; n <= heads[i].n; n++) {
             char *copy = malloc(n + (n == 0));

@@ -46,7 +46,8 @@ void check_done(struct check *c);
 
 /* Sets the text that messages have behind the kernel's name. */
 void check_at(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* |got - want| <= rtol |want| + atol max(floor, largest |want|); NaN only where want has it. */
+/* Checks that |got - want| <= rtol |want| + atol max(floor, largest finite |want|) for each
+ * element, and that got is NaN exactly where want is NaN. */
 void check_close(struct check *c, const char *name, const float *got, const float *want, int64_t n,
                  double rtol, double atol);
 /* The same for values that are stored as bfloat16 when narrow_out says so. */

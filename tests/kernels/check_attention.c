@@ -109,8 +109,8 @@ static void same_row(struct check *c, const struct world *w, const char *what, c
     check_same(c, what, lse + r * h, want_lse + at * h, h * 4);
 }
 
-/* Checks the rows of the positions [begin, end) of sequence i, with a store that has no later
- * key. */
+/* Checks that the rows of the positions [begin, end) of sequence i keep their bits if the KV cache
+ * holds no keys from position `end` on. */
 static void partial(struct check *c, const struct world *w, const char *what, const float *want_o,
                     const float *want_lse, int i, int64_t begin, int64_t end)
 {

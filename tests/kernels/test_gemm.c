@@ -164,7 +164,8 @@ static void check_near(const float *got, const float *want, const double *size, 
     }
 }
 
-/* Compares with ref. ref on the magnitudes of the inputs gives the size for the bound. */
+/* Compares the results with those of ref. The bound of an element's error is proportional to the
+ * sum of the magnitudes of its terms: the result of ref for the absolute values of the inputs. */
 static void check_against_ref(const struct answer *a, const struct problem *p)
 {
     struct plumb_kernels ref;

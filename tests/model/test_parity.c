@@ -149,7 +149,8 @@ static void check_logits(const char *name, const struct fixture *f, const plumb_
     free(got);
 }
 
-/* grad = the gradient of the loss; checks the loss and the embeddings too. */
+/* Adds the gradient of the loss, the mean of -logp over the targets, to grad, for the caller to
+ * check. Checks the loss and the embeddings against the fixture. */
 static void causal_gradient(const char *name, const struct fixture *f, const plumb_model *m,
                             plumb_pass *p, float *grad)
 {
@@ -263,8 +264,8 @@ static void check_gradient(const char *name, const struct fixture *f, const plum
     }
 }
 
-/* Checks that the bfloat16 kernels refuse heads whose size is no multiple of 8, and name the size.
- */
+/* Checks that the bfloat16 kernels refuse heads whose size is no multiple of 8, with a message that
+ * says that the head size is the reason. */
 static void refused(const char *name, const struct fixture *f, const plumb_model *m)
 {
     plumb_pass *p;

@@ -64,7 +64,9 @@ print("/* clang-format off */")
 print(f"enum {{ GOLDEN_STEPS = {STEPS}, GOLDEN_TOTAL = {TOTAL}, GOLDEN_WARMUP = {WARMUP} }};")
 print(f"static const double golden_peak = {PEAK}, golden_clip = {CLIP}, golden_decay = {DECAY};")
 adamw()
-print("/* total 20, warmup_ratio 0.22 (5 steps), 24 values; min: 0.1 */")
+print("/* Factors of the learning rate at steps 0, 1 ... of schedules with 20 steps, of which 5 "
+      "are warm-up\n * (warmup_ratio 0.22). 24 values go beyond the end. golden_cosine_min: "
+      "min_lr_ratio 0.1. */")
 array("double", "golden_constant", lrs(lambda o: get_constant_schedule_with_warmup(o, 5)))
 array("double", "golden_linear", lrs(lambda o: get_linear_schedule_with_warmup(o, 5, 20)))
 array("double", "golden_cosine", lrs(lambda o: get_cosine_schedule_with_warmup(o, 5, 20), 20))

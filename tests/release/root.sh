@@ -1,7 +1,8 @@
 # root.sh - functions for scripts that work in a bare Debian 12. To be sourced; needs root, debootstrap
 # and a network that reaches Debian's packages.
 
-# root_base FOLDER - makes FOLDER/base with debootstrap (minbase), once.
+# root_base FOLDER - makes FOLDER/base, a minimal Debian 12 (debootstrap) with the host's settings for
+# packages. Does nothing if an earlier call has completed it.
 root_base() {
     [ ! -e "$1/base/.complete" ] || return 0
     rm -rf "$1/base"

@@ -53,7 +53,8 @@ static void test_events(void)
     plumb_buf_fini(&got);
 }
 
-/* Reads the only event file. Returns its number of records, and sets name. */
+/* Reads the only event file: sets name to its path and text to its content. Returns the number of
+ * its records. */
 static int64_t count_events(char name[4096], struct plumb_buf *text)
 {
     struct plumb_names names = {0};

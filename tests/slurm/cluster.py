@@ -140,7 +140,7 @@ class Cluster:
         self.write_conf(mpi)
         self.tool("scontrol", "reconfigure")
 
-    # ---- asking -----------------------------------------------------------------------------
+    # ---- commands, jobs, waiting, and killing nodes -----------------------------------------
 
     def until(self, ready, seconds, what):
         end = time.monotonic() + seconds

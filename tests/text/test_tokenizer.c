@@ -257,8 +257,8 @@ static void corners(void)
         WHOLE(",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},"
               "{\"type\":\"Metaspace\",\"replacement\":\"b\",\"prepend_scheme\":\"first\"}]}");
     encodes(first, NULL, "a1a", 3, "1 0 0");
-    /* U+1ACE and U+10F50, ends of ranges that the reference's tables lack: marks stay behind them
-     */
+    /* U+1ACE and U+10F50 end ranges of combining marks that the reference's older tables lack. So
+     * NFD must not move a mark that follows one of them in front of it. */
     const char *nfd = "{\"normalizer\":{\"type\":\"NFD\"},\"model\":{\"merges\":[],\"vocab\":"
                       "{\"a\":0,\"\\u1ace\":1,\"\\u0323\":2,\"\\u0301\":3,\"\U00010F50\":4}}}";
     encodes(nfd, NULL, "a\u1ace\u0301\u0323", 8, "0 1 2 3");

@@ -356,7 +356,8 @@ static const double golden_weight[648] = {
     0x1.8747d8f585a72p-1, 0x1.08b263aaf34f5p-2, -0x1.f0437c9c8934cp-1, 0x1.8b9f402b78ef1p+0,
     0x1.358e2a9b16a8ap-3, 0x1.0806398b45590p-3, 0x1.9bec602f259efp-3, 0x1.1a6fb45b2991ap-1,
 };
-/* total 20, warmup_ratio 0.22 (5 steps), 24 values; min: 0.1 */
+/* Factors of the learning rate at steps 0, 1 ... of schedules with 20 steps, of which 5 are warm-up
+ * (warmup_ratio 0.22). 24 values go beyond the end. golden_cosine_min: min_lr_ratio 0.1. */
 static const double golden_constant[24] = {
     0x0.0p+0, 0x1.999999999999ap-3, 0x1.999999999999ap-2, 0x1.3333333333333p-1,
     0x1.999999999999ap-1, 0x1.0000000000000p+0, 0x1.0000000000000p+0, 0x1.0000000000000p+0,

@@ -4,8 +4,10 @@
 
 #include "harness.h"
 
-/* Runs iterations of at most `whole` prompts whose answers take mean tokens per prompt, give or
- * take a random number up to spread. Returns the tokens generated in all. */
+/* Simulates a run with a budget of `tokens`: iterations of at most `whole` prompts, optimizer steps
+ * of `batch` prompts, and answers of mean tokens per prompt, give or take a random number up to
+ * spread. Checks the progress at each iteration. Sets *iterations to their number, and returns the
+ * tokens generated in all. */
 static int64_t run(int64_t tokens, int64_t whole, int64_t batch, int64_t mean, int64_t spread,
                    int64_t *iterations)
 {

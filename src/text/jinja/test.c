@@ -68,7 +68,7 @@ static plumb_status t_sequence(run *r, bool *out, jv v, const jv *arg)
 {
     (void)r;
     (void)arg;
-    /* Jinja's test is true for values that have a length and __getitem__ in Python */
+    /* In Jinja, "is sequence" is true for values that have len() and __getitem__ in Python. */
     *out = v.kind == JK_STR || v.kind == JK_LIST || v.kind == JK_TUPLE || v.kind == JK_DICT ||
            v.kind == JK_RANGE || v.kind == JK_UNDEFINED;
     return PLUMB_OK;
