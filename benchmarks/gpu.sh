@@ -65,6 +65,7 @@ pack() {
     root=$(cd "$here/.." && pwd)
     dir=$1
     [ ! -e "$dir" ] || [ -f "$dir/packed.txt" ] || die "$dir is there, and no pack"
+    command -v xz >/dev/null || die "no xz: install it (on Debian the package xz-utils)"
     from=${PLUMB_GPU_BIN:-}
     if [ -z "$from" ]; then
         command -v nvcc >/dev/null || PATH=$PATH:/usr/local/cuda/bin

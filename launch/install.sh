@@ -7,7 +7,7 @@ set -eu
 
 packages="gcc g++ pkg-config meson ninja-build python3
     libjansson-dev libfyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libhdf5-dev
-    libhwloc-dev hdf5-tools libopenmpi-dev openmpi-bin"
+    libhwloc-dev hdf5-tools libopenmpi-dev openmpi-bin xz-utils"
 
 case ${1:-} in
 slurm) packages="$packages slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge iproute2 util-linux" ;;
