@@ -55,6 +55,31 @@ plumb_status(plumb_comm_allgather)(plumb_comm *c, void *recv, int64_t recv_cap, 
     return plumb_coll_leave(c, plumb_coll_allgather(c, recv, recv_cap, count, send, bytes));
 }
 
+/* Fails unless the sizes are >= 0 and there is a buffer for them. */
+static plumb_status check_parts(const plumb_comm *c, const char *what, const void *buffer,
+                                const int64_t *bytes)
+{
+    PLUMB_REQUIRE(bytes, PLUMB_ERR_ARG, "alltoall: %s has no sizes", what);
+    for (int r = 0; r < c->size; r++)
+        PLUMB_REQUIRE(bytes[r] >= 0 && (buffer || bytes[r] == 0), PLUMB_ERR_ARG,
+                      "alltoall: %s has %lld bytes of rank %d and buffer %s; expected 0 or more "
+                      "bytes, and a buffer unless all are 0",
+                      what, (long long)bytes[r], r, buffer ? "set" : "NULL");
+    return PLUMB_OK;
+}
+
+plumb_status(plumb_comm_alltoall)(plumb_comm *c, void *recv, const int64_t *recv_bytes,
+                                  const void *send, const int64_t *send_bytes)
+{
+    PLUMB_TRY(check_parts(c, "send", send, send_bytes));
+    PLUMB_TRY(check_parts(c, "recv", recv, recv_bytes));
+    PLUMB_REQUIRE(send_bytes[c->rank] == recv_bytes[c->rank], PLUMB_ERR_ARG,
+                  "alltoall: rank %d sends %lld bytes to itself, but expects %lld", c->rank,
+                  (long long)send_bytes[c->rank], (long long)recv_bytes[c->rank]);
+    PLUMB_TRY(plumb_coll_enter(c, "alltoall", (struct plumb_args){-1, NULL, -1}));
+    return plumb_coll_leave(c, plumb_coll_alltoall(c, recv, recv_bytes, send, send_bytes));
+}
+
 plumb_status(plumb_comm_alloc)(plumb_comm *c, void **out, int64_t bytes)
 {
     PLUMB_REQUIRE(bytes > 0, PLUMB_ERR_ARG, "alloc: bytes=%lld, expected more than 0",

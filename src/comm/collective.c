@@ -1,4 +1,4 @@
-/* collective.c - barrier, allreduce, broadcast and allgather over any transport.
+/* collective.c - barrier, allreduce, broadcast, allgather and alltoall over any transport.
  * Layer 1. Includes comm/ and base/ only.
  *
  * The order of additions is fixed here and never left to a library: recursive doubling at distance
@@ -187,6 +187,34 @@ plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, i
             .recv_bytes = count[get],
             .take = plumb_take_copy,
             .arg = out + offset_of(count, get),
+        };
+        PLUMB_TRY(plumb_coll_move(c, &m));
+    }
+    return PLUMB_OK;
+}
+
+plumb_status plumb_coll_alltoall(plumb_comm *c, void *recv, const int64_t *recv_bytes,
+                                 const void *send, const int64_t *send_bytes)
+{
+    /* In step s every rank sends to the rank s higher and receives from the rank s lower. */
+    const char *in = send;
+    char *out = recv;
+    for (int s = 0; s < c->size; s++) {
+        const int to = (c->rank + s) % c->size, from = (c->rank - s + c->size) % c->size;
+        const char *part = in + (send_bytes[to] > 0 ? offset_of(send_bytes, to) : 0);
+        char *place = out + (recv_bytes[from] > 0 ? offset_of(recv_bytes, from) : 0);
+        if (s == 0 && send_bytes[to] > 0)
+            memcpy(place, part, (size_t)send_bytes[to]);
+        if (s == 0 || (send_bytes[to] == 0 && recv_bytes[from] == 0))
+            continue;
+        const struct plumb_move m = {
+            .to = send_bytes[to] > 0 ? to : -1,
+            .send = part,
+            .send_bytes = send_bytes[to],
+            .from = recv_bytes[from] > 0 ? from : -1,
+            .recv_bytes = recv_bytes[from],
+            .take = plumb_take_copy,
+            .arg = place,
         };
         PLUMB_TRY(plumb_coll_move(c, &m));
     }

@@ -104,6 +104,13 @@ plumb_status plumb_comm_broadcast(plumb_comm *c, void *buf, int64_t bytes, int r
 plumb_status plumb_comm_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
                                   const void *send, int64_t bytes);
 
+/* Sends a part of `send` to every rank, and receives a part from every rank. send_bytes and
+ * recv_bytes (world_size,) have the bytes for and from each rank; the parts lie in rank order
+ * without gaps. What rank a sends to rank b must be what rank b expects from rank a. A rank's part
+ * for itself is copied. Parts of no bytes cost no message. send and recv must not overlap. */
+plumb_status plumb_comm_alltoall(plumb_comm *c, void *recv, const int64_t *recv_bytes,
+                                 const void *send, const int64_t *send_bytes);
+
 /* Return the elements of a vector of n that `rank` owns after plumb_comm_reduce_tree. They depend
  * only on n, rank and world_size. Not collective. */
 struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank);
@@ -241,6 +248,8 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
     plumb_comm_broadcast(PLUMB_COMM_HERE(c), buf, bytes, root)
 #define plumb_comm_allgather(c, recv, recv_cap, count, send, bytes)                                \
     plumb_comm_allgather(PLUMB_COMM_HERE(c), recv, recv_cap, count, send, bytes)
+#define plumb_comm_alltoall(c, recv, recv_bytes, send, send_bytes)                                 \
+    plumb_comm_alltoall(PLUMB_COMM_HERE(c), recv, recv_bytes, send, send_bytes)
 #define plumb_comm_alloc(c, out, bytes) plumb_comm_alloc(PLUMB_COMM_HERE(c), out, bytes)
 #define plumb_comm_reduce_tree(c, grad, n, place)                                                  \
     plumb_comm_reduce_tree(PLUMB_COMM_HERE(c), grad, n, place)

@@ -171,6 +171,8 @@ plumb_status plumb_coll_allreduce(plumb_comm *c, double *buf, int64_t n, enum pl
 plumb_status plumb_coll_broadcast(plumb_comm *c, void *buf, int64_t bytes, int root);
 plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
                                   const void *send, int64_t bytes);
+plumb_status plumb_coll_alltoall(plumb_comm *c, void *recv, const int64_t *recv_bytes,
+                                 const void *send, const int64_t *send_bytes);
 plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m);
 void plumb_take_copy(void *arg, const void *piece, int64_t at, int64_t bytes); /* arg: dest */
 

@@ -151,6 +151,53 @@ static void check_allgather(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
+/* Bytes that rank a sends to rank b: none for a third of the pairs, more than one piece for some.
+ */
+static int64_t part_bytes(int a, int b)
+{
+    return (a + 2 * b) % 3 == 0 ? 0 : 7 * a + 5 * b + 1 + (a + b == 1 ? 300000 : 0);
+}
+
+static void check_alltoall(plumb_comm *c)
+{
+    const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
+    int64_t give[64], get[64], out = 0, in = 0;
+    for (int k = 0; k < size; k++) {
+        out += give[k] = part_bytes(r, k);
+        in += get[k] = part_bytes(k, r);
+    }
+    char *send = malloc((size_t)out + 1), *recv = malloc((size_t)in + 1), *at = send;
+    for (int k = 0; k < size; k++)
+        for (int64_t i = 0; i < give[k]; i++)
+            *at++ = (char)(r * 31 + k * 7 + i % 11);
+    recv[in] = '#';
+    const struct plumb_traffic before = plumb_comm_traffic(c, PLUMB_TRAFFIC_CONTROL);
+    CHECK_OK(plumb_comm_alltoall(c, recv, get, send, give));
+    const struct plumb_traffic after = plumb_comm_traffic(c, PLUMB_TRAFFIC_CONTROL);
+    CHECK(after.seconds >= before.seconds);
+    at = recv;
+    int64_t messages = 0;
+    for (int k = 0; k < size; k++) {
+        messages += k != r && give[k] > 0;
+        for (int64_t i = 0; i < get[k]; i++)
+            CHECK(*at++ == (char)(k * 31 + r * 7 + i % 11));
+    }
+    CHECK(*at == '#');
+#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check sends messages of its own */
+    CHECK(after.messages - before.messages == messages);
+    CHECK(after.bytes - before.bytes == out - give[r]);
+#endif
+    memset(give, 0, sizeof(give));
+    CHECK_OK(plumb_comm_alltoall(c, NULL, give, NULL, give));
+    CHECK(plumb_comm_alltoall(c, NULL, give, NULL, NULL) == PLUMB_ERR_ARG);
+    give[0] = 1;
+    CHECK(plumb_comm_alltoall(c, recv, give, NULL, give) == PLUMB_ERR_ARG);
+    give[0] = -1;
+    CHECK(plumb_comm_alltoall(c, recv, give, send, give) == PLUMB_ERR_ARG);
+    free(send);
+    free(recv);
+}
+
 /* g = leaf m of the tree: floats of very different sizes, whose sum depends on the order. */
 static void leaf(float *g, int64_t n, int m)
 {
@@ -373,6 +420,7 @@ static void contract(plumb_comm *c)
     check_slots(c);
     check_broadcast(c);
     check_allgather(c);
+    check_alltoall(c);
     check_traffic(c);
     const int64_t sizes[] = {0, 1, 4095, 4096, 4097, 3 * 4096 + 5, 300001};
     for (int i = 0; i < 7; i++)
