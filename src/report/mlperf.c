@@ -8,9 +8,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "base/num.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -18,23 +21,26 @@
 #define BEGIN "INTERVAL_START"
 #define END   "INTERVAL_END"
 
-static int64_t now_ms(void)
+/* Returns the milliseconds since 1970. Within a session they come from a clock that is never set,
+ * so that they never step back. */
+static int64_t now_ms(const struct plumb_mlperf *m)
 {
-    return (int64_t)(1000 * plumb_wall_now());
+    return m->began_ms + (int64_t)(1000 * (plumb_now() - m->began));
 }
 
-/* Writes one line. value is JSON text. metadata is "" or the beginning of members, each with a
- * comma behind it. */
+/* Writes one line. A time before that of the line before is replaced by that time. value is JSON
+ * text. metadata is "" or the beginning of members, each with a comma behind it. */
 static plumb_status put(struct plumb_mlperf *m, int64_t ms, const char *type, const char *key,
                         const char *value, const char *metadata)
 {
     struct plumb_buf *b = &m->line;
+    m->last_ms = plumb_max_i64(m->last_ms, ms);
     plumb_buf_clear(b);
     PLUMB_TRY(plumb_buf_addf(b,
                              ":::MLLOG {\"namespace\": \"\", \"time_ms\": %lld, \"event_type\": "
                              "\"%s\", \"key\": \"%s\", \"value\": %s, \"metadata\": "
                              "{%s\"file\": \"plumb\", \"lineno\": 0}}",
-                             (long long)ms, type, key, value, metadata));
+                             (long long)m->last_ms, type, key, value, metadata));
     return plumb_file_append_line(m->file, m->path, plumb_buf_text(b));
 }
 
@@ -42,7 +48,7 @@ static plumb_status put_int(struct plumb_mlperf *m, const char *key, int64_t val
 {
     char text[32];
     snprintf(text, sizeof(text), "%lld", (long long)value);
-    return put(m, now_ms(), POINT, key, text, "");
+    return put(m, now_ms(m), POINT, key, text, "");
 }
 
 static plumb_status put_real(struct plumb_mlperf *m, const char *key, double value)
@@ -50,7 +56,7 @@ static plumb_status put_real(struct plumb_mlperf *m, const char *key, double val
     struct plumb_buf text = {0};
     plumb_status st = plumb_json_put_real(&text, value);
     if (st == PLUMB_OK)
-        st = put(m, now_ms(), POINT, key, plumb_buf_text(&text), "");
+        st = put(m, now_ms(m), POINT, key, plumb_buf_text(&text), "");
     plumb_buf_fini(&text);
     return st;
 }
@@ -60,7 +66,7 @@ static plumb_status put_text(struct plumb_mlperf *m, const char *key, const char
     struct plumb_buf text = {0};
     plumb_status st = plumb_json_put_string(&text, value, (int64_t)strlen(value));
     if (st == PLUMB_OK)
-        st = put(m, now_ms(), POINT, key, plumb_buf_text(&text), "");
+        st = put(m, now_ms(m), POINT, key, plumb_buf_text(&text), "");
     plumb_buf_fini(&text);
     return st;
 }
@@ -134,7 +140,7 @@ static plumb_status put_start(struct plumb_mlperf *m, const struct plumb_mlperf_
     char seed[32];
     snprintf(seed, sizeof(seed), "%" PRIu64, cfg->seed);
     PLUMB_TRY(put(m, s->init_ms, BEGIN, "init_start", "null", ""));
-    PLUMB_TRY(put(m, now_ms(), POINT, "seed", seed, ""));
+    PLUMB_TRY(put(m, now_ms(m), POINT, "seed", seed, ""));
     PLUMB_TRY(put_text(m, "config_filename", "config.effective.yaml"));
     PLUMB_TRY(put_samples(m, "train_samples", align ? cfg->data.prompts : cfg->data.train));
     PLUMB_TRY(put_samples(m, "eval_samples", cfg->data.eval));
@@ -152,8 +158,8 @@ static plumb_status put_start(struct plumb_mlperf *m, const struct plumb_mlperf_
         PLUMB_TRY(put_real(m, "lora_alpha", cfg->lora.alpha));
     }
     PLUMB_TRY(put_optimizer(m, s));
-    PLUMB_TRY(put(m, now_ms(), END, "init_stop", "null", ""));
-    return put(m, now_ms(), BEGIN, "run_start", "null", "");
+    PLUMB_TRY(put(m, now_ms(m), END, "init_stop", "null", ""));
+    return put(m, now_ms(m), BEGIN, "run_start", "null", "");
 }
 
 /* Writes the members of the metadata that say where in the run an event is. */
@@ -163,12 +169,38 @@ static void put_place(char out[96], const struct plumb_mlperf *m, int64_t step)
              (long long)(step * m->samples_per_step));
 }
 
-static plumb_status put_block(struct plumb_mlperf *m, const char *type, const char *key,
+static plumb_status put_block(struct plumb_mlperf *m, int64_t ms, const char *type, const char *key,
                               int64_t step)
 {
     char metadata[96];
     put_place(metadata, m, step);
-    return put(m, now_ms(), type, key, "null", metadata);
+    return put(m, ms, type, key, "null", metadata);
+}
+
+/* Continues the log of an earlier session: removes an incomplete last line, and sets last_ms to the
+ * time of the last line. The clock of the wall may have been set back since then. */
+static plumb_status continue_log(struct plumb_mlperf *m)
+{
+    static const char key[] = "\"time_ms\": ";
+    struct plumb_buf whole = {0};
+    plumb_status st = PLUMB_OK;
+    if (!plumb_file_exists(m->path))
+        return PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_file_read(&whole, m->path), done);
+    const char *text = plumb_buf_text(&whole);
+    const char *end = memrchr(text, '\n', (size_t)whole.len);
+    const int64_t complete = end ? end + 1 - text : 0;
+    if (complete < whole.len && truncate(m->path, (off_t)complete) != 0)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, done, "%s: cannot remove its incomplete last line: %s",
+                        m->path, strerror(errno));
+    const char *before = end ? memrchr(text, '\n', (size_t)(end - text)) : NULL;
+    const char *line = before ? before + 1 : text;
+    const char *time = memmem(line, (size_t)(text + complete - line), key, sizeof(key) - 1);
+    if (time)
+        m->last_ms = strtoll(time + sizeof(key) - 1, NULL, 10);
+done:
+    plumb_buf_fini(&whole);
+    return st;
 }
 
 plumb_status plumb_mlperf_open(struct plumb_mlperf *m, const char *dir,
@@ -179,21 +211,23 @@ plumb_status plumb_mlperf_open(struct plumb_mlperf *m, const char *dir,
     *m = (struct plumb_mlperf){.block = start->steps_done,
                                .samples_per_step = cfg->train.global_batch_size * group};
     PLUMB_TRY(plumb_path_join(m->path, sizeof(m->path), dir, "mlperf.log"));
+    if (start->steps_done > 0)
+        PLUMB_TRY(continue_log(m));
+    m->began = plumb_now();
+    m->began_ms = plumb_max_i64((int64_t)(1000 * plumb_wall_now()), m->last_ms);
     m->file = fopen(m->path, start->steps_done > 0 ? "a" : "w");
     PLUMB_REQUIRE(m->file, PLUMB_ERR_IO, "%s: %s", m->path, strerror(errno));
     PLUMB_TRY(put_start(m, start));
-    return put_block(m, BEGIN, "block_start", m->block);
+    return put_block(m, now_ms(m), BEGIN, "block_start", m->block);
 }
 
-/* Writes one figure of data.eval: the reward, else the accuracy, else the loss. The evaluation has
- * just ended, and took time/eval seconds. */
-static plumb_status put_eval(struct plumb_mlperf *m, const struct plumb_metrics_row *row)
+/* Writes one figure of data.eval: the reward, else the accuracy, else the loss. The evaluation
+ * began at `began` and ended at `now`. */
+static plumb_status put_eval(struct plumb_mlperf *m, const struct plumb_metrics_row *row,
+                             int64_t began, int64_t now)
 {
     static const enum plumb_metric accuracy[] = {
         PLUMB_METRIC_EVAL_REWARD, PLUMB_METRIC_EVAL_ACCURACIES, PLUMB_METRIC_EVAL_LOSS};
-    const bool timed = row->set[PLUMB_METRIC_TIME_EVAL];
-    const int64_t now = now_ms(),
-                  took = timed ? (int64_t)(1000 * row->value[PLUMB_METRIC_TIME_EVAL]) : 0;
     char metadata[96];
     put_place(metadata, m, row->step);
     for (size_t i = 0; i < sizeof(accuracy) / sizeof(accuracy[0]); i++) {
@@ -202,7 +236,7 @@ static plumb_status put_eval(struct plumb_mlperf *m, const struct plumb_metrics_
             continue;
         plumb_status st = plumb_json_put_real(&value, row->value[accuracy[i]]);
         if (st == PLUMB_OK)
-            st = put(m, now - took, BEGIN, "eval_start", "null", metadata);
+            st = put(m, began, BEGIN, "eval_start", "null", metadata);
         if (st == PLUMB_OK)
             st = put(m, now, POINT, "eval_accuracy", plumb_buf_text(&value), metadata);
         if (st == PLUMB_OK)
@@ -232,18 +266,22 @@ static plumb_status put_stats(struct plumb_mlperf *m, const struct plumb_metrics
     if (st == PLUMB_OK)
         st = plumb_buf_add_text(&value, "}");
     if (st == PLUMB_OK)
-        st = put(m, now_ms(), POINT, "tracked_stats", plumb_buf_text(&value), metadata);
+        st = put(m, now_ms(m), POINT, "tracked_stats", plumb_buf_text(&value), metadata);
     plumb_buf_fini(&value);
     return st;
 }
 
 plumb_status plumb_mlperf_write(struct plumb_mlperf *m, const struct plumb_metrics_row *row)
 {
-    PLUMB_TRY(put_block(m, END, "block_stop", m->block));
+    /* an evaluation comes last in a block, and has just ended */
+    const bool timed = row->set[PLUMB_METRIC_TIME_EVAL];
+    const int64_t now = now_ms(m),
+                  took = timed ? (int64_t)(1000 * row->value[PLUMB_METRIC_TIME_EVAL]) : 0;
+    PLUMB_TRY(put_block(m, now - took, END, "block_stop", m->block));
+    PLUMB_TRY(put_eval(m, row, now - took, now));
     PLUMB_TRY(put_stats(m, row));
-    PLUMB_TRY(put_eval(m, row));
     m->block = row->step;
-    return put_block(m, BEGIN, "block_start", m->block);
+    return put_block(m, now, BEGIN, "block_start", m->block);
 }
 
 void plumb_mlperf_close(struct plumb_mlperf *m, bool success)
@@ -251,9 +289,9 @@ void plumb_mlperf_close(struct plumb_mlperf *m, bool success)
     if (!m->file)
         return;
     const char *status = success ? "\"status\": \"success\", " : "\"status\": \"aborted\", ";
-    plumb_status st = put_block(m, END, "block_stop", m->block);
+    plumb_status st = put_block(m, now_ms(m), END, "block_stop", m->block);
     if (st == PLUMB_OK)
-        st = put(m, now_ms(), END, "run_stop", "null", status);
+        st = put(m, now_ms(m), END, "run_stop", "null", status);
     if (st != PLUMB_OK)
         plumb_log(PLUMB_LOG_WARN, "%s", plumb_trail_message());
     fclose(m->file);

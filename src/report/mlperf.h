@@ -13,7 +13,8 @@
  * the number of steps times global_batch_size, which counts completions for align. train_samples
  * and eval_samples count the lines of the files, also those that data.limit leaves out.
  * eval_accuracy is the reward, else the accuracy, else the loss, as in llama2_70b_lora. A resumed
- * run appends a new init_start and run_start, and init_checkpoint_step says where it continues. */
+ * run appends a new init_start and run_start, and init_checkpoint_step says where it continues.
+ * time_ms never decreases from line to line, also if the clock of the machine is set back. */
 #ifndef PLUMB_REPORT_MLPERF_H
 #define PLUMB_REPORT_MLPERF_H
 
@@ -26,6 +27,9 @@ struct plumb_mlperf {
     FILE *file;
     char path[4096];
     struct plumb_buf line;
+    double began;             /* plumb_now() when the file was opened, */
+    int64_t began_ms;         /* and the time that the lines have then, ms since 1970 */
+    int64_t last_ms;          /* time of the last line */
     int64_t block;            /* first step of the block that is open */
     int64_t samples_per_step; /* trained samples of one step */
 };

@@ -62,9 +62,15 @@ plumb_status plumb_prometheus_put(struct plumb_buf *out, const struct plumb_prom
         double value;
         bool known;
     } own[] = {
-        {"running", "1 while the run goes on, 0 after its end", running, true},
+        {"running",
+         "1 while the run goes on, 0 after its end; a run that was killed leaves 1: compare "
+         "plumb_last_update_timestamp_seconds with the time",
+         running, true},
         {"ranks", "number of ranks", p->world_size, true},
-        {"last_update_timestamp_seconds", "time of the newest line of metrics", wall_s, true},
+        {"last_update_timestamp_seconds",
+         "time of the last write of this file; a run writes it at its start, after each line of "
+         "metrics and at its end",
+         wall_s, true},
         {"step", "optimizer steps so far", (double)row->step, true},
         {"planned_steps", "optimizer steps of the whole run", (double)p->planned_steps,
          p->planned_steps > 0},

@@ -5,8 +5,11 @@
  * where NAME is that of metrics.jsonl with '_' for '/', and the unit _seconds, _bytes or _nats at
  * its end. Beside them are plumb_step, plumb_planned_steps, plumb_iteration,
  * plumb_planned_iterations, plumb_ranks, plumb_running (1 while the run goes on, 0 after its end)
- * and plumb_last_update_timestamp_seconds. The labels are command and run, the path of output_dir.
- * A metric that is not a finite number is written as NaN, +Inf or -Inf. */
+ * and plumb_last_update_timestamp_seconds, the time of the last write. A run that was killed can
+ * write no 0. A rule finds it by the time of the last write:
+ *     plumb_running == 1 and time() - plumb_last_update_timestamp_seconds > 3600
+ * where 3600 s stand for longer than any line of metrics takes. The labels are command and run, the
+ * path of output_dir. A metric that is not a finite number is written as NaN, +Inf or -Inf. */
 #ifndef PLUMB_REPORT_PROMETHEUS_H
 #define PLUMB_REPORT_PROMETHEUS_H
 

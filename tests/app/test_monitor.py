@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import struct
+import time
 
 import common
 
@@ -60,7 +61,7 @@ def check(bench, out, what, status="success"):
     if "num_prompts_per_step" in values: # align
         bench.check(values["global_batch_size"] == values["num_prompts_per_step"] * values["num_generations_per_prompt"] == 32, what, "batch", values)
     bench.check(all(x["metadata"]["samples_count"] == x["metadata"]["step"] * values["global_batch_size"] for x in log if "step" in x["metadata"]), what, "samples_count")
-    bench.check([x["time_ms"] for x in log if "eval" not in x["key"]] == sorted(x["time_ms"] for x in log if "eval" not in x["key"]), what, "times")
+    bench.check([x["time_ms"] for x in log] == sorted(x["time_ms"] for x in log), what, "times")
 
 
 def resumed(bench, base):
@@ -103,6 +104,22 @@ def refused(bench):
     bench.check(r.code == 0 and not (out / "tensorboard").exists() and not (out / "mlperf.log").exists(), "none", r)
 
 
+def killed(bench):
+    """A killed run cannot write that it has ended: the time of the last write tells."""
+    out = bench.folder / "killed"
+    p = bench.start(bench.sft_args(out, "report.to=prometheus", "log_every=1", "epochs=100000", steps=1000000))
+    prom = out / "metrics.prom"
+    bench.check(common.until(p, lambda: prom.is_file() and (out / "metrics.jsonl").read_text().count("\n") > 2), "no metrics")
+    common.kill_tree(p)
+    p.wait()
+    now, text = time.time(), prom.read_text()
+    values = {m.group(1): float(m.group(2)) for m in re.finditer(r"^plumb_(\w+)\{[^}]*\} (\S+)$", text, re.M)}
+    bench.check(values["running"] == 1 and now - 600 < values["last_update_timestamp_seconds"] <= now, "metrics.prom of a killed run", values, now)
+    bench.check(re.search(r"^# HELP plumb_running .*plumb_last_update_timestamp_seconds", text, re.M), "the help of plumb_running")
+    r = bench.run(*bench.sft_args(out, "report.to=prometheus", "log_every=1", "epochs=100000", "resume=auto", "max_time=0.1", steps=1000000))
+    bench.check(r.code == 99 and re.search(r"^plumb_running\{.*\} 0$", prom.read_text(), re.M), "after the resumed session")
+
+
 def ranks(bench):
     if not bench.mpirun:
         return
@@ -119,6 +136,7 @@ def test(bench):
     base = bench.base()
     resumed(bench, base)
     refused(bench)
+    killed(bench)
     ranks(bench)
 
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/log.h"
 #include "harness.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -16,6 +17,16 @@
 #include "report/tensorboard.h"
 
 static char dir[] = "/tmp/plumb_monitor_XXXXXX";
+
+/* The clock of the wall in this test. The linker calls it in place of plumb_wall_now. It is
+ * set_back seconds behind the real one. */
+static double set_back;
+double __real_plumb_wall_now(void);
+double __wrap_plumb_wall_now(void);
+double __wrap_plumb_wall_now(void)
+{
+    return __real_plumb_wall_now() - set_back;
+}
 
 /* The lines of tests/reference/monitor_fixtures.py. */
 static void rows(struct plumb_metrics_row row[3])
@@ -143,7 +154,11 @@ static void test_prometheus(void)
         "# TYPE plumb_running gauge\nplumb_running{",
         "plumb_ranks{",
         "plumb_planned_steps{",
-        "plumb_last_update_timestamp_seconds{"};
+        "plumb_last_update_timestamp_seconds{",
+        "\"} 1700000000.5\n",
+        "# HELP plumb_running 1 while the run goes on, 0 after its end; a run that was killed "
+        "leaves "
+        "1: compare plumb_last_update_timestamp_seconds with the time\n"};
     rows(row);
     CHECK_OK(plumb_prometheus_put(&b, &p, &row[1], true, 1700000000.5));
     for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
@@ -156,18 +171,47 @@ static void test_prometheus(void)
     plumb_buf_fini(&b);
 }
 
+static int64_t last_ms; /* of mlperf.log */
+
 static plumb_status check_line(void *arg, const char *line, int64_t len, int64_t line_no)
 {
     char *keys = arg;
     plumb_json *v = NULL;
     CHECKF(len > 9 && !strncmp(line, ":::MLLOG ", 9), "line %lld", (long long)line_no);
     PLUMB_TRY(plumb_json_parse(&v, line + 9, len - 9, "mlperf.log"));
-    CHECK(plumb_json_member(v, "namespace") && plumb_json_int(plumb_json_get(v, "time_ms"), 0) > 0);
+    const int64_t ms = plumb_json_int(plumb_json_get(v, "time_ms"), 0);
+    CHECKF(plumb_json_member(v, "namespace") && ms > 0 && ms >= last_ms,
+           "line %lld: time %lld after %lld", (long long)line_no, (long long)ms,
+           (long long)last_ms);
+    last_ms = ms;
     CHECK(plumb_json_member(v, "event_type") && plumb_json_member(v, "value") &&
           plumb_json_get(v, "metadata"));
     strcat(strcat(keys, plumb_json_string(plumb_json_get(v, "key"), "?")), " ");
     plumb_json_free(&v);
     return PLUMB_OK;
+}
+
+/* Killed within the write of a line, resumed, with a clock that was set back between both sessions:
+ * the log has complete lines only, and no time steps back. */
+static void test_resumed(const struct plumb_monitor_start *first)
+{
+    struct plumb_monitor_start start = *first;
+    struct plumb_metrics_row row[3];
+    plumb_monitor *m = NULL;
+    char path[256], keys[8000] = "";
+    rows(row);
+    snprintf(path, sizeof(path), "%s/mlperf.log", dir);
+    FILE *f = fopen(path, "a");
+    CHECK(f && fputs(":::MLLOG {\"namespace\": \"\", \"time_ms\": 12", f) >= 0 && !fclose(f));
+    set_back = 7200;
+    start.steps_done = 7;
+    start.began = plumb_now() - 5;
+    CHECK_OK(plumb_monitor_open(&m, &start));
+    plumb_monitor_write(m, &row[2]);
+    plumb_monitor_close(&m, false);
+    last_ms = 0;
+    CHECK_OK(plumb_file_lines(path, check_line, keys));
+    CHECK(strstr(keys, "run_stop init_start ") && strstr(keys, "block_stop tracked_stats"));
 }
 
 static void test_all(void)
@@ -190,6 +234,7 @@ static void test_all(void)
     CHECK_OK(plumb_monitor_open(&m, &start));
     plumb_metrics_set(&row[1], PLUMB_METRIC_EVAL_LOSS, 2);
     plumb_metrics_set(&row[1], PLUMB_METRIC_TIME_EVAL, 1);
+    set_back = 3600;
     plumb_monitor_write(m, &row[1]);
     plumb_monitor_close(&m, true);
     snprintf(path, sizeof(path), "%s/mlperf.log", dir);
@@ -206,8 +251,8 @@ static void test_all(void)
             "opt_learning_rate_decay_schedule opt_learning_rate_warmup_steps "
             "opt_learning_rate_training_steps opt_adamw_beta_1 opt_adamw_beta_2 "
             "opt_adamw_epsilon opt_adamw_weight_decay opt_gradient_clip_norm init_stop "
-            "run_start block_start block_stop tracked_stats eval_start eval_accuracy "
-            "eval_stop block_start block_stop run_stop "),
+            "run_start block_start block_stop eval_start eval_accuracy "
+            "eval_stop tracked_stats block_start block_stop run_stop "),
         "%s", keys);
     struct plumb_buf text = {0};
     CHECK_OK(plumb_file_read(&text, path));
@@ -219,6 +264,7 @@ static void test_all(void)
     CHECK_OK(plumb_file_read(&text, path));
     CHECK(strstr(text.data, "plumb_running{command=\"sft\"") && strstr(text.data, "\"} 0\n"));
     plumb_buf_fini(&text);
+    test_resumed(&start);
     plumb_config_free(&cfg);
 }
 
