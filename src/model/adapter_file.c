@@ -398,8 +398,11 @@ static plumb_status put_config(struct plumb_buf *b, const plumb_model *m)
 {
     const struct plumb_lora *lora = &m->adapter->lora;
     const bool classifier = m->spec.labels > 0;
+    /* PEFT and plumb_adapter_base open the stored path from any working directory */
+    char whole[PATH_MAX];
+    const char *base = realpath(m->dir, whole) ? whole : m->dir;
     PLUMB_TRY(plumb_buf_add_text(b, "{\n  \"base_model_name_or_path\": "));
-    PLUMB_TRY(plumb_json_put_string(b, m->dir, (int64_t)strlen(m->dir)));
+    PLUMB_TRY(plumb_json_put_string(b, base, (int64_t)strlen(base)));
     PLUMB_TRY(plumb_buf_add_text(b, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": "));
     PLUMB_TRY(plumb_buf_add_text(b, m->spec.block.files == PLUMB_FILES_GPT2 ? "true" : "false"));
     PLUMB_TRY(plumb_buf_add_text(b, ",\n"

@@ -22,7 +22,8 @@ plumb_status plumb_adapter_describe(struct plumb_lora *lora, int64_t *labels, co
 
 /* ---- private to model/ ----------------------------------------------------------------------- */
 
-/* Writes PEFT's two files to an existing folder. base_model_name_or_path becomes m->dir. */
+/* Writes PEFT's two files to an existing folder. base_model_name_or_path becomes the absolute path
+ * of m->dir, with links resolved, or m->dir if there is no such folder any more. */
 plumb_status plumb_adapter_save(const plumb_model *m, const char *dir);
 /* Reads adapter_config.json. *classifier: the adapter has score rows. */
 plumb_status plumb_adapter_read_config(struct plumb_lora *lora, bool *classifier, const char *dir);

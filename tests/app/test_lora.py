@@ -91,6 +91,17 @@ def merge(bench, trained):
     bench.check(a == b, "model=ADAPTER and adapter=ADAPTER differ")
     bench.check(json.loads((folder / CONFIG).read_text())["base_model_name_or_path"] == str(BASE),
                 "the adapter names another base")
+    # an adapter that was trained with a relative path of the base is read from another working directory
+    away = bench.folder / "away"
+    away.mkdir()
+    (away / "base").symlink_to(BASE)
+    p = bench.start(["sft", "model=base", "output_dir=adapter", "lora.r=2", f"data.train={LORA}/input.jsonl", "append_eos=false",
+                     "global_batch_size=4", "micro_batch_size=2", "log_every=1"], cwd=away)
+    err = p.communicate(timeout=common.LIMIT)[1].decode()
+    bench.check(p.returncode == 0, "training with a relative path", err)
+    stored = json.loads((away / "adapter" / "latest" / CONFIG).read_text())["base_model_name_or_path"]
+    bench.check(stored == str(BASE), "the adapter names", stored)
+    bench.good("logprob", f"model={away}/adapter/latest", f"input={LORA}/input.jsonl")
     # a base with other weights is found
     other = bench.run("logprob", f"model={out}", f"adapter={folder}", f"input={LORA}/input.jsonl")
     bench.check(other.code != 0 and "was trained on base weights" in other.err, other)
