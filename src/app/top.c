@@ -13,15 +13,15 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "io/file.h"
-#include "io/hdf5.h"
 #include "io/json.h"
+#include "report/load.h"
 #include "report/metrics.h"
 #include "train/lock.h"
 
 enum {
     LINES = 10,           /* lines of metrics over which times are averaged */
     BAR = 30,             /* characters of the bar of progress */
-    MOST_FILES = 1024,    /* rank files that are looked at */
+    MOST_RANKS = 1024,    /* ranks that are told apart */
     TAIL_BYTES = 1 << 16, /* end of train.log in which a warning is looked for */
 };
 
@@ -31,7 +31,9 @@ struct run {
     plumb_json *root;
     const plumb_json *session; /* the newest one */
     struct plumb_metrics_row *row;
-    int64_t n; /* number of lines of metrics */
+    int64_t n;                   /* number of lines of metrics */
+    struct plumb_load_line load; /* the newest one; no ranks if there is none */
+    int64_t step;                /* optimizer steps that the files know of */
     int64_t world_size, total_steps, total_iterations;
     bool running;
     const char *result; /* of the newest session; NULL if it has none */
@@ -71,6 +73,26 @@ static const char *duration(char out[40], double seconds)
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
+/* Returns the name of the newest checkpoint of the session, or NULL. */
+static const char *saved_of(const struct run *r)
+{
+    const plumb_json *saved = plumb_json_get(r->session, "weights"), *v;
+    const char *name;
+    const int64_t n = plumb_json_count(saved);
+    return n > 0 && plumb_json_member_at(saved, n - 1, &name, &v) == PLUMB_OK ? name : NULL;
+}
+
+/* Returns the newest step that the session, its last checkpoint or the last line of metrics names.
+ * A line is written every train.log_every steps only, so a checkpoint may be newer. */
+static int64_t step_of(const struct run *r)
+{
+    const char *saved = saved_of(r);
+    long long step = 0;
+    if (!saved || sscanf(saved, "checkpoint-%lld", &step) != 1)
+        step = plumb_json_int(plumb_json_get(r->session, "resumed_step"), 0);
+    return plumb_max_i64(step, r->n > 0 ? r->row[r->n - 1].step : 0);
+}
+
 static plumb_status read_run(struct run *r)
 {
     char path[4096];
@@ -85,13 +107,17 @@ static plumb_status read_run(struct run *r)
     r->lock = plumb_lock_look(r->who, sizeof(r->who), &r->beat_s, r->dir);
     r->running = r->lock == PLUMB_LOCK_RUNS;
     PLUMB_TRY(plumb_path_join(path, sizeof(path), r->dir, "metrics.jsonl"));
-    return plumb_file_exists(path) ? plumb_metrics_read(&r->row, &r->n, path) : PLUMB_OK;
+    if (plumb_file_exists(path))
+        PLUMB_TRY(plumb_metrics_read(&r->row, &r->n, path));
+    r->step = step_of(r);
+    return plumb_load_newest(&r->load, r->dir);
 }
 
 static void close_run(struct run *r)
 {
     plumb_json_free(&r->root);
     free(r->row);
+    free(r->load.value);
 }
 
 /* Returns the seconds between line i and the line before, or 0 if the line does not tell. */
@@ -140,12 +166,18 @@ static const char *state_of(const struct run *r)
     return !r->result ? "killed" : strcmp(r->result, "ok") == 0 ? "finished" : "ended early";
 }
 
+/* Returns the seconds that the newest session took, or takes so far; 0 if they are unknown. */
+static double session_seconds(const struct run *r)
+{
+    const time_t start = start_of(r->session);
+    const double ended = plumb_json_real(plumb_json_get(r->session, "seconds"), -1);
+    return ended >= 0 ? ended : start ? difftime(time(NULL), start) : 0;
+}
+
 static plumb_status put_state(struct run *r)
 {
     char since[40], beat[40];
     const plumb_json *all = plumb_json_get(r->root, "sessions");
-    const time_t start = start_of(r->session);
-    const double ended = plumb_json_real(plumb_json_get(r->session, "seconds"), -1);
     if (r->running)
         PLUMB_TRY(put(r, "state", "running, last heartbeat %s ago: %s", duration(beat, r->beat_s),
                       r->who));
@@ -154,10 +186,7 @@ static plumb_status put_state(struct run *r)
                       r->result && strcmp(r->result, "ok") != 0 ? ": " : "",
                       r->result && strcmp(r->result, "ok") != 0 ? r->result : ""));
     return put(r, "time", "%s in session %lld, which began at step %lld",
-               duration(since, ended >= 0 ? ended
-                               : start    ? difftime(time(NULL), start)
-                                          : 0),
-               (long long)plumb_json_count(all),
+               duration(since, session_seconds(r)), (long long)plumb_json_count(all),
                (long long)plumb_json_int(plumb_json_get(r->session, "resumed_step"), 0));
 }
 
@@ -189,32 +218,35 @@ static plumb_status put_ranks(struct run *r)
 static plumb_status put_progress(struct run *r)
 {
     char bar[BAR + 1], left[40], counts[160], age[40];
-    const struct plumb_metrics_row *last = &r->row[r->n - 1];
+    const struct plumb_metrics_row *last = r->n > 0 ? &r->row[r->n - 1] : NULL;
     double seconds = 0;
     int64_t steps = 0;
     for (int64_t i = first_of(r); i < r->n; i++) {
         seconds += seconds_of(r, i);
         steps += last->step > 0 ? r->row[i].step - (i > 0 ? r->row[i - 1].step : 0) : 0;
     }
-    const double share =
-        r->total_steps > 0 ? fmin((double)last->step / (double)r->total_steps, 1) : 0;
+    const double share = r->total_steps > 0 ? fmin((double)r->step / (double)r->total_steps, 1) : 0;
     for (int i = 0; i < BAR; i++)
         bar[i] = i < (int)(share * BAR) ? '#' : '.';
     bar[BAR] = '\0';
-    int at = snprintf(counts, sizeof(counts), "step %lld", (long long)last->step);
+    int at = snprintf(counts, sizeof(counts), "step %lld", (long long)r->step);
     if (r->total_steps > 0)
         at +=
             snprintf(counts + at, sizeof(counts) - (size_t)at, "/%lld", (long long)r->total_steps);
     if (r->total_iterations > 0)
         snprintf(counts + at, sizeof(counts) - (size_t)at, ", iteration %lld/%lld",
-                 (long long)last->iteration, (long long)r->total_iterations);
+                 (long long)(last ? last->iteration : 0), (long long)r->total_iterations);
     PLUMB_TRY(r->total_steps > 0 ? put(r, "progress", "[%s] %3.0f %%  %s", bar, 100 * share, counts)
                                  : put(r, "progress", "%s", counts));
-    if (r->running && steps > 0 && r->total_steps > last->step)
+    if (r->running && steps > 0 && r->total_steps > r->step)
         PLUMB_TRY(put(r, "left", "about %s, at %.2f s a step",
-                      duration(left, (double)(r->total_steps - last->step) * seconds / steps),
+                      duration(left, (double)(r->total_steps - r->step) * seconds / steps),
                       seconds / (double)steps));
-    return put(r, "last line", "%s ago", duration(age, age_of(r->dir, "metrics.jsonl")));
+    else if (steps > 0)
+        PLUMB_TRY(put(r, "speed", "%.3g s a step in the last %lld line%s", seconds / (double)steps,
+                      (long long)(r->n - first_of(r)), plumb_plural(r->n - first_of(r))));
+    return last ? put(r, "last line", "%s ago", duration(age, age_of(r->dir, "metrics.jsonl")))
+                : put(r, "last line", "none yet: metrics come every train.log_every steps");
 }
 
 /* Writes the shares of the phases in the time of the newest lines. */
@@ -255,31 +287,15 @@ static plumb_status put_phases(struct run *r)
                100 * exchange / seconds, 100 * wait / seconds);
 }
 
-/* Counts the completion tokens of one rank in an iteration. Returns -1 without the file. */
-static int64_t tokens_of(const char *dir, int64_t iteration, int64_t rank)
-{
-    char path[4096];
-    int64_t n = -1;
-    plumb_h5 *f = NULL;
-    snprintf(path, sizeof(path), "%.3900s/rollouts/iteration-%04lld.rank-%lld.h5", dir,
-             (long long)iteration, (long long)rank);
-    if (!plumb_file_exists(path) || plumb_h5_open(&f, path) != PLUMB_OK)
-        return -1;
-    if (plumb_h5_count(f, "logprob", &n) != PLUMB_OK)
-        n = -1;
-    plumb_h5_close(&f);
-    return n;
-}
-
 /* Names the rank for which rank 0 has waited longest in the newest lines. */
 static plumb_status put_slowest(struct run *r)
 {
-    double seconds[MOST_FILES] = {0};
+    double seconds[MOST_RANKS] = {0};
     int64_t who = -1;
     char text[40];
     for (int64_t i = first_of(r); i < r->n; i++) {
         const int64_t rank = (int64_t)r->row[i].value[PLUMB_METRIC_LATE_RANK];
-        if (!r->row[i].set[PLUMB_METRIC_LATE_RANK] || rank < 0 || rank >= MOST_FILES)
+        if (!r->row[i].set[PLUMB_METRIC_LATE_RANK] || rank < 0 || rank >= MOST_RANKS)
             continue;
         seconds[rank] += r->row[i].value[PLUMB_METRIC_TIME_LATE];
         who = who < 0 || seconds[rank] > seconds[who] ? rank : who;
@@ -292,44 +308,48 @@ static plumb_status put_slowest(struct run *r)
                (long long)(r->n - first_of(r)), plumb_plural(r->n - first_of(r)));
 }
 
-/* Names the rank that had to generate the most tokens in the newest iteration: the others waited
- * for it, if all ranks are equally fast. */
+/* Shows how long the ranks waited in each phase of the newest iteration, and who waited longest. */
+static plumb_status put_idle(struct run *r)
+{
+    static const char *const phase[PLUMB_LOAD_PHASES] = {"rollout", "reward", "reference", "train"};
+    char text[400] = "";
+    int at = 0;
+    for (int i = 0; i < PLUMB_LOAD_PHASES && r->load.ranks > 0; i++) {
+        const struct plumb_load_spread s = plumb_load_spread(&r->load, (enum plumb_load_value)i);
+        at += snprintf(text + at, sizeof(text) - (size_t)at, "%s%s %.1f %% (rank %lld: %.1f %%)",
+                       i ? ", " : "", phase[i], 100 * s.mean, (long long)s.who, 100 * s.most);
+    }
+    return r->load.ranks > 0 ? put(r, "idle", "%s of the phase", text) : PLUMB_OK;
+}
+
+/* Names the rank that sampled the most tokens in the newest iteration: the others waited for it, if
+ * all ranks are equally fast. */
 static plumb_status put_most_work(struct run *r)
 {
-    const int64_t iteration = r->row[r->n - 1].iteration;
-    const int64_t ranks = plumb_min_i64(r->world_size, MOST_FILES);
-    int64_t most = -1, who = 0, found = 0;
-    double sum = 0;
-    for (int64_t i = 0; i < ranks && iteration > 0 && ranks > 1; i++) {
-        const int64_t n = tokens_of(r->dir, iteration, i);
-        found += n >= 0;
-        sum += n >= 0 ? (double)n : 0;
-        if (n > most) {
-            most = n;
-            who = i;
-        }
-    }
-    if (found < 2 || sum <= 0)
+    if (r->load.ranks == 0)
         return PLUMB_OK;
-    const plumb_json *host = plumb_json_at(plumb_json_get(r->session, "hosts"), who);
+    const struct plumb_load_spread tokens = plumb_load_spread(&r->load, PLUMB_LOAD_TOKENS);
+    const struct plumb_load_spread steps = plumb_load_spread(&r->load, PLUMB_LOAD_STEPS);
+    const plumb_json *host = plumb_json_at(plumb_json_get(r->session, "hosts"), tokens.who);
+    if (tokens.mean <= 0)
+        return PLUMB_OK;
     return put(r, "most work",
-               "rank %lld on %s generated %lld tokens in iteration %lld, %.2f x the mean of %lld "
-               "ranks",
-               (long long)who, plumb_json_string(host, "?"), (long long)most, (long long)iteration,
-               (double)most * (double)found / sum, (long long)found);
+               "rank %lld on %s generated %.0f tokens in iteration %lld, %.2f x the mean of %lld "
+               "ranks; the most decode steps are %.0f, %.2f x the mean",
+               (long long)tokens.who, plumb_json_string(host, "?"), tokens.most,
+               (long long)r->load.iteration, tokens.most / tokens.mean, (long long)r->load.ranks,
+               steps.most, steps.mean > 0 ? steps.most / steps.mean : 1);
 }
 
 static plumb_status put_saved(struct run *r)
 {
-    const plumb_json *saved = plumb_json_get(r->session, "weights");
-    const int64_t n = plumb_json_count(saved);
-    const struct plumb_metrics_row *last = r->n > 0 ? &r->row[r->n - 1] : NULL;
-    const char *name = "";
-    const plumb_json *v;
-    if (n == 0 || plumb_json_member_at(saved, n - 1, &name, &v) != PLUMB_OK)
+    const char *name = saved_of(r);
+    const double spent = plumb_json_real(plumb_json_get(r->session, "save_seconds"), 0);
+    const double all = session_seconds(r);
+    if (!name)
         return put(r, "saved", "nothing in this session");
     return put(r, "saved", "%s; saving took %.1f %% of the time", name,
-               last ? 100 * last->value[PLUMB_METRIC_TIME_CHECKPOINT_SHARE] : 0);
+               all > 0 ? fmin(100 * spent / all, 100) : 0);
 }
 
 /* Shows the newest warning at the end of train.log. */
@@ -371,13 +391,16 @@ static plumb_status put_page(struct run *r)
                              plumb_json_string(plumb_json_get(r->root, "command"), "?")));
     PLUMB_TRY(put_state(r));
     PLUMB_TRY(put_ranks(r));
-    if (r->n == 0)
+    if (r->n == 0 && r->step == 0)
         return put(r, "progress", "no line of metrics yet");
     PLUMB_TRY(put_progress(r));
-    PLUMB_TRY(put_phases(r));
-    PLUMB_TRY(put_slowest(r));
-    PLUMB_TRY(put_most_work(r));
-    PLUMB_TRY(put_metrics(r));
+    if (r->n > 0) {
+        PLUMB_TRY(put_phases(r));
+        PLUMB_TRY(put_idle(r));
+        PLUMB_TRY(put_slowest(r));
+        PLUMB_TRY(put_most_work(r));
+        PLUMB_TRY(put_metrics(r));
+    }
     PLUMB_TRY(put_saved(r));
     return put_warning(r);
 }
@@ -385,13 +408,12 @@ static plumb_status put_page(struct run *r)
 /* Appends one line about a run below the folder. */
 static plumb_status put_line(struct run *r, const char *name)
 {
-    const struct plumb_metrics_row *last = r->n > 0 ? &r->row[r->n - 1] : NULL;
     char total[32] = "";
     if (r->total_steps > 0)
         snprintf(total, sizeof(total), "/%lld", (long long)r->total_steps);
     return plumb_buf_addf(r->out, "  %-20s %-8s %-12s step %lld%s\n", name,
                           plumb_json_string(plumb_json_get(r->root, "command"), "?"), state_of(r),
-                          (long long)(last ? last->step : 0), total);
+                          (long long)r->step, total);
 }
 
 /* Describes the runs in the folders below dir. */

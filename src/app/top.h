@@ -2,8 +2,8 @@
  * Layer 6. Includes base/.
  *
  * It only reads: run.json (sessions, hosts, planned steps), run.lock (whether the run lives),
- * metrics.jsonl (progress, times), train.log (the newest warning) and the headers of the rollout
- * files of the newest iteration (tokens of each rank). */
+ * metrics.jsonl (progress, times), load.jsonl (waits and tokens of each rank) and train.log (the
+ * newest warning). */
 #ifndef PLUMB_APP_TOP_H
 #define PLUMB_APP_TOP_H
 

@@ -12,6 +12,7 @@
 
 #include "io/file.h"
 #include "io/json.h"
+#include "report/load.h"
 
 struct plumb_metrics {
     FILE *file; /* the open metrics.jsonl; NULL on ranks > 0, which write nothing */
@@ -155,6 +156,19 @@ plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, cons
     return PLUMB_OK;
 }
 
+/* Removes load.jsonl, or the lines that a resumed run writes again. */
+static plumb_status begin_load(const char *dir, bool resume, int64_t steps, int64_t iterations)
+{
+    char path[4096];
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, PLUMB_LOAD_FILE));
+    if (!plumb_file_exists(path))
+        return PLUMB_OK;
+    if (resume)
+        return truncate_to(path, steps, iterations);
+    PLUMB_REQUIRE(unlink(path) == 0, PLUMB_ERR_IO, "%s: cannot remove: %s", path, strerror(errno));
+    return PLUMB_OK;
+}
+
 plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t steps_done,
                                 int64_t iterations_done)
 {
@@ -166,6 +180,7 @@ plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, 
         const bool resume = (steps_done > 0 || iterations_done > 0) && plumb_file_exists(m->path);
         if (resume)
             PLUMB_TRY_GOTO(st, truncate_to(m->path, steps_done, iterations_done), fail);
+        PLUMB_TRY_GOTO(st, begin_load(dir, resume, steps_done, iterations_done), fail);
         m->file = fopen(m->path, resume ? "a" : "w");
         if (!m->file)
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_IO, fail, "%s: %s", m->path, strerror(errno));

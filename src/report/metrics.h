@@ -89,6 +89,16 @@
     X(TIME_WAIT, "time/wait", "s", NULL, "rank 0: other collectives, waits for other ranks")       \
     X(TIME_LATE, "time/late", "s", NULL, "rank 0: waits for the rank that was late longest")       \
     X(LATE_RANK, "comm/late_rank", "number/rank", NULL, "that rank; only waits of seconds count")  \
+    X(IDLE_ROLLOUT, "comm/idle_rollout", "s/s", NULL,                                              \
+      "share of the rollout's time in which a rank waits or exchanges, mean over ranks")           \
+    X(IDLE_REWARD, "comm/idle_reward", "s/s", NULL, "the same share of the reward's time")         \
+    X(IDLE_REFERENCE, "comm/idle_reference", "s/s", NULL,                                          \
+      "the same share of the references' time")                                                    \
+    X(IDLE_TRAIN, "comm/idle_train", "s/s", NULL, "the same share of the update's time")           \
+    X(TAIL_TOKENS, "comm/tail_tokens", "1/rank", NULL,                                             \
+      "tokens sampled by the rank with the most, over the mean of the ranks")                      \
+    X(TAIL_STEPS, "comm/tail_steps", "1/rank", NULL,                                               \
+      "decode steps of the rank with the most, over the mean of the ranks")                        \
     X(COMM_MESSAGES, "comm/messages", "messages/rank", NULL, "sent by rank 0 since last line")     \
     X(COMM_BYTES, "comm/bytes", "bytes/rank", NULL, "sent by rank 0 since last line")              \
     X(COMM_EXCHANGE, "comm/exchange_bytes", "bytes/rank", NULL,                                    \
@@ -125,8 +135,9 @@ static inline void plumb_metrics_set(struct plumb_metrics_row *row, enum plumb_m
 typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl; ranks > 0 write nothing */
 
 /* Opens DIR/metrics.jsonl on rank 0; on other ranks *out writes nothing. A resumed run removes
- * lines of steps or iterations after those done, and an incomplete last line. If no step is done,
- * the file starts empty. Not collective. PLUMB_ERR_FORMAT names a broken line before the last one.
+ * lines of steps or iterations after those done, and an incomplete last line, there and in
+ * load.jsonl (report/load.h). If no step is done, both files start empty. Not collective.
+ * PLUMB_ERR_FORMAT names a broken line before the last one.
  */
 plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t steps_done,
                                 int64_t iterations_done);

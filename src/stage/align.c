@@ -1,18 +1,14 @@
 /* align.c - runs the stages of each alignment iteration in their order.
- * Layer 5. Includes stage/align_run.h, base/, train/. */
+ * Layer 5. Includes stage/align_run.h, stage/load.h, base/, train/. */
 #include <math.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "stage/align_run.h"
+#include "stage/load.h"
 #include "train/loops.h"
 #include "train/plan.h"
 #include "train/weights.h"
-
-/* Wall time of each stage of one iteration on this rank, in seconds. */
-struct stage_times {
-    double rollout, reward, reference, train, save;
-};
 
 /* Starts an iteration: chooses its prompts and clears the stages. In the first iteration after a
  * resume, reads the completions and sums of an unfinished iteration, if the checkpoint holds them.
@@ -135,15 +131,8 @@ static plumb_status evaluate(struct plumb_align_run *a, struct plumb_metrics_row
     return PLUMB_OK;
 }
 
-static double lap(double *since)
-{
-    const double now = plumb_now(), spent = now - *since;
-    *since = now;
-    return spent;
-}
-
 /* Runs the stages that come before the decision, and measures their times. Collective. */
-static plumb_status run_stages(struct plumb_align_run *a, struct stage_times *time, double *since)
+static plumb_status run_stages(struct plumb_align_run *a, struct plumb_load *load)
 {
     const struct plumb_method_stages *add = a->context.add;
     PLUMB_TRY(plumb_weights_agree(&a->rollout.weights, a->t->model, a->t->comm));
@@ -151,43 +140,46 @@ static plumb_status run_stages(struct plumb_align_run *a, struct stage_times *ti
     PLUMB_TRY(run_stage(a, "rollout", generate));
     if (add->rollout)
         PLUMB_TRY(run_stage(a, add->rollout_phase, method_rollout));
-    time->rollout = lap(since);
+    plumb_load_lap(load, PLUMB_LOAD_ROLLOUT);
     if (add->preselect)
         PLUMB_TRY(run_stage(a, add->preselect_phase, method_preselect));
     PLUMB_TRY(run_stage(a, "reward", score));
-    time->reward = lap(since);
+    plumb_load_lap(load, PLUMB_LOAD_REWARD);
     PLUMB_TRY(run_stage(a, "reference", reference));
     if (add->score)
         PLUMB_TRY(run_stage(a, "judge", method_score));
-    time->reference = lap(since);
+    plumb_load_lap(load, PLUMB_LOAD_REFERENCE);
     return PLUMB_OK;
 }
 
-static void set_run_metrics(const struct plumb_align_run *a, const struct stage_times *time,
-                            int64_t sampled, struct plumb_metrics_row *row)
+/* saved: seconds that the rollout files took. */
+static void set_run_metrics(const struct plumb_align_run *a, const struct plumb_load *load,
+                            double saved, int64_t sampled, struct plumb_metrics_row *row)
 {
+    const double *seconds = load->seconds;
     const struct plumb_train_state *s = &a->t->state;
     plumb_metrics_set(row, PLUMB_METRIC_GENERATED_TOKENS, (double)plumb_align_generated(s));
     plumb_metrics_set(row, PLUMB_METRIC_EPOCH, (double)s->prompt_cursor / (double)a->data->n);
-    plumb_metrics_set(row, PLUMB_METRIC_TIME_ROLLOUT, time->rollout);
-    plumb_metrics_set(row, PLUMB_METRIC_TIME_REWARD, time->reward);
-    plumb_metrics_set(row, PLUMB_METRIC_TIME_REFERENCE, time->reference);
-    plumb_metrics_set(row, PLUMB_METRIC_TIME_TRAIN, time->train);
-    plumb_metrics_set(row, PLUMB_METRIC_TIME_SAVE, time->save);
-    plumb_metrics_set(row, PLUMB_METRIC_ROLLOUT_TOKENS_PER_SECOND,
-                      time->rollout > 0 ? (double)sampled / time->rollout : 0);
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_ROLLOUT, seconds[PLUMB_LOAD_ROLLOUT]);
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_REWARD, seconds[PLUMB_LOAD_REWARD]);
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_REFERENCE, seconds[PLUMB_LOAD_REFERENCE]);
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_TRAIN, seconds[PLUMB_LOAD_TRAIN]);
+    plumb_metrics_set(row, PLUMB_METRIC_TIME_SAVE, saved);
+    plumb_metrics_set(
+        row, PLUMB_METRIC_ROLLOUT_TOKENS_PER_SECOND,
+        seconds[PLUMB_LOAD_ROLLOUT] > 0 ? (double)sampled / seconds[PLUMB_LOAD_ROLLOUT] : 0);
 }
 
 static plumb_status iterate(struct plumb_align_run *a)
 {
     struct plumb_trainer *t = a->t;
     const struct plumb_align_inputs in = plumb_align_inputs_of(a);
-    struct stage_times time = {0};
+    struct plumb_load load;
     struct plumb_metrics_row row = {0};
     const double began = plumb_now();
-    double since = began;
     int64_t sampled;
-    PLUMB_TRY(run_stages(a, &time, &since));
+    plumb_load_begin(&load, t->comm, a->rollout.generator);
+    PLUMB_TRY(run_stages(a, &load));
     PLUMB_TRY(plumb_decision_make(&a->decision, &in, a->context.method, &a->reward));
     plumb_decision_metrics(&a->decision, &in, a->context.method, &sampled, &row);
     plumb_status health = plumb_align_spread(&a->decision, &in, &a->reward, &row);
@@ -195,15 +187,16 @@ static plumb_status iterate(struct plumb_align_run *a)
         health = plumb_health_rollouts(&t->health, t->cfg, t->state.iteration + 1, &row);
     PLUMB_TRY(plumb_align_write_rollouts(&in, &a->reward, &a->decision));
     PLUMB_TRY(health); /* after the rollouts, which show what is wrong, are written */
-    time.save = lap(&since);
+    const double saved = plumb_load_lap(&load, PLUMB_LOAD_COUNT);
     PLUMB_TRY(update(a, &row));
-    time.train = lap(&since);
+    plumb_load_lap(&load, PLUMB_LOAD_TRAIN);
     PLUMB_TRY(plumb_partition_end(&a->part, &a->context, sampled));
     t->state.iteration++;
     t->state.prompt_cursor += a->part.split.items;
     t->state.num_tokens += sampled + (int64_t)a->update.sums.value[SUM_TOKENS];
+    PLUMB_TRY(plumb_load_share(&load, t, &row));
     PLUMB_TRY(evaluate(a, &row));
-    set_run_metrics(a, &time, sampled, &row);
+    set_run_metrics(a, &load, saved, sampled, &row);
     plumb_metrics_set(&row, PLUMB_METRIC_TIME_ITERATION, plumb_now() - began);
     PLUMB_TRY(plumb_comm_agree(t->comm, plumb_trainer_log(t, &row, t->cfg->train.iterations)));
     PLUMB_TRY(plumb_align_show_samples(&in, &a->reward));

@@ -23,6 +23,7 @@ struct plumb_run {
     struct plumb_buf session; /* this session's members up to "start" */
     struct plumb_buf saved;   /* members of this session's "weights": the saved checkpoints */
     double started;
+    double save_seconds; /* of all saves of this session */
 };
 
 static plumb_status put_time(struct plumb_buf *b)
@@ -170,7 +171,9 @@ static plumb_status write_file(struct plumb_run *r, const char *result)
     PLUMB_TRY_GOTO(st, plumb_buf_add(&b, plumb_buf_text(&r->session), r->session.len), done);
     PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, ", \"weights\": {"), done);
     PLUMB_TRY_GOTO(st, plumb_buf_add(&b, plumb_buf_text(&r->saved), r->saved.len), done);
-    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, "}, \"end\": "), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_add_text(&b, "}, "), done);
+    PLUMB_TRY_GOTO(st, plumb_buf_addf(&b, "\"save_seconds\": %.3f, \"end\": ", r->save_seconds),
+                   done);
     if (result) {
         PLUMB_TRY_GOTO(st, put_time(&b), done);
         PLUMB_TRY_GOTO(st, plumb_buf_addf(&b, ", \"seconds\": %.1f, ", plumb_now() - r->started),
@@ -237,10 +240,11 @@ fail:
     return st;
 }
 
-plumb_status plumb_run_saved(plumb_run *r, const char *name, uint64_t fingerprint)
+plumb_status plumb_run_saved(plumb_run *r, const char *name, uint64_t fingerprint, double seconds)
 {
     if (r->rank != 0)
         return PLUMB_OK;
+    r->save_seconds = seconds;
     PLUMB_TRY(plumb_buf_addf(&r->saved, "%s\"%s\": \"%016llx\"", r->saved.len ? ", " : "", name,
                              (unsigned long long)fingerprint));
     return write_file(r, NULL);

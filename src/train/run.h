@@ -36,8 +36,10 @@ plumb_status plumb_run_settings(struct plumb_buf *out);
 plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
                              const struct plumb_run_info *info);
 /* Adds the checkpoint folder `name` and the fingerprint of its weights to "weights" of this
- * session. Not collective; rank 0 writes. */
-plumb_status plumb_run_saved(plumb_run *run, const char *name, uint64_t fingerprint);
+ * session, and sets its "save_seconds": seconds that all saves of the session have taken. Not
+ * collective; rank 0 writes. */
+plumb_status plumb_run_saved(plumb_run *run, const char *name, uint64_t fingerprint,
+                             double seconds);
 /* Records the end time and the result ("ok", or the message of the failure), frees *run and sets it
  * to NULL. Not collective; rank 0 writes. Does nothing if run or *run is NULL. */
 plumb_status plumb_run_end(plumb_run **run, const char *result);

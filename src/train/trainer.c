@@ -482,6 +482,10 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
                   "other rank counts to rounding, not to the bit");
     t->last_log = plumb_now();
     t->last_log_tokens = t->state.num_tokens;
+    for (int k = 0; k < PLUMB_TRAFFIC_CLASSES; k++) /* the set-up is no part of the first line */
+        t->last_traffic[k] = plumb_comm_traffic(t->comm, (enum plumb_traffic_class)k);
+    double late_s;
+    plumb_comm_waited_for(t->comm, &late_s);
     return PLUMB_OK;
 }
 

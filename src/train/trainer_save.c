@@ -155,8 +155,8 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
     plumb_stop_saved(&t->stop, seconds);
     if (moments) /* without moments, a pause at this step must save again */
         t->saved_step = t->state.step;
-    return plumb_comm_agree(t->comm,
-                            plumb_run_saved(t->run, t->saved_name, t->state.weight_fingerprint));
+    return plumb_comm_agree(t->comm, plumb_run_saved(t->run, t->saved_name,
+                                                     t->state.weight_fingerprint, t->save_seconds));
 }
 
 bool plumb_trainer_saves(const struct plumb_trainer *t, int64_t at, bool last, bool evaluated)

@@ -44,6 +44,12 @@ def finished(bench, base):
     (copy / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in late))
     got, r = page(bench, copy)
     bench.check("rank 0 on " in got["slowest"] and "waited 10 s for it in the last 4 lines" in got["slowest"], "slowest", r.out)
+    # the save of the last step comes after the last line of metrics, and counts
+    session = json.loads((out / "run.json").read_text())["sessions"][-1]
+    share = re.search(r"saving took ([\d.]+) %", page(bench, out)[0]["saved"])
+    want = 100 * session["save_seconds"] / max(session["seconds"], 0.1)
+    bench.check(session["save_seconds"] > last["time/checkpoints"], "the last save", session, last)
+    bench.check(share and abs(float(share.group(1)) - min(want, 100)) < 0.06, "share of saves", share, want)
     got, r = page(bench, bench.folder)
     bench.check("a folder of runs" in r.out and re.search(r"run +align +finished +step 8/8", r.out), "folder of runs", r.out)
     bench.check(last["step"] == 8, "steps")
@@ -84,6 +90,45 @@ def killed(bench):
     bench.check(got["state"].startswith("killed"), "killed", r.out)
 
 
+def quiet(bench):
+    """A finished sft shows its steps and their speed; also where its last line of metrics is older than its last
+    checkpoint, as after a stop between two lines."""
+    out = bench.folder / "quiet"
+    bench.good(*bench.sft_args(out, steps=8))
+    for lines in (3, 1): # of the steps 1, 5 and 8
+        text = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+        bench.check(len(text) == 3, "lines", len(text))
+        (out / "metrics.jsonl").write_text("".join(text[:lines]))
+        got, r = page(bench, out)
+        bench.check(got["progress"] == "[##############################] 100 %  step 8/8" and got["state"] == "finished", "progress of", lines, "lines", r.out)
+        bench.check(re.fullmatch(rf"[\d.e-]+ s a step in the last {lines} lines?", got["speed"]), "speed of", lines, "lines", r.out)
+        bench.check(re.search(r" quiet +sft +finished +step 8/8", bench.good("top", bench.folder, threads=None).out), "the line of", lines, "lines")
+        rows = common.metrics(out)
+        before = [0, *(row["num_tokens"] for row in rows)]
+        seconds = sum((row["num_tokens"] - b) / row["tokens_per_second"] for row, b in zip(rows, before))
+        speed = float(got["speed"].split()[0])
+        bench.check(abs(speed - seconds / rows[-1]["step"]) < 0.01 * speed, "speed", speed, seconds)
+
+
+def set_up(bench):
+    """The first line of metrics begins after the set-up: it counts no more messages than the second one, and the waits
+    of a line are at most all of its time."""
+    if not bench.mpirun:
+        return
+    out = bench.folder / "set-up"
+    bench.good(*bench.sft_args(out, "log_every=1", steps=3), ranks=2)
+    rows = common.metrics(out)
+    sent = [row["comm/messages"] for row in rows]
+    bench.check(0 < sent[0] <= sent[1] == sent[2], "messages", sent)
+    before = 0
+    for row in rows:
+        seconds = (row["num_tokens"] - before) / row["tokens_per_second"]
+        before = row["num_tokens"]
+        bench.check(row["time/wait"] + row["time/exchange"] <= seconds * (1 + 1e-9), "waits of", row["time/wait"], row["time/exchange"], "in", seconds, "s")
+    got, r = page(bench, out)
+    bench.check(sum(float(x) for x in re.findall(r"([\d.]+) %", got["rank 0"])) <= 100.1, "shares of rank 0", r.out)
+
+
 def ranks(bench, base):
     if not bench.mpirun:
         return
@@ -93,6 +138,10 @@ def ranks(bench, base):
     tokens = sum(len(a["ids"]) for a in common.rollout_answers(out, 1))
     m = re.match(r"rank (\d) on \S+ generated (\d+) tokens in iteration 1, ([\d.]+) x the mean of 2 ranks", got.get("most work", ""))
     bench.check(m and abs(float(m.group(3)) - 2 * int(m.group(2)) / tokens) < 0.006, "most work", tokens, r.out)
+    idle = re.fullmatch(r"rollout ([\d.]+) % \(rank \d: ([\d.]+) %\), reward .*, reference .*, train ([\d.]+) % .* of the phase", got.get("idle", ""))
+    row = common.metrics(out)[-1]
+    bench.check(idle and abs(float(idle.group(1)) - 100 * row["comm/idle_rollout"]) < 0.06 and float(idle.group(2)) >= float(idle.group(1))
+                and abs(float(idle.group(3)) - 100 * row["comm/idle_train"]) < 0.06, "idle", r.out, row)
     bench.check(got["ranks"].startswith("2 (mpi)") and got["ranks"].endswith("(2)"), "ranks", r.out)
 
 
@@ -105,7 +154,16 @@ def broken(bench):
     shutil.copytree(bench.folder / "run", out, symlinks=True)
     (out / "metrics.jsonl").write_text("")
     got, r = page(bench, out)
-    bench.check(got["progress"] == "no line of metrics yet", "no metrics", r.out)
+    bench.check("100 %  step 8/8" in got["progress"] and got["last line"].startswith("none yet"), "no metrics", r.out)
+    run = json.loads((out / "run.json").read_text())
+    run["sessions"][-1].update(weights={}, result=None)
+    (out / "run.json").write_text(json.dumps(run))
+    got, r = page(bench, out)
+    bench.check(got["progress"] == "no line of metrics yet", "no metrics and no checkpoint", r.out)
+    (out / "load.jsonl").write_text('{"step": 1, "iteration": 1, "idle/rollout": [1, 0]}\n')
+    r = bench.run("top", out, threads=None)
+    bench.check(r.code not in (0, None) and "load.jsonl" in r.err, "a broken load.jsonl", r)
+    (out / "load.jsonl").unlink()
     (out / "run.json").write_text('{"sessions": [{"hosts": 5, "world_size": -3, "weights": [1], "start": 7}]}')
     bench.check(bench.run("top", out, threads=None).code == 0, "an odd run.json")
     (out / "run.json").write_text('{"sessions": [')
@@ -116,7 +174,9 @@ def broken(bench):
 def test(bench):
     base = bench.base()
     finished(bench, base)
+    quiet(bench)
     killed(bench)
+    set_up(bench)
     ranks(bench, base)
     broken(bench)
 

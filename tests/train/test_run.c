@@ -39,7 +39,7 @@ static void *rank_main(void *arg)
     for (int64_t step = 2; step <= r->session->resumed_step; step += 10) {
         char name[64];
         snprintf(name, sizeof(name), "checkpoint-%lld", (long long)step);
-        CHECK_OK(plumb_run_saved(run, name, (uint64_t)step));
+        CHECK_OK(plumb_run_saved(run, name, (uint64_t)step, 0.25 * (double)step));
     }
     if (r->session->result || plumb_comm_rank(r->comm) > 0) {
         CHECK_OK(plumb_run_end(&run, r->session->result ? r->session->result : "ok"));
@@ -106,6 +106,8 @@ int main(void)
         CHECK(!strcmp(text(s, "result"), want[i].result));
         const plumb_json *saved = plumb_json_get(s, "weights");
         CHECK(plumb_json_count(saved) == (want[i].resumed_step > 0 ? 2 : 0));
+        CHECK(plumb_json_real(plumb_json_get(s, "save_seconds"), -1) ==
+              (want[i].resumed_step > 0 ? 3 : 0));
         if (want[i].resumed_step > 0)
             CHECK(!strcmp(text(saved, "checkpoint-12"), "000000000000000c"));
         CHECK(strlen(text(s, "start")) == 20 && text(s, "start")[19] == 'Z');

@@ -1,0 +1,59 @@
+/* load.h - load.jsonl: how evenly the work of each iteration was spread over the ranks.
+ * Layer 4. Includes base/.
+ *
+ * A line has "step", "iteration", and an array with one value of each rank for each entry of
+ * PLUMB_LOAD_LIST. metrics.jsonl has the means and maxima over the ranks (comm/idle_*,
+ * comm/tail_*). Only runs of align on several ranks write the file; rank 0 writes it. */
+#ifndef PLUMB_REPORT_LOAD_H
+#define PLUMB_REPORT_LOAD_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+#define PLUMB_LOAD_FILE "load.jsonl"
+
+/* Each value of a rank: enum, name in load.jsonl. Idle is the share, from 0 to 1, of the phase's
+ * time in which the rank waited for other ranks or exchanged data with them; 0 if the phase took no
+ * time. ROLLOUT includes the rollouts of the method itself, REFERENCE the method's own scores.
+ * TOKENS and STEPS count the tokens that the rank sampled in the rollout, and its forward passes
+ * for them. */
+#define PLUMB_LOAD_LIST(X)                                                                         \
+    X(ROLLOUT, "idle/rollout")                                                                     \
+    X(REWARD, "idle/reward")                                                                       \
+    X(REFERENCE, "idle/reference")                                                                 \
+    X(TRAIN, "idle/train")                                                                         \
+    X(TOKENS, "rollout/tokens")                                                                    \
+    X(STEPS, "rollout/decode_steps")
+
+enum plumb_load_value {
+#define X(id, name) PLUMB_LOAD_##id,
+    PLUMB_LOAD_LIST(X)
+#undef X
+        PLUMB_LOAD_COUNT
+};
+enum { PLUMB_LOAD_PHASES = PLUMB_LOAD_TRAIN + 1 }; /* the first values are phases */
+
+/* One line. */
+struct plumb_load_line {
+    int64_t step, iteration, ranks;
+    double *value; /* (ranks, PLUMB_LOAD_COUNT) */
+};
+
+/* Mean and maximum of one value over the ranks of a line; `who` is the first rank with the
+ * maximum. */
+struct plumb_load_spread {
+    double mean, most;
+    int64_t who;
+};
+struct plumb_load_spread plumb_load_spread(const struct plumb_load_line *line,
+                                           enum plumb_load_value value);
+
+/* Appends a line to load.jsonl in the folder. Not collective. */
+plumb_status plumb_load_write(const char *dir, const struct plumb_load_line *line);
+/* Reads the newest line of load.jsonl in the folder; out->ranks is 0 if there is none. An
+ * incomplete last line is ignored. The caller frees out->value. PLUMB_ERR_FORMAT if the line is
+ * broken. */
+plumb_status plumb_load_newest(struct plumb_load_line *out, const char *dir);
+
+#endif
