@@ -64,6 +64,8 @@ enum plumb_health_action { PLUMB_HEALTH_WARN, PLUMB_HEALTH_STOP };
 enum plumb_saved { PLUMB_SAVED_FLOAT32, PLUMB_SAVED_BFLOAT16, PLUMB_SAVED_SOURCE };
 /* Values of train.shard. */
 enum plumb_shard { PLUMB_SHARD_OPTIMIZER, PLUMB_SHARD_GRADIENTS, PLUMB_SHARD_AUTO };
+/* Values of generate.balance. */
+enum plumb_balance_rule { PLUMB_BALANCE_NONE, PLUMB_BALANCE_LENGTH };
 /* Values of train.init. */
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 

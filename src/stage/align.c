@@ -36,7 +36,12 @@ static plumb_status begin(struct plumb_align_run *a)
 static plumb_status generate(struct plumb_align_run *a)
 {
     const struct plumb_rollout_source src = plumb_rollout_stage_source(&a->rollout, &a->context);
-    return plumb_rollouts_generate(&a->rollout.rollouts, &src);
+    return plumb_rollouts_generate(plumb_rollout_stage_made(&a->rollout), &src);
+}
+
+static plumb_status collect(struct plumb_align_run *a)
+{
+    return plumb_balance_collect(&a->rollout, &a->context, &a->part);
 }
 
 static plumb_status method_rollout(struct plumb_align_run *a)
@@ -72,16 +77,19 @@ static plumb_status method_score(struct plumb_align_run *a)
 }
 
 /* Runs one stage on this rank's part of the data. If a pause is requested, `work` returns early.
- * Then all ranks meet and save a checkpoint, and if the run goes on, `work` does the rest.
- * Collective. */
+ * Then all ranks meet and save a checkpoint, and if the run goes on, `work` does the rest. `after`
+ * is collective and follows each call of `work`; it may be NULL. Collective. */
 static plumb_status run_stage(struct plumb_align_run *a, const char *phase,
-                              plumb_status (*work)(struct plumb_align_run *a))
+                              plumb_status (*work)(struct plumb_align_run *a),
+                              plumb_status (*after)(struct plumb_align_run *a))
 {
     bool paused = true;
     while (paused) {
         plumb_comm_phase(a->t->comm, phase);
         const plumb_status st = work(a);
         PLUMB_TRY(plumb_comm_agree(a->t->comm, st == PLUMB_STOPPED ? PLUMB_OK : st));
+        if (after)
+            PLUMB_TRY(after(a));
         PLUMB_TRY(plumb_align_pause(a, &paused));
     }
     return PLUMB_OK;
@@ -137,17 +145,18 @@ static plumb_status run_stages(struct plumb_align_run *a, struct plumb_load *loa
     const struct plumb_method_stages *add = a->context.add;
     PLUMB_TRY(plumb_weights_agree(&a->rollout.weights, a->t->model, a->t->comm));
     PLUMB_TRY(plumb_comm_agree(a->t->comm, begin(a)));
-    PLUMB_TRY(run_stage(a, "rollout", generate));
+    PLUMB_TRY(plumb_balance_deal(&a->rollout, &a->context, &a->part));
+    PLUMB_TRY(run_stage(a, "rollout", generate, collect));
     if (add->rollout)
-        PLUMB_TRY(run_stage(a, add->rollout_phase, method_rollout));
+        PLUMB_TRY(run_stage(a, add->rollout_phase, method_rollout, NULL));
     plumb_load_lap(load, PLUMB_LOAD_ROLLOUT);
     if (add->preselect)
-        PLUMB_TRY(run_stage(a, add->preselect_phase, method_preselect));
-    PLUMB_TRY(run_stage(a, "reward", score));
+        PLUMB_TRY(run_stage(a, add->preselect_phase, method_preselect, NULL));
+    PLUMB_TRY(run_stage(a, "reward", score, NULL));
     plumb_load_lap(load, PLUMB_LOAD_REWARD);
-    PLUMB_TRY(run_stage(a, "reference", reference));
+    PLUMB_TRY(run_stage(a, "reference", reference, NULL));
     if (add->score)
-        PLUMB_TRY(run_stage(a, "judge", method_score));
+        PLUMB_TRY(run_stage(a, "judge", method_score, NULL));
     plumb_load_lap(load, PLUMB_LOAD_REFERENCE);
     return PLUMB_OK;
 }

@@ -115,16 +115,21 @@ void plumb_partition_close(struct plumb_partition *p)
     free(p->record_of_local);
 }
 
-/* Sets the record of each prompt of the iteration and of each local prompt. */
-static plumb_status choose_records(struct plumb_partition *p, const struct plumb_align_context *c)
+plumb_status plumb_partition_records(int64_t *record, const struct plumb_partition *p,
+                                     const struct plumb_align_context *c, int64_t iteration)
 {
     const struct plumb_config *cfg = c->t->cfg;
     const struct plumb_prompt_order order = {.seed = cfg->seed,
                                              .count = c->data->n,
                                              .per_iteration = p->per_iteration,
                                              .shuffle = cfg->data.shuffle};
-    const int64_t iteration = same_prompts(c) ? 1 : c->t->state.iteration + 1;
-    PLUMB_TRY(plumb_prompts_at(p->record_of_prompt, iteration, &order));
+    return plumb_prompts_at(record, same_prompts(c) ? 1 : iteration, &order);
+}
+
+/* Sets the record of each prompt of the iteration and of each local prompt. */
+static plumb_status choose_records(struct plumb_partition *p, const struct plumb_align_context *c)
+{
+    PLUMB_TRY(plumb_partition_records(p->record_of_prompt, p, c, c->t->state.iteration + 1));
     for (int64_t local = 0; local < p->n_local; local++)
         p->record_of_local[local] = p->record_of_prompt[p->prompt_of_local[local]];
     return PLUMB_OK;

@@ -183,11 +183,12 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
  * is a request of its own. Returns the number of requests. */
 static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_dataset *data)
 {
+    const int64_t group = r->group_size;
     int64_t n = 0;
-    for (int64_t i = 0; i < plumb_rollouts_n(r); i++) {
-        const struct plumb_rollout *o = &r->at[i];
+    for (int64_t j = 0; j < r->prompts * group; j++) {
+        const int64_t k = r->order ? r->order[j / group] : j / group;
+        const struct plumb_rollout *o = &r->at[plumb_rollouts_completion(r, k, j % group)];
         const struct plumb_piece *p = plumb_rollout_prompt(o, data);
-        const int64_t k = plumb_rollouts_local_prompt(r, i);
         struct plumb_request *last = n ? &r->request[n - 1] : NULL;
         if (o->finished)
             continue;

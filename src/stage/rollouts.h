@@ -39,7 +39,10 @@ struct plumb_rollouts {
     int64_t
         principled;   /* number of completions of each group, the last ones, that are principled */
     uint64_t weights; /* fingerprint of the weights that generate them */
-    struct plumb_rollout *at;      /* (n,) the completions */
+    struct plumb_rollout *at; /* (n,) the completions */
+    /* (prompts,) local prompts in the order in which they are generated, borrowed; NULL: in their
+     * own order. The results do not depend on it. */
+    const int64_t *order;
     struct plumb_request *request; /* (n,) scratch of generation */
     int64_t *owner;                /* (n,) scratch: local prompt of each request */
     int32_t *ids;                  /* (n, max_new_tokens) memory of all plumb_rollout.ids */

@@ -126,6 +126,7 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     PLUMB_TRY(plumb_scores_init(&a->reward.scores, most_local * group));
     int64_t bytes =
         plumb_rollouts_bytes(&a->rollout.rollouts) + plumb_scores_bytes(&a->reward.scores);
+    PLUMB_TRY(plumb_balance_open(&a->rollout.balance, &a->context, &a->part, &bytes));
     if (a->context.add->open_rollouts)
         PLUMB_TRY(a->context.add->open_rollouts(&a->own, &a->context, &a->part, &bytes));
     PLUMB_TRY(plumb_decision_open(&a->decision, &a->part, group));
@@ -215,6 +216,7 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
     if (s->backend->dry)
         return PLUMB_OK;
     a->in_progress = a->t->resumed_from[0] && plumb_align_paused_in(a->t->resumed_from);
+    PLUMB_TRY(plumb_balance_recall(&a->rollout.balance, &a->context, &a->part));
     plumb_decision_restore(&a->decision, &a->t->state, &a->context.param);
     plumb_log(PLUMB_LOG_INFO,
               "%s: %s; %lld iteration%s of %lld prompt%s x %lld completion%s, %lld step%s each",
@@ -236,6 +238,7 @@ void plumb_align_release(struct plumb_align_run *a)
         a->context.add->close(a->own);
     plumb_generator_destroy(&a->rollout.generator);
     plumb_rollouts_fini(&a->rollout.rollouts);
+    plumb_balance_close(&a->rollout.balance);
     plumb_scores_fini(&a->reward.scores);
     plumb_rewards_destroy(&a->reward.sources);
     plumb_reference_stage_close(&a->reference);

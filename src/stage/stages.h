@@ -69,12 +69,15 @@ struct plumb_partition {
  *     end: adds `generated`, the tokens that all ranks generated in the iteration, to the run's
  *          total, and with train.generated_tokens sets the number of prompts of the next iteration.
  *          Both are stored in the trainer's state. Call it before state.iteration is increased.
+ *     records: sets record (per_iteration,) to the records of an iteration (from 1).
  *     local: returns the local prompt of a prompt, or -1 if another rank owns the prompt. */
 plumb_status plumb_partition_open(struct plumb_partition *p, const struct plumb_align_context *c);
 void plumb_partition_close(struct plumb_partition *p);
 plumb_status plumb_partition_begin(struct plumb_partition *p, const struct plumb_align_context *c);
 plumb_status plumb_partition_end(const struct plumb_partition *p,
                                  const struct plumb_align_context *c, int64_t generated);
+plumb_status plumb_partition_records(int64_t *record, const struct plumb_partition *p,
+                                     const struct plumb_align_context *c, int64_t iteration);
 int64_t plumb_partition_local(const struct plumb_partition *p, int64_t prompt);
 
 /* partition.c: the position of a run. None is collective.
@@ -90,10 +93,28 @@ void plumb_align_say_spent(const struct plumb_trainer *t);
 
 /* ---- rollout: the completions of this rank --------------------------------------------------- */
 
+/* Which rank generates the completions of each prompt, with generate.balance. The arrays are the
+ * same on every rank, except for made, prompt_of_made and record_of_made. Only balance.c writes
+ * this struct; the generator writes `made`. */
+struct plumb_balance {
+    int64_t cap;                /* most prompts that a rank generates for; 0: no balance */
+    struct plumb_rollouts made; /* completions that this rank generates */
+    double *length;  /* (data->n,) mean tokens of the record's last completions; 0 if unknown */
+    int64_t *tokens; /* (per_iteration * group_size,) tokens of each entry so far */
+    bool *open;      /* (per_iteration * group_size,) true if the entry was not finished when the
+                      * prompts were dealt */
+    double *share;   /* (per_iteration * (group_size + 1),) scratch */
+    int32_t *owner;  /* (per_iteration,) rank that trains on the prompt */
+    int32_t *maker;  /* (per_iteration,) rank that generates; -1 if all entries were finished */
+    int64_t *prompt_of_made, *record_of_made; /* (cap,) ascending */
+    int64_t *order_of_made; /* (cap,) local prompts of `made`, the longest first */
+};
+
 /* Only rollout_stage.c and align.c write this struct, and a method's `begin`. */
 struct plumb_rollout_stage {
     plumb_generator *generator;
     struct plumb_rollouts rollouts;
+    struct plumb_balance balance;
     uint64_t weights; /* policy's fingerprint at the start of the iteration, equal on all ranks */
 };
 
@@ -104,6 +125,33 @@ struct plumb_rollout_source plumb_rollout_stage_source(const struct plumb_rollou
 plumb_status plumb_rollout_stage_begin(struct plumb_rollout_stage *r,
                                        const struct plumb_align_context *c,
                                        const struct plumb_partition *p);
+
+/* Returns the completions that this rank generates. */
+static inline struct plumb_rollouts *plumb_rollout_stage_made(struct plumb_rollout_stage *r)
+{
+    return r->balance.cap > 0 ? &r->balance.made : &r->rollouts;
+}
+
+/* balance.c. With cap == 0, deal and collect do nothing.
+ *     open: allocates, if generate.balance is set and there are several ranks. Adds the bytes of
+ *           host memory to *bytes. Not collective.
+ *     recall: after a resume, reads the lengths of the completions of earlier iterations from their
+ *             rollout files. Collective.
+ *     deal: decides which rank generates for which prompt, and brings the tokens that an
+ *           interrupted iteration has to that rank. Call it after plumb_rollout_stage_begin, a
+ *           method's `begin` and a resume. Collective.
+ *     collect: brings the completions, finished or not, to the ranks that own their prompts. It may
+ *              be called again when more tokens are generated. Collective. */
+plumb_status plumb_balance_open(struct plumb_balance *b, const struct plumb_align_context *c,
+                                const struct plumb_partition *p, int64_t *bytes);
+void plumb_balance_close(struct plumb_balance *b);
+plumb_status plumb_balance_recall(struct plumb_balance *b, const struct plumb_align_context *c,
+                                  const struct plumb_partition *p);
+plumb_status plumb_balance_deal(struct plumb_rollout_stage *r, const struct plumb_align_context *c,
+                                const struct plumb_partition *p);
+plumb_status plumb_balance_collect(struct plumb_rollout_stage *r,
+                                   const struct plumb_align_context *c,
+                                   const struct plumb_partition *p);
 
 /* ---- reward: the rewards of this rank's completions ------------------------------------------ */
 

@@ -1,0 +1,447 @@
+/* balance.c - generates completions on other ranks than those that own their prompts, so that all
+ * ranks have about the same work (generate.balance).
+ * Layer 5. Includes stage/stages.h, base/, data/, io/.
+ *
+ * The owner of a prompt scores its completions and trains on them; the maker generates them. Who
+ * makes which prompt is a pure function of values that are equal on all ranks (data/deal.h), so no
+ * messages decide it. A completion depends on its prompt, not on its maker, so the completions, the
+ * rollout files and the weights are the same bytes as without balance.
+ *
+ *     begin       owner: tokens of an interrupted iteration, if there are any
+ *       |  deal   owner ---- tokens so far ---> maker        (nothing in most iterations)
+ *     rollout                                   maker: generates
+ *       |  collect  owner <-- completions ----- maker
+ *     reward      owner: as without balance
+ *
+ * A pause comes after collect, so a pause file has what it has without balance, and a run may go on
+ * with another number of ranks or another value of generate.balance. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "data/deal.h"
+#include "data/rollout_store.h"
+#include "io/file.h"
+#include "io/hdf5.h"
+#include "stage/stages.h"
+
+/* The message of one completion, in words of 4 bytes: its stop reason, then three rows of n words:
+ * ids, logp, logp_sampled. Both ends know n. */
+enum { HEAD_WORDS = 1, TOKEN_WORDS = 3, WORD = 4 };
+
+static int64_t entries_of(const struct plumb_balance *b, const struct plumb_partition *p)
+{
+    return p->split.items * b->made.group_size;
+}
+
+plumb_status plumb_balance_open(struct plumb_balance *b, const struct plumb_align_context *c,
+                                const struct plumb_partition *p, int64_t *bytes)
+{
+    const struct plumb_config *cfg = c->t->cfg;
+    const int64_t n = p->per_iteration, ranks = plumb_comm_size(c->t->comm);
+    const int64_t entries = n * cfg->generate.group_size;
+    if (cfg->generate.balance == PLUMB_BALANCE_NONE || ranks == 1)
+        return PLUMB_OK;
+    /* twice the even share: a rank with short completions may take more prompts than one with long
+     * ones */
+    b->cap = plumb_min_i64(n, 2 * plumb_ceil_div(n, ranks));
+    b->length = calloc((size_t)c->data->n + 1, sizeof(*b->length));
+    b->tokens = calloc((size_t)entries, sizeof(*b->tokens));
+    b->open = calloc((size_t)entries, sizeof(*b->open));
+    b->share = calloc((size_t)(entries + n), sizeof(*b->share));
+    b->owner = calloc((size_t)n, sizeof(*b->owner));
+    b->maker = calloc((size_t)n, sizeof(*b->maker));
+    b->prompt_of_made = calloc((size_t)b->cap, sizeof(*b->prompt_of_made));
+    b->record_of_made = calloc((size_t)b->cap, sizeof(*b->record_of_made));
+    b->order_of_made = calloc((size_t)b->cap, sizeof(*b->order_of_made));
+    PLUMB_REQUIRE(b->length && b->tokens && b->open && b->share && b->owner && b->maker &&
+                      b->prompt_of_made && b->record_of_made && b->order_of_made,
+                  PLUMB_ERR_NOMEM, "the deal of %lld prompts", (long long)n);
+    PLUMB_TRY(plumb_rollouts_init(&b->made, b->cap, cfg->generate.group_size,
+                                  cfg->generate.max_new_tokens));
+    b->made.order = b->order_of_made;
+    const size_t each = sizeof(*b->tokens) + sizeof(*b->open) + sizeof(*b->share);
+    const size_t prompt = sizeof(*b->share) + sizeof(*b->owner) + sizeof(*b->maker);
+    const size_t made =
+        sizeof(*b->prompt_of_made) + sizeof(*b->record_of_made) + sizeof(*b->order_of_made);
+    *bytes += plumb_rollouts_bytes(&b->made) + c->data->n * (int64_t)sizeof(*b->length) +
+              entries * (int64_t)each + n * (int64_t)prompt + b->cap * (int64_t)made;
+    return PLUMB_OK;
+}
+
+void plumb_balance_close(struct plumb_balance *b)
+{
+    plumb_rollouts_fini(&b->made);
+    free(b->length);
+    free(b->tokens);
+    free(b->open);
+    free(b->share);
+    free(b->owner);
+    free(b->maker);
+    free(b->prompt_of_made);
+    free(b->record_of_made);
+    free(b->order_of_made);
+    *b = (struct plumb_balance){0};
+}
+
+/* ---- lengths of earlier completions --------------------------------------------------------- */
+
+/* Sets length of the prompts of one finished iteration from its rollout file. offsets and record
+ * have room for the prompts of an iteration. Returns false if the file cannot be used. */
+static bool recall_one(struct plumb_balance *b, const struct plumb_align_context *c,
+                       const struct plumb_partition *p, int64_t iteration, int64_t *offsets,
+                       int64_t *record)
+{
+    const int64_t group = b->made.group_size;
+    char dir[4096], path[4096];
+    int64_t n = 0;
+    plumb_h5 *f = NULL;
+    if (plumb_path_join(dir, sizeof(dir), c->t->cfg->output_dir, "rollouts") != PLUMB_OK ||
+        plumb_rollout_store_path(path, sizeof(path), dir, iteration, -1) != PLUMB_OK ||
+        !plumb_file_exists(path) || plumb_h5_open(&f, path) != PLUMB_OK)
+        return false;
+    bool good = plumb_h5_count(f, "logprob_offsets", &n) == PLUMB_OK && n % group == 1 % group &&
+                n > 0 && (n - 1) / group <= p->per_iteration &&
+                plumb_h5_read(f, "logprob_offsets", PLUMB_H5_I64, 0, n, offsets) == PLUMB_OK &&
+                plumb_partition_records(record, p, c, iteration) == PLUMB_OK;
+    plumb_h5_close(&f);
+    for (int64_t prompt = 0; good && prompt < (n - 1) / group; prompt++) {
+        const int64_t tokens = offsets[(prompt + 1) * group] - offsets[prompt * group];
+        b->length[record[prompt]] = (double)plumb_max_i64(tokens, 0) / (double)group;
+    }
+    return good;
+}
+
+/* Reads the newest iterations that have every record once, on rank 0. */
+static plumb_status recall_all(struct plumb_balance *b, const struct plumb_align_context *c,
+                               const struct plumb_partition *p)
+{
+    const int64_t done = c->t->state.iteration, n = p->per_iteration;
+    const int64_t first = plumb_max_i64(done - plumb_ceil_div(c->data->n, n), 0) + 1;
+    int64_t found = 0;
+    int64_t *offsets = calloc((size_t)(n * b->made.group_size) + 1, sizeof(*offsets));
+    int64_t *record = calloc((size_t)n, sizeof(*record));
+    if (offsets && record)
+        for (int64_t iteration = first; iteration <= done; iteration++)
+            found += recall_one(b, c, p, iteration, offsets, record);
+    const bool enough = offsets && record;
+    free(offsets);
+    free(record);
+    PLUMB_REQUIRE(enough, PLUMB_ERR_NOMEM, "lengths of %lld completions",
+                  (long long)(n * b->made.group_size));
+    plumb_log(PLUMB_LOG_INFO,
+              "generate.balance: knows the lengths of completions from %lld of %lld earlier "
+              "iterations",
+              (long long)found, (long long)(done - first + 1));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_balance_recall(struct plumb_balance *b, const struct plumb_align_context *c,
+                                  const struct plumb_partition *p)
+{
+    plumb_comm *comm = c->t->comm;
+    plumb_status st = PLUMB_OK;
+    if (b->cap == 0 || c->t->state.iteration == 0)
+        return PLUMB_OK;
+    if (plumb_comm_rank(comm) == 0)
+        st = recall_all(b, c, p);
+    PLUMB_TRY(plumb_comm_agree(comm, st));
+    return plumb_comm_broadcast(comm, b->length, c->data->n * (int64_t)sizeof(*b->length), 0);
+}
+
+/* ---- the deal ------------------------------------------------------------------------------- */
+
+/* Sets owner, tokens and open on every rank. Each value has one rank that knows it. Collective. */
+static plumb_status share_state(struct plumb_balance *b, const struct plumb_rollouts *r,
+                                plumb_comm *comm, const struct plumb_partition *p)
+{
+    const int64_t entries = entries_of(b, p), n = p->split.items;
+    memset(b->share, 0, (size_t)(entries + n) * sizeof(*b->share));
+    for (int64_t i = 0; i < plumb_rollouts_n(r); i++) {
+        const struct plumb_rollout *o = &r->at[i];
+        const double tokens = (double)o->n; /* a finished entry is stored as a negative number */
+        b->share[plumb_rollouts_entry(r, o)] = o->finished ? -1 - tokens : tokens;
+    }
+    for (int64_t local = 0; local < p->n_local; local++)
+        b->share[entries + p->prompt_of_local[local]] = plumb_comm_rank(comm);
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, b->share, entries + n, PLUMB_SUM));
+    for (int64_t entry = 0; entry < entries; entry++) {
+        b->open[entry] = b->share[entry] >= 0;
+        b->tokens[entry] = (int64_t)(b->open[entry] ? b->share[entry] : -1 - b->share[entry]);
+    }
+    for (int64_t prompt = 0; prompt < n; prompt++)
+        b->owner[prompt] = (int32_t)b->share[entries + prompt];
+    return PLUMB_OK;
+}
+
+/* Sets load (prompts,) to the tokens that each prompt's open completions are expected to need. A
+ * record whose completions are known is expected to get completions of the same mean length. For
+ * the others the length is taken as proportional to the prompt's, with the ratio of the known ones,
+ * or 1. */
+static void predict(double *load, const struct plumb_balance *b,
+                    const struct plumb_align_context *c, const struct plumb_partition *p)
+{
+    const struct plumb_record *record = c->data->record;
+    const int64_t group = b->made.group_size;
+    double known = 0, of_known = 0;
+    for (int64_t prompt = 0; prompt < p->split.items; prompt++) {
+        const int64_t at = p->record_of_prompt[prompt];
+        known += b->length[at];
+        of_known += b->length[at] > 0 ? (double)record[at].prompt.n : 0;
+    }
+    const double ratio = of_known > 0 ? known / of_known : 1;
+    for (int64_t prompt = 0; prompt < p->split.items; prompt++) {
+        const int64_t at = p->record_of_prompt[prompt];
+        const double length =
+            b->length[at] > 0 ? b->length[at] : ratio * (double)record[at].prompt.n;
+        load[prompt] = 0;
+        for (int64_t entry = prompt * group; entry < (prompt + 1) * group; entry++)
+            if (b->open[entry]) /* even a completion that is longer than expected has work left */
+                load[prompt] +=
+                    length > (double)b->tokens[entry] + 1 ? length - (double)b->tokens[entry] : 1;
+    }
+}
+
+/* Sets the prompts that this rank makes, and the order in which it generates them: the longest
+ * first, so that none begins when the others end. Returns their number in *mine. */
+static plumb_status list_made(int64_t *mine, struct plumb_balance *b,
+                              const struct plumb_partition *p, const double *load, int rank)
+{
+    double *of_made = calloc((size_t)b->cap, sizeof(*of_made));
+    PLUMB_REQUIRE(of_made, PLUMB_ERR_NOMEM, "loads of %lld prompts", (long long)b->cap);
+    *mine = 0;
+    for (int64_t prompt = 0; prompt < p->split.items; prompt++)
+        if (b->maker[prompt] == rank) {
+            of_made[*mine] = load[prompt];
+            b->prompt_of_made[*mine] = prompt;
+            b->record_of_made[(*mine)++] = p->record_of_prompt[prompt];
+        }
+    const plumb_status st = plumb_deal_order(b->order_of_made, of_made, *mine);
+    free(of_made);
+    return st;
+}
+
+/* Sets maker, and the prompts that this rank makes. weights: fingerprint of the weights with which
+ * the iteration's completions were begun. */
+static plumb_status deal(struct plumb_balance *b, const struct plumb_align_context *c,
+                         const struct plumb_partition *p, const struct plumb_rollout_source *src,
+                         uint64_t weights)
+{
+    const int rank = plumb_comm_rank(c->t->comm);
+    const int64_t n = p->split.items;
+    int64_t mine = 0;
+    double *load = calloc((size_t)n + 1, sizeof(*load));
+    PLUMB_REQUIRE(load, PLUMB_ERR_NOMEM, "the deal of %lld prompts", (long long)n);
+    predict(load, b, c, p);
+    plumb_status st = plumb_deal(b->maker, load, n, plumb_comm_size(c->t->comm), b->cap);
+    if (st == PLUMB_OK)
+        st = list_made(&mine, b, p, load, rank);
+    free(load);
+    PLUMB_TRY(st);
+    PLUMB_TRY(plumb_rollouts_begin(&b->made, src, b->prompt_of_made, b->record_of_made, mine));
+    b->made.weights = weights;
+    for (int64_t i = 0; i < plumb_rollouts_n(&b->made); i++) {
+        struct plumb_rollout *o = &b->made.at[i];
+        o->finished = !b->open[plumb_rollouts_entry(&b->made, o)];
+    }
+    return PLUMB_OK;
+}
+
+/* ---- moving completions between makers and owners ------------------------------------------- */
+
+/* One end of a move: completions, and the rank that has each prompt's. */
+struct end {
+    struct plumb_rollouts *r;
+    const int32_t *rank; /* (prompts,) -1: no rank */
+};
+
+/* Words for and from each rank (ranks,), the places of the next completions in the messages, and
+ * the messages. */
+struct mail {
+    int64_t *give, *get, *place;
+    int32_t *out, *in;
+};
+
+static void mail_fini(struct mail *m)
+{
+    free(m->give);
+    free(m->get);
+    free(m->place);
+    free(m->out);
+    free(m->in);
+}
+
+/* Counts the bytes of the messages and allocates them. */
+static plumb_status mail_init(struct mail *m, const struct plumb_balance *b, int64_t prompts,
+                              const struct end *from, const struct end *to, int rank, int ranks)
+{
+    int64_t out = 0, in = 0;
+    m->give = calloc((size_t)ranks, sizeof(*m->give));
+    m->get = calloc((size_t)ranks, sizeof(*m->get));
+    m->place = calloc((size_t)ranks, sizeof(*m->place));
+    PLUMB_REQUIRE(m->give && m->get && m->place, PLUMB_ERR_NOMEM, "messages to %d ranks", ranks);
+    for (int64_t prompt = 0; prompt < prompts; prompt++) {
+        const int64_t group = b->made.group_size;
+        int64_t words = 0;
+        for (int64_t entry = prompt * group; entry < (prompt + 1) * group; entry++)
+            words += b->open[entry] ? HEAD_WORDS + TOKEN_WORDS * b->tokens[entry] : 0;
+        if (words > 0 && from->rank[prompt] == rank)
+            m->give[to->rank[prompt]] += words * WORD;
+        if (words > 0 && to->rank[prompt] == rank)
+            m->get[from->rank[prompt]] += words * WORD;
+    }
+    for (int r = 0; r < ranks; r++) {
+        out += m->give[r];
+        in += m->get[r];
+    }
+    m->out = malloc((size_t)out + 1);
+    m->in = malloc((size_t)in + 1);
+    PLUMB_REQUIRE(m->out && m->in, PLUMB_ERR_NOMEM, "messages with completions of %lld bytes",
+                  (long long)(out + in));
+    return PLUMB_OK;
+}
+
+/* Sets place[r] to the word at which rank r's part of a message begins. */
+static void begin_parts(int64_t *place, const int64_t *bytes, int ranks)
+{
+    int64_t at = 0;
+    for (int r = 0; r < ranks; r++) {
+        place[r] = at;
+        at += bytes[r] / WORD;
+    }
+}
+
+/* Writes one completion to a message. Returns the number of words. */
+static int64_t put(int32_t *out, const struct plumb_rollout *o)
+{
+    const size_t row = (size_t)o->n * WORD;
+    out[0] = o->finished ? (int32_t)o->stop : (int32_t)PLUMB_STOP_PAUSED;
+    if (o->n > 0) {
+        memcpy(out + HEAD_WORDS, o->ids, row);
+        memcpy(out + HEAD_WORDS + o->n, o->logp, row);
+        memcpy(out + HEAD_WORDS + 2 * o->n, o->logp_sampled, row);
+    }
+    return HEAD_WORDS + TOKEN_WORDS * o->n;
+}
+
+/* Returns the completion of n tokens that a message has at `in`. */
+static struct plumb_completion read_one(const int32_t *in, int64_t n, int64_t sample)
+{
+    const int32_t *ids = in + HEAD_WORDS;
+    return (struct plumb_completion){.sample = (int32_t)sample,
+                                     .ids = ids,
+                                     .logp = (const float *)(const void *)(ids + n),
+                                     .logp_sampled = (const float *)(const void *)(ids + 2 * n),
+                                     .n = n,
+                                     .stop = (enum plumb_stop)in[0]};
+}
+
+/* Writes this rank's open completions to the messages. */
+static void pack(struct mail *m, const struct plumb_balance *b, int64_t prompts,
+                 const struct end *from, const struct end *to, int rank, int ranks)
+{
+    int64_t local = 0;
+    begin_parts(m->place, m->give, ranks);
+    for (int64_t prompt = 0; prompt < prompts; prompt++) {
+        if (from->rank[prompt] != rank)
+            continue;
+        for (int64_t sample = 0; sample < b->made.group_size && b->maker[prompt] >= 0; sample++) {
+            const struct plumb_rollout *o =
+                &from->r->at[plumb_rollouts_completion(from->r, local, sample)];
+            if (b->open[plumb_rollouts_entry(from->r, o)])
+                m->place[to->rank[prompt]] += put(m->out + m->place[to->rank[prompt]], o);
+        }
+        local++;
+    }
+}
+
+static plumb_status unpack(struct mail *m, const struct plumb_balance *b, int64_t prompts,
+                           const struct end *from, const struct end *to,
+                           const struct plumb_rollout_source *src, int rank, int ranks)
+{
+    int64_t local = 0;
+    begin_parts(m->place, m->get, ranks);
+    for (int64_t prompt = 0; prompt < prompts; prompt++) {
+        if (to->rank[prompt] != rank)
+            continue;
+        for (int64_t sample = 0; sample < b->made.group_size && b->maker[prompt] >= 0; sample++) {
+            const int64_t entry = prompt * b->made.group_size + sample;
+            int64_t *place = &m->place[from->rank[prompt]];
+            if (!b->open[entry])
+                continue;
+            const struct plumb_completion one = read_one(m->in + *place, b->tokens[entry], sample);
+            PLUMB_TRY(plumb_rollouts_put(to->r, src, local, &one));
+            *place += HEAD_WORDS + TOKEN_WORDS * one.n;
+        }
+        local++;
+    }
+    return PLUMB_OK;
+}
+
+/* Moves the open completions, of b->tokens tokens each, from the ranks of `from` to those of `to`.
+ * Collective. */
+static plumb_status move(const struct plumb_balance *b, const struct plumb_align_context *c,
+                         int64_t prompts, const struct end *from, const struct end *to,
+                         const struct plumb_rollout_source *src)
+{
+    plumb_comm *comm = c->t->comm;
+    const int rank = plumb_comm_rank(comm), ranks = plumb_comm_size(comm);
+    struct mail m = {0};
+    plumb_status st = mail_init(&m, b, prompts, from, to, rank, ranks);
+    PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
+    pack(&m, b, prompts, from, to, rank, ranks);
+    PLUMB_TRY_GOTO(st, plumb_comm_alltoall(comm, m.in, m.get, m.out, m.give), done);
+    st = plumb_comm_agree(comm, unpack(&m, b, prompts, from, to, src, rank, ranks));
+done:
+    mail_fini(&m);
+    return st;
+}
+
+/* ---- the two calls of an iteration ---------------------------------------------------------- */
+
+plumb_status plumb_balance_deal(struct plumb_rollout_stage *r, const struct plumb_align_context *c,
+                                const struct plumb_partition *p)
+{
+    struct plumb_balance *b = &r->balance;
+    bool begun = false;
+    if (b->cap == 0)
+        return PLUMB_OK;
+    const struct plumb_rollout_source src = plumb_rollout_stage_source(r, c);
+    PLUMB_TRY(share_state(b, &r->rollouts, c->t->comm, p));
+    PLUMB_TRY(plumb_comm_agree(c->t->comm, deal(b, c, p, &src, r->rollouts.weights)));
+    for (int64_t entry = 0; entry < entries_of(b, p); entry++)
+        begun |= b->open[entry] && b->tokens[entry] > 0;
+    if (!begun)
+        return PLUMB_OK;
+    const struct end owner = {&r->rollouts, b->owner}, maker = {&b->made, b->maker};
+    return move(b, c, p->split.items, &owner, &maker, &src);
+}
+
+plumb_status plumb_balance_collect(struct plumb_rollout_stage *r,
+                                   const struct plumb_align_context *c,
+                                   const struct plumb_partition *p)
+{
+    struct plumb_balance *b = &r->balance;
+    const int64_t entries = entries_of(b, p), group = b->made.group_size;
+    if (b->cap == 0)
+        return PLUMB_OK;
+    memset(b->share, 0, (size_t)entries * sizeof(*b->share));
+    for (int64_t i = 0; i < plumb_rollouts_n(&b->made); i++) {
+        const struct plumb_rollout *o = &b->made.at[i];
+        b->share[plumb_rollouts_entry(&b->made, o)] = (double)o->n;
+    }
+    PLUMB_TRY(plumb_comm_allreduce_f64(c->t->comm, b->share, entries, PLUMB_SUM));
+    for (int64_t entry = 0; entry < entries; entry++)
+        if (b->open[entry])
+            b->tokens[entry] = (int64_t)b->share[entry];
+    for (int64_t prompt = 0; prompt < p->split.items; prompt++) {
+        int64_t sum = 0;
+        for (int64_t entry = prompt * group; entry < (prompt + 1) * group; entry++)
+            sum += b->tokens[entry];
+        b->length[p->record_of_prompt[prompt]] = (double)sum / (double)group;
+    }
+    const struct plumb_rollout_source src = plumb_rollout_stage_source(r, c);
+    const struct end owner = {&r->rollouts, b->owner}, maker = {&b->made, b->maker};
+    return move(b, c, p->split.items, &maker, &owner, &src);
+}
