@@ -48,7 +48,7 @@ struct plumb_traffic {
 };
 enum plumb_traffic_class {
     PLUMB_TRAFFIC_CONTROL,  /* all collectives except those of PLUMB_TRAFFIC_EXCHANGE */
-    PLUMB_TRAFFIC_EXCHANGE, /* plumb_comm_reduce_tree and plumb_comm_allgather_shards */
+    PLUMB_TRAFFIC_EXCHANGE, /* plumb_comm_reduce_tree and plumb_comm_allgather_shards, _halves */
     PLUMB_TRAFFIC_CLASSES
 };
 /* Returns the totals of one class. If NCCL adds in its own order (plumb_comm_own_order), its
@@ -127,6 +127,9 @@ plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n, enum 
 /* Sends every rank's shard of x to all ranks, so that all have the whole x (n,). */
 plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n,
                                          enum plumb_place place);
+/* Does the same for a vector of n elements of 2 bytes (bfloat16) at x, which is aligned to 4 bytes.
+ * n must be even. The shards have the same elements as those of n floats. */
+plumb_status plumb_comm_allgather_halves(plumb_comm *c, void *x, int64_t n, enum plumb_place place);
 
 /* The functions by which the communicator reaches the memory of this rank's device; the owner of
  * the device provides them. The copies are synchronous and run after all work that was enqueued
@@ -255,6 +258,8 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
     plumb_comm_reduce_tree(PLUMB_COMM_HERE(c), grad, n, place)
 #define plumb_comm_allgather_shards(c, x, n, place)                                                \
     plumb_comm_allgather_shards(PLUMB_COMM_HERE(c), x, n, place)
+#define plumb_comm_allgather_halves(c, x, n, place)                                                \
+    plumb_comm_allgather_halves(PLUMB_COMM_HERE(c), x, n, place)
 /* `local` is often an expression with collectives of its own: it is evaluated first. */
 #define plumb_comm_agree(c, local) plumb_comm_agree_at((c), (local), __FILE__, __LINE__)
 

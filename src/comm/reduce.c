@@ -85,23 +85,33 @@ static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad,
     return PLUMB_OK;
 }
 
-static plumb_status allgather_shards(plumb_comm *c, plumb_swap_fn *swap, float *x, int64_t n)
+/* Returns a range of elements as a range of the floats that hold `per` of them each. */
+static struct plumb_range in_floats(struct plumb_range r, int per)
+{
+    return (struct plumb_range){r.begin / per, r.end / per};
+}
+
+/* Gathers the shards of n elements. A float at x holds `per` elements: 1, or 2 of bfloat16. */
+static plumb_status allgather_shards(plumb_comm *c, plumb_swap_fn *swap, float *x, int64_t n,
+                                     int per)
 {
     const struct plumb_range all = {0, n}, none = {0, 0};
     const int half = plumb_pow2_floor(c->size), surplus = c->size - half;
     if (c->rank >= half)
-        return swap(c, &(struct plumb_swap){c->rank - half, x, none, all, false});
+        return swap(c, &(struct plumb_swap){c->rank - half, x, none, in_floats(all, per), false});
     for (int d = half / 2; d > 0; d /= 2) {
         /* piece: what both ranks of the pair had before the halving at distance d */
         struct plumb_range piece = all;
         for (int e = 1; e < d; e *= 2)
             piece = half_of(piece, (c->rank & e) != 0);
         const bool upper = (c->rank & d) != 0;
-        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank ^ d, x, half_of(piece, upper),
-                                               half_of(piece, !upper), false}));
+        PLUMB_TRY(
+            swap(c, &(struct plumb_swap){c->rank ^ d, x, in_floats(half_of(piece, upper), per),
+                                         in_floats(half_of(piece, !upper), per), false}));
     }
     if (c->rank < surplus)
-        PLUMB_TRY(swap(c, &(struct plumb_swap){c->rank + half, x, all, none, false}));
+        PLUMB_TRY(
+            swap(c, &(struct plumb_swap){c->rank + half, x, in_floats(all, per), none, false}));
     return PLUMB_OK;
 }
 
@@ -188,5 +198,17 @@ plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n,
     const struct plumb_link *link = place == PLUMB_DEVICE ? c->link : NULL;
     return plumb_coll_leave(c, link && link->gather
                                    ? link->gather(c, x, n)
-                                   : allgather_shards(c, link ? link->swap : swap_host, x, n));
+                                   : allgather_shards(c, link ? link->swap : swap_host, x, n, 1));
+}
+
+/* NCCL's own order is for sums only: this gather always goes through the tree. */
+plumb_status(plumb_comm_allgather_halves)(plumb_comm *c, void *x, int64_t n, enum plumb_place place)
+{
+    PLUMB_TRY(check_args(c, "allgather_halves", x, n, place));
+    PLUMB_REQUIRE(n % 2 == 0, PLUMB_ERR_ARG, "allgather_halves: n=%lld; expected an even number",
+                  (long long)n);
+    PLUMB_TRY(plumb_coll_enter(c, "allgather_halves", (struct plumb_args){n, NULL, -1}));
+    c->traffic_class = PLUMB_TRAFFIC_EXCHANGE; /* until plumb_coll_leave */
+    const struct plumb_link *link = place == PLUMB_DEVICE ? c->link : NULL;
+    return plumb_coll_leave(c, allgather_shards(c, link ? link->swap : swap_host, x, n, 2));
 }

@@ -297,6 +297,30 @@ static void check_tree(plumb_comm *c, int64_t n, int leaves)
     free(g);
 }
 
+/* Every rank gets the elements that the others' shards have; they are those of shards of floats. A
+ * power of two of ranks sends half the bytes. */
+static void check_halves(plumb_comm *c, int64_t n)
+{
+    uint16_t *x = malloc((size_t)n * sizeof(*x) + 4);
+    const int64_t begin = plumb_comm_traffic(c, PLUMB_TRAFFIC_EXCHANGE).bytes;
+    const struct plumb_range own = plumb_comm_shard(c, n, plumb_comm_rank(c));
+    for (int64_t i = 0; i < n; i++)
+        x[i] = i >= own.begin && i < own.end ? (uint16_t)(i * 31 + 5) : 0xdead;
+    x[n] = 0x77;
+    CHECK_OK(plumb_comm_allgather_halves(c, x, n, PLUMB_HOST));
+    const int64_t sent = plumb_comm_traffic(c, PLUMB_TRAFFIC_EXCHANGE).bytes - begin;
+    for (int64_t i = 0; i < n; i++)
+        CHECKF(x[i] == (uint16_t)(i * 31 + 5), "[%lld of %lld]", (long long)i, (long long)n);
+    CHECK(x[n] == 0x77);
+    float *f = calloc((size_t)n + 1, sizeof(*f));
+    const int64_t before = plumb_comm_traffic(c, PLUMB_TRAFFIC_EXCHANGE).bytes;
+    CHECK_OK(plumb_comm_allgather_shards(c, f, n, PLUMB_HOST));
+    CHECK(2 * sent == plumb_comm_traffic(c, PLUMB_TRAFFIC_EXCHANGE).bytes - before);
+    CHECK_FAILS(plumb_comm_allgather_halves(c, x, 3, PLUMB_HOST), PLUMB_ERR_ARG, "even number");
+    free(x);
+    free(f);
+}
+
 /* With equal shards, halving and doubling each send log2 W messages and (W - 1) / W of the vector
  * per rank. A barrier sends one message of 8 bytes in each of its ceil(log2 W) rounds. */
 static void check_traffic(plumb_comm *c)
@@ -425,6 +449,8 @@ static void contract(plumb_comm *c)
     const int64_t sizes[] = {0, 1, 4095, 4096, 4097, 3 * 4096 + 5, 300001};
     for (int i = 0; i < 7; i++)
         check_tree(c, sizes[i], 16);
+    for (int64_t n = 0; n < 40000; n = 3 * n + 4096)
+        check_halves(c, n + n % 8192 / 2);
     const int leaves[] = {1, 2, 3, 5, 6, 11, 13};
     for (int i = 0; i < 7; i++)
         check_tree(c, 2 * 4096 + 3, leaves[i]);
