@@ -11,7 +11,7 @@
 #define PLUMB_ST_MAX_RANK 8
 
 /* One tensor. An entry of an open file is read with plumb_st_read and plumb_st_to_f32. For the
- * writers, the caller fills an entry and points `data` at the tensor in memory. */
+ * writers, the caller fills an entry and points `data` at the tensor in memory, or sets `fetch`. */
 struct plumb_st_entry {
     const char *name;
     enum plumb_dtype dtype; /* valid only if `other` is NULL */
@@ -20,6 +20,10 @@ struct plumb_st_entry {
     int rank;
     int64_t dim[PLUMB_ST_MAX_RANK];
     const void *data; /* input of the writers, with any alignment; NULL in an entry of a file */
+    /* Another input of the writers, if `data` is NULL: sets *data to the tensor, which stays valid
+     * until the next call. A tensor can so be made when it is written. */
+    plumb_status (*fetch)(void *arg, const struct plumb_st_entry *e, const void **data);
+    void *arg;
     /* Set by the readers; the writers ignore them and use dtype and dim. */
     int64_t bytes, count;
     const char *file;                   /* path of the file, for messages */

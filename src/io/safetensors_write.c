@@ -121,9 +121,13 @@ static plumb_status write_file(const char *path, const struct plumb_st_entry *co
     PLUMB_TRY_GOTO(st, plumb_file_out_add(&f, &length, sizeof(length)), fail);
     PLUMB_TRY_GOTO(st, plumb_file_out_add(&f, header->data, header->len), fail);
     for (int64_t i = 0; i < n; i++) {
+        const struct plumb_st_entry *e = order[i];
+        const void *data = e->data;
         int64_t bytes = 0;
-        PLUMB_TRY_GOTO(st, bytes_of(&bytes, order[i]), fail);
-        PLUMB_TRY_GOTO(st, plumb_file_out_add(&f, order[i]->data, bytes), fail);
+        PLUMB_TRY_GOTO(st, bytes_of(&bytes, e), fail);
+        if (!data && e->fetch)
+            PLUMB_TRY_GOTO(st, e->fetch(e->arg, e, &data), fail);
+        PLUMB_TRY_GOTO(st, plumb_file_out_add(&f, data, bytes), fail);
     }
     PLUMB_TRY(plumb_file_out_commit(&f));
     return PLUMB_OK;

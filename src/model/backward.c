@@ -67,10 +67,11 @@ static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
     if (m->spec.block.layer_norm) {
         float *dbias = m->adapter ? m->adapter->drop_bias : grad + plumb_norm_bias(w, c);
         return plumb_op_layernorm_bwd(b, V(dx, n, c), V(dw, c), V(dbias, c), V(dy, n, c),
-                                      V(x, n, c), V(m->w + w, c), V(rstd + n, n), V(rstd, n));
+                                      V(x, n, c), V(plumb_held(m, w), c), V(rstd + n, n),
+                                      V(rstd, n));
     }
-    return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(dw, c), V(dy, n, c), V(x, n, c), V(m->w + w, c),
-                                V(rstd, n), m->spec.block.norm_shift);
+    return plumb_op_rmsnorm_bwd(b, V(dx, n, c), V(dw, c), V(dy, n, c), V(x, n, c),
+                                V(plumb_held(m, w), c), V(rstd, n), m->spec.block.norm_shift);
 }
 
 plumb_status plumb_head_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,

@@ -86,7 +86,7 @@ plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, plumb_real
         PLUMB_TRY(plumb_op_scale_fwd(b, V(x, n, s->c), V(x, n, s->c), plumb_embed_scale(m)));
     if (!s->positions)
         return PLUMB_OK;
-    const float *positions = m->w + m->net->positions;
+    const float *positions = plumb_held(m, m->net->positions);
     PLUMB_TRY(
         plumb_op_gather_fwd(b, V(scratch, n, s->c), V(positions, s->max_pos, s->c), VI(pos, n)));
     return plumb_op_add_fwd(b, V(x, n, s->c), V(x, n, s->c), V(scratch, n, s->c));
@@ -97,10 +97,10 @@ static plumb_status norm(const plumb_model *m, plumb_real *y, float *rstd, const
 {
     struct plumb_backend *b = m->backend;
     if (m->spec.block.layer_norm)
-        return plumb_op_layernorm_fwd(b, V(y, n, c), V(rstd + n, n), V(rstd, n), V(x, n, c),
-                                      V(m->w + w, c), V(m->w + plumb_norm_bias(w, c), c),
-                                      (float)m->spec.eps);
-    return plumb_op_rmsnorm_fwd(b, V(y, n, c), V(rstd, n), V(x, n, c), V(m->w + w, c),
+        return plumb_op_layernorm_fwd(
+            b, V(y, n, c), V(rstd + n, n), V(rstd, n), V(x, n, c), V(plumb_held(m, w), c),
+            V(plumb_held(m, plumb_norm_bias(w, c)), c), (float)m->spec.eps);
+    return plumb_op_rmsnorm_fwd(b, V(y, n, c), V(rstd, n), V(x, n, c), V(plumb_held(m, w), c),
                                 (float)m->spec.eps, m->spec.block.norm_shift);
 }
 
@@ -151,7 +151,7 @@ static plumb_status join_and_norm(const plumb_model *m, const struct plumb_layer
     const int64_t c = m->spec.c;
     if (w >= 0 && p->norm[place] < 0 && block->residual_scale == 1.0f && !block->layer_norm)
         return plumb_op_add_rmsnorm_fwd(b, V(out, n, c), V(y, n, c), V(norm_rstd, n),
-                                        V(branch, n, c), V(x, n, c), V(m->w + w, c),
+                                        V(branch, n, c), V(x, n, c), V(plumb_held(m, w), c),
                                         (float)m->spec.eps, block->norm_shift);
     PLUMB_TRY(join(m, p, place, out, a->rstd[place], branch, x, n));
     return w < 0 ? PLUMB_OK : norm(m, y, norm_rstd, out, w, n, c);

@@ -26,11 +26,10 @@ struct plumb_tensor plumb_linear_weight(const struct plumb_backend *b,
 
 plumb_status plumb_linear_forward(struct plumb_backend *b, const struct plumb_weights *w,
                                   const struct plumb_linear *p, const struct plumb_tensor *y,
-                                  const plumb_real *x, int64_t n)
+                                  const plumb_real *x, int64_t n, const float *bias)
 {
     const struct plumb_tensor packed = plumb_linear_packed(b, w, p);
-    return plumb_op_linear_fwd(b, y, V(x, n, p->in), &packed,
-                               p->bias < 0 ? NULL : V(w->w + p->bias, p->out));
+    return plumb_op_linear_fwd(b, y, V(x, n, p->in), &packed, bias ? V(bias, p->out) : NULL);
 }
 
 plumb_status plumb_linear_backward(struct plumb_backend *b, const struct plumb_weights *weights,

@@ -42,6 +42,8 @@ struct plumb_param {
     bool decay; /* true for matrices and embeddings: they get weight decay; norms, biases do not */
     /* index of the first element in the packed weights; -1 if the tensor is not packed */
     int64_t packed;
+    /* index of the first float in plumb_model.w; -1 if the tensor is only in the packed weights */
+    int64_t held;
 };
 
 /* The trained view of a model: the tensors that a training run changes, in one flat vector.
@@ -50,7 +52,9 @@ struct plumb_param {
 struct plumb_trained {
     int64_t n_param, count;          /* number of tensors; floats in the vector, with padding */
     const struct plumb_param *param; /* (n_param,) names, shapes and places in the vector */
-    float *w;                        /* (count,) float32 masters on the device; padding is zero */
+    /* (count,) float32 masters on the device; padding is zero. NULL if they are shares of the ranks
+     * (plumb_model.masters) */
+    float *w;
 };
 
 /* Where the matrices of a frozen model are: on the device; in shares of the ranks, gathered layer
@@ -71,6 +75,20 @@ struct plumb_frozen {
     void *arg;
 };
 
+/* Who has the float32 masters of a model that no rank holds as a whole: each rank has a share of
+ * them (train/masters.h). The functions are called with tensors of the model in host memory. */
+struct plumb_model;
+struct plumb_model_masters {
+    /* Allocates this rank's share for m, whose tensors have their places but no values yet. */
+    plumb_status (*open)(void *arg, const struct plumb_model *m);
+    /* Keeps what this rank's share has of tensor p, whose values are w (p->count,). */
+    plumb_status (*put)(void *arg, const struct plumb_param *p, const float *w);
+    /* Sets w (p->count,) to the values of tensor p. The other ranks must send their shares
+     * meanwhile. */
+    plumb_status (*get)(void *arg, const struct plumb_param *p, float *w);
+    void *arg;
+};
+
 /* A model. Callers may read all fields, but only model/ writes them. Code that trains reads the
  * tensors through plumb_model_trained. */
 struct plumb_model {
@@ -84,7 +102,7 @@ struct plumb_model {
     int64_t n_param, count;
     struct plumb_param *param;
     struct plumb_net *net; /* offsets of the tensors by role; private to model/ */
-    float *w;              /* (count,) float32 master weights on the device; padding is zero */
+    float *w;              /* (n_held,) float32 master weights on the device; padding is zero */
     /* LoRA adapter, or NULL; model/adapter.h. The tensors above are then frozen. */
     struct plumb_adapter *adapter;
     /* true if tensors, tables and hashes belong to another model (plumb_model_share) */
@@ -93,14 +111,19 @@ struct plumb_model {
     float *rope;        /* (max_pos, columns) per rotary embedding: cos and sin */
     int64_t longest;    /* tokens of the longest sequence; longrope chose its factors for it */
     /* A frozen model (plumb_model_open_frozen) has no place in w for its matrices, only in packed.
-     * n_packed: elements there; held_hash: plumb_frozen_hash after loading */
+     * n_held: floats in w; n_packed: elements in packed; held_hash: plumb_held_hash when w and
+     * packed last changed */
     bool frozen;
-    int64_t n_packed;
+    int64_t n_held, n_packed;
     uint64_t held_hash;
+    /* Not NULL if the float32 masters are shares of the ranks (plumb_model_open_divided). Element i
+     * of packed is then that of the flat vector, rounded; w has only the vectors (norms, biases)
+     * and learned positions. */
+    const struct plumb_model_masters *masters;
     struct plumb_provider *provider; /* private to model/; NULL if all layers are in `packed` */
     struct plumb_arena arena;
-    /* (count / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w; of a frozen model,
-     * followed by those of packed */
+    /* (n_held / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w; of a frozen model and of
+     * one whose masters are shares, followed by those of packed */
     struct plumb_tensor hash;
     uint64_t *hash_host;       /* copy of `hash` on the host */
     uint64_t base_fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 if unknown */
@@ -136,6 +159,16 @@ plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend
  */
 plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b, const char *dir,
                                      int64_t labels, const struct plumb_frozen *how);
+/* Opens a model to train in bfloat16 whose float32 masters are shares of the ranks: *masters, which
+ * is borrowed. Its results and its fingerprint are those of plumb_model_open, of
+ * plumb_model_open_classifier (labels > 0), or of plumb_model_create (draw). An adapter folder is
+ * refused with PLUMB_ERR_UNSUPPORTED. plumb_model_hash tells whether packed and w have changed;
+ * plumb_weights_agree looks at the masters, too. */
+plumb_status plumb_model_open_divided(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                      int64_t labels, bool draw, uint64_t seed,
+                                      const struct plumb_model_masters *masters);
+/* Says that packed and w of such a model hold new weights, whose fingerprint is given. */
+plumb_status plumb_model_replaced(plumb_model *m, uint64_t fingerprint);
 /* Returns true if forward passes of m are collective, because its layers are shares of the ranks. A
  * rank that has nothing to compute while another one runs a pass calls plumb_model_follow instead.
  * If a pass fails on one rank, it has still gathered all layers, so the ranks can agree. */
@@ -175,10 +208,11 @@ int64_t plumb_model_parts(const plumb_model *m);
 int64_t plumb_model_part(const plumb_model *m, int64_t i);
 bool plumb_model_tied(const plumb_model *m);
 /* Packs the linear weights again and computes the fingerprint. Must be called after every change of
- * the trained tensors. */
+ * the trained tensors; if the masters are shares, plumb_masters_update does it. */
 plumb_status plumb_model_refresh(plumb_model *m);
 /* Copies the trained tensors of `from` to `to`. Both must have the same sizes,
- * the same backend and, with adapters, the same base. */
+ * the same backend and, with adapters, the same base. Of models whose masters are shares it copies
+ * packed and w; plumb_masters_copy copies the shares. */
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
 /* Sets *hash to the fingerprint of the current weights, also if m->fingerprint is out of date. The
  * fingerprint is the same on every device. */
@@ -193,13 +227,18 @@ plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t sha
 /* Sets *hash to the fingerprint of a model that is opened from the files of plumb_model_save: that
  * of the weights rounded to m->saved_as. */
 plumb_status plumb_model_saved_hash(const plumb_model *m, uint64_t *hash);
+/* Returns the number of values of the largest tensor in the files. plumb_model_save and
+ * plumb_model_saved_hash take host memory for one such tensor: at most 4 bytes a value, and 2 more
+ * if they round to bfloat16; twice 4 if several parameters of the model are one tensor. */
+int64_t plumb_model_largest(const plumb_model *m);
 /* Sets *out to the dtype that most values in the safetensors files of a folder have. */
 plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir);
 /* A function that reads or fills the float32 values w (p->count,) of one tensor in host memory. */
 typedef plumb_status plumb_param_fn(void *arg, const struct plumb_param *p, float *w);
 /* Calls fn for each tensor, in the order of m->param. With plumb_model_each fn must not change
  * w. With plumb_model_fill the weights become what fn has written to w, and the model is refreshed.
- */
+ * Functions that read all weights (each, save, saved_hash) need the other ranks if the masters are
+ * shares: plumb_masters_finish. */
 plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg);
 plumb_status plumb_model_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
 /* Finds a parameter by its name; returns NULL if there is none. */

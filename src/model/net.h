@@ -32,7 +32,7 @@ struct plumb_layer {
     int64_t q_norm, k_norm;
 };
 
-/* A flat vector of weights, and the packed form of its linear weights. */
+/* The float32 weights, and the packed form of the linear ones. */
 struct plumb_weights {
     float *w;           /* float32, on the device */
     plumb_real *packed; /* on the device; element i is packed[i - packed_begin] */
@@ -79,25 +79,44 @@ struct plumb_net {
     /* offset in the packed weights of an embedding that is not in the flat vector; else -1 */
     int64_t embed_packed;
     int64_t packed_end; /* where the layers end in the packed weights */
+    int64_t held;       /* floats of plumb_model.w */
     int64_t positions;  /* offset of the learned positions (max_pos,c); -1 if there are none */
     /* the LM head (if tied: the embedding), or the score rows of a classifier */
     struct plumb_linear head;
     struct plumb_layer layer[];
 };
 
+/* Which tensors of a model have a place in the flat vector, in plumb_model.w and in the packed
+ * weights:
+ *   WHOLE    all are in the flat vector, which is w; matrices that products read packed are packed
+ *   FROZEN   matrices are only packed, in bfloat16 also the embedding; the flat vector, which is w,
+ *            has the others
+ *   DIVIDED  all are in the flat vector, whose elements the ranks share, and at the same index of
+ *            the packed vector, rounded; w has vectors and learned positions only */
+enum plumb_form { PLUMB_FORM_WHOLE, PLUMB_FORM_FROZEN, PLUMB_FORM_DIVIDED };
+
 /* Assigns an offset to each parameter of an architecture, in the order of the flat vector
  * (embedding, layers, norm, head). With param == NULL it only counts: *n tensors, *count floats,
- * *packed elements. Each tensor starts at a multiple of PLUMB_PARAM_ALIGN; *count is padded to
- * PLUMB_PARAM_BLOCK. frozen: matrices have no place in the flat vector, only in the packed
- * weights; in bfloat16 neither has the embedding. */
+ * *packed elements. Each tensor starts at a multiple of PLUMB_PARAM_ALIGN; *count and net->held are
+ * padded to PLUMB_PARAM_BLOCK. */
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
-                                 const struct plumb_backend *b, bool frozen);
+                                 const struct plumb_backend *b, enum plumb_form form);
 
-/* Creates a model of these sizes with zero weights, as s describes it. how: of a frozen model; NULL
- * for any other. dir: the folder of the checkpoint. */
+/* Returns the address in m->w of the tensor with offset `at` in the flat vector; it must be there:
+ * a vector, a bias or the learned positions. */
+float *plumb_held(const plumb_model *m, int64_t at);
+
+/* How a model is opened. how: of a frozen model; masters: of one whose masters are shares of the
+ * ranks; both NULL for any other model. */
+struct plumb_opening {
+    const struct plumb_frozen *how;
+    const struct plumb_model_masters *masters;
+};
+/* Creates a model of these sizes with zero weights, as s describes it. dir: the folder of the
+ * checkpoint. */
 plumb_status plumb_model_build(plumb_model **out, struct plumb_backend *b, const char *dir,
-                               const struct plumb_spec *s, const struct plumb_frozen *how);
+                               const struct plumb_spec *s, const struct plumb_opening *o);
 
 /* Reads parameter p from its tensor e in the files to w (p->count,). */
 plumb_status plumb_param_take(float *w, const struct plumb_st_entry *e,
@@ -125,11 +144,20 @@ plumb_status plumb_entry_part(float *part, const struct plumb_st_entry *e, int64
  * and the checkpoint has no head tensor. Does nothing for a classifier. */
 plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir);
 
-/* Loads a frozen model, and sets its fingerprints. _hash sets *hash to a hash of what the model
- * holds on the device all the time; m->held_hash is its value after loading. */
-plumb_status plumb_frozen_load(plumb_model *m, const plumb_st *files, const char *fresh,
-                               uint64_t seed);
-plumb_status plumb_frozen_hash(const plumb_model *m, uint64_t *hash);
+/* Load a frozen model, or one whose masters are shares, and set its fingerprints: _load from the
+ * files, or with files == NULL from seed; _fill from what fn writes. plumb_held_hash sets *hash to
+ * a hash of what such a model holds on the device all the time. */
+plumb_status plumb_held_load(plumb_model *m, const plumb_st *files, const char *fresh,
+                             uint64_t seed);
+plumb_status plumb_held_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
+plumb_status plumb_held_hash(const plumb_model *m, uint64_t *hash);
+
+/* Sets *w to the values of tensor p in host memory: the weights themselves if they are there, else
+ * `copy` (p->count,), to which they are copied. */
+plumb_status plumb_param_read(const plumb_model *m, const struct plumb_param *p, float *copy,
+                              const float **w);
+/* Returns the number of values of the file tensor that holds parameter p. */
+int64_t plumb_param_file_count(const struct plumb_param *p);
 
 /* Removes the padding token of a new classifier and logs it. Called if its padding token is the end
  * token. */
@@ -273,10 +301,10 @@ struct plumb_tensor plumb_linear_packed(const struct plumb_backend *b,
 struct plumb_tensor plumb_linear_weight(const struct plumb_backend *b,
                                         const struct plumb_weights *w,
                                         const struct plumb_linear *p);
-/* y (n,out) = x w^T + bias; y is float32 or of b's dtype. */
+/* y (n,out) = x w^T + bias; y is float32 or of b's dtype. bias (out,) or NULL. */
 plumb_status plumb_linear_forward(struct plumb_backend *b, const struct plumb_weights *w,
                                   const struct plumb_linear *p, const struct plumb_tensor *y,
-                                  const plumb_real *x, int64_t n);
+                                  const plumb_real *x, int64_t n, const float *bias);
 /* dx = dy w (or += if accumulate), and grad += the gradients of w and bias, unless grad is NULL
  * (frozen). */
 plumb_status plumb_linear_backward(struct plumb_backend *b, const struct plumb_weights *weights,

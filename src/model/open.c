@@ -5,6 +5,8 @@
 #include "model/adapter.h"
 #include "model/net.h"
 
+static const struct plumb_opening usual = {0};
+
 static bool has_weights(const char *dir)
 {
     static const char *const name[] = {"model.safetensors", "model.safetensors.index.json"};
@@ -17,23 +19,23 @@ static bool has_weights(const char *dir)
 
 static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const char *dir,
                             struct plumb_spec *s, const char *fresh, uint64_t seed,
-                            const struct plumb_frozen *how)
+                            const struct plumb_opening *o)
 {
     plumb_model *m = NULL;
     plumb_st *files = NULL;
     plumb_status st = PLUMB_OK;
     if (b->dry && !has_weights(dir)) /* a plan needs only the sizes in config.json */
-        return plumb_model_build(out, b, dir, s, how);
+        return plumb_model_build(out, b, dir, s, o);
     PLUMB_TRY(plumb_st_open_dir(&files, dir));
     PLUMB_TRY_GOTO(st, plumb_tie_resolve(s, files, dir), fail);
-    PLUMB_TRY_GOTO(st, plumb_model_build(&m, b, dir, s, how), fail);
+    PLUMB_TRY_GOTO(st, plumb_model_build(&m, b, dir, s, o), fail);
     if (b->dry) {
         *out = m;
         m = NULL;
         goto fail;
     }
-    if (how) {
-        PLUMB_TRY_GOTO(st, plumb_frozen_load(m, files, fresh, seed), fail);
+    if (o->how || o->masters) {
+        PLUMB_TRY_GOTO(st, plumb_held_load(m, files, fresh, seed), fail);
     } else {
         PLUMB_TRY_GOTO(st, plumb_params_load(m, files, fresh, seed), fail);
         PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
@@ -47,15 +49,15 @@ fail:
 }
 
 static plumb_status open_plain(plumb_model **out, struct plumb_backend *b, const char *dir,
-                               const struct plumb_frozen *how)
+                               const struct plumb_opening *o)
 {
     struct plumb_spec s;
     PLUMB_TRY(plumb_spec_read(&s, dir));
-    return open_as(out, b, dir, &s, NULL, 0, how);
+    return open_as(out, b, dir, &s, NULL, 0, o);
 }
 
 static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, const char *dir,
-                                    int64_t labels, uint64_t seed, const struct plumb_frozen *how)
+                                    int64_t labels, uint64_t seed, const struct plumb_opening *o)
 {
     struct plumb_spec s;
     PLUMB_REQUIRE(labels >= 1 && labels <= 1 << 16, PLUMB_ERR_ARG,
@@ -69,7 +71,7 @@ static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, 
     s.labels = labels;
     s.head_scale = 1.0f; /* the score has no scale and no cap */
     s.head_cap = 0.0f;
-    PLUMB_TRY(open_as(out, b, dir, &s, fresh, seed, how));
+    PLUMB_TRY(open_as(out, b, dir, &s, fresh, seed, o));
     (*out)->fresh_score = fresh != NULL;
     if (fresh && s.pad >= 0 && plumb_spec_stops_at(&s, s.pad))
         plumb_model_drop_pad(*out);
@@ -96,7 +98,8 @@ static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, con
                   "frozen: %s is the adapter of a classifier, which can only be resident; set "
                   "frozen=resident, or merge the adapter first (plumb merge)",
                   dir);
-    PLUMB_TRY(has > 0 ? open_classifier(&m, b, base, has, 0, NULL) : open_plain(&m, b, base, how));
+    PLUMB_TRY(has > 0 ? open_classifier(&m, b, base, has, 0, &usual)
+                      : open_plain(&m, b, base, &(struct plumb_opening){.how = how}));
     const plumb_status st = plumb_adapter_open(m, dir);
     if (st == PLUMB_OK)
         *out = m;
@@ -108,41 +111,64 @@ static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, con
 plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir)
 {
     return plumb_adapter_in(dir) ? open_adapted(out, b, dir, 0, NULL)
-                                 : open_plain(out, b, dir, NULL);
+                                 : open_plain(out, b, dir, &usual);
 }
 
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed)
 {
     return plumb_adapter_in(dir) ? open_adapted(out, b, dir, labels, NULL)
-                                 : open_classifier(out, b, dir, labels, seed, NULL);
+                                 : open_classifier(out, b, dir, labels, seed, &usual);
 }
 
 plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b, const char *dir,
                                      int64_t labels, const struct plumb_frozen *how)
 {
+    const struct plumb_opening o = {.how = how};
     if (plumb_adapter_in(dir))
         return open_adapted(out, b, dir, labels, how);
-    return labels > 0 ? open_classifier(out, b, dir, labels, 0, how) : open_plain(out, b, dir, how);
+    return labels > 0 ? open_classifier(out, b, dir, labels, 0, &o) : open_plain(out, b, dir, &o);
 }
 
-plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
-                                uint64_t seed)
+static plumb_status create(plumb_model **out, struct plumb_backend *b, const char *dir,
+                           uint64_t seed, const struct plumb_opening *o)
 {
     struct plumb_spec s;
     plumb_model *m = NULL;
     plumb_status st = PLUMB_OK;
     PLUMB_TRY(plumb_spec_read(&s, dir));
-    PLUMB_TRY(plumb_model_build(&m, b, dir, &s, NULL));
+    PLUMB_TRY(plumb_model_build(&m, b, dir, &s, o));
     if (b->dry) {
         *out = m;
         return PLUMB_OK;
     }
-    PLUMB_TRY_GOTO(st, plumb_params_draw(m, seed), fail);
-    PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
+    if (o->masters) {
+        PLUMB_TRY_GOTO(st, plumb_held_load(m, NULL, NULL, seed), fail);
+    } else {
+        PLUMB_TRY_GOTO(st, plumb_params_draw(m, seed), fail);
+        PLUMB_TRY_GOTO(st, plumb_model_refresh(m), fail);
+    }
     *out = m;
     return PLUMB_OK;
 fail:
     plumb_model_destroy(&m);
     return st;
+}
+
+plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                uint64_t seed)
+{
+    return create(out, b, dir, seed, &usual);
+}
+
+plumb_status plumb_model_open_divided(plumb_model **out, struct plumb_backend *b, const char *dir,
+                                      int64_t labels, bool draw, uint64_t seed,
+                                      const struct plumb_model_masters *masters)
+{
+    const struct plumb_opening o = {.masters = masters};
+    PLUMB_REQUIRE(!plumb_adapter_in(dir) && b->dtype == PLUMB_BF16, PLUMB_ERR_UNSUPPORTED,
+                  "%s: the ranks share masters of whole models in bfloat16 only", dir);
+    if (labels > 0)
+        return open_classifier(out, b, dir, labels, seed, &o);
+    return draw ? create(out, b, dir, seed, &o) : open_plain(out, b, dir, &o);
 }

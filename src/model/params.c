@@ -10,12 +10,13 @@
 struct layout {
     /* the table of parameters; NULL if the parameters are only counted */
     struct plumb_param *param;
-    int64_t n, count, packed;
+    int64_t n, count, packed, held;
     const struct plumb_kernels *k;
     bool packs; /* true if kernels read linear weights in a packed form */
-    /* true if matrices exist only in the form in which a forward reads them; narrow: the embedding,
-     * too, because it is read in bfloat16 */
+    /* true if w lacks the matrices, which exist in the form in which a forward reads them; narrow:
+     * the embedding, too, because it is read in bfloat16 */
     bool frozen, narrow;
+    bool divided; /* enum plumb_form */
     enum plumb_file_layout files;
     /* beginnings of the names: of the parameter, and of its tensor in the files */
     char prefix[48], file_prefix[48];
@@ -41,13 +42,19 @@ static void in_layer(struct layout *y, int64_t l)
              y->files == PLUMB_FILES_GPT2 ? "h" : "layers", (long long)l);
 }
 
+static int64_t to_align(int64_t at)
+{
+    return plumb_ceil_div(at, PLUMB_PARAM_ALIGN) * PLUMB_PARAM_ALIGN;
+}
+
 /* Places the next tensor, NAME.weight or NAME.bias, and returns its offset in the flat vector, or
- * -1 if it exists only packed. cols = 0 stands for a vector of `rows` elements. pack: products read
- * it; packed_only: it has no place in the flat vector. */
+ * -1 if it has none. cols = 0 stands for a vector of `rows` elements. pack: products read it;
+ * packed_only: it is not in w. */
 static int64_t place(struct layout *y, const char *name, const char *kind, int64_t rows,
                      int64_t cols, bool pack, bool packed_only)
 {
-    const int64_t at = packed_only ? -1 : y->count, count = cols ? rows * cols : rows;
+    const bool whole = !packed_only || y->divided;
+    const int64_t at = whole ? y->count : -1, count = cols ? rows * cols : rows;
     pack = packed_only || (pack && y->packs);
     if (y->param) {
         struct plumb_param *p = &y->param[y->n];
@@ -59,13 +66,17 @@ static int64_t place(struct layout *y, const char *name, const char *kind, int64
         p->count = count;
         p->decay = cols != 0;
         p->packed = pack ? y->packed : -1;
+        p->held = packed_only ? -1 : y->held;
     }
-    if (pack)
-        y->packed += plumb_ceil_div(y->k->linear_packed_count(rows, cols), PLUMB_PARAM_ALIGN) *
-                     PLUMB_PARAM_ALIGN;
-    y->n++;
+    if (whole)
+        y->count = to_align(at + count);
     if (!packed_only)
-        y->count = plumb_ceil_div(at + count, PLUMB_PARAM_ALIGN) * PLUMB_PARAM_ALIGN;
+        y->held = to_align(y->held + count);
+    if (y->divided) /* bfloat16: an element of the packed form is one of the matrix */
+        y->packed = y->count;
+    else if (pack)
+        y->packed += to_align(y->k->linear_packed_count(rows, cols));
+    y->n++;
     return at;
 }
 
@@ -211,13 +222,15 @@ static plumb_status check_count(const struct layout *y)
 
 plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *net, int64_t *n,
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
-                                 const struct plumb_backend *b, bool frozen)
+                                 const struct plumb_backend *b, enum plumb_form form)
 {
+    const bool frozen = form != PLUMB_FORM_WHOLE;
     struct layout y = {.param = param,
                        .k = &b->k,
                        .packs = plumb_linear_packs(b),
                        .frozen = frozen,
                        .narrow = frozen && b->dtype == PLUMB_BF16,
+                       .divided = form == PLUMB_FORM_DIVIDED,
                        .files = s->block.files};
     const bool own_head = !s->tied && s->labels == 0;
     const bool tied_head = s->tied && s->labels == 0;
@@ -246,13 +259,14 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
         net->embed = embed;
         net->embed_packed = y.narrow ? embed_packed : -1;
         net->packed_end = layers_end;
+        net->held = plumb_ceil_div(y.held, PLUMB_PARAM_BLOCK) * PLUMB_PARAM_BLOCK;
         net->positions = positions;
         net->norm = norm;
         net->head = head;
     }
     *n = y.n;
-    *packed = y.packed;
     *count = plumb_ceil_div(y.count, PLUMB_PARAM_BLOCK) * PLUMB_PARAM_BLOCK;
+    *packed = y.divided ? *count : y.packed;
     return check_count(&y);
 }
 

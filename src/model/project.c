@@ -10,7 +10,8 @@ plumb_status plumb_project_forward(const plumb_model *m, int64_t l, enum plumb_p
     struct plumb_backend *b = m->backend;
     const struct plumb_linear *p = &m->net->layer[l].project[id];
     const struct plumb_weights w = plumb_weights_of_layer(m, l);
-    PLUMB_TRY(plumb_linear_forward(b, &w, p, V(y, n, p->out), x, n));
+    const float *bias = p->bias < 0 ? NULL : plumb_held(m, p->bias);
+    PLUMB_TRY(plumb_linear_forward(b, &w, p, V(y, n, p->out), x, n, bias));
     return plumb_lora_forward(m, l, id, y, x, n);
 }
 
@@ -39,7 +40,8 @@ plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real
     struct plumb_backend *b = m->backend;
     struct plumb_weights w;
     const struct plumb_linear *head = head_of(&w, m);
-    PLUMB_TRY(plumb_linear_forward(b, &w, head, V(y, n, head->out), x, n));
+    /* no head has a bias */
+    PLUMB_TRY(plumb_linear_forward(b, &w, head, V(y, n, head->out), x, n, NULL));
     return m->spec.head_cap > 0 ? plumb_op_softcap_fwd(b, V(y, n, head->out), m->spec.head_cap)
                                 : PLUMB_OK;
 }

@@ -118,80 +118,116 @@ static void give_param(float *tensor, const float *w, const struct plumb_param *
     }
 }
 
-/* Makes the entry of the file tensor whose first row is in parameter i. If the tensor has another
- * layout than the parameter, it is built in *built, which the caller must free; otherwise *built is
- * NULL. All parameters of one tensor are among the NEAR parameters from its first one on. */
+/* All parameters of one file tensor are among the NEAR parameters from its first one on. */
 enum { NEAR = 8 };
-static plumb_status make_entry(struct plumb_st_entry *e, float **built, const plumb_model *m,
-                               const float *w, int64_t i)
+
+/* What makes the file tensors, one at a time. */
+struct maker {
+    const plumb_model *m;
+    float *copy;    /* host memory for one parameter */
+    float *built;   /* for a tensor with another layout than its parameter; NULL if there is none */
+    uint16_t *half; /* for a tensor in bfloat16; NULL if they are float32 */
+};
+
+/* The file tensor whose first row is in parameter i. */
+struct made {
+    struct maker *maker;
+    int64_t i;
+};
+
+/* Returns true if the parameter is the file tensor. */
+static bool is_whole(const struct plumb_param *p)
 {
-    const struct plumb_param *p = &m->param[i];
-    const int64_t count = p->count / p->dim[0] * p->file_rows;
-    *built = NULL;
+    return p->dim[0] == p->file_rows && !p->turned;
+}
+
+static plumb_status join_params(const float **out, const struct made *made)
+{
+    const struct maker *k = made->maker;
+    const plumb_model *m = k->m;
+    const float *w;
+    for (int64_t i = made->i; i < m->n_param && i < made->i + NEAR; i++) {
+        if (strcmp(m->param[i].file, m->param[made->i].file) != 0)
+            continue;
+        PLUMB_TRY(plumb_param_read(m, &m->param[i], k->copy, &w));
+        give_param(k->built, w, &m->param[i]);
+    }
+    *out = k->built;
+    return PLUMB_OK;
+}
+
+static plumb_status make(void *arg, const struct plumb_st_entry *e, const void **data)
+{
+    const struct made *made = arg;
+    const struct maker *k = made->maker;
+    const struct plumb_param *p = &k->m->param[made->i];
+    const float *w;
+    PLUMB_TRY(is_whole(p) ? plumb_param_read(k->m, p, k->copy, &w) : join_params(&w, made));
+    *data = w;
+    if (e->dtype == PLUMB_F32)
+        return PLUMB_OK;
+    for (int64_t i = 0; i < e->count; i++)
+        k->half[i] = plumb_to_bf16(w[i]);
+    *data = k->half;
+    return PLUMB_OK;
+}
+
+static void fill_entry(struct plumb_st_entry *e, struct made *made)
+{
+    const plumb_model *m = made->maker->m;
+    const struct plumb_param *p = &m->param[made->i];
     *e = (struct plumb_st_entry){.name = p->file,
-                                 .dtype = PLUMB_F32,
+                                 .dtype = m->saved_as == PLUMB_BF16 ? PLUMB_BF16 : PLUMB_F32,
                                  .rank = p->rank,
                                  .dim = {p->file_rows, p->dim[1]},
-                                 .data = w + p->offset,
-                                 .bytes = count * (int64_t)sizeof(float),
-                                 .count = count};
+                                 .count = plumb_param_file_count(p),
+                                 .fetch = make,
+                                 .arg = made};
     if (p->turned) {
         e->dim[0] = p->dim[1];
         e->dim[1] = p->file_rows;
     }
-    if (p->dim[0] == p->file_rows && !p->turned)
-        return PLUMB_OK;
-    float *all = *built = malloc((size_t)e->bytes);
-    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "tensor %s of %lld bytes", p->file, (long long)e->bytes);
-    for (int64_t k = i; k < m->n_param && k < i + NEAR; k++)
-        if (!strcmp(m->param[k].file, p->file))
-            give_param(all, w + m->param[k].offset, &m->param[k]);
-    e->data = all;
-    return PLUMB_OK;
 }
 
-/* Rounds the data of an entry to bfloat16. The caller owns *out. */
-static plumb_status narrow(struct plumb_st_entry *e, uint16_t **out)
+static plumb_status maker_init(struct maker *k, const plumb_model *m)
 {
-    const float *w = e->data;
-    *out = malloc((size_t)e->count * sizeof(**out));
-    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "tensor %s of %lld values in bfloat16", e->name,
-                  (long long)e->count);
-    for (int64_t i = 0; i < e->count; i++)
-        (*out)[i] = plumb_to_bf16(w[i]);
-    e->dtype = PLUMB_BF16;
-    e->data = *out;
+    const size_t most = (size_t)plumb_model_largest(m);
+    const bool half = m->saved_as == PLUMB_BF16;
+    bool joined = false;
+    for (int64_t i = 0; i < m->n_param; i++)
+        joined = joined || !is_whole(&m->param[i]);
+    *k = (struct maker){.m = m, .copy = malloc(most * sizeof(*k->copy))};
+    k->built = joined ? malloc(most * sizeof(*k->built)) : NULL;
+    k->half = half ? malloc(most * sizeof(*k->half)) : NULL;
+    PLUMB_REQUIRE(k->copy && (k->built || !joined) && (k->half || !half), PLUMB_ERR_NOMEM,
+                  "a host copy of a tensor of %lld values", (long long)most);
     return PLUMB_OK;
 }
 
 static plumb_status save_weights(const plumb_model *m, const char *dir, int64_t shard_bytes)
 {
-    float *w, *owned;
-    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
     plumb_status st = PLUMB_OK;
     int64_t n = 0;
+    struct maker maker = {0};
     struct plumb_st_entry *e = calloc((size_t)m->n_param, sizeof *e);
-    float **built = calloc((size_t)m->n_param, sizeof *built);
-    uint16_t **half = calloc((size_t)m->n_param, sizeof *half);
-    if (!e || !built || !half)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "a list of %lld tensors", (long long)m->n_param);
-    for (int64_t i = 0; i < m->n_param; i++)
-        if (m->param[i].file_row == 0) {
-            PLUMB_TRY_GOTO(st, make_entry(&e[n], &built[n], m, w, i), fail);
-            n++;
-        }
-    for (int64_t i = 0; i < n && m->saved_as == PLUMB_BF16; i++)
-        PLUMB_TRY_GOTO(st, narrow(&e[i], &half[i]), fail);
-    PLUMB_TRY_GOTO(st, plumb_st_write_dir(dir, e, n, shard_bytes), fail);
-fail:
-    for (int64_t i = 0; built && i < m->n_param; i++)
-        free(built[i]);
-    for (int64_t i = 0; half && i < m->n_param; i++)
-        free(half[i]);
-    free(built);
-    free(half);
+    struct made *made = calloc((size_t)m->n_param, sizeof *made);
+    if (!e || !made)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "a list of %lld tensors", (long long)m->n_param);
+    PLUMB_TRY_GOTO(st, maker_init(&maker, m), done);
+    for (int64_t i = 0; i < m->n_param; i++) {
+        if (m->param[i].file_row > 0)
+            continue;
+        made[n] = (struct made){&maker, i};
+        fill_entry(&e[n], &made[n]);
+        n++;
+    }
+    st = plumb_st_write_dir(dir, e, n, shard_bytes);
+done:
+    free(maker.copy);
+    free(maker.built);
+    free(maker.half);
+    free(made);
     free(e);
-    free(owned);
     return st;
 }
 

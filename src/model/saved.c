@@ -1,38 +1,80 @@
 /* saved.c - the weights as files have them: their dtype, their fingerprint, and tensor by tensor in
  * host memory.
- * Layer 4. Includes base/, io/, kernels.h, model/net.h. */
+ * Layer 4. Includes base/, io/, model/{block_hash,net}.h. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
-#include "io/file.h"
 #include "io/safetensors.h"
-#include "kernels.h"
+#include "model/block_hash.h"
 #include "model/net.h"
+
+int64_t plumb_param_file_count(const struct plumb_param *p)
+{
+    return p->count / p->dim[0] * p->file_rows;
+}
+
+int64_t plumb_model_largest(const plumb_model *m)
+{
+    int64_t most = 1;
+    for (int64_t i = 0; i < m->n_param; i++)
+        most = plumb_max_i64(most, plumb_param_file_count(&m->param[i]));
+    return most;
+}
+
+plumb_status plumb_param_read(const plumb_model *m, const struct plumb_param *p, float *copy,
+                              const float **w)
+{
+    PLUMB_REQUIRE(!m->frozen, PLUMB_ERR_ARG, "%s: a frozen model has no float32 matrices", m->dir);
+    *w = copy;
+    if (m->masters)
+        return m->masters->get(m->masters->arg, p, copy);
+    *w = m->w + p->offset;
+    if (m->backend->place == PLUMB_HOST)
+        return PLUMB_OK;
+    *w = copy;
+    return m->backend->to_host(m->backend, copy, m->w + p->offset,
+                               p->count * (int64_t)sizeof(*copy));
+}
+
+/* Allocates host memory for one tensor at a time. It is unused if the weights are in host memory.
+ */
+static plumb_status take_copy(float **out, const plumb_model *m)
+{
+    const int64_t most = plumb_model_largest(m);
+    *out = malloc((size_t)most * sizeof(**out));
+    PLUMB_REQUIRE(*out, PLUMB_ERR_NOMEM, "a host copy of a tensor of %lld floats", (long long)most);
+    return PLUMB_OK;
+}
+
+/* Adds the values of a tensor, rounded to bfloat16, to a hash. copy: host memory for one tensor. */
+static plumb_status hash_rounded(struct plumb_block_hash *hash, const plumb_model *m,
+                                 const struct plumb_param *p, float *copy)
+{
+    const float *w;
+    PLUMB_TRY(plumb_param_read(m, p, copy, &w));
+    for (int64_t i = 0; i < p->count; i++)
+        copy[i] = plumb_from_bf16(plumb_to_bf16(w[i]));
+    return plumb_block_hash_add(hash, p->offset, copy, p->count);
+}
 
 plumb_status plumb_model_saved_hash(const plumb_model *m, uint64_t *hash)
 {
-    float *w, *owned, block[PLUMB_HASH_BLOCK];
+    float *copy = NULL;
+    struct plumb_block_hash *blocks = NULL;
+    plumb_status st = PLUMB_OK;
     if (m->saved_as == PLUMB_F32) {
         *hash = m->fingerprint;
         return PLUMB_OK;
     }
-    const int64_t blocks = plumb_tensor_count(&m->hash);
-    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
-    plumb_status st = PLUMB_OK;
-    uint64_t *all = malloc((size_t)blocks * sizeof(*all));
-    if (!all)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "the hashes of %lld blocks", (long long)blocks);
-    for (int64_t i = 0, at = 0; i < blocks; i++, at += PLUMB_HASH_BLOCK) {
-        const int64_t n = plumb_min_i64(PLUMB_HASH_BLOCK, m->count - at);
-        for (int64_t j = 0; j < n; j++)
-            block[j] = plumb_from_bf16(plumb_to_bf16(w[at + j]));
-        PLUMB_TRY_GOTO(st, plumb_ref_hash_blocks(NULL, &all[i], block, n), fail);
-    }
-    *hash = plumb_hash(all, blocks * (int64_t)sizeof(*all), 0);
-fail:
-    free(all);
-    free(owned);
+    PLUMB_TRY(take_copy(&copy, m));
+    PLUMB_TRY_GOTO(st, plumb_block_hash_create(&blocks, m->count), done);
+    for (int64_t i = 0; i < m->n_param; i++)
+        PLUMB_TRY_GOTO(st, hash_rounded(blocks, m, &m->param[i], copy), done);
+    st = plumb_block_hash_end(blocks, hash);
+done:
+    plumb_block_hash_destroy(&blocks);
+    free(copy);
     return st;
 }
 
@@ -55,12 +97,16 @@ plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir)
 
 plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg)
 {
-    float *w, *owned;
+    float *copy = NULL;
     plumb_status st = PLUMB_OK;
-    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
-    for (int64_t i = 0; i < m->n_param && st == PLUMB_OK; i++)
-        st = fn(arg, &m->param[i], w + m->param[i].offset);
-    free(owned);
+    PLUMB_TRY(take_copy(&copy, m));
+    for (int64_t i = 0; i < m->n_param && st == PLUMB_OK; i++) {
+        const float *w;
+        st = plumb_param_read(m, &m->param[i], copy, &w);
+        if (st == PLUMB_OK)
+            st = fn(arg, &m->param[i], (float *)(uintptr_t)w); /* fn does not write */
+    }
+    free(copy);
     return st;
 }
 
@@ -69,6 +115,8 @@ plumb_status plumb_model_fill(plumb_model *m, plumb_param_fn *fn, void *arg)
     struct plumb_backend *b = m->backend;
     float *w, *owned;
     plumb_status st = PLUMB_OK;
+    if (m->masters)
+        return plumb_held_fill(m, fn, arg);
     PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
     for (int64_t i = 0; i < m->n_param && st == PLUMB_OK; i++)
         st = fn(arg, &m->param[i], w + m->param[i].offset);

@@ -9,7 +9,7 @@ struct plumb_trained plumb_model_trained(const plumb_model *m)
         return (struct plumb_trained){
             .n_param = a->n_param, .count = a->count, .param = a->param, .w = a->weights.w};
     return (struct plumb_trained){
-        .n_param = m->n_param, .count = m->count, .param = m->param, .w = m->w};
+        .n_param = m->n_param, .count = m->count, .param = m->param, .w = m->masters ? NULL : m->w};
 }
 
 int64_t plumb_model_parts(const plumb_model *m)

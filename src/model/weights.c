@@ -1,6 +1,7 @@
 /* weights.c - the weights of a model in memory: their copy on the host, their packed form, their
  * fingerprint, and copies from model to model.
  * Layer 4. Includes base/, io/, op/, model/lora.h. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/num.h"
@@ -11,7 +12,8 @@ plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **o
 {
     *owned = NULL;
     *w = m->w;
-    PLUMB_REQUIRE(!m->frozen, PLUMB_ERR_ARG, "%s: a frozen model has no float32 matrices", m->dir);
+    PLUMB_REQUIRE(!m->frozen && !m->masters, PLUMB_ERR_ARG,
+                  "%s: this model has no float32 matrices", m->dir);
     if (m->backend->place == PLUMB_HOST)
         return PLUMB_OK;
     const int64_t bytes = m->count * (int64_t)sizeof(float);
@@ -28,33 +30,13 @@ plumb_status plumb_model_host_weights(const plumb_model *m, float **w, float **o
 
 /* ---- fingerprints --------------------------------------------------------------------------- */
 
-plumb_status plumb_frozen_hash(const plumb_model *m, uint64_t *hash)
-{
-    struct plumb_backend *b = m->backend;
-    const int64_t packed = plumb_real_bytes(b, m->n_packed) / (int64_t)sizeof(float);
-    const int64_t blocks = plumb_ceil_div(m->count, PLUMB_HASH_BLOCK);
-    const int64_t more = plumb_ceil_div(packed, PLUMB_HASH_BLOCK);
-    struct plumb_tensor first = m->hash, second = m->hash;
-    first.dim[0] = blocks;
-    second.dim[0] = more;
-    second.data = (int64_t *)m->hash.data + blocks;
-    float *bits = (float *)(void *)m->packed;
-    if (blocks > 0)
-        PLUMB_TRY(plumb_op_hash_blocks(b, &first, V(m->w, m->count)));
-    if (more > 0)
-        PLUMB_TRY(plumb_op_hash_blocks(b, &second, V(bits, packed)));
-    PLUMB_TRY(b->to_host(b, m->hash_host, m->hash.data, plumb_tensor_bytes(&m->hash)));
-    *hash = plumb_hash(m->hash_host, plumb_tensor_bytes(&m->hash), 0);
-    return PLUMB_OK;
-}
-
 static plumb_status hash_base(const plumb_model *m, uint64_t *hash)
 {
     struct plumb_backend *b = m->backend;
     const int64_t bytes = plumb_tensor_bytes(&m->hash);
-    if (m->frozen) { /* other bits than after loading: another fingerprint */
+    if (m->frozen || m->masters) { /* other bits than at the last change: another fingerprint */
         uint64_t held = 0;
-        PLUMB_TRY(plumb_frozen_hash(m, &held));
+        PLUMB_TRY(plumb_held_hash(m, &held));
         *hash = m->base_fingerprint ^ held ^ m->held_hash;
         return PLUMB_OK;
     }
@@ -101,6 +83,7 @@ static plumb_status pack_base(const plumb_model *m)
 
 plumb_status plumb_model_refresh(plumb_model *m)
 {
+    assert(!m->masters);
     m->fingerprint = 0;
     if (m->adapter) { /* the base is frozen: its packed form and its fingerprint stay */
         PLUMB_TRY(plumb_lora_pack(m));
@@ -119,11 +102,17 @@ plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from)
     const struct plumb_trained x = plumb_model_trained(from), y = plumb_model_trained(to);
     PLUMB_REQUIRE(
         x.count == y.count && from->backend == b && !to->adapter == !from->adapter &&
+            !to->masters == !from->masters &&
             (!to->adapter || to->base_fingerprint == from->base_fingerprint),
         PLUMB_ERR_SHAPE,
         "cannot copy weights of %lld floats to a model of %lld floats: expected equal sizes, the "
         "same backend, and an adapter of the same base in both models or in neither",
         (long long)x.count, (long long)y.count);
+    if (to->masters) {
+        PLUMB_TRY(b->copy(b, to->packed, from->packed, plumb_real_bytes(b, to->n_packed)));
+        PLUMB_TRY(b->copy(b, to->w, from->w, to->n_held * (int64_t)sizeof(*to->w)));
+        return plumb_model_replaced(to, from->fingerprint);
+    }
     PLUMB_TRY(b->copy(b, y.w, x.w, y.count * (int64_t)sizeof(*y.w)));
     return plumb_model_refresh(to);
 }

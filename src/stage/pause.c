@@ -136,11 +136,24 @@ static plumb_model *changed_snapshot(const struct plumb_align_run *a)
 
 enum { STAGE = 65536 }; /* floats that are copied between device and file at a time */
 
+/* Writes a tensor to its place in the flat vector. */
+static plumb_status write_tensor(void *arg, const struct plumb_param *p, float *w)
+{
+    return plumb_h5_write(arg, "previous", PLUMB_H5_F32, p->offset, p->count, w);
+}
+
+static plumb_status read_tensor(void *arg, const struct plumb_param *p, float *w)
+{
+    return plumb_h5_read(arg, "previous", PLUMB_H5_F32, p->offset, p->count, w);
+}
+
 static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
 {
     struct plumb_backend *b = m->backend;
     const struct plumb_trained t = plumb_model_trained(m);
     PLUMB_TRY(plumb_h5_reserve(f, "previous", PLUMB_H5_F32, t.count));
+    if (m->masters) /* the other ranks are in plumb_masters_finish */
+        return plumb_model_each(m, write_tensor, f);
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "buffer to write the snapshot of the weights");
     plumb_status st = PLUMB_OK;
@@ -154,9 +167,8 @@ static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
     return st;
 }
 
-static plumb_status write_answers(void *arg, const char *dir)
+static plumb_status write_file(const struct plumb_align_run *a, const char *dir)
 {
-    const struct plumb_align_run *a = arg;
     const struct plumb_rollouts *r = &a->rollout.rollouts;
     const int64_t n = plumb_rollouts_n(r);
     char path[4096];
@@ -183,6 +195,14 @@ done:
     plumb_h5_close(&f);
     columns_fini(&c);
     return st;
+}
+
+static plumb_status write_answers(void *arg, const char *dir)
+{
+    const struct plumb_align_run *a = arg;
+    const plumb_model *snapshot = changed_snapshot(a);
+    const plumb_status st = write_file(a, dir);
+    return snapshot ? plumb_masters_finish(snapshot, st) : st;
 }
 
 plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
@@ -286,6 +306,8 @@ static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
     struct plumb_backend *b = a->t->backend;
     if (!m || !plumb_h5_has(f, "previous"))
         return PLUMB_OK;
+    if (m->masters)
+        return plumb_model_fill(m, read_tensor, (void *)(uintptr_t)f);
     const struct plumb_trained t = plumb_model_trained(m);
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "buffer to read the snapshot of the weights");

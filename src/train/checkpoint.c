@@ -256,7 +256,8 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *const *scr
     PLUMB_TRY(plumb_comm_agree(comm, s->writes ? begin_name(s) : PLUMB_OK));
     PLUMB_TRY(plumb_comm_broadcast(comm, &s->name, sizeof(s->name), 0));
     PLUMB_TRY(set_paths(s));
-    plumb_status st = s->writes ? begin_save(s) : PLUMB_OK;
+    /* no rank holds more than a bucket of masters that are shares */
+    plumb_status st = plumb_masters_finish(s->model, s->writes ? begin_save(s) : PLUMB_OK);
     if (s->pause && s->pause->write) {
         PLUMB_TRY(plumb_comm_agree(comm, st)); /* all ranks wait until the folder exists */
         st = s->pause->write(s->pause->arg, s->work_dir);

@@ -1,31 +1,23 @@
 /* gradient_model.c - allocates the gradient of a model, whole or sharded, and attaches it to a
  * pass.
- * Layer 5. Includes train/gradient_model.h, base/. */
+ * Layer 5. Includes train/gradient_model.h, train/gradient_parts.h, base/. */
 #include "train/gradient_model.h"
 
 #include <stdlib.h>
 
+#include "train/gradient_parts.h"
+
 plumb_status plumb_gradient_open(struct plumb_gradient *g, const plumb_model *m, plumb_comm *comm,
                                  const struct plumb_config *cfg, int64_t most_micro_batches)
 {
-    const int64_t n = plumb_model_parts(m);
+    struct plumb_gradient_parts parts = {0};
     if (cfg->train.shard != PLUMB_SHARD_GRADIENTS)
-        return plumb_gradient_init_shared(g, m->backend, comm, plumb_model_part(m, n),
-                                          most_micro_batches);
-    int64_t *border = calloc((size_t)n + 1, sizeof(*border));
-    PLUMB_TRY(plumb_comm_agree(
-        comm, border ? PLUMB_OK
-                     : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__, "parts of a gradient")));
-    for (int64_t i = 0; i <= n; i++)
-        border[i] = plumb_model_part(m, i);
-    const struct plumb_gradient_parts parts = {.border = border,
-                                               .n = n,
-                                               .tied = plumb_model_tied(m),
-                                               .bucket = cfg->comm.bucket * 1000000 /
-                                                         (int64_t)sizeof(float)};
-    const plumb_status st =
-        plumb_gradient_init_sharded(g, m->backend, comm, &parts, most_micro_batches);
-    free(border);
+        return plumb_gradient_init_shared(
+            g, m->backend, comm, plumb_model_part(m, plumb_model_parts(m)), most_micro_batches);
+    plumb_status st = plumb_comm_agree(comm, plumb_gradient_parts_of(&parts, m, cfg));
+    if (st == PLUMB_OK)
+        st = plumb_gradient_init_sharded(g, m->backend, comm, &parts, most_micro_batches);
+    free((void *)(uintptr_t)parts.border);
     return st;
 }
 

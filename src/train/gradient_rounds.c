@@ -49,28 +49,47 @@ static void choose_buffers(struct plumb_rounds *r, bool tied)
     }
 }
 
-/* A bucket has at least four blocks per rank, so that the shards are about equal. */
-static plumb_status make_buckets(struct plumb_gradient *g, const struct plumb_gradient_parts *p)
+/* Sets *shards to the buckets' borders and this rank's runs, and *bucket to the buckets, which the
+ * caller owns. A bucket has at least four blocks per rank, so that the shards are about equal. */
+static plumb_status divide(struct plumb_shards *shards, struct plumb_bucket **bucket,
+                           const plumb_comm *comm, const struct plumb_gradient_parts *p)
 {
-    struct plumb_rounds *r = g->rounds;
-    const int64_t four = 4 * (int64_t)PLUMB_SHARD_BLOCK * plumb_comm_size(g->comm);
-    const int64_t least = plumb_max_i64(p->bucket, four);
-    const int64_t n = join_parts(NULL, p, g->count, least, 0);
-    r->bucket = calloc((size_t)n, sizeof(*r->bucket));
-    r->scratch = calloc((size_t)n, sizeof(*r->scratch));
+    const int64_t four = 4 * (int64_t)PLUMB_SHARD_BLOCK * plumb_comm_size(comm);
+    const int64_t least = plumb_max_i64(p->bucket, four), count = p->border[p->n];
+    const int64_t n = join_parts(NULL, p, count, least, 0);
     int64_t *border = calloc((size_t)n + 1, sizeof(*border));
     plumb_status st = PLUMB_OK;
-    if (!r->bucket || !r->scratch || !border)
+    *bucket = calloc((size_t)n, sizeof(**bucket));
+    if (!*bucket || !border)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "%lld buckets", (long long)n);
-    join_parts(r->bucket, p, g->count, least, n);
+    join_parts(*bucket, p, count, least, n);
     for (int64_t k = 1; k < n; k++)
-        border[k] = to_block(r->bucket[k].begin, g->count);
-    border[n] = g->count;
-    PLUMB_TRY_GOTO(st, plumb_shards_init(&r->shards, g->comm, border, n), done);
-    choose_buffers(r, p->tied);
+        border[k] = to_block((*bucket)[k].begin, count);
+    border[n] = count;
+    st = plumb_shards_init(shards, comm, border, n);
 done:
     free(border);
     return st;
+}
+
+plumb_status plumb_rounds_divide(struct plumb_shards *out, const plumb_comm *comm,
+                                 const struct plumb_gradient_parts *parts)
+{
+    struct plumb_bucket *bucket = NULL;
+    *out = (struct plumb_shards){0};
+    const plumb_status st = divide(out, &bucket, comm, parts);
+    free(bucket);
+    return st;
+}
+
+static plumb_status make_buckets(struct plumb_gradient *g, const struct plumb_gradient_parts *p)
+{
+    struct plumb_rounds *r = g->rounds;
+    PLUMB_TRY(divide(&r->shards, &r->bucket, g->comm, p));
+    r->scratch = calloc((size_t)r->shards.buckets, sizeof(*r->scratch));
+    PLUMB_REQUIRE(r->scratch, PLUMB_ERR_NOMEM, "%lld buckets", (long long)r->shards.buckets);
+    choose_buffers(r, p->tied);
+    return PLUMB_OK;
 }
 
 /* Takes the buffers and the stored sums from the arena. The buffers are elsewhere if the

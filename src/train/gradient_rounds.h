@@ -56,6 +56,10 @@ struct plumb_rounds {
     int64_t in_flight; /* the bucket whose exchange is enqueued; -1 if there is none */
 };
 
+/* Divides the vector of a gradient among the ranks, as plumb_rounds_init does. The caller owns
+ * *out. Not collective. PLUMB_ERR_NOMEM. */
+plumb_status plumb_rounds_divide(struct plumb_shards *out, const plumb_comm *comm,
+                                 const struct plumb_gradient_parts *parts);
 /* Allocates *g->rounds for the parts of the vector. Collective, but a rank may fail alone. */
 plumb_status plumb_rounds_init(struct plumb_gradient *g, const struct plumb_gradient_parts *parts);
 void plumb_rounds_fini(struct plumb_gradient *g);

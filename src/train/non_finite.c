@@ -92,6 +92,28 @@ static plumb_status place_weights(char *out, int64_t size, const struct plumb_tr
     return out[0] ? PLUMB_OK : save_weights(out, size, t, step);
 }
 
+/* Sets g->weights on all ranks if the masters are shares of the ranks, because one rank cannot
+ * write them alone. lasting: as in place_weights. Collective. */
+static plumb_status place_shared(struct plumb_non_finite *g, bool lasting)
+{
+    struct plumb_trainer *t = g->t;
+    plumb_status st = PLUMB_OK;
+    if (!t->model->masters)
+        return PLUMB_OK;
+    if (plumb_comm_rank(t->comm) == 0)
+        st = place_weights(g->weights, sizeof(g->weights), t, t->state.step + 1, lasting);
+    st = plumb_comm_agree(t->comm, plumb_masters_finish(t->model, st));
+    if (st != PLUMB_OK)
+        g->weights[0] = '\0';
+    PLUMB_TRY(st);
+    return plumb_comm_broadcast(t->comm, g->weights, sizeof(g->weights), 0);
+}
+
+plumb_status plumb_non_finite_begin(struct plumb_non_finite *g)
+{
+    return g->t->state.step + 1 == g->t->replay_step ? place_shared(g, true) : PLUMB_OK;
+}
+
 /* ---- the file ----------------------------------------------------------------------------- */
 
 /* Writes the replay file of a micro-batch and sets path (PATH_BYTES). grad (count,) on the host is
@@ -122,8 +144,12 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
     if (grad)
         PLUMB_TRY(plumb_replay_hash(&r.gradient_hash, t->model, grad, PLUMB_HOST));
     PLUMB_TRY(plumb_replay_path(path, PATH_BYTES, t->cfg->output_dir, r.step, micro_batch));
-    PLUMB_TRY(
-        place_weights(r.weights, sizeof(r.weights), t, r.step, outcome == PLUMB_REPLAY_HEALTHY));
+    snprintf(r.weights, sizeof(r.weights), "%s", g->weights);
+    PLUMB_REQUIRE(*g->weights || !t->model->masters, PLUMB_ERR_IO,
+                  "step %lld: the weights could not be written", (long long)r.step);
+    if (!*g->weights)
+        PLUMB_TRY(place_weights(r.weights, sizeof(r.weights), t, r.step,
+                                outcome == PLUMB_REPLAY_HEALTHY));
     return plumb_replay_write(&r, t->micro, path);
 }
 
@@ -197,8 +223,10 @@ plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_sta
     if (st == PLUMB_ERR_COMM || st == PLUMB_STOPPED)
         return st;
     double lowest = g->failed >= 0 ? (double)g->failed : INFINITY;
-    if (plumb_comm_allreduce_f64(t->comm, &lowest, 1, PLUMB_MIN) == PLUMB_OK &&
-        lowest == (double)g->failed) {
+    const plumb_status agreed = plumb_comm_allreduce_f64(t->comm, &lowest, 1, PLUMB_MIN);
+    if (agreed == PLUMB_OK && isfinite(lowest)) /* if it fails, the replay file says so */
+        (void)place_shared(g, false);
+    if (agreed == PLUMB_OK && lowest == (double)g->failed) {
         snprintf(words, sizeof(words), "%.499s", said);
         snprintf(said, sizeof(said),
                  "step %lld, micro-batch %lld: %s; the weights stay as they are",
@@ -255,6 +283,7 @@ static plumb_status find_and_fail(struct plumb_non_finite *g, float *own, int64_
     PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &at[0], 1, PLUMB_MIN));
     PLUMB_REQUIRE(isfinite(at[0]), PLUMB_ERR_NUMERIC,
                   "%s; every micro-batch's own gradient is finite, their sum is not", refused);
+    (void)place_shared(g, false); /* if it fails, the replay file says so */
     if (at[0] == (double)g->failed) {
         write_and_say(said, g, g->failed, PLUMB_REPLAY_GRADIENT, own);
         at[1] = plumb_comm_rank(t->comm);

@@ -12,7 +12,15 @@ struct plumb_non_finite {
     plumb_micro_batch_fn *fn;
     void *arg;
     int64_t failed; /* this rank's micro-batch with a non-finite loss or gradient; -1 if none */
+    /* A folder with the current weights, for the replay file; "" if the rank that writes the file
+     * finds or writes one. */
+    char weights[4096];
 };
+
+/* Call it before plumb_gradient_run. If the step has the micro-batch that train.replay names, and
+ * the masters are shares of the ranks, it sets g->weights: a rank cannot write them alone later.
+ * Collective. */
+plumb_status plumb_non_finite_begin(struct plumb_non_finite *g);
 
 /* The micro-batch function of the step; arg is a struct plumb_non_finite. It calls fn, and writes
  * the replay file of the micro-batch that train.replay names. */

@@ -1,5 +1,5 @@
 /* optim.c - the AdamW step; each rank has the moments of its own shard.
- * Layer 5. Includes base/, model/, comm/, train/schedule.h. */
+ * Layer 5. Includes base/, model/, comm/, train/{masters,schedule}.h. */
 #include "train/optim.h"
 
 #include <assert.h>
@@ -217,9 +217,11 @@ static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const floa
     return PLUMB_OK;
 }
 
-/* Updates the parts of tensors in this rank's shard. Weight decay depends on the tensor. */
+/* Updates the parts of tensors in this rank's shard. Weight decay depends on the tensor. masters:
+ * the shares that hold the weights; NULL if trained->w is the whole vector. */
 static plumb_status update_shard(plumb_optim *o, const struct plumb_trained *trained,
-                                 const float *grad, double lr, double grad_scale)
+                                 const struct plumb_masters *masters, const float *grad, double lr,
+                                 double grad_scale)
 {
     struct plumb_backend *b = o->backend;
     const struct plumb_optim_options *p = &o->options;
@@ -243,8 +245,8 @@ static plumb_status update_shard(plumb_optim *o, const struct plumb_trained *tra
             const struct plumb_shard_run r =
                 plumb_shards_cut(&o->shards, k, q->offset, q->offset + q->count);
             if (r.end > r.begin)
-                PLUMB_TRY(
-                    update_part(o, trained->w + r.begin, r.at, grad + r.at, r.end - r.begin, &a));
+                PLUMB_TRY(update_part(o, masters ? masters->w + r.at : trained->w + r.begin, r.at,
+                                      grad + r.at, r.end - r.begin, &a));
         }
     }
     return b->sync(b);
@@ -268,6 +270,14 @@ plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, 
     return plumb_optim_step_shard(o, m, comm, grad + o->shards.run[0].begin, result);
 }
 
+/* Gathers the whole vector w of updated weights. In float32 the computing weights are the masters.
+ */
+static plumb_status gather_weights(plumb_optim *o, plumb_model *m, plumb_comm *comm, float *w)
+{
+    PLUMB_TRY(plumb_shards_gather(&o->shards, comm, w, o->backend->place));
+    return plumb_comm_agree(comm, plumb_model_refresh(m));
+}
+
 plumb_status plumb_optim_step_shard(plumb_optim *o, plumb_model *m, plumb_comm *comm,
                                     const float *grad, struct plumb_optim_result *result)
 {
@@ -286,9 +296,10 @@ plumb_status plumb_optim_step_shard(plumb_optim *o, plumb_model *m, plumb_comm *
     const double scale = limit > 0 ? fmin(1.0, limit / (norm + 1e-6)) : 1.0;
     const double lr =
         o->options.learning_rate * plumb_lr_at(&o->options.schedule, o->step + o->skipped);
-    PLUMB_TRY(plumb_comm_agree(comm, update_shard(o, &trained, grad, lr, scale)));
-    PLUMB_TRY(plumb_shards_gather(&o->shards, comm, trained.w, o->backend->place));
-    PLUMB_TRY(plumb_comm_agree(comm, plumb_model_refresh(m)));
+    struct plumb_masters *masters = plumb_masters_of(m);
+    assert(!masters || masters->shards.count == o->shards.count);
+    PLUMB_TRY(plumb_comm_agree(comm, update_shard(o, &trained, masters, grad, lr, scale)));
+    PLUMB_TRY(masters ? plumb_masters_update(masters, m) : gather_weights(o, m, comm, trained.w));
     o->step++;
     *result = (struct plumb_optim_result){.grad_norm = norm, .lr = lr, .clipped = scale < 1.0};
     return PLUMB_OK;

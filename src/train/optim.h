@@ -1,5 +1,5 @@
 /* optim.h - AdamW over a model's trained tensors, its moments sharded by rank.
- * Layer 5. Includes base/, model/, comm/, train/{schedule,shards}.h. */
+ * Layer 5. Includes base/, model/, comm/, train/{masters,schedule,shards}.h. */
 #ifndef PLUMB_TRAIN_OPTIM_H
 #define PLUMB_TRAIN_OPTIM_H
 
@@ -8,6 +8,7 @@
 
 #include "comm/comm.h"
 #include "model/model.h"
+#include "train/masters.h"
 #include "train/schedule.h"
 #include "train/shards.h"
 
@@ -67,7 +68,8 @@ void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
  *   in   grad  (count,) device   this rank's subtree sum; padding between tensors zero.
  *                                Undefined afterwards: zero it before the next accumulation.
  *        the vector must be one bucket (options.shards)
- *        the trained tensors of m are replaced on every rank, then plumb_model_refresh
+ *        the trained tensors of m are replaced on every rank, then plumb_model_refresh; if the
+ *        masters are shares, this rank's share is, then plumb_masters_update
  *
  * The norm is summed in double over fixed blocks of PLUMB_SHARD_BLOCK elements in index order:
  * the same bits for any world size. Errors (weights and moments untouched): PLUMB_ERR_NUMERIC on

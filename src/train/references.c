@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "io/file.h"
 #include "model/adapter.h"
+#include "train/masters.h"
 
 enum { MOST = 8 };
 
@@ -31,9 +32,10 @@ struct plumb_references {
     struct plumb_lockstep lockstep;
     struct reference ref[MOST];
     int n;
-    plumb_model *snapshot; /* weights of `previous`; NULL if there is no snapshot */
-    struct kept *kept;     /* (slots,) hash table of the stored log-probs */
-    int64_t slots;         /* a power of two, at least 2 * room */
+    plumb_model *snapshot;        /* weights of `previous`; NULL if there is no snapshot */
+    struct plumb_masters masters; /* its masters, if those of the policy are shares of the ranks */
+    struct kept *kept;            /* (slots,) hash table of the stored log-probs */
+    int64_t slots;                /* a power of two, at least 2 * room */
     int64_t used, room;
 };
 
@@ -66,6 +68,7 @@ void plumb_references_destroy(plumb_references **rp)
         plumb_model_destroy(&r->ref[i].model);
         free(r->ref[i].name);
     }
+    plumb_masters_fini(&r->masters);
     free(r->kept);
     free(r);
     *rp = NULL;
@@ -139,10 +142,19 @@ fail:
 plumb_status plumb_references_open_snapshot(plumb_references *r, int which)
 {
     struct reference *ref = &r->ref[which];
+    struct plumb_backend *b = r->policy->backend;
+    const struct plumb_masters *of = plumb_masters_of(r->policy);
     if (plumb_adapter_lora(r->policy)) {
         PLUMB_TRY(plumb_model_share(&ref->model, r->policy, true));
     } else {
-        PLUMB_TRY(plumb_model_open(&ref->model, r->policy->backend, r->init_dir));
+        if (of) {
+            plumb_masters_init(&r->masters, of->cfg, of->comm, b);
+            r->masters.like = of;
+            PLUMB_TRY(plumb_model_open_divided(&ref->model, b, r->init_dir, 0, false, 0,
+                                               &r->masters.hook));
+        } else {
+            PLUMB_TRY(plumb_model_open(&ref->model, b, r->init_dir));
+        }
         PLUMB_TRY(plumb_model_set_longest(ref->model, r->policy->longest, NULL));
     }
     ref->weights = r->snapshot = ref->model;
@@ -151,7 +163,11 @@ plumb_status plumb_references_open_snapshot(plumb_references *r, int which)
 
 plumb_status plumb_references_update_snapshot(plumb_references *r)
 {
-    return r->snapshot ? plumb_model_copy(r->snapshot, r->policy) : PLUMB_OK;
+    if (!r->snapshot)
+        return PLUMB_OK;
+    if (plumb_masters_of(r->policy))
+        PLUMB_TRY(plumb_masters_copy(&r->masters, plumb_masters_of(r->policy)));
+    return plumb_model_copy(r->snapshot, r->policy);
 }
 
 plumb_model *plumb_references_snapshot(const plumb_references *r)
@@ -171,7 +187,8 @@ const plumb_model *plumb_references_frozen(const plumb_references *r, int which)
 
 int64_t plumb_references_bytes(const plumb_references *r)
 {
-    int64_t bytes = r->slots * (int64_t)sizeof(*r->kept);
+    int64_t bytes = r->slots * (int64_t)sizeof(*r->kept) +
+                    r->masters.shards.count * (int64_t)sizeof(*r->masters.w);
     for (int i = 0; i < r->n; i++)
         bytes += r->ref[i].model ? plumb_model_bytes(r->ref[i].model) : 0;
     return bytes;

@@ -10,6 +10,7 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t micro_batches,
     struct plumb_non_finite check = {.t = t, .fn = fn, .arg = arg, .failed = -1};
     t->stop.busy = t->stop.held;
     t->stop.held = false;
+    PLUMB_TRY(plumb_non_finite_begin(&check));
     plumb_status st =
         plumb_gradient_run(&t->gradient, micro_batches, plumb_non_finite_micro, &check, out->value);
     t->stop.busy = false;

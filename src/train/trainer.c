@@ -82,9 +82,12 @@ static plumb_status open_weights(struct plumb_trainer *t, const struct plumb_tra
     const char *dir = whole ? t->resumed_from : start->base;
     /* beside an adapter the base is frozen: in bfloat16, its backward reads the packed matrices */
     static const struct plumb_frozen resident = {.mode = PLUMB_FROZEN_RESIDENT};
-    const bool frozen =
-        (cfg->lora.r > 0 || *start->adapter) && !whole && t->backend->dtype == PLUMB_BF16;
-    if (s->classifier)
+    const bool adapted = !whole && (cfg->lora.r > 0 || *start->adapter);
+    const bool frozen = adapted && t->backend->dtype == PLUMB_BF16;
+    if (plumb_masters_wanted(cfg, t->backend, adapted))
+        PLUMB_TRY(plumb_model_open_divided(&t->model, t->backend, dir, s->classifier, fresh,
+                                           cfg->seed, &t->masters.hook));
+    else if (s->classifier)
         PLUMB_TRY(plumb_model_open_classifier(&t->model, t->backend, dir, 1, cfg->seed));
     else if (frozen)
         PLUMB_TRY(plumb_model_open_frozen(&t->model, t->backend, dir, 0, &resident));
@@ -333,6 +336,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
                                 .began = plumb_now(),
                                 .saved_step = -1};
     plumb_frozen_of(&t->frozen, s->cfg, s->comm, s->backend);
+    plumb_masters_init(&t->masters, s->cfg, s->comm, s->backend);
     const bool dry = s->backend->dry; /* a memory plan only reads and counts */
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->backend, "policy", PLUMB_PHASE_ALWAYS);
@@ -424,9 +428,10 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
     t->gradient.pause_arg = &t->stop;
     t->gradient.overlap = plumb_comm_overlaps(t->comm);
     options.shards = plumb_gradient_shards(&t->gradient);
+    t->masters.scratch = plumb_gradient_scratch(&t->gradient);
     plumb_memory_enter(b, "optimizer", PLUMB_PHASE_ALWAYS);
-    if (t->model->saved_as != PLUMB_F32) /* the copy that is written to a checkpoint */
-        PLUMB_TRY(plumb_memory_beside(b, "rounded weights", 2 * t->model->count));
+    if (t->model->saved_as != PLUMB_F32) /* the tensor that is written to a checkpoint */
+        PLUMB_TRY(plumb_memory_beside(b, "rounded weights", 6 * plumb_model_largest(t->model)));
     PLUMB_TRY(plumb_optim_create(&t->optim, t->model, t->comm, &options));
     plumb_memory_enter(b, "training pass", PLUMB_PHASE_TRAIN);
     PLUMB_TRY(plumb_pass_create(&t->pass, t->model, limit));
@@ -525,6 +530,7 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_pass_destroy(&t->pass);
     plumb_gradient_fini(&t->gradient);
     plumb_model_destroy(&t->model);
+    plumb_masters_fini(&t->masters);
     plumb_chat_close(&t->chat);
     plumb_tokenizer_close(&t->tokenizer);
     plumb_buf_fini(&t->results);

@@ -19,6 +19,7 @@
 #include "train/gradient_model.h"
 #include "train/health.h"
 #include "train/lock.h"
+#include "train/masters.h"
 #include "train/micro.h"
 #include "train/optim.h"
 #include "train/run.h"
@@ -36,6 +37,7 @@ struct plumb_trainer {
     plumb_tokenizer *tokenizer;
     struct plumb_chat_setting chat; /* chat template; empty in a memory plan without data */
     plumb_model *model;
+    struct plumb_masters masters; /* its masters, if they are shares of the ranks */
     plumb_pass *pass;
     struct plumb_micro *micro; /* the micro-batch that plumb_micro_batch_fn fills; borrowed */
     int64_t replay_step,

@@ -1,10 +1,12 @@
 /* weights.c - compares the weights of all ranks by their fingerprints.
- * Layer 5. Includes train/weights.h. */
+ * Layer 5. Includes train/{masters,weights}.h. */
 #include "train/weights.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "train/masters.h"
 
 /* Returns the value that most ranks have; of equally frequent values, that of the lowest rank. */
 static uint64_t of_most(const uint64_t *value, int n)
@@ -43,10 +45,25 @@ static plumb_status compare(const uint64_t *value, int n)
     return PLUMB_OK;
 }
 
+/* Compares the fingerprint of masters that are shares with that after the last update. */
+static plumb_status check_masters(const plumb_model *m)
+{
+    struct plumb_masters *masters = plumb_masters_of(m);
+    uint64_t now = m->fingerprint;
+    if (masters)
+        PLUMB_TRY(plumb_masters_hash(masters, &now));
+    PLUMB_REQUIRE(now == m->fingerprint, PLUMB_ERR_NUMERIC,
+                  "the ranks' master weights are %016" PRIx64
+                  " in memory, but the last update left %016" PRIx64
+                  ": something else wrote to them (bad memory? resume from the last checkpoint)",
+                  now, m->fingerprint);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_weights_agree(uint64_t *out, const plumb_model *m, plumb_comm *comm)
 {
     const int n = plumb_comm_size(comm);
-    uint64_t mine = 0;
+    uint64_t mine = 0, bits = 0;
     plumb_status st = PLUMB_OK;
     uint64_t *value = calloc((size_t)n, sizeof(*value));
     int64_t *count = calloc((size_t)n, sizeof(*count));
@@ -59,13 +76,16 @@ plumb_status plumb_weights_agree(uint64_t *out, const plumb_model *m, plumb_comm
                         " in memory, but the last update left %016" PRIx64
                         ": something else wrote to them",
                         plumb_comm_rank(comm), mine, m->fingerprint);
+    /* If the masters are shares, equal fingerprints do not yet mean equal weights. */
+    bits = m->masters ? mine ^ m->held_hash : mine;
 agree:
     PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
     PLUMB_TRY_GOTO(
         st,
-        plumb_comm_allgather(comm, value, n * (int64_t)sizeof(*value), count, &mine, sizeof(mine)),
+        plumb_comm_allgather(comm, value, n * (int64_t)sizeof(*value), count, &bits, sizeof(bits)),
         done);
     PLUMB_TRY_GOTO(st, compare(value, n), done);
+    PLUMB_TRY_GOTO(st, check_masters(m), done);
     *out = mine;
 done:
     free(value);

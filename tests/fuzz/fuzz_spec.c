@@ -75,7 +75,7 @@ static void check(const struct plumb_spec *s)
     const struct plumb_backend b = {.k = {.linear_packed_count = packed_count}};
     int64_t tensors, count, packed;
     const plumb_status st =
-        plumb_params_layout(NULL, NULL, &tensors, &count, &packed, s, &b, false);
+        plumb_params_layout(NULL, NULL, &tensors, &count, &packed, s, &b, PLUMB_FORM_WHOLE);
     if (st == PLUMB_OK ? tensors < 3 || count < s->v * s->c || packed < 0
                        : st != PLUMB_ERR_UNSUPPORTED)
         abort();

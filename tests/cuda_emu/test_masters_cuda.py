@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""test_masters_cuda.py PLUMB WORLD - train.shard=gradients in bfloat16 on emulated GPUs: the float32
+masters are shares of the ranks. The same files as with train.shard=optimizer on 1, 2 and 4 ranks:
+weights, state, rounded weights, snapshots of pauses, replay files of failures; memory is what was
+planned, and what is sent is what the formula says."""
+import json
+import shutil
+import struct
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
+import common  # noqa: E402
+import test_plan  # noqa: E402
+
+ENV = {"PLUMB_EMU_DEVICES": "4", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI's own
+GPU = ["device=cuda", "dtype=bfloat16", "report.html=false"]
+SHARES = ["train.shard=gradients", "comm.bucket=0"]
+BLOCK = 4096  # PLUMB_SHARD_BLOCK
+
+
+def same(bench, a, b, what):
+    """Every file of the last checkpoint, and the metrics."""
+    x, y = (common.tree(f"{out}/latest/") for out in (a, b))
+    bench.check(x and x == y, what, "differ:", [k for k in x if x[k] != y.get(k)])
+    x, y = ([common.timeless(r) for r in common.metrics(out)] for out in (a, b))
+    bench.check(x == y, what, "metrics differ:", x, y)
+
+
+def few(bench, out, *more):
+    """Three micro-batches a step: the last round is not full. They start from random weights."""
+    return [*bench.sft_args(out, *GPU, "global_batch_size=6", "micro_batch_size=2", "log_every=1", *more, steps=2)]
+
+
+def spa(bench, out, *more):
+    """An iteration of several steps, whose reference is a snapshot of its start."""
+    return [*bench.align_args(out, bench.base(), *GPU, "method.reference=previous", "slots=8", *more, method="spa",
+                              prompts=8, iterations=1, group=2), "max_new_tokens=4", "global_batch_size=4"]
+
+
+def jobs_of(bench):
+    """Runs by name: arguments for a folder and more options, and (ranks, exchange) of those with shares."""
+    both = ((2, "mpi"), (4, "nccl"))
+    return {"sft": (lambda out, *more: few(bench, out, *more), ((1, "auto"), *both)),
+            "rounded": (lambda out, *more: few(bench, out, "checkpoint.dtype=bfloat16", "checkpoint.every=1", *more), both),
+            "reward": (lambda out, *more: [*bench.reward_args(out, bench.base(), *GPU, *more, steps=2),
+                                           "global_batch_size=6", "micro_batch_size=2"], both[1:]),
+            "spa": (lambda out, *more: spa(bench, out, *more), ((1, "auto"), *both))}
+
+
+def check_bytes(bench, jobs):
+    seconds = {}
+    for name, (args, worlds) in jobs.items():
+        whole = bench.folder / name
+        bench.good(*args(whole), env=ENV)
+        for ranks, exchange in worlds:
+            out = bench.folder / f"{name}-{ranks}"
+            ran = bench.good(*args(out, *SHARES, f"comm.exchange={exchange}"), ranks=ranks, env=ENV)
+            seconds[name, ranks] = ran.seconds
+            same(bench, whole, out, f"{name}, shares on {ranks} ranks:")
+    return seconds
+
+
+def check_resumed(bench, jobs, seconds):
+    """Resumed on other ranks: from rounded files beside the masters, and from pauses in the middle of an
+    iteration, whose files hold the snapshot of its start."""
+    args = jobs["rounded"][0]
+    for name, how in (("shares", SHARES), ("whole", ["train.shard=optimizer"])):
+        out = common.rewind(bench.folder / "rounded-4", bench.folder / f"rounded-{name}", 1)
+        bench.good(*args(out, "resume=auto", *how), ranks=2, env=ENV)
+        same(bench, bench.folder / "rounded", out, f"rounded, resumed with {name}:")
+    args, out = jobs["spa"][0], bench.folder / "spa-cut"
+    for share, ranks in ((0.5, 2), (0.7, 4), (0.9, 2)):
+        r = bench.run(*args(out, "resume=auto", *SHARES, f"train.max_time={share * seconds['spa', ranks]:.3f}"), ranks=ranks,
+                      env=ENV)
+        bench.check(r.code in (0, 99), "spa, a session:", r)
+    bench.good(*args(out, "resume=auto", "train.shard=optimizer"), env=ENV)
+    same(bench, bench.folder / "spa", out, "spa in sessions:")
+
+
+def floats(checkpoint):
+    """Lengths of the trained vector and of the vectors in it, both padded."""
+    raw = next(Path(checkpoint).glob("*.safetensors")).read_bytes()
+    header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
+    sizes = [0, 0]
+    for t in (v for k, v in header.items() if k != "__metadata__"):
+        n = 1
+        for d in t["shape"]:
+            n *= d
+        sizes[0] += -(-n // 64) * 64
+        sizes[1] += -(-n // 64) * 64 if len(t["shape"]) == 1 else 0
+    return [-(-n // BLOCK) * BLOCK for n in sizes]
+
+
+def sent(n, ranks):
+    """Elements that rank 0 sends when n are reduced by halving, and gathered by doubling."""
+    reduce, gather, left = 0, 0, n // BLOCK
+    while ranks > 1:
+        keep = -(-left // 2)
+        reduce, gather, left, ranks = reduce + left - keep, gather + keep, keep, ranks // 2
+    return reduce * BLOCK, gather * BLOCK
+
+
+def check_memory(bench, jobs):
+    """What is planned is taken; a rank has a share of the masters, and sends half of the weights' bytes.
+    With one bucket the shares are those of the whole vector."""
+    one = ["train.shard=gradients"]
+    whole, vectors = floats(bench.folder / "sft/latest")
+    for ranks in (2, 4):
+        out = bench.folder / f"planned-{ranks}"
+        p = test_plan.same_as_run(bench, jobs["sft"][0](out, *one, "checkpoint.every=0"), ranks=ranks, env=ENV)
+        masters = test_plan.held(p, "master weights")
+        most = -(-whole // BLOCK // ranks) * BLOCK * 4
+        bench.check(most <= masters <= most + test_plan.GUARD, ranks, "ranks, masters:", masters, "expected", most)
+        bench.check(test_plan.held(p, "weights", "policy") <= 4 * vectors + test_plan.GUARD, "whole float32 weights:", p)
+        packed = test_plan.held(p, "packed weights", "policy")
+        bench.check(2 * whole <= packed <= 2 * whole + test_plan.GUARD, "bfloat16 weights:", packed)
+        (reduce, gather), small = sent(whole, ranks), sum(sent(vectors, ranks))
+        want = -(-3 // ranks) * 4 * reduce + 2 * gather + 4 * small
+        got = [row["comm/exchange_bytes"] for row in common.metrics(out)]
+        bench.check(got[1] == want <= got[0], ranks, "ranks sent", got, "expected", want) # the first has the warm-up
+    test_plan.same_as_run(bench, jobs["spa"][0](bench.folder / "planned-spa", *SHARES), ranks=2, env=ENV)
+    need = {how: test_plan.plan(bench, jobs["sft"][0](bench.folder / "unused", f"train.shard={how}"), "plan.world_size=2",
+                                env=ENV)["bytes_with_host"] for how in ("optimizer", "gradients")}
+    memory = sum(need.values()) // 2
+    r = bench.good(*jobs["sft"][0](bench.folder / "auto", "train.shard=auto", f"plan.memory={memory / 1000}kB"), ranks=2,
+                   env=ENV)
+    bench.check("train.shard: auto takes gradients" in r.err, "auto:", r)
+    same(bench, bench.folder / "sft", bench.folder / "auto", "auto:")
+
+
+def broken(bench):
+    """A copy of the base with a weight that is not finite."""
+    model, name = bench.folder / "broken", "model.layers.1.mlp.up_proj.weight"
+    shutil.copytree(bench.base(), model)
+    path = model / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    size = int.from_bytes(raw[:8], "little")
+    at = 8 + size + json.loads(raw[8:8 + size])[name]["data_offsets"][0]
+    raw[at:at + 4] = struct.pack("<f", float("inf"))
+    path.write_bytes(raw)
+    return model
+
+
+def check_failure(bench):
+    """A loss that is not finite: the replay file and the weights beside it, which need all ranks."""
+    model, out = broken(bench), {}
+    for ranks, how in ((1, ["train.shard=optimizer"]), (2, SHARES)):
+        out[ranks] = bench.folder / f"failed-{ranks}"
+        r = bench.run(*bench.reward_args(out[ranks], model, *GPU, *how, steps=1), "global_batch_size=6",
+                      "micro_batch_size=2", ranks=ranks, env=ENV)
+        bench.check(r.code != 0 and "replay-1-0.h5" in r.err, "failed:", r)
+    for name in ("replay-1-0.h5", "replay-1"):
+        a, b = out[1] / name, out[2] / name
+        bench.check(a.exists() and b.exists(), name, "is missing")
+        bench.check(common.tree(a) == common.tree(b) if a.is_dir() else common.digest(a) == common.digest(b), name,
+                    "differs")
+
+
+def test(bench):
+    if not shutil.which("h5dump"):
+        common.skip("there is no h5dump to read rollouts with")
+    jobs = jobs_of(bench)
+    seconds = check_bytes(bench, jobs)
+    check_memory(bench, jobs)
+    check_failure(bench)
+    check_resumed(bench, jobs, seconds)
+
+
+common.main(test, needs_mpi=True)

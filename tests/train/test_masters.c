@@ -1,0 +1,188 @@
+/* test_masters.c - src/train/masters.c: masters that are shares of 1 to 8 ranks have the
+ * fingerprint of the whole model, are written to the same files, and a changed share is noticed.
+ * Updates need bfloat16: tests/cuda_emu/test_masters_cuda.py. Test. Includes comm/threads.h,
+ * train/. */
+#include "train/masters.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../comm/threads.h"
+#include "harness.h"
+#include "io/file.h"
+#include "train/weights.h"
+
+static char root[700], temporary[64], whole[2][128], other[2][128];
+static uint64_t rounded;
+
+/* The masters of a model in float32, which is whole itself, to compare with. */
+struct world {
+    struct plumb_config cfg;
+    struct plumb_backend *b;
+    plumb_model *m;
+    struct plumb_masters s;
+    float **scratch;
+};
+
+static plumb_status put(void *arg, const struct plumb_param *p, float *w)
+{
+    const struct plumb_masters *s = arg;
+    return s->hook.put(s->hook.arg, p, w);
+}
+
+static void world_open(struct world *w, plumb_comm *c)
+{
+    char dir[800];
+    *w = (struct world){.cfg = {.train = {.shard = PLUMB_SHARD_GRADIENTS}}};
+    snprintf(dir, sizeof(dir), "%s/tests/fixtures/model/phi3_short", root); /* has fused tensors */
+    CHECK_OK(plumb_backend_cpu_create(&w->b, 1, 1));
+    CHECK_OK(plumb_model_open(&w->m, w->b, dir));
+    plumb_masters_init(&w->s, &w->cfg, c, w->b);
+    CHECK(!plumb_masters_of(w->m));
+    CHECK_OK(w->s.hook.open(w->s.hook.arg, w->m));
+    CHECK_OK(plumb_model_each(w->m, put, &w->s));
+    w->scratch = calloc((size_t)w->s.shards.buckets, sizeof(*w->scratch));
+    CHECK(w->scratch);
+    for (int64_t k = 0; k < w->s.shards.buckets; k++) {
+        w->scratch[k] = calloc((size_t)w->m->count, sizeof(float));
+        CHECK(w->scratch[k]);
+    }
+    w->s.scratch = w->scratch;
+    w->m->masters = &w->s.hook;
+    CHECK(plumb_masters_of(w->m) == &w->s);
+}
+
+static void world_close(struct world *w)
+{
+    for (int64_t k = 0; k < w->s.shards.buckets; k++)
+        free(w->scratch[k]);
+    free(w->scratch);
+    plumb_masters_fini(&w->s);
+    plumb_model_destroy(&w->m);
+    plumb_backend_destroy(&w->b);
+}
+
+/* Rank 0 reads tensors from the last to the first; the others send their shares. */
+static void check_reads(struct world *w, bool reads)
+{
+    plumb_model *m = w->m;
+    for (int64_t i = m->n_param - 1; reads && i >= 0; i--) {
+        const struct plumb_param *p = &m->param[i];
+        float *x = malloc((size_t)p->count * sizeof(*x));
+        CHECK(x);
+        CHECK_OK(w->s.hook.get(w->s.hook.arg, p, x));
+        CHECK(memcmp(x, m->w + p->offset, (size_t)p->count * sizeof(*x)) == 0);
+        free(x);
+    }
+    CHECK_OK(plumb_masters_finish(m, PLUMB_OK));
+}
+
+static plumb_status save(struct world *w, int k)
+{
+    uint64_t hash = 0;
+    w->m->saved_as = k ? PLUMB_BF16 : PLUMB_F32;
+    PLUMB_TRY(plumb_dir_remove(other[k]));
+    PLUMB_TRY(plumb_dir_create(other[k]));
+    PLUMB_TRY(plumb_model_saved_hash(w->m, &hash));
+    CHECK(hash == (k ? rounded : w->m->fingerprint));
+    return plumb_model_save(w->m, other[k], 1 << 16);
+}
+
+static void same_folders(const char *a, const char *b)
+{
+    char command[400];
+    snprintf(command, sizeof(command), "diff -r %s %s", a, b);
+    CHECK(system(command) == 0);
+}
+
+static void flip(float *x)
+{
+    uint32_t bits;
+    memcpy(&bits, x, sizeof(bits));
+    bits ^= 1;
+    memcpy(x, &bits, sizeof(bits));
+}
+
+/* One flipped bit in the weights of one rank, and then in the share of one. */
+static void check_flips(struct world *w, plumb_comm *c, uint64_t want)
+{
+    uint64_t hash = 0;
+    const bool mine = plumb_comm_rank(c) == (plumb_comm_size(c) > 1);
+    w->m->n_packed = 0; /* as if all weights that a pass reads were in w */
+    CHECK_OK(plumb_model_replaced(w->m, want));
+    CHECK_OK(plumb_weights_agree(&hash, w->m, c));
+    CHECK(hash == want);
+    if (mine)
+        flip(&w->m->w[5]);
+    CHECK(plumb_weights_agree(&hash, w->m, c) == (mine ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER));
+    if (mine)
+        flip(&w->m->w[5]);
+    CHECK_OK(plumb_weights_agree(&hash, w->m, c));
+    if (mine)
+        CHECK(w->s.shards.count > 100);
+    if (mine)
+        flip(&w->s.w[100]);
+    CHECK_FAILS(plumb_weights_agree(&hash, w->m, c), PLUMB_ERR_NUMERIC,
+                "the ranks' master weights");
+    CHECK_OK(plumb_masters_hash(&w->s, &hash));
+    CHECK(hash != want);
+}
+
+static void rank(plumb_comm *c)
+{
+    struct world w;
+    uint64_t hash = 0;
+    const bool first = plumb_comm_rank(c) == 0;
+    plumb_comm_check_calls(c, true); /* reads and sends are the same collectives */
+    world_open(&w, c);
+    const uint64_t want = w.m->fingerprint;
+    CHECK_OK(plumb_masters_hash(&w.s, &hash));
+    CHECK(hash == want);
+    check_reads(&w, first);
+    for (int k = 0; k < 2; k++) {
+        CHECK_OK(plumb_masters_finish(w.m, first ? save(&w, k) : PLUMB_OK));
+        if (first)
+            same_folders(whole[k], other[k]);
+    }
+    /* a failure of rank 0 ends the reads, too */
+    plumb_status st = plumb_masters_finish(
+        w.m, first ? plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "disk full") : PLUMB_OK);
+    CHECK(st == (first ? PLUMB_ERR_IO : PLUMB_OK));
+    check_reads(&w, first);
+    check_flips(&w, c, want);
+    world_close(&w);
+}
+
+/* The files of the whole model. */
+static void save_whole(void)
+{
+    struct world w;
+    plumb_comm *c;
+    CHECK_OK(plumb_comm_single_create(&c));
+    world_open(&w, c);
+    w.m->masters = NULL;
+    for (int k = 0; k < 2; k++) {
+        snprintf(whole[k], sizeof(whole[k]), "%s/whole-%d", temporary, k);
+        snprintf(other[k], sizeof(other[k]), "%s/other-%d", temporary, k);
+        w.m->saved_as = k ? PLUMB_BF16 : PLUMB_F32;
+        CHECK_OK(plumb_dir_create(whole[k]));
+        CHECK_OK(plumb_model_save(w.m, whole[k], 1 << 16));
+        CHECK_OK(plumb_model_saved_hash(w.m, &rounded));
+    }
+    world_close(&w);
+    plumb_comm_destroy(&c);
+}
+
+int main(void)
+{
+    const char *source = getenv("PLUMB_SOURCE_ROOT");
+    snprintf(root, sizeof(root), "%s", source ? source : ".");
+    snprintf(temporary, sizeof(temporary), "/tmp/plumb-masters-XXXXXX");
+    CHECK(mkdtemp(temporary));
+    save_whole();
+    for (int n = 1; n <= 8; n++)
+        on_threads(n, rank);
+    CHECK_OK(plumb_dir_remove(temporary));
+    return 0;
+}
