@@ -64,7 +64,7 @@ def killed(bench, job, worlds, seconds, kills, rng, out, *more):
 
 
 def method_rows(bench, options, report, name, base, reward):
-    job = exact.Job(bench, name, base, reward)
+    job = exact.Job(bench, name, base, reward, options.option)
     rng = random.Random(f"{options.seed} {name}")
     folder = bench.folder / name.replace(", ", "-").replace(" ", "_")
     folder.mkdir()
@@ -149,6 +149,8 @@ def main():
     p = exact.parser(__doc__.splitlines()[0])
     p.add_argument("--kills", type=int, default=3, help="of each killed run")
     p.add_argument("--runs", type=int, default=2, help="killed runs of each method")
+    p.add_argument("--option", action="append", default=[],
+                   help="KEY=VALUE of every run; on emulated GPUs device=cuda and dtype=bfloat16")
     p.add_argument("--only", action="append", choices=list(exact.METHODS), help="this method")
     options = p.parse_args()
     options.worlds = (1, 2, 4) if options.quick else exact.WORLDS
