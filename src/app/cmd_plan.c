@@ -184,6 +184,8 @@ static plumb_status plan_stages(struct plumb_app *app, struct plumb_buf *json)
     struct plumb_stages *s = app->stages;
     plumb_status worst = PLUMB_OK;
     char first[1024] = ""; /* the message of the first stage that does not fit */
+    double hours = 0, gpu_hours = 0, seconds;
+    int64_t counted = 0;
     PLUMB_TRY(plumb_buf_add_text(json, "["));
     for (int64_t i = 0; i < s->n; i++) {
         const struct plumb_stage *one = &s->item[i];
@@ -200,6 +202,11 @@ static plumb_status plan_stages(struct plumb_app *app, struct plumb_buf *json)
         plumb_status st = plumb_plan_stage(&p, s, i);
         if (st == PLUMB_OK)
             st = plan_one(&p, json);
+        if (p.best && plumb_plan_seconds(&seconds, &p)) {
+            hours += seconds / 3600;
+            gpu_hours += seconds / 3600 * p.world;
+            counted++;
+        }
         close_plan(&p);
         PLUMB_REQUIRE(st == PLUMB_OK || st == PLUMB_ERR_NOMEM, st, "stage %s: %s", one->name,
                       plumb_trail_message());
@@ -208,6 +215,9 @@ static plumb_status plan_stages(struct plumb_app *app, struct plumb_buf *json)
         worst = worst ? worst : st;
     }
     PLUMB_TRY(plumb_buf_add_text(json, "]"));
+    if (counted > 0)
+        printf("\n%lld of %lld stages, estimated, not measured: %.3g hours, %.3g GPU-hours\n",
+               (long long)counted, (long long)s->n, hours, gpu_hours);
     PLUMB_REQUIRE(worst == PLUMB_OK, worst, "%s", first);
     return PLUMB_OK;
 }

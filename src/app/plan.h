@@ -37,8 +37,10 @@ plumb_status plumb_plan_choose_frozen(struct plumb_plan *p);
 plumb_status plumb_plan_search(struct plumb_plan *p);
 void plumb_plan_advise(struct plumb_plan *p);
 
-/* plan_time.c: the estimate of time. put_time appends it as a member of the JSON object, or nothing
- * if there are no rates. */
+/* plan_time.c: the estimate of time. seconds: of the whole command; false if there are no rates, or
+ * no plan was made. put_time appends it as a member of the JSON object, or nothing if there are no
+ * rates. */
+bool plumb_plan_seconds(double *seconds, const struct plumb_plan *p);
 void plumb_plan_print_time(const struct plumb_plan *p);
 plumb_status plumb_plan_put_time(struct plumb_buf *out, const struct plumb_plan *p);
 

@@ -23,7 +23,10 @@ plumb_status plumb_plan_put(struct plumb_buf *out, const struct plumb_plan *p)
         plumb_buf_addf(out, ", \"largest_micro_batch_size\": %lld", (long long)p->micro_batch));
     if (p->slots >= 0)
         PLUMB_TRY(plumb_buf_addf(out, ", \"largest_slots\": %lld", (long long)p->slots));
-    PLUMB_TRY(plumb_buf_addf(out, ", \"frozen\": \"%s\"", plumb_frozen_name(p->cfg.frozen)));
+    const int shard = p->cfg.train.shard == PLUMB_SHARD_AUTO ? p->shard : p->cfg.train.shard;
+    PLUMB_TRY(plumb_buf_addf(out, ", \"frozen\": \"%s\", \"shard\": \"%s\"",
+                             plumb_frozen_name(p->cfg.frozen),
+                             shard == PLUMB_SHARD_GRADIENTS ? "gradients" : "optimizer"));
     PLUMB_TRY(plumb_plan_put_time(out, p));
     PLUMB_TRY(plumb_buf_add_text(out, ", \"assumed\": ["));
     const char *line = plumb_buf_text(&p->assumed);

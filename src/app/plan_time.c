@@ -55,6 +55,15 @@ static double total_of(const struct plumb_cost *c, const struct rates *r)
     return sum;
 }
 
+bool plumb_plan_seconds(double *seconds, const struct plumb_plan *p)
+{
+    struct rates r;
+    if (!rates_of(&r, p))
+        return false;
+    *seconds = total_of(&p->cost, &r) * p->cost.units;
+    return true;
+}
+
 void plumb_plan_print_time(const struct plumb_plan *p)
 {
     const struct plumb_cost *c = &p->cost;

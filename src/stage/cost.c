@@ -3,7 +3,6 @@
 #include "train/cost.h"
 
 #include "base/num.h"
-#include "comm/tree.h"
 #include "stage/method.h"
 
 /* Returns how many completions of a prompt the objective trains on, at most. */
@@ -52,9 +51,7 @@ void plumb_align_cost(struct plumb_cost *out, const struct plumb_align_context *
     struct plumb_cost_batch b = {.n = local * (double)cfg->generate.group_size,
                                  .tokens = prompt + answer,
                                  .targets = answer};
-    const struct plumb_range mine =
-        plumb_tree_leaves(plumb_split_micro_batches(&part->split, 0), plumb_comm_rank(t->comm),
-                          plumb_comm_size(t->comm));
+    const int64_t micro_batches = plumb_split_micro_batches(&part->split, 0);
     plumb_cost_decode(out, t->model, &b, prompt, (double)cfg->generate.slots);
     if (reward)
         plumb_cost_add(out, "reward")->flops = plumb_cost_forward(reward, &b);
@@ -63,9 +60,8 @@ void plumb_align_cost(struct plumb_cost *out, const struct plumb_align_context *
     plumb_cost_add(out, "comparison")->flops = plumb_cost_forward(t->model, &b);
     b.n = local * (trained_of(c) + (double)add->extra_sequences) * (double)cfg->train.epochs;
     plumb_cost_add(out, "update")->flops = plumb_cost_train(t->model, &b, cfg->train.recompute);
-    plumb_cost_update(out, t, (double)(part->steps * cfg->train.epochs),
-                      (double)(mine.end - mine.begin), (double)cfg->plan.host_ranks);
-    out->micro_batches = plumb_split_micro_batches(&part->split, 0);
+    plumb_cost_update(out, t, (double)(part->steps * cfg->train.epochs), micro_batches);
+    out->micro_batches = micro_batches;
     out->unit = "iteration";
     out->units = (double)cfg->train.iterations;
     if (add->rollout || add->preselect || add->score || add->decide_step)

@@ -84,19 +84,31 @@ void plumb_cost_decode(struct plumb_cost *c, const plumb_model *m, const struct 
         steps * ((in_layers(m) + in_head(m)) * size + live * row * (prompt + 0.5 * b->targets));
 }
 
-void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, double steps,
-                       double gradients, double host_ranks)
+int64_t plumb_cost_leaves(const struct plumb_trainer *t, int64_t micro_batches)
 {
+    return plumb_leaves_count(plumb_trainer_leaves(t, micro_batches));
+}
+
+void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, double steps,
+                       int64_t micro_batches)
+{
+    const bool sharded = plumb_trainer_sharded(t->cfg), shares = t->model->masters != NULL;
     const double count = (double)plumb_model_trained(t->model).count;
-    const double ranks = plumb_comm_size(t->comm), inside = fmin(ranks, host_ranks);
-    const double packed = (double)plumb_dtype_size(t->backend->dtype);
+    const double wide = (double)sizeof(float), narrow = (double)plumb_dtype_size(t->backend->dtype);
+    const double ranks = plumb_comm_size(t->comm);
+    const double inside = fmin(ranks, (double)t->cfg->plan.host_ranks);
+    const double rounds = ceil((double)micro_batches / ranks);
+    const double sums = sharded ? rounds : (double)plumb_cost_leaves(t, micro_batches);
+    const double adding = 12 * fmax(sums - 1, 0) / (sharded ? ranks : 1);
+    /* refresh: packs and hashes; with shares of the masters, it also hashes the rounded weights */
+    const double refresh = shares ? (2 * wide + narrow) / ranks + narrow : 2 * wide + narrow;
     struct plumb_cost_phase *p = plumb_cost_add(c, "optimizer");
-    /* adding: reads two, writes one; AdamW: reads 4 vectors, writes 3; refresh: packs, hashes */
-    p->bytes = steps * count *
-               (12 * fmax(gradients - 1, 0) + 28 / ranks + 2 * (double)sizeof(float) + packed);
+    /* adding: reads two, writes one; AdamW: reads 4 vectors, writes 3 */
+    p->bytes = steps * count * (adding + 28 / ranks + refresh);
     p = plumb_cost_add(c, "exchange");
-    p->sent_inside = steps * 2 * (double)sizeof(float) * count * (1 - 1 / inside);
-    p->sent = steps * 2 * (double)sizeof(float) * count * (1 / inside - 1 / ranks);
+    const double moved = count * ((sharded ? rounds : 1) * wide + (shares ? narrow : wide));
+    p->sent_inside = steps * moved * (1 - 1 / inside);
+    p->sent = steps * moved * (1 / inside - 1 / ranks);
 }
 
 /* Returns the mean lengths of the data's sequences, each a prompt and one of its `completions`
@@ -119,17 +131,16 @@ void plumb_cost_records(struct plumb_cost *c, const struct plumb_trainer *t,
                         int completions, bool reference)
 {
     const struct plumb_config *cfg = t->cfg;
-    const struct plumb_range mine = plumb_tree_leaves(
-        plumb_split_micro_batches(split, 0), plumb_comm_rank(t->comm), plumb_comm_size(t->comm));
-    const int64_t leaves = mine.end - mine.begin;
+    const int64_t micro_batches = plumb_split_micro_batches(split, 0);
+    const int64_t leaves = plumb_cost_leaves(t, micro_batches);
     struct plumb_cost_batch b = mean_of(data, completions);
     b.n = (double)(completions * plumb_min_i64(leaves * split->micro_batch, split->global_batch));
     if (reference)
         plumb_cost_add(c, "reference")->flops =
             plumb_cost_forward(t->model, &b) / (double)cfg->train.epochs;
     plumb_cost_add(c, "update")->flops = plumb_cost_train(t->model, &b, cfg->train.recompute);
-    plumb_cost_update(c, t, 1, (double)leaves, (double)cfg->plan.host_ranks);
-    c->micro_batches = plumb_split_micro_batches(split, 0);
+    plumb_cost_update(c, t, 1, micro_batches);
+    c->micro_batches = micro_batches;
     c->unit = "step";
     c->units = (double)t->state.total_steps;
 }

@@ -59,11 +59,14 @@ void plumb_cost_records(struct plumb_cost *c, const struct plumb_trainer *t,
                         const struct plumb_dataset *data, const struct plumb_batch_split *split,
                         int completions, bool reference);
 
-/* Adds the phases "optimizer" and "exchange" of `steps` optimizer steps. gradients: number of
- * micro-batches of this rank in a step, whose gradients it adds up. host_ranks: number of ranks per
- * host. In the exchange each of the W ranks sends (W - 1) / W of the gradient, and later as many
- * elements of the weights, both in float32: a half to rank r ^ 1, a quarter to rank r ^ 2 .. */
+/* Returns how many of a step's micro-batches this rank computes. */
+int64_t plumb_cost_leaves(const struct plumb_trainer *t, int64_t micro_batches);
+/* Adds the phases "optimizer" and "exchange" of `steps` optimizer steps of `micro_batches` of all
+ * ranks together. In an exchange each of the W ranks sends (W - 1) / W of the gradient in float32:
+ * a half to rank r ^ 1, a quarter to rank r ^ 2 .. There is one exchange per step; with
+ * train.shard: gradients one per round of W micro-batches. Later each rank sends (W - 1) / W of the
+ * weights: in float32, or in bfloat16 if the masters are shares of the ranks. */
 void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, double steps,
-                       double gradients, double host_ranks);
+                       int64_t micro_batches);
 
 #endif

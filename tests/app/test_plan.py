@@ -217,6 +217,12 @@ def test_time(bench):
     bench.check(near(full["seconds"], sum(p["seconds"] for p in full["phases"].values())) and
                 near(full["gpu_hours"], 8 * full["seconds"] / 3600), "sums:", full)
     bench.check(lora["phases"]["exchange"]["seconds"] < 0.01 * sent["seconds"], "adapter:", lora)
+    # three rounds of eight micro-batches of 3: three exchanges of gradients, and one of weights in bfloat16
+    split = step("train.shard=gradients", "micro_batch_size=3")["phases"]
+    sent, moved = split["exchange"], split["optimizer"]
+    bench.check(near(sent["sent_inside"], (3 * 4 + 2) * count * 3 / 4) and
+                near(sent["sent"], (3 * 4 + 2) * count / 8), "exchange of rounds:", sent)
+    bench.check(near(moved["seconds"], count * (12 * 2 / 8 + 28 / 8 + 10 / 8 + 2) / 2e12), "shards:", moved)
     a = plan(bench, ["align", f"model={model}", "device=cuda", "dtype=bfloat16", "plan.memory=80GB",
                      "max_prompt_tokens=256", "max_new_tokens=512", "plan.answer_tokens=256", "slots=16",
                      "global_batch_size=8", "iterations=1", "group_size=4", "method.name=dpo", "kl_to_start=false",
@@ -273,6 +279,8 @@ stages:
     args = ["plan", "run", file, "data.max_tokens=512", f"output={out}"]
     r = bench.run(*args, "plan.memory=150GB", "plan.world_size=2")
     bench.check(r.code == 0 and "table:" in r.out and "eval is not planned" in r.out, "stages:", r)
+    hours = sum(p["estimate"]["gpu_hours"] for p in json.loads(out.read_text()))
+    bench.check(f"3 of 4 stages, estimated, not measured: {hours / 2:.3g} hours, {hours:.3g} GPU-hours" in r.out, "sum:", r)
     one, judge, two = json.loads(out.read_text())
     bench.check([p["stage"] for p in (one, judge, two)] == ["one", "judge", "two"] and
                 all(p["world_size"] == 2 and p["fits"] for p in (one, judge, two)), "stages:", r)
@@ -332,6 +340,13 @@ def test_8b(bench):
     for most, *more in ((45e9,), (30e9, "reward.model=", "reward.functions=[{name: length, target: 60}]")):
         p = plan_8b(bench, "psle", "plan.memory=80GB", *one, *more)
         bench.check(p["bytes_with_host"] <= most and p["fits"], "one GPU:", most, p["bytes_with_host"])
+    # all weights on 8 GPUs, the reward model in shares, 128 sequences of 1,024 tokens
+    full = ["lora.r=0", "data.prompts=none.jsonl", "data.eval=none.jsonl", "data.max_prompt_tokens=512",
+            "kl_to_start=false", "frozen=sharded", "train.shard=gradients"]
+    p = plan_8b(bench, "psle", "plan.memory=80GB", *full)
+    bench.check(p["bytes_with_host"] <= 52e9 and p["fits"], "8 GPUs:", p["bytes_with_host"])
+    bench.check(0 <= held(p, "master weights") - count // 2 <= 8 << 20 and held(p, "weights", "policy") <= 4 * norms + 16384 + GUARD,
+                "masters:", p)
     host = plan_8b(bench, "prefer_dpo", "plan.memory=250GB", "offload_moments=true")
     moments = [r["bytes"] for r in host["rows"] if r["host"] and r["what"].endswith(" moments")]
     bench.check(len(moments) == 2 and all(0 <= m - count // 2 <= 65536 for m in moments), "host:", moments)
