@@ -191,6 +191,14 @@ plumb_status plumb_comm_reduce_part(plumb_comm *c, int64_t from);
  * the parts in flight. No exchange on the device is possible afterwards. */
 void plumb_comm_reduce_drop(plumb_comm *c);
 
+/* Gather the shards of x as plumb_comm_allgather_shards does, while the device computes: begin
+ * enqueues the exchange behind the work that the device has so far, and work enqueued after end
+ * reads the whole x. Between both, no other exchange on the device is allowed. If the link does not
+ * support this (plumb_comm_overlaps), or x is in host memory, begin gathers all of x. begin is
+ * collective; end, without a gather in progress, does nothing. */
+plumb_status plumb_comm_gather_begin(plumb_comm *c, float *x, int64_t n, enum plumb_place place);
+plumb_status plumb_comm_gather_end(plumb_comm *c);
+
 /* Allocates zeroed memory, 256-byte aligned, that the other ranks of this host can read directly.
  * reduce_tree and allgather_shards are fastest on such memory. If it is not available, *out is
  * ordinary memory. Collective, but PLUMB_ERR_NOMEM may occur on this rank alone; call
@@ -258,6 +266,9 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
     plumb_comm_reduce_tree(PLUMB_COMM_HERE(c), grad, n, place)
 #define plumb_comm_allgather_shards(c, x, n, place)                                                \
     plumb_comm_allgather_shards(PLUMB_COMM_HERE(c), x, n, place)
+#define plumb_comm_gather_begin(c, x, n, place)                                                    \
+    plumb_comm_gather_begin(PLUMB_COMM_HERE(c), x, n, place)
+#define plumb_comm_gather_end(c) plumb_comm_gather_end(PLUMB_COMM_HERE(c))
 #define plumb_comm_allgather_halves(c, x, n, place)                                                \
     plumb_comm_allgather_halves(PLUMB_COMM_HERE(c), x, n, place)
 /* `local` is often an expression with collectives of its own: it is evaluated first. */

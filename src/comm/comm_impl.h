@@ -111,6 +111,7 @@ struct plumb_comm {
         float *grad; /* NULL if no reduction in parts is in progress */
         int64_t n, from;
     } parts;                 /* elements grad[from, n) are already enqueued for reduction */
+    bool gathering;          /* a gather is enqueued (plumb_comm_gather_begin) */
     struct plumb_nccl *nccl; /* state of comm_nccl.c; NULL if NCCL is not attached */
     struct {
         float *out, *in; /* (device.piece,) host: values to send; received values */

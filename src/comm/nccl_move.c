@@ -96,7 +96,7 @@ static plumb_status swap_nccl(plumb_comm *c, const struct plumb_swap *s)
     return st == PLUMB_OK ? st : plumb_nccl_break(c, st);
 }
 
-/* Enqueues everything on NCCL's stream, the additions, too, so that the stream keeps the order. */
+/* Enqueues everything on NCCL's stream, additions, too, so that the stream keeps the order. */
 static plumb_status queue_pieces(plumb_comm *c, const struct plumb_swap *s)
 {
     struct plumb_nccl *n = c->nccl;
@@ -107,9 +107,12 @@ static plumb_status queue_pieces(plumb_comm *c, const struct plumb_swap *s)
         const struct plumb_range give = plumb_piece_of(s->give, i, d->piece);
         const struct plumb_range take = plumb_piece_of(s->take, i, d->piece);
         const int64_t taken = take.end - take.begin;
-        PLUMB_TRY(exchange(c, s->peer, s->x + give.begin, give.end - give.begin, n->sum[0], taken));
-        if (taken)
-            PLUMB_TRY(d->accumulate_side(d->arg, s->x + take.begin, n->sum[0], taken));
+        const bool add = s->add && taken;
+        float *x = s->x + take.begin;
+        PLUMB_TRY(exchange(c, s->peer, s->x + give.begin, give.end - give.begin,
+                           add ? n->sum[0] : x, taken));
+        if (add)
+            PLUMB_TRY(d->accumulate_side(d->arg, x, n->sum[0], taken));
     }
     return PLUMB_OK;
 }

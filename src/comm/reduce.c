@@ -212,3 +212,26 @@ plumb_status(plumb_comm_allgather_halves)(plumb_comm *c, void *x, int64_t n, enu
     const struct plumb_link *link = place == PLUMB_DEVICE ? c->link : NULL;
     return plumb_coll_leave(c, allgather_shards(c, link ? link->swap : swap_host, x, n, 2));
 }
+
+plumb_status(plumb_comm_gather_begin)(plumb_comm *c, float *x, int64_t n, enum plumb_place place)
+{
+    const bool beside = place == PLUMB_DEVICE && plumb_comm_overlaps(c);
+    if (!beside)
+        return (plumb_comm_allgather_shards)(c, x, n, place);
+    PLUMB_TRY(check_args(c, "gather_begin", x, n, place));
+    PLUMB_REQUIRE(!c->gathering, PLUMB_ERR_ARG, "gather_begin: an earlier gather has not ended");
+    PLUMB_TRY(plumb_coll_enter(c, "gather_begin", (struct plumb_args){n, NULL, -1}));
+    c->traffic_class = PLUMB_TRAFFIC_EXCHANGE; /* until plumb_coll_leave */
+    c->gathering = true;
+    return plumb_coll_leave(c, allgather_shards(c, c->link->queue, x, n, 1));
+}
+
+plumb_status(plumb_comm_gather_end)(plumb_comm *c)
+{
+    if (!c->gathering)
+        return PLUMB_OK;
+    c->gathering = false;
+    PLUMB_TRY(plumb_coll_enter(c, "gather_end", (struct plumb_args){-1, NULL, -1}));
+    c->traffic_class = PLUMB_TRAFFIC_EXCHANGE; /* until plumb_coll_leave */
+    return plumb_coll_leave(c, c->link->drain(c));
+}

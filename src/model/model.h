@@ -68,10 +68,12 @@ enum plumb_frozen_mode {
 };
 struct plumb_frozen {
     enum plumb_frozen_mode mode;
-    /* SHARDED: returns this rank's share of a vector of n floats; sends every rank's share of x, in
-     * device memory, to all ranks. Both are functions of the communicator. */
+    /* SHARDED: returns this rank's share of a vector of n floats; begins to send every rank's share
+     * of x, in device memory, to all ranks; makes the device's later work wait for it. All are
+     * functions of the communicator. */
     void (*share)(void *arg, int64_t n, int64_t *begin, int64_t *end);
     plumb_status (*gather)(void *arg, float *x, int64_t n);
+    plumb_status (*gathered)(void *arg);
     void *arg;
 };
 

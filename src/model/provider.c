@@ -194,8 +194,7 @@ plumb_status plumb_provider_want(const plumb_model *m, int64_t l)
     /* A gather is collective: every pass of every rank gathers each layer once. */
     if (p->how.mode == PLUMB_FROZEN_SHARDED ? p->next <= l : p->held[l % 2] != l)
         PLUMB_TRY(bring(m, l));
-    if (p->how.mode == PLUMB_FROZEN_OFFLOAD)
-        PLUMB_TRY(b->fetched(b));
+    PLUMB_TRY(p->how.mode == PLUMB_FROZEN_OFFLOAD ? b->fetched(b) : p->how.gathered(p->how.arg));
     if (l + 1 < p->layers &&
         (p->how.mode == PLUMB_FROZEN_SHARDED ? p->next == l + 1 : p->held[(l + 1) % 2] != l + 1))
         return bring(m, l + 1);
@@ -207,9 +206,12 @@ plumb_status plumb_provider_finish(const plumb_model *m)
     struct plumb_provider *p = m->provider;
     if (!p || p->how.mode != PLUMB_FROZEN_SHARDED)
         return PLUMB_OK;
-    plumb_status st = PLUMB_OK;
-    while (p->next < p->layers && st == PLUMB_OK)
+    plumb_status st = p->how.gathered(p->how.arg);
+    while (p->next < p->layers && st == PLUMB_OK) {
         st = bring(m, p->next);
+        if (st == PLUMB_OK)
+            st = p->how.gathered(p->how.arg);
+    }
     p->next = 0;
     return st;
 }

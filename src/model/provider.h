@@ -6,8 +6,7 @@
  *   sharded    this rank has its share of every layer; a gather brings the whole layer
  *
  * In the last two, layer l is read from buffer l mod 2, and layer l + 1 is brought to the other
- * buffer: offload copies it while layer l is computed; a gather ends before layer l is computed.
- * With offload:
+ * buffer while layer l is computed. (A gather through host memory ends before layer l is computed.)
  *
  *     buffer 0   | layer 0           | layer 2 arrives   | layer 2           | ...
  *     buffer 1   | layer 1 arrives   | layer 1           | layer 3 arrives   | ...

@@ -13,7 +13,13 @@ static void share(void *arg, int64_t n, int64_t *begin, int64_t *end)
 static plumb_status gather(void *arg, float *x, int64_t n)
 {
     const struct plumb_frozen_run *r = arg;
-    return plumb_comm_allgather_shards(r->comm, x, n, r->place);
+    return plumb_comm_gather_begin(r->comm, x, n, r->place);
+}
+
+static plumb_status gathered(void *arg)
+{
+    const struct plumb_frozen_run *r = arg;
+    return plumb_comm_gather_end(r->comm);
 }
 
 void plumb_frozen_of(struct plumb_frozen_run *out, const struct plumb_config *cfg, plumb_comm *comm,
@@ -23,7 +29,7 @@ void plumb_frozen_of(struct plumb_frozen_run *out, const struct plumb_config *cf
     if (mode == PLUMB_FROZEN_AUTO)
         mode = PLUMB_FROZEN_RESIDENT;
     *out = (struct plumb_frozen_run){
-        .how = {.mode = mode, .share = share, .gather = gather, .arg = out},
+        .how = {.mode = mode, .share = share, .gather = gather, .gathered = gathered, .arg = out},
         .comm = comm,
         .place = b->place};
 }

@@ -52,6 +52,15 @@ static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64
     CHECK_OK(plumb_comm_allgather_shards(c, x, n, PLUMB_DEVICE));
     CHECK_OK(d->to_host(d->arg, back, x, n * 4));
     CHECK(!memcmp(back, host, (size_t)n * 4));
+    for (int64_t i = 0; i < n; i++) /* the same beside other work of the device */
+        back[i] = i >= own.begin && i < own.end ? 0.5f * host[i] : NAN;
+    CHECK_OK(d->to_device(d->arg, x, back, n * 4));
+    CHECK_OK(d->accumulate(d->arg, x, x, n));
+    CHECK_OK(plumb_comm_gather_begin(c, x, n, PLUMB_DEVICE));
+    CHECK_OK(plumb_comm_gather_end(c));
+    CHECK_OK(plumb_comm_gather_end(c)); /* does nothing */
+    CHECK_OK(d->to_host(d->arg, back, x, n * 4));
+    CHECK(!memcmp(back, host, (size_t)n * 4));
     d->release(d->arg, x);
     free(host);
     free(back);

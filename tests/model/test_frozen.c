@@ -15,12 +15,16 @@ static const char *in(const char *fixture)
     return path;
 }
 
-/* Two ranks in one process: a gather takes the other rank's share from a model that has it all. */
+/* Two ranks in one process: a gather takes the other rank's share from a model that has it all. It
+ * ends when `gathered` is called; until then the share is not there. */
 struct world {
     int rank;
     int64_t cut; /* tenths of a layer that rank 0 has */
     const struct plumb_provider *all;
     int64_t layers, gathers;
+    float *x; /* what the gather that has not ended fills: n floats of `whole`; NULL if none */
+    const float *whole;
+    int64_t n;
 };
 
 static void share(void *arg, int64_t n, int64_t *begin, int64_t *end)
@@ -39,7 +43,21 @@ static plumb_status gather(void *arg, float *x, int64_t n)
     whole += w->all->begin[w->gathers++ % w->layers]; /* every pass takes the layers in turn */
     share(w, n, &begin, &end);
     CHECK(memcmp(x + begin, whole + begin, (size_t)(end - begin) * sizeof(*x)) == 0);
-    memcpy(x, whole, (size_t)n * sizeof(*x));
+    CHECK(!w->x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = NAN;
+    w->x = x;
+    w->whole = whole;
+    w->n = n;
+    return PLUMB_OK;
+}
+
+static plumb_status gathered(void *arg)
+{
+    struct world *w = arg;
+    if (w->x)
+        memcpy(w->x, w->whole, (size_t)w->n * sizeof(*w->x));
+    w->x = NULL;
     return PLUMB_OK;
 }
 
@@ -101,8 +119,11 @@ static void check_sharded(struct plumb_backend *b, const char *fixture, const pl
     float got[SEQ * LONGEST];
     CHECK_OK(plumb_model_open_frozen(&all, b, in(fixture), 0, &offload));
     struct world w = {.all = all->provider, .layers = whole->spec.l};
-    const struct plumb_frozen how = {
-        .mode = PLUMB_FROZEN_SHARDED, .share = share, .gather = gather, .arg = &w};
+    const struct plumb_frozen how = {.mode = PLUMB_FROZEN_SHARDED,
+                                     .share = share,
+                                     .gather = gather,
+                                     .gathered = gathered,
+                                     .arg = &w};
     for (w.rank = 0; w.rank < 2; w.rank++)
         for (w.cut = 0; w.cut <= 10; w.cut += 5)
             check_mode(b, fixture, whole, want, n, how, pass);
@@ -116,7 +137,7 @@ static void check_sharded(struct plumb_backend *b, const char *fixture, const pl
     ids[0] = (int32_t)m->spec.v;
     CHECK((m->spec.labels ? plumb_pass_score(pass, m, &bad, got)
                           : plumb_pass_logprob(pass, m, &bad, got)) == PLUMB_ERR_ARG);
-    CHECK(w.gathers == 3 * w.layers);
+    CHECK(w.gathers == 3 * w.layers && !w.x);
     CHECK(run(got, m, pass) == n && memcmp(got, want, (size_t)n * sizeof(*got)) == 0);
     plumb_model_destroy(&m);
     plumb_model_destroy(&all);
