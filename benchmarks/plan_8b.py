@@ -18,6 +18,13 @@ MODEL = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_s
          "hidden_act": "silu", "bos_token_id": 128000, "eos_token_id": 128001}
 WORLDS, MEMORIES = (1, 8, 64), ("80GB", "141GB")
 TRAINED = {"full": ["lora.r=0"], "LoRA": ["lora.r=8", "lora.alpha=16", "lora.targets=all-linear"]}
+# psle of all weights on 8 GPUs, one micro-batch per rank and step, 128 sequences of 1,024 tokens: each row changes
+# one condition
+SHARED = ["lora.r=0", "kl_to_start=false", "frozen=sharded", "train.shard=gradients"]
+CONDITIONS = {"as above": [], "the reward model resident": ["frozen=resident"],
+              "with the reference `init`, in shares": ["kl_to_start=true"],
+              "whole gradients and masters on every rank": ["train.shard=optimizer"],
+              "moments in host memory": ["offload_moments=true"], "256 sequences": ["generate.slots=256"]}
 PROMPT, PROMPTS, PER_RANK = 512, 2048, 8  # longest prompt, prompts of an iteration, prompts of a step and rank
 
 
@@ -49,25 +56,31 @@ def plan(plumb, config, where, model, reward, world, memory, more):
     if stages: # the stage that needs most
         p = max(p, key=lambda stage: stage["bytes_with_host"])
     return {"config": config.stem, "command": command, "world_size": world, "memory": memory,
-            "needs": p["bytes_with_host"], "fits": p["fits"], "frozen": p.get("frozen"),
+            "needs": p["bytes_with_host"], "fits": p["fits"], "frozen": p.get("frozen"), "shard": p["shard"],
             "largest_micro_batch_size": p["largest_micro_batch_size"],
             "largest_slots": p.get("largest_slots"), "unit": last["estimate"]["unit"],
             "seconds": last["estimate"]["seconds"], "gpu_hours": last["estimate"]["gpu_hours"],
             "units": last["estimate"]["units"], "rates": last["estimate"]["rates"]}
 
 
+def conditions(plumb, where, model, reward):
+    psle = ROOT / "configs/8b/psle.yaml"
+    return {text: plan(plumb, psle, where, model, reward, 8, "80GB", [*SHARED, *more])["needs"]
+            for text, more in CONDITIONS.items()}
+
+
 def cell(rows, config, trained, world, memory):
     r = next(r for r in rows if (r["config"], r["trained"], r["world_size"], r["memory"]) ==
              (config, trained, world, memory))
     frozen = f", {r['frozen']}" if r.get("frozen") else ""
-    text = f"{r['needs'] / 1e9:.1f}{frozen}"
+    text = f"{r['needs'] / 1e9:.1f}{frozen}{', shards' if r['shard'] == 'gradients' else ''}"
     if r["fits"]:
         slots = f", slots {r['largest_slots']}" if r["largest_slots"] else ""
         return f"**{text}** (micro-batch {r['largest_micro_batch_size']}{slots})"
     return text + (f" (with micro-batch {r['largest_micro_batch_size']})" if r["largest_micro_batch_size"] else "")
 
 
-def table(rows, plumb_version):
+def table(rows, needs, plumb_version):
     configs = sorted({r["config"] for r in rows})
     text = ["# Plan of configs/8b", "", "    python3 benchmarks/plan_8b.py build/plumb", "",
             f"**A plan, not a measurement**, by `plumb plan` of {plumb_version}: none of these runs has been "
@@ -80,6 +93,8 @@ def table(rows, plumb_version):
             "GPUs, 64 on 1 and 8. LoRA: r 8, alpha 16, all-linear.",
             "- A cell: GB that the rank with the largest need takes, with the margin; bold: it fits. In brackets the "
             "largest `train.micro_batch_size` and `generate.slots` that fit, each alone.",
+            "- resident, sharded, offload: where the layers of frozen models are (`frozen: auto`); shards: a rank has shards "
+            "of gradients and float32 masters, too (`train.shard: auto` takes `gradients`).",
             "- 80 GB and 141 GB are what a rank may take (`plan.memory`). Such GPUs have 85 and 150 GB; CUDA's context and "
             "NCCL's buffers are beside the plan.", "", "## Memory"]
     for trained in TRAINED:
@@ -87,6 +102,10 @@ def table(rows, plumb_version):
                  "|---|" + "---|" * (len(WORLDS) * len(MEMORIES))]
         text += [f"| {c} | " + " | ".join(cell(rows, c, trained, w, m) for m in MEMORIES for w in WORLDS) + " |"
                  for c in configs]
+    text += ["", "### psle of all weights on 8 GPUs", "", "The reward model of 8 B in shares (`frozen: sharded`), no reference "
+             "(`kl_to_start: false`), shards of gradients and masters (`train.shard: gradients`), one micro-batch per rank and "
+             "step, 128 sequences of 1,024 tokens at a time. GB of a rank, with the margin; each row changes one condition.", "",
+             "| | GB |", "|---|---|"] + [f"| {k} | {v / 1e9:.1f} |" for k, v in needs.items()]
     rates = rows[0]["rates"]
     wide = next(r["rates"] for r in rows if r["memory"] == MEMORIES[1])
     text += ["", "## Estimated time", "",
@@ -119,8 +138,9 @@ def main():
         with ThreadPoolExecutor(a.jobs) as pool:
             rows = list(pool.map(lambda j: {"trained": j[1], **plan(a.plumb, j[0], where, model, reward, j[2], j[3],
                                                                     TRAINED[j[1]])}, jobs))
+        needs = conditions(a.plumb, where, model, reward)
     Path(f"{a.out}.json").write_text(json.dumps(rows, indent=1) + "\n")
-    Path(f"{a.out}.md").write_text(table(rows, version))
+    Path(f"{a.out}.md").write_text(table(rows, needs, version))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_refused(bench, reward):
 def test_auto(bench):
     """Of a model of 8 B on 8 ranks: the first of the three that fits, and the figures of all."""
     def made(memory, *more):
-        return test_plan.plan_8b(bench, "dpo", f"plan.memory={memory}", "data.limit=64", *more)
+        return test_plan.plan_8b(bench, "dpo", f"plan.memory={memory}", "data.limit=64", "train.shard=optimizer", *more)
     need = {m: made("1TB", f"frozen={m}") for m in MODES}
     bytes_of = {m: need[m]["bytes_with_host"] for m in MODES}
     layers = 32 * (4096 * (2 * 4096 + 2 * 1024) + 3 * 4096 * 14336) * 2
