@@ -1,7 +1,6 @@
 /* cmd_gradient.c - writes the gradient of the mean negative log-likelihood of given completions,
- * with Hugging Face parameter names, for comparisons with other programs. Layer 6. May include
- * everything. */
-#include <stdlib.h>
+ * with the names and shapes of the model's files, for comparisons with other programs. Layer 6. May
+ * include everything. */
 #include <string.h>
 
 #include "app/session.h"
@@ -45,23 +44,13 @@ static plumb_status write_tensors(const struct gradient *g, const float *sum, co
                                   double loss)
 {
     const struct plumb_trained t = plumb_model_trained(g->s.model);
-    struct plumb_st_entry *entry = calloc((size_t)t.n_param, sizeof(*entry));
-    PLUMB_REQUIRE(entry, PLUMB_ERR_NOMEM, "table of %lld tensors", (long long)t.n_param);
-    for (int64_t i = 0; i < t.n_param; i++) {
-        const struct plumb_param *p = &t.param[i];
-        entry[i] = (struct plumb_st_entry){.name = p->name,
-                                           .dtype = PLUMB_F32,
-                                           .rank = p->rank,
-                                           .dim = {p->dim[0], p->dim[1]},
-                                           .data = sum + p->offset,
-                                           .bytes = p->count * (int64_t)sizeof(float),
-                                           .count = p->count};
-    }
+    struct plumb_file_tensors tensors;
+    PLUMB_TRY(plumb_file_tensors_make(&tensors, t.param, t.n_param, sum));
     char text[32];
     snprintf(text, sizeof(text), "%.17g", loss);
     const char *const metadata[] = {"format", "pt", "loss", text, NULL};
-    const plumb_status st = plumb_st_write(path, entry, t.n_param, metadata);
-    free(entry);
+    const plumb_status st = plumb_st_write(path, tensors.entry, tensors.n, metadata);
+    plumb_file_tensors_fini(&tensors);
     return st;
 }
 

@@ -337,41 +337,6 @@ plumb_status plumb_adapter_describe(struct plumb_lora *lora, int64_t *labels, co
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-/* Copies the rows of p from w to their places in the tensor of the file. */
-static void put_rows(float *tensor, const float *w, const struct plumb_param *p)
-{
-    const int64_t width = p->dim[1];
-    for (int64_t r = 0, at = p->file_row; r < p->dim[0]; r += p->file_run, at += p->file_step)
-        memcpy(tensor + at * width, w + r * width, (size_t)(p->file_run * width) * sizeof *w);
-}
-
-/* Sets *e to the tensors of the file, and tensor, which has room for all, to their values. Returns
- * their number. */
-static int64_t list_tensors(struct plumb_st_entry *e, float *tensor, const float *w,
-                            const struct plumb_adapter *a)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < a->n_param; i++) {
-        const struct plumb_param *p = &a->param[i];
-        int64_t k = 0;
-        while (k < n && strcmp(e[k].name, p->file) != 0)
-            k++;
-        if (k == n) {
-            const int64_t count = p->file_rows * p->dim[1];
-            e[n++] = (struct plumb_st_entry){.name = p->file,
-                                             .dtype = PLUMB_F32,
-                                             .rank = 2,
-                                             .dim = {p->file_rows, p->dim[1]},
-                                             .data = tensor,
-                                             .bytes = count * (int64_t)sizeof(float),
-                                             .count = count};
-            tensor += count;
-        }
-        put_rows((float *)(uintptr_t)e[k].data, w + p->offset, p);
-    }
-    return n;
-}
-
 static plumb_status write_weights(const plumb_model *m, const char *dir)
 {
     const struct plumb_adapter *a = m->adapter;
@@ -381,15 +346,15 @@ static plumb_status write_weights(const plumb_model *m, const char *dir)
     PLUMB_TRY(plumb_path_join(path, sizeof path, dir, PLUMB_ADAPTER_FILE));
     snprintf(base, sizeof base, "%016" PRIx64, m->base_fingerprint);
     const char *const metadata[] = {"format", "pt", BASE_KEY, base, NULL};
-    float *w = malloc((size_t)bytes), *tensor = malloc((size_t)bytes);
-    struct plumb_st_entry *e = calloc((size_t)a->n_param, sizeof *e);
-    if (!w || !tensor || !e)
+    struct plumb_file_tensors t = {0};
+    float *w = malloc((size_t)bytes);
+    if (!w)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "an adapter of %lld bytes", (long long)bytes);
     PLUMB_TRY_GOTO(st, m->backend->to_host(m->backend, w, a->weights.w, bytes), done);
-    st = plumb_st_write(path, e, list_tensors(e, tensor, w, a), metadata);
+    PLUMB_TRY_GOTO(st, plumb_file_tensors_make(&t, a->param, a->n_param, w), done);
+    st = plumb_st_write(path, t.entry, t.n, metadata);
 done:
-    free(e);
-    free(tensor);
+    plumb_file_tensors_fini(&t);
     free(w);
     return st;
 }

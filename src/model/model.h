@@ -243,6 +243,19 @@ typedef plumb_status plumb_param_fn(void *arg, const struct plumb_param *p, floa
  * shares: plumb_masters_finish. */
 plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg);
 plumb_status plumb_model_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
+/* A flat vector as the tensors of files: names, shapes and places are plumb_param.file*. A tensor
+ * that has the parameter's layout lies in the vector; the others (fused or transposed) are built.
+ */
+struct plumb_file_tensors {
+    int64_t n;
+    struct plumb_st_entry *entry; /* (n,) float32 */
+    float **built;                /* (n,) NULL if the entry's data lies in the vector */
+};
+/* Lists w, a vector in host memory with the parameters param (n_param,). param and w must outlive
+ * *t, which the caller passes to plumb_file_tensors_fini. On failure *t is empty. */
+plumb_status plumb_file_tensors_make(struct plumb_file_tensors *t, const struct plumb_param *param,
+                                     int64_t n_param, const float *w);
+void plumb_file_tensors_fini(struct plumb_file_tensors *t);
 /* Finds a parameter by its name; returns NULL if there is none. */
 const struct plumb_param *plumb_model_find(const plumb_model *m, const char *name);
 

@@ -158,6 +158,15 @@ plumb_status plumb_param_read(const plumb_model *m, const struct plumb_param *p,
                               const float **w);
 /* Returns the number of values of the file tensor that holds parameter p. */
 int64_t plumb_param_file_count(const struct plumb_param *p);
+/* Sets the name, float32, the shape and the size of the file tensor that holds parameter p; its
+ * data is not set. */
+void plumb_param_describe(struct plumb_st_entry *e, const struct plumb_param *p);
+/* Returns true if the file tensor is parameter p alone, with the same layout. */
+bool plumb_param_is_whole(const struct plumb_param *p);
+/* Copies parameter p, at w, to its rows or columns of the whole file tensor. */
+void plumb_param_give(float *tensor, const float *w, const struct plumb_param *p);
+/* All parameters of one file tensor are among this many parameters from its first one on. */
+enum { PLUMB_FILE_NEAR = 8 };
 
 /* Removes the padding token of a new classifier and logs it. Called if its padding token is the end
  * token. */

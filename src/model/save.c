@@ -107,20 +107,6 @@ fail:
     return st;
 }
 
-/* Copies parameter p to its place in a tensor of the files. */
-static void give_param(float *tensor, const float *w, const struct plumb_param *p)
-{
-    const int64_t width = p->count / p->dim[0];
-    for (int64_t r = 0; r < p->dim[0]; r++) {
-        const int64_t at = p->file_row + r / p->file_run * p->file_step + r % p->file_run;
-        for (int64_t i = 0; i < width; i++)
-            tensor[p->turned ? i * p->file_rows + at : at * width + i] = w[r * width + i];
-    }
-}
-
-/* All parameters of one file tensor are among the NEAR parameters from its first one on. */
-enum { NEAR = 8 };
-
 /* What makes the file tensors, one at a time. */
 struct maker {
     const plumb_model *m;
@@ -135,22 +121,16 @@ struct made {
     int64_t i;
 };
 
-/* Returns true if the parameter is the file tensor. */
-static bool is_whole(const struct plumb_param *p)
-{
-    return p->dim[0] == p->file_rows && !p->turned;
-}
-
 static plumb_status join_params(const float **out, const struct made *made)
 {
     const struct maker *k = made->maker;
     const plumb_model *m = k->m;
     const float *w;
-    for (int64_t i = made->i; i < m->n_param && i < made->i + NEAR; i++) {
+    for (int64_t i = made->i; i < m->n_param && i < made->i + PLUMB_FILE_NEAR; i++) {
         if (strcmp(m->param[i].file, m->param[made->i].file) != 0)
             continue;
         PLUMB_TRY(plumb_param_read(m, &m->param[i], k->copy, &w));
-        give_param(k->built, w, &m->param[i]);
+        plumb_param_give(k->built, w, &m->param[i]);
     }
     *out = k->built;
     return PLUMB_OK;
@@ -162,7 +142,8 @@ static plumb_status make(void *arg, const struct plumb_st_entry *e, const void *
     const struct maker *k = made->maker;
     const struct plumb_param *p = &k->m->param[made->i];
     const float *w;
-    PLUMB_TRY(is_whole(p) ? plumb_param_read(k->m, p, k->copy, &w) : join_params(&w, made));
+    PLUMB_TRY(plumb_param_is_whole(p) ? plumb_param_read(k->m, p, k->copy, &w)
+                                      : join_params(&w, made));
     *data = w;
     if (e->dtype == PLUMB_F32)
         return PLUMB_OK;
@@ -176,17 +157,10 @@ static void fill_entry(struct plumb_st_entry *e, struct made *made)
 {
     const plumb_model *m = made->maker->m;
     const struct plumb_param *p = &m->param[made->i];
-    *e = (struct plumb_st_entry){.name = p->file,
-                                 .dtype = m->saved_as == PLUMB_BF16 ? PLUMB_BF16 : PLUMB_F32,
-                                 .rank = p->rank,
-                                 .dim = {p->file_rows, p->dim[1]},
-                                 .count = plumb_param_file_count(p),
-                                 .fetch = make,
-                                 .arg = made};
-    if (p->turned) {
-        e->dim[0] = p->dim[1];
-        e->dim[1] = p->file_rows;
-    }
+    plumb_param_describe(e, p);
+    e->dtype = m->saved_as == PLUMB_BF16 ? PLUMB_BF16 : PLUMB_F32;
+    e->fetch = make;
+    e->arg = made;
 }
 
 static plumb_status maker_init(struct maker *k, const plumb_model *m)
@@ -195,7 +169,7 @@ static plumb_status maker_init(struct maker *k, const plumb_model *m)
     const bool half = m->saved_as == PLUMB_BF16;
     bool joined = false;
     for (int64_t i = 0; i < m->n_param; i++)
-        joined = joined || !is_whole(&m->param[i]);
+        joined = joined || !plumb_param_is_whole(&m->param[i]);
     *k = (struct maker){.m = m, .copy = malloc(most * sizeof(*k->copy))};
     k->built = joined ? malloc(most * sizeof(*k->built)) : NULL;
     k->half = half ? malloc(most * sizeof(*k->half)) : NULL;

@@ -1,5 +1,5 @@
-/* saved.c - the weights as files have them: their dtype, their fingerprint, and tensor by tensor in
- * host memory.
+/* saved.c - the weights as files have them: dtype, fingerprint, the tensors of the files; and the
+ * parameters in host memory.
  * Layer 4. Includes base/, io/, model/{block_hash,net}.h. */
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +94,89 @@ plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir)
     plumb_st_close(&files);
     return PLUMB_OK;
 }
+
+/* ---- tensors of the files ------------------------------------------------------------------- */
+
+bool plumb_param_is_whole(const struct plumb_param *p)
+{
+    return p->dim[0] == p->file_rows && !p->turned;
+}
+
+void plumb_param_give(float *tensor, const float *w, const struct plumb_param *p)
+{
+    const int64_t width = p->count / p->dim[0];
+    for (int64_t r = 0; r < p->dim[0]; r++) {
+        const int64_t at = p->file_row + r / p->file_run * p->file_step + r % p->file_run;
+        for (int64_t i = 0; i < width; i++)
+            tensor[p->turned ? i * p->file_rows + at : at * width + i] = w[r * width + i];
+    }
+}
+
+void plumb_param_describe(struct plumb_st_entry *e, const struct plumb_param *p)
+{
+    const int64_t count = plumb_param_file_count(p);
+    *e = (struct plumb_st_entry){.name = p->file,
+                                 .dtype = PLUMB_F32,
+                                 .rank = p->rank,
+                                 .dim = {p->file_rows, p->dim[1]},
+                                 .bytes = count * (int64_t)sizeof(float),
+                                 .count = count};
+    if (p->turned) {
+        e->dim[0] = p->dim[1];
+        e->dim[1] = p->file_rows;
+    }
+}
+
+/* Makes the entry of the file tensor whose first row is in parameter i. If the tensor has another
+ * layout than the parameter, it is built in *built; otherwise *built is NULL. */
+static plumb_status make_entry(struct plumb_st_entry *e, float **built,
+                               const struct plumb_param *param, int64_t n_param, const float *w,
+                               int64_t i)
+{
+    const struct plumb_param *p = &param[i];
+    plumb_param_describe(e, p);
+    e->data = w + p->offset;
+    if (plumb_param_is_whole(p))
+        return PLUMB_OK;
+    float *all = *built = malloc((size_t)e->bytes);
+    PLUMB_REQUIRE(all, PLUMB_ERR_NOMEM, "tensor %s of %lld bytes", p->file, (long long)e->bytes);
+    for (int64_t k = i; k < n_param && k < i + PLUMB_FILE_NEAR; k++)
+        if (!strcmp(param[k].file, p->file))
+            plumb_param_give(all, w + param[k].offset, &param[k]);
+    e->data = all;
+    return PLUMB_OK;
+}
+
+plumb_status plumb_file_tensors_make(struct plumb_file_tensors *t, const struct plumb_param *param,
+                                     int64_t n_param, const float *w)
+{
+    plumb_status st = PLUMB_OK;
+    *t = (struct plumb_file_tensors){.entry = calloc((size_t)n_param, sizeof *t->entry),
+                                     .built = calloc((size_t)n_param, sizeof *t->built)};
+    if (!t->entry || !t->built)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, fail, "a list of %lld tensors", (long long)n_param);
+    for (int64_t i = 0; i < n_param; i++)
+        if (param[i].file_row == 0) {
+            PLUMB_TRY_GOTO(st, make_entry(&t->entry[t->n], &t->built[t->n], param, n_param, w, i),
+                           fail);
+            t->n++;
+        }
+    return PLUMB_OK;
+fail:
+    plumb_file_tensors_fini(t);
+    return st;
+}
+
+void plumb_file_tensors_fini(struct plumb_file_tensors *t)
+{
+    for (int64_t i = 0; i < t->n; i++)
+        free(t->built[i]);
+    free(t->built);
+    free(t->entry);
+    *t = (struct plumb_file_tensors){0};
+}
+
+/* ---- parameters in host memory -------------------------------------------------------------- */
 
 plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg)
 {

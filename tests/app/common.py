@@ -313,6 +313,8 @@ def skip(why):
 
 def main(test, needs_mpi=False):
     """Runs test(bench); `SCRIPT PLUMB PLUMB_WORLD [SKIP-REASON]` is its command line."""
+    if test.__module__ != "__main__":  # it would run, and end the program, in place of the script's own tests
+        raise SystemExit(f"{test.__module__}.py calls common.main when it is imported; write: if __name__ == \"__main__\":")
     if len(sys.argv) != 3:
         raise SystemExit(f"usage: {sys.argv[0]} PLUMB PLUMB_WORLD")
     bench = Bench(sys.argv[1], sys.argv[2])

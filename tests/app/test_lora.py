@@ -228,4 +228,5 @@ def test(bench):
     plan(bench, base)
 
 
-common.main(test)
+if __name__ == "__main__":
+    common.main(test)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test_lora_fused.py: LoRA on modules that are several projections (Phi-3, GPT-2, GPT-NeoX), beside peft
-(the figures are made by tests/reference/lora_fused_fixtures.py): log-probs, gradients, two AdamW steps,
-merged weights, the adapter's files; runs on several ranks; names that the architecture lacks."""
+(the figures are made by tests/reference/lora_fused_fixtures.py): log-probs, gradients (with the names and
+sizes of the files), two AdamW steps, merged weights, the adapter's files; runs on several ranks; names that the architecture lacks."""
 import json
 import shutil
 
@@ -42,6 +42,10 @@ def beside_peft(bench, name, base, want):
     bench.good("gradient", f"model={base}", f"adapter={folder}/all", f"input={folder}/input.jsonl",
                "append_eos=false", MOST, f"output={out}")
     near(bench, f"{name} gradient", tensors(out), tensors(folder / "gradient.safetensors"), 1e-4)
+    bench.good("gradient", f"model={base}", f"input={folder}/input.jsonl", "append_eos=false", MOST, f"output={out}")
+    ours, files = tensors(out), tensors(base / "model.safetensors")
+    bench.check({k: len(v) for k, v in ours.items()} == {k: len(v) for k, v in files.items()}, name,
+                "the gradient of all weights has other tensors than the files:", sorted(set(ours) ^ set(files)))
 
 
 def steps(bench, name, base, want):

@@ -290,7 +290,7 @@ MUTATIONS = [
     Mutation("long factors for every length", "src/model/rope.c",
              "(double)longest > o->original_max_pos;", "longest > 0;", "model parity",
              "model model"),
-    Mutation("fused tensors joined in the wrong order", "src/model/save.c",
+    Mutation("fused tensors joined in the wrong order", "src/model/saved.c",
              "at = p->file_row + r /", "at = 0 * p->file_row + r /",
              "model model"),
     Mutation("logits drawn to the reference", "src/model/mix.c",

@@ -17,6 +17,7 @@ import sys
 
 import torch
 from lora_fixtures import LENGTHS, PROMPTS, adapted, keep, logprobs, loss_of, tensors, two_steps
+from model_fixtures import in_files
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
@@ -40,7 +41,7 @@ def family(base, folder, fused):
     save_file({k: v.float().contiguous() for k, v in named.items()}, folder / "gradient.safetensors")
     merged = copy.deepcopy(model).merge_and_unload().state_dict()
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    save_file({k: v.float().contiguous() for k, v in merged.items() if k not in tied and not k.endswith(
+    save_file({in_files(k, model.config): v.float().contiguous() for k, v in merged.items() if k not in tied and not k.endswith(
         (".attn.bias", ".masked_bias", "inv_freq"))}, folder / "merged.safetensors")
     out["losses"] = two_steps(model, ids)
     save_file(tensors(model), folder / "steps.safetensors")
