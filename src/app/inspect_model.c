@@ -388,15 +388,6 @@ done:
     return st;
 }
 
-/* Returns the first layout of files whose modules have the names of the adapter's targets. */
-static enum plumb_file_layout layout_of(const struct plumb_lora *lora)
-{
-    int files = PLUMB_FILES_LLAMA;
-    while (files < PLUMB_FILES_NEOX && !(lora->files & (1u << files)))
-        files++;
-    return (enum plumb_file_layout)files;
-}
-
 plumb_status plumb_inspect_adapter(const struct plumb_inspect *w)
 {
     struct plumb_lora lora;
@@ -410,7 +401,9 @@ plumb_status plumb_inspect_adapter(const struct plumb_inspect *w)
     PLUMB_TRY(plumb_st_open(&st, path));
     plumb_inspect_head(w, "a LoRA adapter of a %s",
                        labels > 0 ? "sequence classifier" : "causal language model");
-    PLUMB_TRY_GOTO(r, plumb_lora_put_targets(&targets, &lora, layout_of(&lora)), done);
+    const char *tensor = plumb_st_count(st) > 0 ? plumb_st_at(st, 0)->name : "";
+    const enum plumb_file_layout files = plumb_lora_layout(&lora, tensor);
+    PLUMB_TRY_GOTO(r, plumb_lora_put_targets(&targets, &lora, files), done);
     plumb_inspect_row("rank", "%lld, alpha %g%s", (long long)lora.r, lora.alpha,
                       lora.rslora ? ", rslora" : "");
     plumb_inspect_row("targets", "%s", plumb_buf_text(&targets));

@@ -46,6 +46,11 @@ static struct plumb_linear place(struct layout *y, const char *name, int64_t row
     return p;
 }
 
+static bool is_target(const struct plumb_adapter *a, const plumb_model *m, int id)
+{
+    return plumb_lora_is_target(&a->lora, m->spec.block.files, (enum plumb_projection)id);
+}
+
 /* Places the matrices of one projection. */
 static void place_pair(struct layout *y, struct plumb_adapter *a, const plumb_model *m, int64_t l,
                        enum plumb_projection id)
@@ -76,7 +81,7 @@ static void layout(struct layout *y, struct plumb_adapter *a, const plumb_model 
         for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
             a->pair[l][id] = none;
             /* a block without a gate has no such projection */
-            if (a->lora.target[id] && m->net->layer[l].project[id].out > 0)
+            if (is_target(a, m, id) && m->net->layer[l].project[id].out > 0)
                 place_pair(y, a, m, l, (enum plumb_projection)id);
         }
     }
@@ -99,7 +104,7 @@ static int64_t widest(int64_t *work_count, const struct plumb_adapter *a, const 
     *work_count = 1;
     for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
         const struct plumb_linear *w = &m->net->layer[0].project[id];
-        if (!a->lora.target[id] || w->out == 0)
+        if (!is_target(a, m, id) || w->out == 0)
             continue;
         most = plumb_max_i64(most, w->out);
         *work_count = plumb_max_i64(*work_count, b->k.linear_work_count(n, r, w->in, b->threads));

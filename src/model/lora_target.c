@@ -1,5 +1,5 @@
 /* lora_target.c - the modules that an adapter changes, by their names in each layout of files.
- * Layer 4. Includes base/, model/lora_target.h.
+ * Layer 4. Includes base/, model/lora_target.h, model/net.h.
  *
  * PEFT adapts modules. Where the files have one module for several projections, it has one A and
  * one B for all of them: the projections share A, and each has its rows of B. */
@@ -8,8 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/net.h"
+
 enum { LLAMA = 1 << PLUMB_FILES_LLAMA, PHI3 = 1 << PLUMB_FILES_PHI3 };
 enum { GPT2 = 1 << PLUMB_FILES_GPT2, NEOX = 1 << PLUMB_FILES_NEOX };
+enum { STARCODER2 = 1 << PLUMB_FILES_STARCODER2 };
 #define BIT(id) (1u << (id))
 #define QKV     (BIT(PLUMB_Q) | BIT(PLUMB_K) | BIT(PLUMB_V))
 
@@ -19,22 +22,22 @@ static const struct module {
     const char *name;
     unsigned files, projections;
 } modules[] = {
-    {"self_attn.q_proj", LLAMA, BIT(PLUMB_Q)},
-    {"self_attn.k_proj", LLAMA, BIT(PLUMB_K)},
-    {"self_attn.v_proj", LLAMA, BIT(PLUMB_V)},
+    {"self_attn.q_proj", LLAMA | STARCODER2, BIT(PLUMB_Q)},
+    {"self_attn.k_proj", LLAMA | STARCODER2, BIT(PLUMB_K)},
+    {"self_attn.v_proj", LLAMA | STARCODER2, BIT(PLUMB_V)},
     {"self_attn.qkv_proj", PHI3, QKV},
     {"attn.c_attn", GPT2, QKV},
     {"attention.query_key_value", NEOX, QKV},
-    {"self_attn.o_proj", LLAMA | PHI3, BIT(PLUMB_O)},
+    {"self_attn.o_proj", LLAMA | PHI3 | STARCODER2, BIT(PLUMB_O)},
     {"attn.c_proj", GPT2, BIT(PLUMB_O)},
     {"attention.dense", NEOX, BIT(PLUMB_O)},
     {"mlp.gate_proj", LLAMA, BIT(PLUMB_GATE)},
     {"mlp.gate_up_proj", PHI3, BIT(PLUMB_GATE) | BIT(PLUMB_UP)},
     {"mlp.up_proj", LLAMA, BIT(PLUMB_UP)},
-    {"mlp.c_fc", GPT2, BIT(PLUMB_UP)},
+    {"mlp.c_fc", GPT2 | STARCODER2, BIT(PLUMB_UP)},
     {"mlp.dense_h_to_4h", NEOX, BIT(PLUMB_UP)},
     {"mlp.down_proj", LLAMA | PHI3, BIT(PLUMB_DOWN)},
-    {"mlp.c_proj", GPT2, BIT(PLUMB_DOWN)},
+    {"mlp.c_proj", GPT2 | STARCODER2, BIT(PLUMB_DOWN)},
     {"mlp.dense_4h_to_h", NEOX, BIT(PLUMB_DOWN)},
 };
 enum { MODULES = sizeof modules / sizeof *modules };
@@ -54,34 +57,60 @@ static const char *inside_layer(const char *name)
     return name;
 }
 
+static void add_target(struct plumb_lora *lora, const struct module *m)
+{
+    for (int id = 0; id < PLUMB_N_PROJECTION; id++)
+        if (m->projections & BIT(id))
+            lora->target[id] |= m->files;
+}
+
 plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
                                     const char *where)
 {
     const bool all = n == 0 || (n == 1 && !strcmp(name[0], "all-linear"));
     lora->files = ~0u;
     for (int id = 0; id < PLUMB_N_PROJECTION; id++)
-        lora->target[id] = all;
+        lora->target[id] = 0;
+    for (int k = 0; k < MODULES && all; k++)
+        add_target(lora, &modules[k]);
     for (int64_t i = 0; i < n && !all; i++) {
         const char *part = inside_layer(name[i]);
-        unsigned files = 0, found = 0;
+        unsigned files = 0;
         for (int k = 0; k < MODULES; k++) {
             const struct module *m = &modules[k];
             if (strcmp(part, m->name) != 0 && strcmp(part, strchr(m->name, '.') + 1) != 0)
                 continue;
             files |= m->files;
-            found |= m->projections;
+            add_target(lora, m);
         }
-        PLUMB_REQUIRE(found, PLUMB_ERR_CONFIG,
+        PLUMB_REQUIRE(files, PLUMB_ERR_CONFIG,
                       "%s: '%s' is no target; expected all-linear, or names among q_proj, k_proj, "
                       "v_proj, o_proj, gate_proj, up_proj, down_proj (Phi-3: qkv_proj, "
                       "gate_up_proj; GPT-2: c_attn, c_fc, c_proj; GPT-NeoX: query_key_value, "
-                      "dense, dense_h_to_4h, dense_4h_to_h)",
+                      "dense, dense_h_to_4h, dense_4h_to_h; StarCoder2: c_fc, c_proj)",
                       where, name[i]);
         lora->files &= files;
-        for (int id = 0; id < PLUMB_N_PROJECTION; id++)
-            lora->target[id] |= (found & BIT(id)) != 0;
     }
     return PLUMB_OK;
+}
+
+bool plumb_lora_is_target(const struct plumb_lora *lora, enum plumb_file_layout files,
+                          enum plumb_projection id)
+{
+    return (lora->target[id] & (1u << files)) != 0;
+}
+
+enum plumb_file_layout plumb_lora_layout(const struct plumb_lora *lora, const char *tensor)
+{
+    static const char before[] = "base_model.model.";
+    const size_t n = strlen(before);
+    for (int f = PLUMB_FILES_LLAMA; f <= PLUMB_FILES_STARCODER2; f++) {
+        const char *stem = plumb_file_stem((enum plumb_file_layout)f);
+        if ((lora->files & (1u << f)) && !strncmp(tensor, before, n) &&
+            !strncmp(tensor + n, stem, strlen(stem)))
+            return (enum plumb_file_layout)f;
+    }
+    return PLUMB_FILES_LLAMA;
 }
 
 /* Appends the names that the target modules have in this layout of files, separated by ", ", each
@@ -95,12 +124,13 @@ static plumb_status put(struct plumb_buf *out, const struct plumb_lora *lora,
         const struct module *m = &modules[k];
         bool target = false, same = false;
         for (int id = 0; id < PLUMB_N_PROJECTION; id++)
-            target |= lora->target[id] && (m->projections & BIT(id));
+            target |= plumb_lora_is_target(lora, files, (enum plumb_projection)id) &&
+                      (m->projections & BIT(id));
         if (!target || !(m->files & (1u << files)))
             continue;
         const char *last = strchr(m->name, '.') + 1;
         for (int i = 0; i < MODULES; i++)
-            same |= i != k && (modules[i].files & m->files) &&
+            same |= i != k && (modules[i].files & (1u << files)) &&
                     !strcmp(strchr(modules[i].name, '.') + 1, last);
         PLUMB_TRY(plumb_buf_addf(out, "%s%s%s%s", between, quote, same ? m->name : last, quote));
         between = ", ";
@@ -127,7 +157,7 @@ plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb
     struct plumb_buf names = {0};
     char list[256] = "";
     for (int id = 0; id < PLUMB_N_PROJECTION; id++)
-        every.target[id] = true;
+        every.target[id] = ~0u;
     if (plumb_lora_put_targets(&names, &every, files) == PLUMB_OK)
         snprintf(list, sizeof list, "%s", plumb_buf_text(&names));
     plumb_buf_fini(&names);

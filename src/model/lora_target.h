@@ -13,8 +13,10 @@ struct plumb_lora {
     int64_t r;    /* rank, 1 to PLUMB_LORA_MAX_RANK */
     double alpha; /* > 0 */
     bool rslora;  /* scale = alpha / sqrt(r) instead of alpha / r */
-    bool target[PLUMB_N_PROJECTION];
-    unsigned files; /* bit f: the names of the targets exist in enum plumb_file_layout f */
+    /* bit f: the names stand for this projection in files of enum plumb_file_layout f; c_proj is o
+     * and down in GPT-2, only down in StarCoder2 */
+    unsigned target[PLUMB_N_PROJECTION];
+    unsigned files; /* bit f: all names of the targets exist in enum plumb_file_layout f */
     bool turned;    /* fan_in_fan_out of adapter_config.json: true only for GPT-2 */
 };
 
@@ -24,6 +26,14 @@ struct plumb_lora {
  * with `where` and names the text that is no target. */
 plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
                                     const char *where);
+
+/* Returns true if the projection is a target in files of this layout. */
+bool plumb_lora_is_target(const struct plumb_lora *lora, enum plumb_file_layout files,
+                          enum plumb_projection id);
+
+/* Returns the first layout that has the names of the targets, and in whose adapters a tensor may
+ * have this name. PLUMB_FILES_LLAMA if there is none. */
+enum plumb_file_layout plumb_lora_layout(const struct plumb_lora *lora, const char *tensor);
 
 /* Appends the names of the target modules in files of this layout: "q_proj, v_proj". */
 plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lora *lora,

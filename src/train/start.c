@@ -92,6 +92,17 @@ static plumb_status lora_of(struct plumb_lora *out, const struct plumb_config *c
     return plumb_lora_set_targets(out, t->item, t->n, "lora.targets");
 }
 
+/* Returns true if m's adapter has these targets. */
+static bool same_targets(const plumb_model *m, const struct plumb_lora *want)
+{
+    const enum plumb_file_layout files = m->spec.block.files;
+    bool same = true;
+    for (int id = 0; id < PLUMB_N_PROJECTION; id++)
+        same &= plumb_lora_is_target(want, files, (enum plumb_projection)id) ==
+                plumb_lora_is_target(plumb_adapter_lora(m), files, (enum plumb_projection)id);
+    return same;
+}
+
 /* Fails if an option was given and the adapter in the folder has another value. */
 static plumb_status check_same(const plumb_model *m, const char *dir,
                                const struct plumb_config *cfg)
@@ -99,8 +110,6 @@ static plumb_status check_same(const plumb_model *m, const char *dir,
     const struct plumb_lora *has = plumb_adapter_lora(m);
     struct plumb_lora want;
     PLUMB_TRY(lora_of(&want, cfg));
-    if (!m->spec.block.gated)
-        want.target[PLUMB_GATE] = has->target[PLUMB_GATE];
     PLUMB_REQUIRE(cfg->lora.r == 0 || want.r == has->r, PLUMB_ERR_CONFIG,
                   "lora.r: is %lld, but the adapter in %s has rank %lld; leave it out, or merge "
                   "the adapter and begin a new one",
@@ -111,9 +120,7 @@ static plumb_status check_same(const plumb_model *m, const char *dir,
     PLUMB_REQUIRE(!is_given(cfg, "lora.rslora") || want.rslora == has->rslora, PLUMB_ERR_CONFIG,
                   "lora.rslora: is %s, but the adapter in %s has %s; leave it out",
                   want.rslora ? "true" : "false", dir, has->rslora ? "true" : "false");
-    PLUMB_REQUIRE(!is_given(cfg, "lora.targets") ||
-                      memcmp(want.target, has->target, sizeof(want.target)) == 0,
-                  PLUMB_ERR_CONFIG,
+    PLUMB_REQUIRE(!is_given(cfg, "lora.targets") || same_targets(m, &want), PLUMB_ERR_CONFIG,
                   "lora.targets: are not those of the adapter in %s; leave them out", dir);
     return PLUMB_OK;
 }

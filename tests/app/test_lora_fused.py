@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_lora_fused.py: LoRA on modules that are several projections (Phi-3, GPT-2, GPT-NeoX), beside peft
+"""test_lora_fused.py: LoRA on modules of other names than Llama's (Phi-3, GPT-2, GPT-NeoX, StarCoder2), beside peft
 (the figures are made by tests/reference/lora_fused_fixtures.py): log-probs, gradients (with the names and
-sizes of the files), two AdamW steps, merged weights, the adapter's files; runs on several ranks; names that the architecture lacks."""
+sizes of the files), two AdamW steps, merged weights, the adapter's files; runs on several ranks; names that
+the architecture lacks."""
 import json
 import shutil
 
@@ -10,7 +11,10 @@ from test_lora import CONFIG, WEIGHTS, near, same, tensors
 
 MODELS = common.ROOT / "tests" / "fixtures" / "model"
 LORA = common.ROOT / "tests" / "fixtures" / "lora_fused"
-FAMILIES = {"phi3": "phi3_short", "gpt2": "gpt2", "gpt_neox": "gpt_neox"}
+FAMILIES = {"phi3": "phi3_short", "gpt2": "gpt2", "gpt_neox": "gpt_neox", "starcoder2": "starcoder2"}
+# a module's name in the architecture, and names that it lacks
+NAMES = {"phi3": ("qkv_proj", "q_proj", "c_attn"), "gpt2": ("c_attn", "q_proj", "qkv_proj"),
+         "gpt_neox": ("query_key_value", "q_proj", "c_attn"), "starcoder2": ("c_proj", "gate_proj", "attn.c_proj")}
 MOST = "data.max_tokens=40"  # Phi-3's longrope chooses its factors by it
 
 
@@ -85,19 +89,19 @@ def merge(bench, name, base):
 
 def names(bench, name, base):
     """Modules by their names in this architecture; the others are refused."""
-    fused = {"phi3": "qkv_proj", "gpt2": "c_attn", "gpt_neox": "query_key_value"}[name]
+    module, *lacking = NAMES[name]
     out = bench.folder / f"{name}-named"
     train = ["sft", f"model={base}", f"data.train={LORA}/{name}/input.jsonl", "append_eos=false", "max_steps=1", MOST,
              "lora.r=2"]
-    bench.good(*train, f"lora.targets={fused}", f"output_dir={out}")
+    bench.good(*train, f"lora.targets={module}", f"output_dir={out}")
     config = json.loads((out / "latest" / CONFIG).read_text())
-    bench.check(config["target_modules"] == [fused], name, config["target_modules"])
-    bench.check(all(fused in key for key in tensors(out / "latest" / WEIGHTS)), name, "tensors")
+    bench.check(config["target_modules"] == [module], name, config["target_modules"])
+    bench.check(all(module in key for key in tensors(out / "latest" / WEIGHTS)), name, "tensors")
     said = bench.good("inspect", out / "latest").out
-    bench.check(fused in said, name, "inspect:", said)
-    for target in ("q_proj", "c_attn" if name != "gpt2" else "qkv_proj"):
+    bench.check(f" {module}\n" in said, name, "inspect:", said)
+    for target in lacking:
         r = bench.run(*train, f"lora.targets={target}", f"output_dir={out}-no")
-        bench.check(r.code == 12 and "has no such module" in r.err and fused in r.err, name, target, r)
+        bench.check(r.code == 12 and "has no such module" in r.err and module in r.err, name, target, r)
     bench.check(not out.with_name(out.name + "-no").exists(), "a refused run left its folder")
 
 

@@ -1,12 +1,13 @@
-"""Writes tests/fixtures/lora_fused/ with peft and torch: adapters for models whose files have several
-projections in one module, and what they compute, in float64.
+"""Writes tests/fixtures/lora_fused/ with peft and torch: adapters for models whose files have modules of
+other names than Llama's, most of them several projections in one, and what they compute, in float64.
 
-  phi3/      of tests/fixtures/model/phi3_short: qkv_proj, gate_up_proj
-  gpt2/      of gpt2: c_attn, a Conv1D (fan_in_fan_out)
-  gpt_neox/  of gpt_neox: query_key_value, head by head
+  phi3/        of tests/fixtures/model/phi3_short: qkv_proj, gate_up_proj
+  gpt2/        of gpt2: c_attn, a Conv1D (fan_in_fan_out)
+  gpt_neox/    of gpt_neox: query_key_value, head by head
+  starcoder2/  of starcoder2: c_proj, which is of the MLP alone here; GPT-2's attention has one, too
 
-In each: all/ (adapter of all modules, r 3, alpha 6), one/ (of the fused module of attention alone, r 2,
-alpha 5), input.jsonl, expected.json, gradient.safetensors, steps.safetensors, merged.safetensors, as
+In each: all/ (adapter of all modules, r 3, alpha 6), one/ (of the module named here first, r 2, alpha
+5), input.jsonl, expected.json, gradient.safetensors, steps.safetensors, merged.safetensors, as
 lora_fixtures.py describes.  Run:  python lora_fused_fixtures.py ../fixtures/model ../fixtures/lora_fused
 """
 import copy
@@ -21,10 +22,11 @@ from model_fixtures import in_files
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-FAMILIES = {"phi3": ("phi3_short", "qkv_proj"), "gpt2": ("gpt2", "c_attn"), "gpt_neox": ("gpt_neox", "query_key_value")}
+FAMILIES = {"phi3": ("phi3_short", "qkv_proj"), "gpt2": ("gpt2", "c_attn"), "gpt_neox": ("gpt_neox", "query_key_value"),
+            "starcoder2": ("starcoder2", "c_proj")}
 
 
-def family(base, folder, fused):
+def family(base, folder, module):
     folder.mkdir(parents=True)
     g = torch.Generator().manual_seed(12)
     ids = [torch.randint(1, 51, (n,), generator=g) for n in LENGTHS]
@@ -45,7 +47,7 @@ def family(base, folder, fused):
         (".attn.bias", ".masked_bias", "inv_freq"))}, folder / "merged.safetensors")
     out["losses"] = two_steps(model, ids)
     save_file(tensors(model), folder / "steps.safetensors")
-    model = keep(adapted(AutoModelForCausalLM, base, 2, r=2, lora_alpha=5, target_modules=[fused], **causal),
+    model = keep(adapted(AutoModelForCausalLM, base, 2, r=2, lora_alpha=5, target_modules=[module], **causal),
                  folder / "one")
     out["one"] = [logprobs(model, i, p).tolist() for i, p in zip(ids, PROMPTS)]
     (folder / "expected.json").write_text(json.dumps(out, indent=1) + "\n")
@@ -54,8 +56,8 @@ def family(base, folder, fused):
 def main(models, folder):
     models, folder = pathlib.Path(models), pathlib.Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    for name, (fixture, fused) in FAMILIES.items():
-        family(models / fixture, folder / name, fused)
+    for name, (fixture, module) in FAMILIES.items():
+        family(models / fixture, folder / name, module)
 
 
 if __name__ == "__main__":
