@@ -88,6 +88,7 @@ SPM_DECODER = sequence("decoders", replace("▁", " "), {"type": "ByteFallback"}
 SPM_TOKENS = [added("<unk>"), added("<s>"), added("</s>")]
 CHATML = [added(t) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_pad|>", "<|im_end")]
 TOOLS = [added(t, False, normalized=False) for t in ("<tool_call>", "</tool_call>", "<think>", "</think>")]
+FIM = [added(f"<|fim_{t}|>") for t in ("prefix", "middle", "suffix")]
 
 # name: how the vocabulary is trained ("bytes" or "chars"), and the parts of tokenizer.json
 STYLES = {
@@ -136,6 +137,36 @@ STYLES = {
         post_processor=around(["<s>"]),
         added=SPM_TOKENS + [added("<start_of_turn>"), added("\n\n", False), added("▁▁", False), added("<h1>", False)],
         byte_fallback=True, fuse_unk=True, unk_token="<unk>")),
+    # Gemma 1 as transformers' GemmaConverter writes it: five special tokens before the bytes, runs of line breaks and spaces
+    "gemma1": ("chars", dict(
+        normalizer=replace(" ", "▁"), pre_tokenizer=split_text(" ", "MergedWithPrevious"),
+        decoder=sequence("decoders", replace("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"}),
+        post_processor=around(["<bos>"]),
+        added=[added(t) for t in ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")] +
+        [added(t, False, normalized=False) for t in ("<2mass>", "[@BOS@]", "<unused0>", "<unused1>")] +
+        [added("<start_of_turn>"), added("<end_of_turn>")] +
+        [added(c * n, False, normalized=False) for c in "\n▁" for n in range(2, 6)] +
+        [added(t, False, normalized=False) for t in ("<table>", "</table>", "<code>", "</code>")],
+        first=5, byte_fallback=True, fuse_unk=True, unk_token="<unk>")),
+    # OLMo 3 (and 2): the pattern of cl100k; masks of personal data are tokens, but not special
+    "olmo3": ("bytes", dict(
+        pre_tokenizer=sequence("pretokenizers", split(LLAMA3, "Removed", True), byte_level()), decoder=byte_level(),
+        post_processor=None, added=[added("<|extra_id_0|>", False, normalized=False), added("<|endoftext|>")] + FIM +
+        [added(f"|||{t}|||", False, normalized=False) for t in ("PHONE_NUMBER", "EMAIL_ADDRESS", "IP_ADDRESS")] +
+        [added("<|im_start|>"), added("<|im_end|>"), added("<functions>", False, normalized=False),
+         added("<|extra_id_1|>", False, normalized=False), added("<|endofprompt|>"), added("<|pad|>")])),
+    # StableLM 2 (Arcade100k): digit by digit; the first StableLM has GPT-NeoX's tokenizer
+    "stablelm": ("bytes", dict(
+        normalizer={"type": "NFC"}, pre_tokenizer=sequence("pretokenizers", split(QWEN2, "Removed", True), byte_level()),
+        decoder=byte_level(), post_processor=None,
+        added=[added("<|endoftext|>")] + FIM + [added("<|fim_pad|>"), added("<gh_stars>"), added("<filename>"), added("<issue_start>"),
+               added("<reponame>"), added("<|endofprompt|>"), added("<|im_start|>"), added("<|im_end|>"), added("<|reg0|>"), added("<|extra0|>")])),
+    "starcoder2": ("bytes", dict(
+        pre_tokenizer=sequence("pretokenizers", {"type": "Digits", "individual_digits": True}, byte_level(regex=True)),
+        decoder=byte_level(), post_processor=None,
+        added=[added(t) for t in ("<|endoftext|>", "<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<repo_name>",
+                                  "<file_sep>", "<issue_start>", "<issue_comment>", "<jupyter_start>", "<jupyter_code>", "<pr>", "<NAME>",
+                                  "<EMAIL>", "<KEY>", "<PASSWORD>")])),
     "metaspace_split": ("chars", dict(
         normalizer={"type": "NFKC"}, pre_tokenizer=metaspace("always", True), decoder=metaspace("always", True),
         post_processor=around(["<s>"]), added=SPM_TOKENS + [added("x ", False), added("Lily", False, single_word=True)],
@@ -206,7 +237,7 @@ def build(name):
     vocab, merges = train(kind)
     tokens = parts.pop("added")
     if kind == "chars":  # SentencePiece order: unknown, BOS, EOS, bytes, then the rest
-        first = [t["content"] for t in tokens[:3]] if parts.get("unk_token") else []
+        first = [t["content"] for t in tokens[:parts.pop("first", 3)]] if parts.get("unk_token") else []
         if parts.get("byte_fallback"):
             first += ["<0x%02X>" % b for b in range(256)]
         rest = [t for t, _ in sorted(vocab.items(), key=lambda x: x[1])]

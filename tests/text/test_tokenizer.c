@@ -93,7 +93,7 @@ static void fixtures(void)
     CHECKF(root, "%s", "PLUMB_SOURCE_ROOT is not set");
     CHECK_OK(plumb_path_join(dir, sizeof dir, root, "tests/fixtures/tokenizer"));
     CHECK_OK(plumb_dir_list(&names, dir));
-    CHECKF(names.n == 16, "%d fixtures in %s", (int)names.n, dir);
+    CHECKF(names.n == 20, "%d fixtures in %s", (int)names.n, dir);
     for (int64_t i = 0; i < names.n; i++) {
         CHECK_OK(plumb_path_join(path, sizeof path, dir, names.name[i]));
         replay(path);
