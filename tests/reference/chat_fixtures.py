@@ -3,13 +3,14 @@
 Every case has a chat template, a record and the ids that transformers' apply_chat_template and
 TRL's common_prefix_length make of it: of prompts as maybe_apply_chat_template renders them, of SFT
 and preference records as SFTTrainer and DPOTrainer do, and the mask of assistant_only_loss. A
-template without {% generation %} has a twin with it, whose mask is the expected one. Run with a
-Python that has trl and transformers:  python chat_fixtures.py ../fixtures
+template without {% generation %} has a twin with it, whose mask is the expected one. A record that
+the template refuses has its message. Run with a Python that has trl and transformers:  python chat_fixtures.py ../fixtures
 """
 import json
 import pathlib
 import sys
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 from trl.data_utils import _tokenize, common_prefix_length
@@ -42,6 +43,41 @@ THINK = ("{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% e
          "{{ '<|im_start|>assistant\n' }}{% if enable_thinking is defined and not enable_thinking %}"
          "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}")
 
+# Templates of the same construction as those of four families, in other words. FAMILIES says whether they
+# render a conversation's beginning as the beginning of the whole: then plumb finds the answers without marks.
+GEMMA1 = ("{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn here') }}"
+          "{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+          "{{ raise_exception('the turns must alternate') }}{% endif %}{% if (message['role'] == 'assistant') %}"
+          "{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}"
+          "{% if role == 'model' %}{{ '<start_of_turn>model\n' }}GEN{{ message['content'] | trim + '<end_of_turn>\n' }}END"
+          "{% else %}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endif %}"
+          "{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}")
+STABLELM = ("{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + eos_token }}\n"
+            "{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + message['content'] + eos_token }}\n"
+            "{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n' }}GEN{{ message['content'] + eos_token }}\nEND{% endif %}\n"
+            "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}")
+STARCODER2 = ("{{bos_token}}{{'Answer as a patient colleague would.\n\n'}}\n{%- for message in messages %}\n"
+              "    {%- if message['role'] == 'system' %}\n        {{ raise_exception('no system message is allowed') }}\n"
+              "    {%- else %}\n        {%- if message['role'] == 'user' %}\n{{'### Question\n' + message['content'] + '\n\n'}}\n"
+              "        {%- else %}\n{{'### Answer\n'}}GEN{{ message['content'] + eos_token + '\n\n'}}END\n        {%- endif %}\n"
+              "    {%- endif %}\n{%- endfor %}\n{{'### Answer\n'}}")
+OLMO3 = ("{% set has_system = messages | selectattr('role', 'equalto', 'system') | list | length > 0 %}"
+         "{% if not has_system %}{{ '<|im_start|>system\nYou are kind. You have no functions. <functions></functions><|im_end|>\n' }}"
+         "{% endif %}{% for message in messages %}{% if message['role'] == 'system' %}{{ '<|im_start|>system\n' + message['content'] }}"
+         "{% if message.get('functions', none) is not none %}{{ ' <functions>' + message['functions'] + '</functions><|im_end|>\n' }}"
+         "{% else %}{{ ' You have no functions. <functions></functions><|im_end|>\n' }}{% endif %}"
+         "{% elif message['role'] == 'user' %}{{ '<|im_start|>user\n' + message['content'] + '<|im_end|>\n' }}"
+         "{% elif message['role'] == 'assistant' %}{{ '<|im_start|>assistant\n' }}GEN{% if message.get('content', none) is not none %}"
+         "{{ message['content'] }}{% endif %}{% if message.get('function_calls', none) is not none %}"
+         "{{ '<function_calls>' + message['function_calls'] + '</function_calls>' }}{% endif %}"
+         "{% if not loop.last %}{{ '<|im_end|>' + '\n' }}{% else %}{{ eos_token }}{% endif %}END"
+         "{% elif message['role'] == 'environment' %}{{ '<|im_start|>environment\n' + message['content'] + '<|im_end|>\n' }}{% endif %}"
+         "{% if loop.last and add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}{% endfor %}")
+FAMILIES = {"gemma1": (GEMMA1, True, dict(bos_token="<bos>", eos_token="<eos>")),
+            "stablelm": (STABLELM, True, dict(bos_token="<|endoftext|>", eos_token="<|endoftext|>")),
+            "starcoder2": (STARCODER2, False, dict(bos_token="<|endoftext|>", eos_token="<|endoftext|>")),
+            "olmo3": (OLMO3, False, dict(bos_token="<|endoftext|>", eos_token="<|endoftext|>"))}
+
 
 def variants(text):
     plain = text.replace("GEN", "").replace("END", "")
@@ -71,13 +107,24 @@ def cases_of(tok, template, twin, **kwargs):
     def ids(messages, **more):
         return _tokenize(tok, messages, chat_template=template, **kwargs, **more)["input_ids"]
 
+    def refuses(kind, **record):
+        """Appends the case, if the template refuses its messages."""
+        try:
+            ids(record.get("prompt") or record["messages"])
+        except TemplateError as e:
+            out.append(dict(kind=kind, record=record, refused=str(e)))
+            return True
+        return False
+
     for prompt in (TALK[:1], TALK[:3], SYSTEM[:2], TALK[:2], TALK[:1] + [say("assistant", "they")]):
         last = prompt[-1]["role"] == "assistant"
+        if refuses("prompts", prompt=prompt):
+            continue
         out.append(dict(kind="prompts", record=dict(prompt=prompt),
                         ids=ids(prompt, add_generation_prompt=not last,
                                 continue_final_message=last)))
     for talk in conversations():
-        if twin is None and sum(m["role"] == "assistant" for m in talk) > 1:
+        if refuses("sft", messages=talk):
             continue
         whole = _tokenize(tok, talk, chat_template=twin or template, return_assistant_tokens_mask=True,
                           **kwargs)
@@ -142,6 +189,13 @@ def main(root):
         if name == "smollm":
             cases = cases_of(tok, SMOLLM2, smollm2_trl.marked(SMOLLM2)) + smollm2(tok)
             sets.append(dict(tokenizer=name, special=special, template=SMOLLM2, cases=cases))
+    for name, (template, begins, special) in FAMILIES.items():
+        text = json.loads((root / "tokenizer" / f"{name}.json").read_text())["tokenizer"]
+        tok = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(text)), **special)
+        plain, marked = variants(template)
+        for one in (plain, marked):
+            sets.append(dict(tokenizer=name, special=special, template=one,
+                             cases=cases_of(tok, one, marked if begins or one is marked else None)))
     lines = ",\n".join(json.dumps(s, separators=(",", ":")) for s in sets)
     (root / "chat" / "cases.json").write_text(
         '{"made_by":"tests/reference/chat_fixtures.py",\n"sets":[\n' + lines + "\n]}\n")
