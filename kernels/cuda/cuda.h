@@ -40,8 +40,9 @@ struct plumb_cuda {
     struct plumb_cuda_gemm_entry *cached; /* entries of the GEMM algorithm cache */
     int n_cached, cap_cached;
     const char *wanted; /* text of plumb_cuda_gemm_want */
-    /* (chunk_floats,) device memory for the partial results of long rows that decoding divides into
-     * chunks */
+    /* (chunk_floats,) device memory for partial results, which a kernel writes and the next one of
+     * the stream reads: of long rows that decoding divides into chunks, and of the slices of rows
+     * of rmsnorm_bwd */
     float *chunk;
     int64_t chunk_floats;
     /* the second stream's context: what its copies from host memory wait for, and their end */

@@ -68,27 +68,84 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
     }
 }
 
-/* Adds to dw: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
- * sums of the warps are then added in order. The order depends on n only. */
+/* The weight gradient. The rows are cut into slices; a block sums the columns of one vector per
+ * lane over one slice:
+ *
+ *     rows      block (0,0)  | block (1,0)  | ...        columns 0 .. 32 N - 1, 32 N .. 64 N - 1,
+ * ... 0 .. s-1  block (0,1)  | block (1,1)  | ... s .. 2s-1   ...
+ *
+ * Each warp of a block adds every TEAM_WARPS-th row of the slice; then the sums of the warps are
+ * added in order, then those of the slices. With one slice, the sums of the warps are added to dw.
+ * The number of slices, and so the order of the sum, depends on n, c and the element type only. */
+static constexpr int64_t SLICE_ROWS = 128, MOST_SLICES = 128, FULL_GRID = 512;
+
 template <class T>
-static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)
-    bwd_w_kernel(float *dw, const T *dy, const T *x, const float *rstd, int64_t n, int64_t c)
+static __global__ void __launch_bounds__(TEAM_THREADS)
+    bwd_w_kernel(float *out, const T *dy, const T *x, const float *rstd, int64_t n, int64_t c,
+                 int64_t slice, bool add, bool wide)
 {
-    __shared__ float part[COLUMN_WARPS][WARP];
-    const int lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP);
-    const int64_t j = int64_t(blockIdx.x) * WARP + lane;
-    float sum = 0.0f;
+    constexpr int N = PER<T>, COLUMNS = WARP * N;
+    __shared__ float part[TEAM_WARPS][COLUMNS];
+    const int lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP), at = int(threadIdx.x);
+    const int64_t first = int64_t(blockIdx.x) * COLUMNS, j = first + N * lane;
+    const int64_t begin = int64_t(blockIdx.y) * slice;
+    const int64_t end = begin + slice < n ? begin + slice : n;
+    vec<N> sum = {};
     if (j < c)
-        for (int64_t i = warp; i < n; i += COLUMN_WARPS)
-            sum = fmaf(widen(dy[i * c + j]) * widen(x[i * c + j]), rstd[i], sum);
-    part[warp][lane] = sum;
+        for (int64_t i = begin + warp; i < end; i += TEAM_WARPS) {
+            const vec<N> d = load<N>(dy + i * c, j, c, wide), v = load<N>(x + i * c, j, c, wide);
+            const float r = rstd[i];
+            for (int e = 0; e < N; e++)
+                sum.v[e] = fmaf(d.v[e] * v.v[e], r, sum.v[e]);
+        }
+    for (int e = 0; e < N; e++)
+        part[warp][e * WARP + lane] = sum.v[e];
     __syncthreads();
-    if (warp > 0 || j >= c)
+    const int64_t column = first + N * (at % WARP) + at / WARP;
+    if (at >= COLUMNS || column >= c)
         return;
-    sum = dw[j];
-    for (int i = 0; i < COLUMN_WARPS; i++)
-        sum += part[i][lane];
+    out += blockIdx.y * c + column;
+    float all = add ? *out : 0.0f;
+    for (int i = 0; i < TEAM_WARPS; i++)
+        all += part[i][at];
+    *out = all;
+}
+
+/* dw[j] += the sum over the slices, in order, of part (slices,c). */
+static __global__ void __launch_bounds__(TEAM_THREADS)
+    slices_kernel(float *dw, const float *part, int64_t slices, int64_t c)
+{
+    const int64_t j = int64_t(blockIdx.x) * TEAM_THREADS + threadIdx.x;
+    if (j >= c)
+        return;
+    float sum = dw[j];
+    for (int64_t i = 0; i < slices; i++)
+        sum += part[i * c + j];
     dw[j] = sum;
+}
+
+template <class T>
+static plumb_status bwd_w(plumb_stream *s, float *dw, const T *dy, const T *x, const float *rstd,
+                          int64_t n, int64_t c, bool wide)
+{
+    struct plumb_cuda *context = context_of(s);
+    const int64_t groups = ceil_div(c, WARP * PER<T>),
+                  limit[] = {ceil_div(n, SLICE_ROWS), MOST_SLICES, ceil_div(FULL_GRID, groups),
+                             context->chunk_floats / c};
+    int64_t slices = n > 2 * SLICE_ROWS ? n : 1;
+    for (int64_t most : limit)
+        slices = most < slices && most > 0 ? most : slices;
+    const int64_t slice = ceil_div(n, slices);
+    slices = ceil_div(n, slice);
+    const bool one = slices == 1;
+    PLUMB_LAUNCH(bwd_w_kernel<T>, dim3(unsigned(groups), unsigned(slices)), TEAM_THREADS, 0,
+                 context->stream, one ? dw : context->chunk, dy, x, rstd, n, c, slice, one, wide);
+    PLUMB_TRY(launched("rmsnorm_bwd dw"));
+    if (one)
+        return PLUMB_OK;
+    PLUMB_LAUNCH(slices_kernel, unsigned(ceil_div(c, TEAM_THREADS)), TEAM_THREADS, 0,
+                 context->stream, dw, context->chunk, slices, c);
+    return launched("rmsnorm_bwd dw slices");
 }
 
 template <class T>
@@ -102,9 +159,7 @@ static plumb_status rmsnorm_bwd(plumb_stream *s, T *dx, float *dw, const T *dy, 
     PLUMB_TRY(check_grid("rmsnorm_bwd", n, 1));
     TEAM_LAUNCH(bwd_x_kernel, n, c, s, dx, dy, x, w, rstd, n, c, shift, wide);
     PLUMB_TRY(launched("rmsnorm_bwd dx"));
-    PLUMB_LAUNCH(bwd_w_kernel<T>, unsigned(ceil_div(c, WARP)), COLUMN_WARPS * WARP, 0,
-                 context_of(s)->stream, dw, dy, x, rstd, n, c);
-    return launched("rmsnorm_bwd dw");
+    return bwd_w(s, dw, dy, x, rstd, n, c, wide);
 }
 
 void plumb_cuda_init_rmsnorm(struct plumb_kernels *t)
