@@ -22,6 +22,7 @@
 extern "C" {
 #endif
 
+struct plumb_rng_key;
 typedef struct plumb_stream plumb_stream; /* on the CPU a plumb_pool, on CUDA a struct plumb_cuda */
 
 /* Number of positions in one page of the KV cache. Attention's online softmax also advances by one
@@ -200,6 +201,12 @@ typedef plumb_status plumb_sumsq_fn(plumb_stream *s, double *out, const float *x
 typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *v, const float *g,
                                     int64_t n, const struct plumb_adamw *p);
 
+/* w[i] = std z[i] in float32, where z[i] is the standard normal number plumb_rng_normal of *key
+ * with position i mod 2^32 and sample i / 2^32. Every table gives the bits that the host computes.
+ * On CUDA the call waits for the device.    w (n,) */
+typedef plumb_status plumb_normal_fn(plumb_stream *s, float *w, int64_t n, double std,
+                                     const struct plumb_rng_key *key);
+
 /* out[b] = a hash of the bits of block b = x[b B .. min(n, (b+1) B) - 1], B = PLUMB_HASH_BLOCK.
  * The l floats of a block are read as rows of 16 words of 64 bits, v[i,j]. A word holds two floats,
  * the first one in the low half; words past the end are 0. Row i runs over 0 .. ceil(l/32) - 1. All
@@ -264,7 +271,8 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(accumulate)                                                                                  \
     X(sumsq)                                                                                       \
     X(adamw)                                                                                       \
-    X(hash_blocks)
+    X(hash_blocks)                                                                                 \
+    X(normal)
 
 struct plumb_kernels {
     /* true if float32 linear_fwd reads unpacked weights; linear_pack then copies */

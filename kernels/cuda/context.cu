@@ -22,6 +22,7 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
     X(hash)                                                                                        \
     X(layernorm)                                                                                   \
     X(linear)                                                                                      \
+    X(normal)                                                                                      \
     X(rmsnorm)                                                                                     \
     X(rows)                                                                                        \
     X(sample)                                                                                      \

@@ -41,8 +41,8 @@ struct plumb_cuda {
     int n_cached, cap_cached;
     const char *wanted; /* text of plumb_cuda_gemm_want */
     /* (chunk_floats,) device memory for partial results, which a kernel writes and the next one of
-     * the stream reads: of long rows that decoding divides into chunks, and of the slices of rows
-     * of rmsnorm_bwd */
+     * the stream reads: of long rows that decoding divides into chunks, of the slices of rows of
+     * rmsnorm_bwd, and the doubtful numbers of `normal` */
     float *chunk;
     int64_t chunk_floats;
     /* the second stream's context: what its copies from host memory wait for, and their end */

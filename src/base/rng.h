@@ -31,8 +31,16 @@ struct plumb_rng_key {
     uint32_t position;  /* token position, or any other index */
 };
 
+/* The functions that CUDA kernels also call. */
+#ifdef __CUDACC__
+#define PLUMB_RNG_INLINE static __host__ __device__ inline
+#else
+#define PLUMB_RNG_INLINE static inline
+#endif
+
 /* Computes out[4] = Philox4x32-10(counter, key). */
-static inline void plumb_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
+PLUMB_RNG_INLINE void plumb_philox(uint32_t out[4], const uint32_t counter[4],
+                                   const uint32_t key[2])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -46,7 +54,7 @@ static inline void plumb_philox(uint32_t out[4], const uint32_t counter[4], cons
 }
 
 /* Computes four independent 32-bit random numbers from one key. */
-static inline void plumb_rng_bits(uint32_t out[4], const struct plumb_rng_key *k)
+PLUMB_RNG_INLINE void plumb_rng_bits(uint32_t out[4], const struct plumb_rng_key *k)
 {
     const uint32_t key[2] = {(uint32_t)k->seed, (uint32_t)(k->seed >> 32)};
     const uint32_t counter[4] = {

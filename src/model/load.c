@@ -1,10 +1,12 @@
 /* load.c - sets the parameters of a model: from the tensors of a checkpoint, or randomly.
- * Layer 4. Includes base/, io/, model/net.h. */
+ * Layer 4. Includes base/, io/, kernels.h, op/, model/net.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "base/rng.h"
+#include "kernels.h"
 #include "model/net.h"
 
 /* Finishes a change of the weights that plumb_model_host_weights returned. If `owned` is not NULL,
@@ -18,20 +20,26 @@ static plumb_status put_host_weights(plumb_model *m, float *owned)
     return st;
 }
 
+/* The key of the numbers from which parameter `index` is drawn. */
+static struct plumb_rng_key key_of(int64_t index, uint64_t seed)
+{
+    return (struct plumb_rng_key){
+        .seed = seed, .purpose = PLUMB_RNG_INIT, .prompt = (uint64_t)index};
+}
+
 void plumb_param_draw(float *w, const plumb_model *m, int64_t index, uint64_t seed)
 {
     const struct plumb_param *p = &m->param[index];
-    const double std = m->spec.init_range;
     const float one =
         1.0f - m->spec.block.norm_shift; /* first weight of a norm: it multiplies by 1 */
-    struct plumb_rng_key key = {.seed = seed, .purpose = PLUMB_RNG_INIT, .prompt = (uint64_t)index};
+    const struct plumb_rng_key key = key_of(index, seed);
     const size_t len = strlen(p->name);
     const bool bias = len > 5 && !strcmp(p->name + len - 5, ".bias");
-    for (int64_t i = 0; i < p->count; i++) {
-        key.position = (uint32_t)i;
-        key.sample = (uint32_t)(i >> 32);
-        w[i] = p->rank == 2 ? (float)(std * plumb_rng_normal(&key)) : bias ? 0.0f : one;
-    }
+    if (p->rank == 2)
+        (void)plumb_ref_normal(NULL, w, p->count, m->spec.init_range, &key); /* cannot fail */
+    else
+        for (int64_t i = 0; i < p->count; i++)
+            w[i] = bias ? 0.0f : one;
 }
 
 static void write_shape(char *out, size_t size, int rank, const int64_t *dim)
@@ -162,11 +170,27 @@ plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *f
     return r != PLUMB_OK ? r : put;
 }
 
+/* Matrices are drawn where they are. The vectors, which are constants, come from the host. */
 plumb_status plumb_params_draw(plumb_model *m, uint64_t seed)
 {
-    float *w, *owned;
-    PLUMB_TRY(plumb_model_host_weights(m, &w, &owned));
+    struct plumb_backend *b = m->backend;
+    int64_t most = 0;
+    plumb_status st = PLUMB_OK;
     for (int64_t i = 0; i < m->n_param; i++)
-        plumb_param_draw(w + m->param[i].offset, m, i, seed);
-    return put_host_weights(m, owned);
+        most = m->param[i].rank == 2 ? most : plumb_max_i64(most, m->param[i].count);
+    float *vector = malloc((size_t)(most + 1) * sizeof *vector);
+    PLUMB_REQUIRE(vector, PLUMB_ERR_NOMEM, "a vector of %lld floats", (long long)most);
+    for (int64_t i = 0; i < m->n_param && st == PLUMB_OK; i++) {
+        const struct plumb_param *p = &m->param[i];
+        float *w = m->w + p->offset;
+        if (p->rank == 2) {
+            const struct plumb_rng_key key = key_of(i, seed);
+            st = plumb_op_normal(b, V(w, p->count), m->spec.init_range, &key);
+            continue;
+        }
+        plumb_param_draw(vector, m, i, seed);
+        st = b->to_device(b, w, vector, p->count * (int64_t)sizeof *vector);
+    }
+    free(vector);
+    return st;
 }

@@ -283,6 +283,10 @@ plumb_status plumb_op_sumsq(struct plumb_backend *b, const struct plumb_tensor *
 plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *w,
                             const struct plumb_tensor *m, const struct plumb_tensor *v,
                             const struct plumb_tensor *g, const struct plumb_adamw *p);
+/* w[i] = std times the standard normal number plumb_rng_normal of *key with position i mod 2^32 and
+ * sample i / 2^32: the same bits on every backend. Waits for the device.    w float32, any shape */
+plumb_status plumb_op_normal(struct plumb_backend *b, const struct plumb_tensor *w, double std,
+                             const struct plumb_rng_key *key);
 /* Hashes of the blocks of x.    out (ceil(n/PLUMB_HASH_BLOCK),) i64  x: n elements */
 plumb_status plumb_op_hash_blocks(struct plumb_backend *b, const struct plumb_tensor *out,
                                   const struct plumb_tensor *x);

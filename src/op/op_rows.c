@@ -295,6 +295,15 @@ plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *
     return b->k.adamw(b->stream, plumb_f32(w), plumb_f32(m), plumb_f32(v), plumb_f32(g), n, p);
 }
 
+plumb_status plumb_op_normal(struct plumb_backend *b, const struct plumb_tensor *w, double std,
+                             const struct plumb_rng_key *key)
+{
+    PLUMB_TRY(plumb_op_check_rank("normal", "w", w, 1, PLUMB_MAX_RANK));
+    const int64_t n = plumb_tensor_count(w);
+    PLUMB_TRY(plumb_op_check_count(b, "normal", "w", w, PLUMB_F32, n));
+    return b->k.normal(b->stream, plumb_f32(w), n, std, key);
+}
+
 plumb_status plumb_op_hash_blocks(struct plumb_backend *b, const struct plumb_tensor *out,
                                   const struct plumb_tensor *x)
 {

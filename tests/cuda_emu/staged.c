@@ -354,6 +354,13 @@ static plumb_status hash_blocks(plumb_stream *s, uint64_t *out, const float *x, 
     RUN(hash_blocks, OUT(out, (n + PLUMB_HASH_BLOCK - 1) / PLUMB_HASH_BLOCK), IN(x, n), n);
 }
 
+static plumb_status normal(plumb_stream *s, float *w, int64_t n, double std,
+                           const struct plumb_rng_key *key)
+{
+    struct desk d = desk_of(s);
+    RUN(normal, OUT(w, n), n, std, key);
+}
+
 /* The kernels that mix bfloat16 and float32 arguments, behind the types of float32 kernels: this is
  * how staged_mixed_table puts them in place of gather_fwd, gather_bwd and linear_fwd. */
 static plumb_status embed_fwd(plumb_stream *s, float *y, const float *x, const int32_t *index,
@@ -402,7 +409,9 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const fl
     X(softcap_fwd)                                                                                 \
     X(logprob_fwd)                                                                                 \
     X(entropy_fwd)                                                                                 \
-    X(logprob_bwd) X(sample_fwd) X(penalty_fwd) X(accumulate) X(sumsq) X(adamw) X(hash_blocks)
+    X(logprob_bwd)                                                                                 \
+    X(sample_fwd)                                                                                  \
+    X(penalty_fwd) X(accumulate) X(sumsq) X(adamw) X(hash_blocks) X(normal)
 
 void staged_table(struct plumb_kernels *t)
 {

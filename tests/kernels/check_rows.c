@@ -2,6 +2,7 @@
  * Test of layer 1. */
 #include <string.h>
 
+#include "base/rng.h"
 #include "check.h"
 
 static const int64_t rows_of[] = {1, 2, 7, 33}, columns_of[] = {1, 2, 15, 16, 17, 65, 130, 768};
@@ -401,6 +402,30 @@ void check_sumsq(struct check *c)
             CHECKF(fabs(out[i] - want[i]) <= 1e-13 * want[i], "%s: block %lld %g %g", c->at,
                    (long long)i, out[i], want[i]);
         check_digest(c, out, blocks * 8);
+        check_done(c);
+    }
+}
+
+/* Checks that every bit is that of the host's formula, for keys that differ in every field. */
+void check_normal(struct check *c)
+{
+    EACH(a, counts)
+    {
+        const int64_t n = counts[a];
+        const struct plumb_rng_key key = {
+            .seed = 77 + a, .purpose = PLUMB_RNG_INIT, .prompt = 5 * a, .iteration = (uint32_t)a};
+        check_at(c, "n %lld", (long long)n);
+        float *w = check_out(c, n), *want = check_out(c, n);
+        CHECK_OK(c->k.normal(c->s, w, n, 0.02, &key));
+        CHECK_OK(c->ref.normal(NULL, want, n, 0.02, &key));
+        check_same(c, "w", w, want, n * 4);
+        for (int64_t i = 0; i < n; i += 97) {
+            struct plumb_rng_key one = key;
+            one.position = (uint32_t)i;
+            CHECKF(w[i] == (float)(0.02 * plumb_rng_normal(&one)), "%s: number %lld", c->at,
+                   (long long)i);
+        }
+        check_digest(c, w, n * 4);
         check_done(c);
     }
 }
