@@ -113,14 +113,4 @@ static inline plumb_status check_head(const char *kernel, const struct plumb_att
     return PLUMB_OK;
 }
 
-/* Raises the limit of a kernel's dynamic shared memory to `bytes` if the default of 48 KiB is too
- * low. */
-template <class K> static plumb_status allow_shared(K *kernel, size_t bytes)
-{
-    if (bytes > 48 * 1024)
-        PLUMB_CUDA_TRY(
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
-    return PLUMB_OK;
-}
-
 #endif

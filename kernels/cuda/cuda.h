@@ -68,6 +68,10 @@ plumb_status plumb_cuda_gemm_classes(struct plumb_buf *out, const struct plumb_c
  * plumb_cuda_gemm_cache_tune selects if it finds them; NULL for none. `text` (from
  * plumb_cuda_gemm_classes) is borrowed. */
 void plumb_cuda_gemm_want(struct plumb_cuda *c, const char *text);
+/* Sets *algo to the words that stand for plumb's own kernel for few rows (gemm_skinny.cu) in
+ * entries of the cache. plumb_cuda_gemm_cache_tune selects it for a range of rows where it has the
+ * bits of the class and is the fastest. */
+void plumb_cuda_gemm_skinny_algo(cublasLtMatmulAlgo_t *algo);
 /* Runs every algorithm of the cache once, so that cuBLASLt loads its kernels now and not after the
  * free memory was measured. Allocates device memory during the call. */
 plumb_status plumb_cuda_gemm_warm(struct plumb_cuda *c);

@@ -51,6 +51,16 @@ static inline plumb_status check_grid(const char *kernel, int64_t x, int64_t y)
     return PLUMB_OK;
 }
 
+/* Raises the limit of a kernel's dynamic shared memory to `bytes` if the default of 48 KiB is too
+ * low. */
+template <class K> static plumb_status allow_shared(K *kernel, size_t bytes)
+{
+    if (bytes > 48 * 1024)
+        PLUMB_CUDA_TRY(
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
+    return PLUMB_OK;
+}
+
 /* Sets the float32 and the bfloat16 entry of a kernel in table t from one template. */
 #define BOTH(t, kernel) ((void)((t)->kernel = (kernel)), (void)((t)->bf16.kernel = (kernel)))
 

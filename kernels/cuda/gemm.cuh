@@ -115,6 +115,10 @@ static constexpr int64_t GEMM_ROWS[PLUMB_CUDA_GEMM_BUCKETS - 1] = {1, 2, 4, 8, 1
 static constexpr int64_t GEMM_ROWS[PLUMB_CUDA_GEMM_BUCKETS - 1] = {1, 16, 64, 256, 1024};
 #endif
 
+/* The largest number of rows of plumb's own kernel for few rows (gemm_skinny.cu): the end of a
+ * range, so that it can serve whole ranges. */
+static constexpr int64_t SKINNY_ROWS = GEMM_ROWS[2];
+
 /* Returns the index k of the range of GEMM_ROWS that n rows are in. algo[k] of a cache entry is the
  * algorithm for them. */
 static inline int bucket_of(int64_t n)
@@ -142,6 +146,21 @@ plumb_status plumb_cuda_gemm_run(struct plumb_cuda *c, product p, const cublasLt
 plumb_status plumb_cuda_gemm_own(struct plumb_cuda *c, product p, void *d, const void *a,
                                  const void *b, const float *bias, float beta, int64_t n,
                                  int64_t out, int64_t in);
+
+/* d = sum + beta d, in the element type of d. */
+template <class D> DEVICE void put(D *d, float sum, float beta)
+{
+    narrow(d, beta == 0.0f ? sum : fmaf(beta, widen(*d), sum));
+}
+
+/* plumb's own kernel for few rows of a bfloat16 forward; cuda.h: plumb_cuda_gemm_skinny_algo. In
+ * the cache and in its text form it is an algorithm like those of cuBLASLt. _is: whether the
+ * algorithm stands for it; _can: whether it computes this product with n rows. The arguments of
+ * _skinny are those of plumb_cuda_gemm_run; it takes up to 64 rows. */
+bool plumb_cuda_gemm_is_skinny(const cublasLtMatmulAlgo_t *algo);
+bool plumb_cuda_gemm_skinny_can(product p, int64_t n, int64_t out, int64_t in);
+plumb_status plumb_cuda_gemm_skinny(struct plumb_cuda *c, product p, void *d, const void *a,
+                                    const void *b, float beta, int64_t n, int64_t out, int64_t in);
 
 /* ---- shared by gemm_cache.cu and gemm_class.cu ---------------------------------------------- */
 

@@ -46,6 +46,8 @@ bool plumb_cuda_gemm_can(const struct plumb_cuda *c, product p, int64_t n, int64
 {
     gemm g;
     cublasLtMatmulHeuristicResult_t result;
+    if (plumb_cuda_gemm_is_skinny(algo))
+        return plumb_cuda_gemm_skinny_can(p, n, out, in);
     if (gemm_init(&g, p, n, out, in, bias) != PLUMB_OK)
         return false;
     const cublasStatus_t e =
@@ -218,6 +220,8 @@ plumb_status plumb_cuda_gemm_run(struct plumb_cuda *c, product p, const cublasLt
         "linear layer %lld x %lld: operands at %p, %p and %p, expected multiples of %u, %u "
         "and %u bytes",
         (long long)out, (long long)in, a, b, d, align[0], align[1], align[2]);
+    if (plumb_cuda_gemm_is_skinny(algo))
+        return plumb_cuda_gemm_skinny(c, p, d, a, b, beta, n, out, in);
     PLUMB_TRY(gemm_init(&g, p, n, out, in, bias));
     BLAS_TRY(st,
              cublasLtMatmul(c->blas, g.desc, &one, a, g.a, b, g.b, &beta, d, g.d, d, g.d, algo,

@@ -188,7 +188,8 @@ static void add_trial(tuner *t, const cublasLtMatmulAlgo_t *algo)
 }
 
 /* Collects the heuristic's candidates without split-K for every range, each once. Those for HOME
- * rows come first. */
+ * rows come first, and plumb's own kernel for few rows last. It never is a founder, because it does
+ * not take HOME rows. */
 static plumb_status collect(tuner *t)
 {
     cublasLtMatmulHeuristicResult_t result[PLUMB_CUDA_CANDIDATES];
@@ -198,6 +199,11 @@ static plumb_status collect(tuner *t)
                                              t->bias, false, result, &found));
         for (int i = 0; i < found; i++)
             add_trial(t, &result[i].algo);
+    }
+    if (plumb_cuda_gemm_skinny_can(t->p, 1, t->out, t->in)) {
+        cublasLtMatmulAlgo_t skinny;
+        plumb_cuda_gemm_skinny_algo(&skinny);
+        add_trial(t, &skinny);
     }
     return PLUMB_OK;
 }

@@ -8,12 +8,6 @@
 
 static constexpr int THREADS = 256, TILE = 32, WARPS = THREADS / WARP;
 
-/* d = sum + beta d, in the element type of d. */
-template <class D> DEVICE void put(D *d, float sum, float beta)
-{
-    narrow(d, beta == 0.0f ? sum : fmaf(beta, widen(*d), sum));
-}
-
 /* ---- few outputs ----------------------------------------------------------------------------- */
 
 /* y[i,o] = sum_j x[i,j] w[o,j] + bias[o] + beta y[i,o], for out <= FEW_OUTPUTS. One warp computes a

@@ -4,6 +4,7 @@
 
 #include "backend/backend.h"
 #include "base/buf.h"
+#include "base/num.h"
 #include "cuda/cuda.h"
 #include "gpu.h"
 
@@ -26,10 +27,12 @@ static uint64_t checksum(const char *text, int64_t n)
 enum { ALL = 31, BUCKETS = PLUMB_CUDA_GEMM_BUCKETS, ROWS = 24 };
 
 #ifdef PLUMB_CUDA_EMU
-/* Checks that every entry has the fastest algorithms of one class, without split-K (word 1). Word 0
- * is the emulator's algorithm: 0 and 3 give equal bits, and 3 is the faster one for few columns; 2
- * is slow; 1 refuses one column; 4 is the fastest, but its bits depend on the place of a column, so
- * that it is in the class for one row only. */
+/* Checks that every entry has the fastest algorithms of one class, without split-K (word 1). In
+ * bfloat16, the fastest for few rows is plumb's own kernel, as kernels take no time in the
+ * emulator; its bits are those of algorithm 0. Word 0 is the emulator's algorithm: 0 and 3 give
+ * equal bits, and 3 is the faster one for few columns; 2 is slow; 1 refuses one column; 4 is the
+ * fastest, but its bits depend on the place of a column, so that it is in the class for one row
+ * only. */
 static void check_members(const struct plumb_cuda *c)
 {
     for (int i = 0; i < c->n_cached; i++) {
@@ -38,7 +41,12 @@ static void check_members(const struct plumb_cuda *c)
             uint64_t word[2];
             memcpy(word, &e->algo[k], sizeof(word));
             CHECKF(word[1] <= 1, "entry %d, range %d: split-K", i, k);
-            if (e->product <= 1) /* forward: the columns are rows of x */
+            cublasLtMatmulAlgo_t skinny;
+            plumb_cuda_gemm_skinny_algo(&skinny);
+            const bool own = e->product == 0 && e->read == CUDA_R_16BF && k < 3;
+            CHECKF(own == !memcmp(&skinny, &e->algo[k], sizeof(skinny)),
+                   "entry %d, range %d: %s plumb's own kernel", i, k, own ? "not" : "also");
+            if (e->product <= 1 && !own) /* forward: the columns are rows of x */
                 CHECKF(word[0] == (k == 0  ? 4
                                    : k < 3 ? 3
                                            : 0),
@@ -79,6 +87,77 @@ static void check_rows(struct plumb_backend *b, int64_t out, int64_t in)
     free(host);
     free(got);
     free(all);
+}
+
+/* Checks plumb's own kernel for few rows: the bits of the class for every number of rows, with a
+ * bias and without, and for the head, whose outputs are float32. On a GPU the bits may be those of
+ * another class; then they agree within roundings. */
+static void check_skinny(int64_t out, int64_t in)
+{
+    enum { MOST = 64, KEPT = 2 };
+    struct plumb_backend *b = NULL;
+    struct plumb_cuda_gemm_entry kept[KEPT];
+    struct rng r = {11};
+    void *x, *w, *bias, *y;
+    uint16_t *host = malloc((size_t)((MOST + out) * in) * 2), *got[2];
+    float *values = malloc((size_t)out * 4);
+    CHECK_OK(plumb_backend_cuda_create(&b, 0));
+    struct plumb_cuda *c = context_of(b);
+    CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, out, in, PLUMB_GEMM_FORWARD | PLUMB_GEMM_HEAD));
+    CHECK(host && values && c->n_cached == KEPT);
+    memcpy(kept, c->cached, sizeof(kept));
+    CHECK_OK(b->alloc(b, &x, MOST * in * 2, "x"));
+    CHECK_OK(b->alloc(b, &w, out * in * 2, "w"));
+    CHECK_OK(b->alloc(b, &bias, out * 4, "bias"));
+    CHECK_OK(b->alloc(b, &y, MOST * out * 4, "y"));
+    for (int64_t i = 0; i < (MOST + out) * in; i++)
+        host[i] = plumb_to_bf16(rng_f(&r, -1.0f, 1.0f));
+    for (int64_t i = 0; i < out; i++)
+        values[i] = rng_f(&r, -1.0f, 1.0f);
+    CHECK_OK(b->to_device(b, x, host, MOST * in * 2));
+    CHECK_OK(b->to_device(b, w, host + MOST * in, out * in * 2));
+    CHECK_OK(b->to_device(b, bias, values, out * 4));
+    for (int which = 0; which < 3; which++) /* without a bias, with one, the head */
+        for (int64_t n = 1; n <= MOST; n += n < 18 ? 1 : 15) {
+            const int64_t bytes = n * out * (which == 2 ? 4 : 2);
+            for (int own = 0; own < 2; own++) {
+                for (int i = 0; i < KEPT; i++)
+                    for (int k = 0; k < BUCKETS; k++) {
+                        c->cached[i].algo[k] = kept[i].algo[BUCKETS - 1];
+                        if (own)
+                            plumb_cuda_gemm_skinny_algo(&c->cached[i].algo[k]);
+                    }
+                CHECK_OK(which == 2 ? b->k.bf16.head_fwd(b->stream, y, x, w, n, out, in)
+                                    : b->k.bf16.linear_fwd(b->stream, y, x, w, which ? bias : NULL,
+                                                           n, out, in));
+                got[own] = malloc((size_t)bytes);
+                CHECK(got[own]);
+                CHECK_OK(b->to_host(b, got[own], y, bytes));
+            }
+#ifdef PLUMB_CUDA_EMU
+            CHECKF(!memcmp(got[0], got[1], (size_t)bytes), "%lld x %lld, %lld rows: other bits",
+                   (long long)out, (long long)in, (long long)n);
+#endif
+            for (int64_t i = 0; i < n * out; i++) {
+                const double u =
+                    which == 2 ? ((float *)(void *)got[0])[i] : plumb_from_bf16(got[0][i]);
+                const double v =
+                    which == 2 ? ((float *)(void *)got[1])[i] : plumb_from_bf16(got[1][i]);
+                CHECKF(fabs(u - v) <= 1e-3 + 0x1p-7 * fabs(u), "%lld x %lld, %lld rows: %g, %g",
+                       (long long)out, (long long)in, (long long)n, u, v);
+            }
+            free(got[0]);
+            free(got[1]);
+        }
+    CHECK_FAILS(b->k.bf16.linear_fwd(b->stream, y, x, w, NULL, MOST + 1, out, in), PLUMB_ERR_SHAPE,
+                "product of few rows: 65 rows");
+    b->release(b, x);
+    b->release(b, w);
+    b->release(b, bias);
+    b->release(b, y);
+    plumb_backend_destroy(&b);
+    free(host);
+    free(values);
 }
 
 /* Checks that a run which needs the classes of another run gets them, though its cache has others.
@@ -129,6 +208,9 @@ int main(void)
     for (int i = 0; i < SHAPES; i++)
         check_rows(b, shape[i][0], shape[i][1]);
     check_wanted(b);
+    check_skinny(64, 32);
+    check_skinny(8, 584); /* more steps of the sum than the ring has buffers */
+    check_skinny(12, 72);
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, 64, 32, ALL)); /* already cached */
     CHECK(c->n_cached == 4 * SHAPES + 4);
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, 32, 64, PLUMB_GEMM_FORWARD));
