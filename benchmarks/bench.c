@@ -155,20 +155,39 @@ static void read_pins(struct plumb_backend *b, const char *path)
     plumb_buf_fini(&text);
 }
 
+struct plumb_joined bench_joined(const struct plumb_backend *b, const struct bench_shape *s)
+{
+    const int64_t d = s->c / s->h;
+    const struct plumb_spec spec = {
+        .c = s->c, .h = s->h, .hk = s->hk, .d = d, .f = s->f, .block.gated = true};
+    return plumb_joined_of(b, &spec);
+}
+
 void bench_tune(struct bench_device *d, const struct bench_args *a, const char *shape)
 {
     const struct bench_shape *s = bench_shape(shape);
     const char *path = bench_text(a, "pins", "");
     struct plumb_backend *b = d->b;
     const int64_t kv = (int64_t)s->c / s->h * s->hk;
-    const int64_t size[][2] = {{s->c, s->c}, {kv, s->c}, {s->f, s->c}, {s->c, s->f}};
+    const struct plumb_joined joined = bench_joined(b, s);
     const unsigned back = PLUMB_GEMM_BACKWARD_X | PLUMB_GEMM_BACKWARD_W;
+    const unsigned both = PLUMB_GEMM_FORWARD | back;
+    const struct {
+        int64_t out, in;
+        unsigned uses;
+    } size[] = {{s->c, s->c, both},
+                {kv, s->c, joined.qkv ? back : both},
+                {s->c + 2 * kv, s->c, joined.qkv ? PLUMB_GEMM_FORWARD : 0},
+                {s->f, s->c, joined.gate_up ? 0 : both},
+                {2 * s->f, s->c, joined.gate_up ? both : 0},
+                {s->c, s->f, both}};
     struct plumb_buf text = {0};
     if (!b->gemm_cache_tune)
         return;
     read_pins(b, path);
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
-        BENCH_OK(b->gemm_cache_tune(b, size[i][0], size[i][1], PLUMB_GEMM_FORWARD | back));
+        if (size[i].uses)
+            BENCH_OK(b->gemm_cache_tune(b, size[i].out, size[i].in, size[i].uses));
     BENCH_OK(b->gemm_cache_tune(b, s->v, s->c, PLUMB_GEMM_HEAD | back));
     BENCH_OK(b->gemm_cache_write(b, &text));
     if (*path)

@@ -45,6 +45,8 @@ struct bench_shape {
     bool tied;
 };
 const struct bench_shape *bench_shape(const char *name);
+/* Returns which projections of a model of this shape are one product on b. */
+struct plumb_joined bench_joined(const struct plumb_backend *b, const struct bench_shape *s);
 /* Creates a model of this shape with random weights. */
 plumb_model *bench_model(struct plumb_backend *b, const char *shape);
 /* bench_parameters returns the number of parameters, without padding. bench_parameters_read returns

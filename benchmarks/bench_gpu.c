@@ -24,13 +24,19 @@ struct pair {
 };
 enum { LAYERS = 6 };
 
-/* Sets pair to the sizes (out, in) of the linear layers of the shape, without repeats, and returns
- * their number. */
-static int linear_layers(const struct bench_shape *s, struct pair pair[LAYERS])
+/* Sets pair to the sizes (out, in) of the forward products of the shape, without repeats, and
+ * returns their number. */
+static int linear_layers(const struct bench *t, struct pair pair[LAYERS])
 {
+    const struct bench_shape *s = t->shape;
+    const struct plumb_joined joined = bench_joined(t->d.b, s);
     const int64_t q = s->c, kv = (int64_t)s->c / s->h * s->hk;
-    const struct pair all[LAYERS] = {{q, s->c},    {kv, s->c},   {s->c, q},
-                                     {s->f, s->c}, {s->c, s->f}, {s->v, s->c}};
+    const struct pair all[LAYERS] = {{joined.qkv ? q + 2 * kv : q, s->c},
+                                     {joined.qkv ? q + 2 * kv : kv, s->c},
+                                     {s->c, q},
+                                     {joined.gate_up ? 2 * s->f : s->f, s->c},
+                                     {s->c, s->f},
+                                     {s->v, s->c}};
     int n = 0;
     for (int i = 0; i < LAYERS; i++) {
         bool seen = false;
@@ -149,7 +155,7 @@ static int64_t rows_of_layer(const struct bench *t, struct pair size, int64_t *c
 static int part_rows(const struct bench *t)
 {
     struct pair pair[LAYERS];
-    const int n = linear_layers(t->shape, pair);
+    const int n = linear_layers(t, pair);
     int64_t wrong = 0;
     for (int i = 0; i < n; i++) {
         int64_t compared = 0;
@@ -190,7 +196,7 @@ static int part_gemm(const struct bench *t)
 {
     static const int64_t rows[] = {1, 32, 256, 2048, 8192};
     struct pair pair[LAYERS];
-    const int layers = linear_layers(t->shape, pair);
+    const int layers = linear_layers(t, pair);
     for (size_t k = 0; k < sizeof rows / sizeof *rows && rows[k] <= t->rows; k++) {
         double ours = 0, best = 0;
         char what[96];

@@ -138,6 +138,52 @@ typedef plumb_status plumb_bf16_rope_write_fwd_fn(plumb_stream *s, plumb_bf16 *q
                                                   const struct plumb_rows *rows, int64_t h,
                                                   int64_t hk, int64_t d);
 
+/* Kernels on the outputs of joined projections. A row of qkv holds the q, k and v of one row; a row
+ * of gate_up holds its gate and then its up:
+ *
+ *     qkv (n, h + 2 hk, d)   row i:  | q, h heads | k, hk heads | v, hk heads |
+ *     gate_up (n, 2, f)      row i:  | gate, f values | up, f values |
+ *
+ * joined_fwd is linear_fwd of `parts` projections of one x as one product: y[i,:] = the outputs of
+ * all parts, one part after another. The packed weights of the parts are adjacent.
+ *   y (n, sum of out)  x (n,in)  bias[p] (out[p],), or NULL; 1 <= parts <= PLUMB_JOINED_PARTS */
+#define PLUMB_JOINED_PARTS 3
+typedef plumb_status plumb_bf16_joined_fwd_fn(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *x,
+                                              const plumb_bf16 *packed, const float *const *bias,
+                                              const int64_t *out, int parts, int64_t n, int64_t in);
+/* q = the rotated q of qkv; the rotated keys and the values go into their pages: the bits of
+ * rope_fwd on q and k and of kv_write_fwd, in one launch. With `norm`, q and k are normalised head
+ * by head before they are rotated: the bits of rmsnorm_fwd. q (n,h,d)  d: a multiple of 8  cos_sin
+ * (max_pos,r)  r: the number of rotated columns of a head, even, in [0,d]; with r = 0, cos_sin is
+ * not used  norm: NULL for none; d is then at most 256 */
+struct plumb_qk_rmsnorm {
+    plumb_bf16 *q0, *k0;    /* out: (n,h,d), (n,hk,d) q and k before the norm */
+    float *rstd_q, *rstd_k; /* out: (n,h), (n,hk) */
+    const float *w_q, *w_k; /* (d,) each */
+    float eps, shift;
+};
+typedef plumb_status plumb_bf16_qkv_write_fwd_fn(plumb_stream *s, plumb_bf16 *q, plumb_bf16 *kc,
+                                                 plumb_bf16 *vc, const plumb_bf16 *qkv,
+                                                 const struct plumb_qk_rmsnorm *norm,
+                                                 const float *cos_sin,
+                                                 const struct plumb_rows *rows, int64_t h,
+                                                 int64_t hk, int64_t d, int64_t r);
+/* act_fwd and act_bwd with gate and up from gate_up: y = act(gate) up, and dgate_up = its
+ * gradients. dgate_up may be gate_up itself.    y, dy (n,f)  f: a multiple of 8 */
+typedef plumb_status plumb_bf16_gated_fwd_fn(plumb_stream *s, plumb_bf16 *y,
+                                             const plumb_bf16 *gate_up, int64_t n, int64_t f,
+                                             enum plumb_activation act);
+typedef plumb_status plumb_bf16_gated_bwd_fn(plumb_stream *s, plumb_bf16 *dgate_up,
+                                             const plumb_bf16 *dy, const plumb_bf16 *gate_up,
+                                             int64_t n, int64_t f, enum plumb_activation act);
+/* Columns at .. at + c - 1 of an array with rows of `width` elements: columns_take copies them,
+ * y[i,j] = x[i,at+j]; columns_add adds to them, y[i,at+j] += x[i,j].
+ *   columns_take: y (n,c)  x (n,width)        columns_add: y (n,width)  x (n,c) */
+typedef plumb_status plumb_bf16_columns_take_fn(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *x,
+                                                int64_t n, int64_t c, int64_t at, int64_t width);
+typedef plumb_status plumb_bf16_columns_add_fn(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *x,
+                                               int64_t n, int64_t c, int64_t at, int64_t width);
+
 /* ---- kernels with a float32 form only -------------------------------------------------- */
 
 /* Returns the number of elements of the packed form of a (out,in) weight. */
@@ -257,7 +303,13 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(head_fwd)                                                                                    \
     X(narrow_fwd)                                                                                  \
     X(add_rmsnorm_fwd)                                                                             \
-    X(rope_write_fwd)
+    X(rope_write_fwd)                                                                              \
+    X(joined_fwd)                                                                                  \
+    X(qkv_write_fwd)                                                                               \
+    X(gated_fwd)                                                                                   \
+    X(gated_bwd)                                                                                   \
+    X(columns_take)                                                                                \
+    X(columns_add)
 #define PLUMB_KERNEL_LIST(X)                                                                       \
     PLUMB_REAL_KERNEL_LIST(X)                                                                      \
     X(linear_packed_count)                                                                         \

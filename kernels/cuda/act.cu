@@ -68,6 +68,24 @@ static plumb_status act_fwd(plumb_stream *s, T *y, const T *gate, const T *up, i
     return run_fwd<PLUMB_ACT_GELU_TANH>(s, y, gate, up, n);
 }
 
+/* Replaces the gate g and up u by their gradients; d is that of the output. Without `gated`, u is
+ * not read. */
+template <int KIND, int N> DEVICE void gradients(vec<N> *g, vec<N> *u, const vec<N> &d, bool gated)
+{
+    for (int e = 0; e < N; e++) {
+        const float z = g->v[e];
+        if (KIND == PLUMB_ACT_SILU) {
+            const float sig = 1.0f / (1.0f + expf(-z));
+            g->v[e] = d.v[e] * (gated ? u->v[e] : 1.0f) * sig * fmaf(z, 1.0f - sig, 1.0f);
+            u->v[e] = d.v[e] * z * sig;
+        } else {
+            const point p = point_of<KIND>(z);
+            g->v[e] = d.v[e] * (gated ? u->v[e] : 1.0f) * p.slope;
+            u->v[e] = d.v[e] * p.value;
+        }
+    }
+}
+
 template <int KIND, class T>
 static __global__ void act_bwd_kernel(T *dgate, T *dup, const T *dy, const T *gate, const T *up,
                                       int64_t n, bool wide)
@@ -81,18 +99,7 @@ static __global__ void act_bwd_kernel(T *dgate, T *dup, const T *dy, const T *ga
     vec<N> g = load<N>(gate, j, n, whole), u;
     if (up)
         u = load<N>(up, j, n, whole);
-    for (int e = 0; e < N; e++) {
-        const float z = g.v[e];
-        if (KIND == PLUMB_ACT_SILU) {
-            const float sig = 1.0f / (1.0f + expf(-z));
-            g.v[e] = d.v[e] * (up ? u.v[e] : 1.0f) * sig * fmaf(z, 1.0f - sig, 1.0f);
-            u.v[e] = d.v[e] * z * sig;
-        } else {
-            const point p = point_of<KIND>(z);
-            g.v[e] = d.v[e] * (up ? u.v[e] : 1.0f) * p.slope;
-            u.v[e] = d.v[e] * p.value;
-        }
-    }
+    gradients<KIND>(&g, &u, d, up != nullptr);
     store(dgate, g, j, n, whole);
     if (up)
         store(dup, u, j, n, whole);
@@ -122,8 +129,73 @@ static plumb_status act_bwd(plumb_stream *s, T *dgate, T *dup, const T *dy, cons
     return run_bwd<PLUMB_ACT_GELU_TANH>(s, dgate, dup, dy, gate, up, n);
 }
 
+/* ---- gate and up in one array ---------------------------------------------------------------- */
+
+static constexpr int PIECE = PER<plumb_bf16>;
+
+/* Each block computes a part of one row: y (n,f) from gate_up (n,2,f), or, with dy, the gradients
+ * of gate_up. The arithmetic is that of act_kernel and act_bwd_kernel. */
+template <int KIND>
+static __global__ void gated_kernel(plumb_bf16 *out, const plumb_bf16 *dy,
+                                    const plumb_bf16 *gate_up, int64_t f, unsigned slices)
+{
+    const int64_t i = blockIdx.x / slices;
+    const int64_t j = PIECE * (int64_t(blockIdx.x % slices) * blockDim.x + threadIdx.x);
+    if (j >= f)
+        return;
+    const plumb_bf16 *gate = gate_up + i * 2 * f;
+    vec<PIECE> g = load<PIECE>(gate, j, f, true), u = load<PIECE>(gate + f, j, f, true);
+    if (dy) {
+        gradients<KIND>(&g, &u, load<PIECE>(dy + i * f, j, f, true), true);
+        store(out + i * 2 * f, g, j, f, true);
+        store(out + i * 2 * f + f, u, j, f, true);
+        return;
+    }
+    for (int e = 0; e < PIECE; e++)
+        g.v[e] = point_of<KIND>(g.v[e]).value * u.v[e];
+    store(out + i * f, g, j, f, true);
+}
+
+static plumb_status gated(plumb_stream *s, plumb_bf16 *out, const plumb_bf16 *dy,
+                          const plumb_bf16 *gate_up, int64_t n, int64_t f,
+                          enum plumb_activation kind)
+{
+    const int64_t width = f / PIECE;
+    const int64_t threads = width < THREADS ? ceil_div(width, WARP) * WARP : THREADS;
+    const char *name = dy ? "gated_bwd" : "gated_fwd";
+    if (n == 0 || f == 0)
+        return PLUMB_OK;
+    PLUMB_REQUIRE(f % PIECE == 0 && aligned16(out, dy, gate_up), PLUMB_ERR_SHAPE,
+                  "%s: %lld columns of the gate, expected a multiple of %d and arrays that are "
+                  "aligned to 16 bytes",
+                  name, (long long)f, PIECE);
+    const int64_t slices = ceil_div(width, threads);
+    PLUMB_TRY(check_grid(name, n * slices, 1));
+    const auto kernel = kind == PLUMB_ACT_SILU   ? gated_kernel<PLUMB_ACT_SILU>
+                        : kind == PLUMB_ACT_GELU ? gated_kernel<PLUMB_ACT_GELU>
+                                                 : gated_kernel<PLUMB_ACT_GELU_TANH>;
+    PLUMB_LAUNCH(kernel, unsigned(n * slices), unsigned(threads), 0, context_of(s)->stream, out, dy,
+                 gate_up, f, unsigned(slices));
+    return launched(name);
+}
+
+static plumb_status gated_fwd(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *gate_up, int64_t n,
+                              int64_t f, enum plumb_activation kind)
+{
+    return gated(s, y, nullptr, gate_up, n, f, kind);
+}
+
+static plumb_status gated_bwd(plumb_stream *s, plumb_bf16 *dgate_up, const plumb_bf16 *dy,
+                              const plumb_bf16 *gate_up, int64_t n, int64_t f,
+                              enum plumb_activation kind)
+{
+    return gated(s, dgate_up, dy, gate_up, n, f, kind);
+}
+
 void plumb_cuda_init_act(struct plumb_kernels *t)
 {
+    t->bf16.gated_fwd = gated_fwd;
+    t->bf16.gated_bwd = gated_bwd;
     BOTH(t, act_fwd);
     BOTH(t, act_bwd);
 }

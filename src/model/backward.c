@@ -181,6 +181,30 @@ static plumb_status attention_back(const plumb_model *m, int64_t l, const struct
                       n);
 }
 
+/* Backpropagates w->dy, the gradient of the MLP's gated activation, to w->dn, the gradient of `in`,
+ * the input of the projections gate and up. */
+static plumb_status mlp_back(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                             float *grad, const plumb_real *in, const struct plumb_back *w,
+                             int64_t n)
+{
+    const struct plumb_spec *s = &m->spec;
+    struct plumb_backend *b = m->backend;
+    const bool gated = s->block.gated;
+    if (a->gate_up) {
+        const struct plumb_tensor *both = V(a->gate_up, n, 2, s->f);
+        PLUMB_TRY(plumb_op_gated_bwd(b, both, V(w->dy, n, s->f), both, s->block.activation));
+        return plumb_project_joined_backward(m, l, PLUMB_GATE, 2, w->dn, grad, a->gate_up, in, w,
+                                             n);
+    }
+    const struct plumb_tensor *up = V(a->up, n, s->f), *gate = gated ? V(a->gate, n, s->f) : up;
+    const struct plumb_tensor *factor = gated ? up : NULL;
+    PLUMB_TRY(
+        plumb_op_act_bwd(b, gate, factor, V(w->dy, n, s->f), gate, factor, s->block.activation));
+    if (gated)
+        PLUMB_TRY(plumb_project_backward(m, l, PLUMB_GATE, w->dn, false, grad, a->gate, in, w, n));
+    return plumb_project_backward(m, l, PLUMB_UP, w->dn, gated, grad, a->up, in, w, n);
+}
+
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                   plumb_real *dx, float *grad, const struct plumb_back *w,
                                   const struct plumb_rows *rows)
@@ -189,7 +213,7 @@ plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct 
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
     const int64_t n = rows->n;
-    const bool parallel = s->block.parallel, gated = s->block.gated;
+    const bool parallel = s->block.parallel;
     const plumb_real *mid = parallel ? a->x : a->xm, *dy;
     const plumb_real *in = p->norm[PLUMB_NORM_MLP] >= 0 ? a->n2 : mid;
     plumb_real *dmid = parallel ? w->db : dx; /* gradient of mid through the MLP */
@@ -198,13 +222,7 @@ plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct 
     PLUMB_TRY(join_back(m, p, PLUMB_NORM_MLP_OUT, &dy, grad, dx, a->b2, a->rstd[PLUMB_NORM_MLP_OUT],
                         w, n));
     PLUMB_TRY(plumb_project_backward(m, l, PLUMB_DOWN, w->dy, false, grad, dy, a->y, w, n));
-    const struct plumb_tensor *up = V(a->up, n, s->f), *gate = gated ? V(a->gate, n, s->f) : up;
-    const struct plumb_tensor *factor = gated ? up : NULL;
-    PLUMB_TRY(
-        plumb_op_act_bwd(b, gate, factor, V(w->dy, n, s->f), gate, factor, s->block.activation));
-    if (gated)
-        PLUMB_TRY(plumb_project_backward(m, l, PLUMB_GATE, w->dn, false, grad, a->gate, in, w, n));
-    PLUMB_TRY(plumb_project_backward(m, l, PLUMB_UP, w->dn, gated, grad, a->up, in, w, n));
+    PLUMB_TRY(mlp_back(m, l, a, grad, in, w, n));
     PLUMB_TRY(input_back(m, p, PLUMB_NORM_MLP, dmid, grad, mid, a->rstd[PLUMB_NORM_MLP], w, n));
     PLUMB_TRY(attention_back(m, l, a, dx, grad, w, rows));
     return parallel ? plumb_op_add_fwd(b, V(dx, n, s->c), V(dx, n, s->c), V(w->db, n, s->c))

@@ -22,15 +22,36 @@ static int64_t qk_width(const struct plumb_spec *s, int64_t row)
     return s->block.qk_norm == PLUMB_QK_NORM_ROW ? row : s->d;
 }
 
+/* Takes the rows of the MLP. The first array also holds the joined q, k and v. */
+static plumb_status take_mlp(struct plumb_act *a, struct plumb_arena *arena,
+                             const struct plumb_backend *b, const struct plumb_spec *s, int64_t n,
+                             struct plumb_joined joined)
+{
+    const int64_t first = joined.gate_up ? 2 * s->f : s->f;
+    const int64_t most = plumb_max_i64(first, joined.qkv ? (s->h + 2 * s->hk) * s->d : 0);
+    plumb_real **to = joined.gate_up ? &a->gate_up : s->block.gated ? &a->gate : &a->up;
+    PLUMB_TRY(plumb_backend_take(b, arena, to, n * most,
+                                 joined.gate_up   ? "gate and up"
+                                 : s->block.gated ? "gate"
+                                                  : "up"));
+    a->qkv = joined.qkv ? *to : NULL;
+    if (to == &a->gate)
+        PLUMB_TRY(plumb_backend_take(b, arena, &a->up, n * s->f, "up"));
+    return plumb_backend_take(b, arena, &a->y, n * s->f, "gated");
+}
+
 plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
                             const struct plumb_backend *b, const struct plumb_spec *s, int64_t n)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d;
+    const struct plumb_joined joined = plumb_joined_of(b, s);
     if (s->block.norm[PLUMB_NORM_ATTENTION])
         PLUMB_TRY(take_norm(a, PLUMB_NORM_ATTENTION, &a->n1, arena, b, n, s));
     PLUMB_TRY(plumb_backend_take(b, arena, &a->q, n * q, "q"));
-    PLUMB_TRY(plumb_backend_take(b, arena, &a->k, n * kv, "k"));
-    PLUMB_TRY(plumb_backend_take(b, arena, &a->v, n * kv, "v"));
+    if (!joined.qkv) {
+        PLUMB_TRY(plumb_backend_take(b, arena, &a->k, n * kv, "k"));
+        PLUMB_TRY(plumb_backend_take(b, arena, &a->v, n * kv, "v"));
+    }
     if (s->block.qk_norm) {
         PLUMB_TRY(plumb_backend_take(b, arena, &a->q0, n * q, "q before norm"));
         PLUMB_TRY(plumb_backend_take(b, arena, &a->k0, n * kv, "k before norm"));
@@ -44,10 +65,7 @@ plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
         PLUMB_TRY(take_norm(a, PLUMB_NORM_ATTENTION_OUT, &a->b1, arena, b, n, s));
     if (s->block.norm[PLUMB_NORM_MLP])
         PLUMB_TRY(take_norm(a, PLUMB_NORM_MLP, &a->n2, arena, b, n, s));
-    if (s->block.gated)
-        PLUMB_TRY(plumb_backend_take(b, arena, &a->gate, n * s->f, "gate"));
-    PLUMB_TRY(plumb_backend_take(b, arena, &a->up, n * s->f, "up"));
-    PLUMB_TRY(plumb_backend_take(b, arena, &a->y, n * s->f, "gated"));
+    PLUMB_TRY(take_mlp(a, arena, b, s, n, joined));
     if (s->block.norm[PLUMB_NORM_MLP_OUT])
         PLUMB_TRY(take_norm(a, PLUMB_NORM_MLP_OUT, &a->b2, arena, b, n, s));
     return PLUMB_OK;
@@ -185,6 +203,44 @@ static plumb_status rotate_and_write(const plumb_model *m, int64_t l, const stru
                                    rows);
 }
 
+/* Computes q, k and v of `in` with one product, normalises and rotates q and k as separate_qkv
+ * does, and writes q to a->q and the keys and values into their pages. */
+static plumb_status joined_qkv(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                               const plumb_real *in, const struct plumb_rows *rows)
+{
+    struct plumb_backend *b = m->backend;
+    const struct plumb_spec *s = &m->spec;
+    const struct plumb_layer *p = &m->net->layer[l];
+    const int64_t n = rows->n, h = s->h, hk = s->hk, d = s->d;
+    const int i = s->rotation[l];
+    const float *cos_sin = m->rope + plumb_rope_at(s, i < 0 ? 0 : i);
+    const struct plumb_tensor *table = i < 0 ? NULL : V(cos_sin, s->max_pos, s->rope[i].columns);
+    const struct plumb_tensor *q = V(a->q, n, h, d), *qkv = V(a->qkv, n, h + 2 * hk, d);
+    const struct plumb_tensor *kc = V(a->kc, a->pages, hk, d, PLUMB_KV_PAGE);
+    const struct plumb_tensor *vc = V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d);
+    PLUMB_TRY(plumb_project_joined_forward(m, l, PLUMB_Q, 3, a->qkv, in, n));
+    if (s->block.qk_norm == PLUMB_QK_NORM_NONE)
+        return plumb_op_qkv_write_fwd(b, q, kc, vc, qkv, NULL, table, rows);
+    const struct plumb_op_qk_norm norm = {
+        V(a->q0, n, h, d),      V(a->k0, n, hk, d),     V(a->rstdq, n, h), V(a->rstdk, n, hk),
+        V(m->w + p->q_norm, d), V(m->w + p->k_norm, d), (float)s->eps,     s->block.norm_shift};
+    return plumb_op_qkv_write_fwd(b, q, kc, vc, qkv, &norm, table, rows);
+}
+
+/* The same with a product for each of q, k and v, and with their norms. */
+static plumb_status separate_qkv(const plumb_model *m, int64_t l, const struct plumb_act *a,
+                                 const plumb_real *in, const struct plumb_rows *rows)
+{
+    const bool normed = m->spec.block.qk_norm != PLUMB_QK_NORM_NONE;
+    const int64_t n = rows->n;
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_Q, normed ? a->q0 : a->q, in, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_K, normed ? a->k0 : a->k, in, n));
+    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_V, a->v, in, n));
+    if (normed)
+        PLUMB_TRY(qk_norm(m, &m->net->layer[l], a, n));
+    return rotate_and_write(m, l, a, rows);
+}
+
 /* Computes the attention part of a layer: a->o = attention over the KV pages, and the output
  * projection of a->o, to a->b1 if a norm follows, else to a->xm. */
 static plumb_status attention(const plumb_model *m, int64_t l, const struct plumb_act *a,
@@ -193,19 +249,13 @@ static plumb_status attention(const plumb_model *m, int64_t l, const struct plum
     const struct plumb_spec *s = &m->spec;
     const struct plumb_layer *p = &m->net->layer[l];
     struct plumb_backend *b = m->backend;
-    const bool normed = s->block.qk_norm != PLUMB_QK_NORM_NONE;
     const plumb_real *in = p->norm[PLUMB_NORM_ATTENTION] >= 0 ? a->n1 : a->x;
     const int64_t n = rows->n, h = s->h, hk = s->hk, d = s->d;
     const struct plumb_attn_shape shape = plumb_attention_shape(s, l);
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_Q, normed ? a->q0 : a->q, in, n));
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_K, normed ? a->k0 : a->k, in, n));
-    PLUMB_TRY(plumb_project_forward(m, l, PLUMB_V, a->v, in, n));
-    if (normed)
-        PLUMB_TRY(qk_norm(m, p, a, n));
     const struct plumb_tensor *q = V(a->q, n, h, d);
     const struct plumb_tensor *kc = V(a->kc, a->pages, hk, d, PLUMB_KV_PAGE);
     const struct plumb_tensor *vc = V(a->vc, a->pages, hk, PLUMB_KV_PAGE, d);
-    PLUMB_TRY(rotate_and_write(m, l, a, rows));
+    PLUMB_TRY((a->qkv ? joined_qkv : separate_qkv)(m, l, a, in, rows));
     PLUMB_TRY(
         plumb_op_attention_fwd(b, V(a->o, n, h, d), V(a->lse, n, h), q, kc, vc, rows, &shape));
     plumb_real *out = p->norm[PLUMB_NORM_ATTENTION_OUT] >= 0 ? a->b1 : a->xm;
@@ -218,6 +268,11 @@ static plumb_status mlp(const plumb_model *m, int64_t l, const struct plumb_act 
 {
     const struct plumb_spec *s = &m->spec;
     struct plumb_backend *b = m->backend;
+    if (a->gate_up) {
+        PLUMB_TRY(plumb_project_joined_forward(m, l, PLUMB_GATE, 2, a->gate_up, in, n));
+        return plumb_op_gated_fwd(b, V(a->y, n, s->f), V(a->gate_up, n, 2, s->f),
+                                  s->block.activation);
+    }
     if (s->block.gated)
         PLUMB_TRY(plumb_project_forward(m, l, PLUMB_GATE, a->gate, in, n));
     PLUMB_TRY(plumb_project_forward(m, l, PLUMB_UP, a->up, in, n));

@@ -244,7 +244,8 @@ static plumb_status lower(const plumb_model *m, const struct plumb_lora_pair *p,
 }
 
 plumb_status plumb_lora_forward(const plumb_model *m, int64_t l, enum plumb_projection id,
-                                plumb_real *y, const plumb_real *x, int64_t n)
+                                plumb_real *y, struct plumb_columns where, const plumb_real *x,
+                                int64_t n)
 {
     const struct plumb_adapter *a = m->adapter;
     struct plumb_backend *b = m->backend;
@@ -255,10 +256,13 @@ plumb_status plumb_lora_forward(const plumb_model *m, int64_t l, enum plumb_proj
     const struct plumb_tensor packed = plumb_linear_packed(b, &a->weights, &p->b);
     for (int64_t i = 0; i < n; i += PLUMB_LORA_ROWS) {
         const int64_t k = plumb_min_i64(PLUMB_LORA_ROWS, n - i);
-        const struct plumb_tensor *sum = V(plumb_real_at(b, y, i * out), k, out);
+        const struct plumb_tensor *sum = V(plumb_real_at(b, y, i * where.width), k, where.width);
         PLUMB_TRY(lower(m, p, plumb_real_at(b, x, i * in), k));
         PLUMB_TRY(plumb_op_linear_fwd(b, V(a->wide, k, out), V(a->low, k, r), &packed, NULL));
-        PLUMB_TRY(plumb_op_add_fwd(b, sum, sum, V(a->wide, k, out)));
+        if (where.width == out)
+            PLUMB_TRY(plumb_op_add_fwd(b, sum, sum, V(a->wide, k, out)));
+        else
+            PLUMB_TRY(plumb_op_columns_add(b, sum, where.at, V(a->wide, k, out)));
     }
     return PLUMB_OK;
 }
@@ -285,16 +289,23 @@ static plumb_status backward(const plumb_model *m, const struct plumb_lora_pair 
 
 plumb_status plumb_lora_backward(const plumb_model *m, int64_t l, enum plumb_projection id,
                                  plumb_real *dx, float *grad, const plumb_real *dy,
-                                 const plumb_real *x, int64_t n)
+                                 struct plumb_columns where, const plumb_real *x, int64_t n)
 {
     const struct plumb_adapter *a = m->adapter;
-    const struct plumb_backend *b = m->backend;
+    struct plumb_backend *b = m->backend;
     if (!a || a->pair[l][id].a.w < 0)
         return PLUMB_OK;
     const struct plumb_lora_pair *p = &a->pair[l][id];
-    for (int64_t i = 0; i < n; i += PLUMB_LORA_ROWS)
-        PLUMB_TRY(backward(m, p, plumb_real_at(b, dx, i * p->a.in), grad,
-                           plumb_real_at(b, dy, i * p->b.out), plumb_real_at(b, x, i * p->a.in),
-                           plumb_min_i64(PLUMB_LORA_ROWS, n - i)));
+    const int64_t out = p->b.out, in = p->a.in, width = where.width;
+    for (int64_t i = 0; i < n; i += PLUMB_LORA_ROWS) {
+        const int64_t k = plumb_min_i64(PLUMB_LORA_ROWS, n - i);
+        const plumb_real *dyi = plumb_real_at(b, dy, i * width);
+        if (width != out) {
+            PLUMB_TRY(plumb_op_columns_take(b, V(a->wide, k, out), V(dyi, k, width), where.at));
+            dyi = a->wide;
+        }
+        PLUMB_TRY(backward(m, p, plumb_real_at(b, dx, i * in), grad, dyi,
+                           plumb_real_at(b, x, i * in), k));
+    }
     return PLUMB_OK;
 }

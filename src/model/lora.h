@@ -34,7 +34,8 @@ struct plumb_adapter {
     struct plumb_arena arena;
     struct plumb_tensor hash; /* (count / PLUMB_HASH_BLOCK,) i64 device */
     uint64_t *hash_host;      /* copy of `hash` on the host */
-    /* scratch for PLUMB_LORA_ROWS rows: (rows,r) A x and its gradient, (rows,out) B (A x) */
+    /* scratch for PLUMB_LORA_ROWS rows: (rows,r) A x and its gradient, (rows,out) B (A x) or, in
+     * the backward, the gradient of a joined projection's outputs */
     plumb_real *low, *dlow, *wide;
     /* scratch of linear_bwd_*; gradients of a frozen norm's weights and of its bias */
     float *work, *drop, *drop_bias;
@@ -50,14 +51,20 @@ plumb_status plumb_lora_pack(const plumb_model *m);
 /* Sets *hash to the fingerprint of the adapter's weights. */
 plumb_status plumb_lora_hash(const plumb_model *m, uint64_t *hash);
 
-/* y (n,out) += scale B (A x), if projection id of layer l is a target; otherwise does nothing.
- * Row-invariant. */
+/* The outputs of a projection in an array (n,width): from column `at` on. */
+struct plumb_columns {
+    int64_t at, width;
+};
+
+/* y += scale B (A x), if projection id of layer l is a target; otherwise does nothing.
+ * Row-invariant.    y (n,where.width): the projection's columns */
 plumb_status plumb_lora_forward(const plumb_model *m, int64_t l, enum plumb_projection id,
-                                plumb_real *y, const plumb_real *x, int64_t n);
+                                plumb_real *y, struct plumb_columns where, const plumb_real *x,
+                                int64_t n);
 /* Backpropagates through plumb_lora_forward: dx += scale A^T B^T dy, and grad += the gradients of A
- * and B. */
+ * and B.    dy (n,where.width): the projection's columns */
 plumb_status plumb_lora_backward(const plumb_model *m, int64_t l, enum plumb_projection id,
                                  plumb_real *dx, float *grad, const plumb_real *dy,
-                                 const plumb_real *x, int64_t n);
+                                 struct plumb_columns where, const plumb_real *x, int64_t n);
 
 #endif

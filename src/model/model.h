@@ -277,6 +277,17 @@ int64_t plumb_batch_tokens(const struct plumb_batch *b);
 /* Returns the number of completion tokens of all sequences. */
 int64_t plumb_batch_targets(const struct plumb_batch *b);
 
+/* ---- joined projections ---------------------------------------------------------------------- */
+
+/* Which projections of a layer are one product, because the weights that they read are adjacent. In
+ * float32 and on the CPU none are. */
+struct plumb_joined {
+    bool qkv;     /* q, k and v; the backward computes a product for each */
+    bool gate_up; /* gate and up, forward and backward */
+};
+/* Returns the joined projections of an architecture on b, which depend on nothing else. */
+struct plumb_joined plumb_joined_of(const struct plumb_backend *b, const struct plumb_spec *s);
+
 /* ---- forward and backward over whole sequences -------------------------------------------- */
 
 /* Limits of a pass. plumb_pass_create allocates all working memory for them. */

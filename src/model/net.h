@@ -201,15 +201,19 @@ int64_t plumb_rope_at(const struct plumb_spec *s, int i);
 
 /* The activations of one layer for n rows, on the device, row-major. */
 struct plumb_act {
-    plumb_real *x;         /* (n,c) input of the layer */
-    plumb_real *n1, *n2;   /* (n,c) outputs of the norms before attention and MLP, or NULL */
-    plumb_real *q, *k, *v; /* (n,h,d), (n,hk,d), (n,hk,d); q and k are rotated */
-    plumb_real *q0, *k0;   /* q and k before their norm; NULL if the model has no qk norm */
-    plumb_real *o;         /* (n,h,d) output of attention */
-    plumb_real *b1, *b2;   /* (n,c) inputs of the norms after attention and MLP, or NULL */
-    plumb_real *xm;        /* (n,c) sum after the attention residual */
-    /* (n,f) each; y = act(gate) up, or act(up) if the block has no gate; gate is then NULL */
-    plumb_real *gate, *up, *y;
+    plumb_real *x;       /* (n,c) input of the layer */
+    plumb_real *n1, *n2; /* (n,c) outputs of the norms before attention and MLP, or NULL */
+    /* (n,h,d), (n,hk,d), (n,hk,d); q and k are rotated. If q, k and v are joined, k and v are NULL
+     * and qkv (n,h+2hk,d) is what their product writes; it is in the memory of gate_up, gate or up,
+     * which the layer writes later. Otherwise qkv is NULL. */
+    plumb_real *q, *k, *v, *qkv;
+    plumb_real *q0, *k0; /* q and k before their norm; NULL if the model has no qk norm */
+    plumb_real *o;       /* (n,h,d) output of attention */
+    plumb_real *b1, *b2; /* (n,c) inputs of the norms after attention and MLP, or NULL */
+    plumb_real *xm;      /* (n,c) sum after the attention residual */
+    /* (n,f) each; y = act(gate) up, or act(up) if the block has no gate; gate is then NULL. If gate
+     * and up are joined, both are NULL and gate_up is (n,2,f); otherwise gate_up is NULL. */
+    plumb_real *gate, *up, *y, *gate_up;
     plumb_real *kc, *vc; /* keys and values of this layer, in KV pages */
     int64_t pages;
     float *rstd[PLUMB_N_NORM]; /* (n plumb_norm_saved,) saved by each norm, or NULL */
@@ -286,8 +290,8 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
                              int64_t n);
 
 /* Backpropagates through layer l. dx (n,c) is the gradient of the layer's output on entry, and of
- * a->x on return. Adds the layer's gradients to grad. Overwrites a->gate and a->up. All sequences
- * must be complete. */
+ * a->x on return. Adds the layer's gradients to grad. Overwrites a->gate, a->up and a->gate_up. All
+ * sequences must be complete. */
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                   plumb_real *dx, float *grad, const struct plumb_back *w,
                                   const struct plumb_rows *rows);
@@ -334,6 +338,18 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
                                     plumb_real *dx, bool accumulate, float *grad,
                                     const plumb_real *dy, const plumb_real *x,
                                     const struct plumb_back *w, int64_t n);
+/* plumb_project_forward of `parts` projections of layer l, from `first` on, as one product:
+ * y (n, sum of out), the outputs of one projection after those of another. plumb_joined_of says
+ * which projections allow it. */
+plumb_status plumb_project_joined_forward(const plumb_model *m, int64_t l,
+                                          enum plumb_projection first, int parts, plumb_real *y,
+                                          const plumb_real *x, int64_t n);
+/* plumb_project_backward of the same projections, which have no bias: dx = the sum over the outputs
+ * of all, as one chain of additions.     dy (n, sum of out) */
+plumb_status plumb_project_joined_backward(const plumb_model *m, int64_t l,
+                                           enum plumb_projection first, int parts, plumb_real *dx,
+                                           float *grad, const plumb_real *dy, const plumb_real *x,
+                                           const struct plumb_back *w, int64_t n);
 /* y (n,out) = the head applied to x (n,c): logits, soft-capped if the model has a cap, or scores;
  * always float32. */
 plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n);

@@ -12,7 +12,7 @@ plumb_status plumb_project_forward(const plumb_model *m, int64_t l, enum plumb_p
     const struct plumb_weights w = plumb_weights_of_layer(m, l);
     const float *bias = p->bias < 0 ? NULL : plumb_held(m, p->bias);
     PLUMB_TRY(plumb_linear_forward(b, &w, p, V(y, n, p->out), x, n, bias));
-    return plumb_lora_forward(m, l, id, y, x, n);
+    return plumb_lora_forward(m, l, id, y, (struct plumb_columns){0, p->out}, x, n);
 }
 
 plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_projection id,
@@ -23,8 +23,79 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
     const struct plumb_weights weights = plumb_weights_of_layer(m, l);
     PLUMB_TRY(plumb_linear_backward(m->backend, &weights, &m->net->layer[l].project[id], dx,
                                     accumulate, m->adapter ? NULL : grad, dy, x, w, n));
-    return plumb_lora_backward(m, l, id, dx, grad, dy, x, n);
+    return plumb_lora_backward(m, l, id, dx, grad, dy,
+                               (struct plumb_columns){0, m->net->layer[l].project[id].out}, x, n);
 }
+
+/* ---- joined projections ---------------------------------------------------------------------- */
+
+/* The kernels that read joined outputs move 8 of them at a time. */
+struct plumb_joined plumb_joined_of(const struct plumb_backend *b, const struct plumb_spec *s)
+{
+    const int64_t q = s->h * s->d, kv = s->hk * s->d, align = PLUMB_PARAM_ALIGN;
+    const bool *bias = s->block.bias;
+    /* the kernel normalises heads of up to 256 elements by RMSNorm */
+    const bool normed =
+        s->block.qk_norm == PLUMB_QK_NORM_NONE ||
+        (s->block.qk_norm == PLUMB_QK_NORM_HEAD && !s->block.layer_norm && s->d <= 256);
+    const struct plumb_joined j = {
+        .qkv = normed && s->d % 8 == 0 && q * s->c % align == 0 && kv * s->c % align == 0,
+        .gate_up = s->block.gated && s->f % 8 == 0 && s->f * s->c % align == 0 &&
+                   !bias[PLUMB_GATE] && !bias[PLUMB_UP]};
+    return b->dtype == PLUMB_BF16 ? j : (struct plumb_joined){false, false};
+}
+
+/* Returns the joined projections as one: its weights begin where those of the first one do. */
+static struct plumb_linear join(const plumb_model *m, int64_t l, enum plumb_projection first,
+                                int parts)
+{
+    const struct plumb_linear *p = &m->net->layer[l].project[first];
+    struct plumb_linear all = {0, p->in, p->w, -1, p->packed};
+    for (int i = 0; i < parts; i++)
+        all.out += p[i].out;
+    return all;
+}
+
+plumb_status plumb_project_joined_forward(const plumb_model *m, int64_t l,
+                                          enum plumb_projection first, int parts, plumb_real *y,
+                                          const plumb_real *x, int64_t n)
+{
+    struct plumb_backend *b = m->backend;
+    const struct plumb_linear *p = &m->net->layer[l].project[first];
+    const struct plumb_linear all = join(m, l, first, parts);
+    const struct plumb_weights w = plumb_weights_of_layer(m, l);
+    const struct plumb_tensor packed = plumb_linear_packed(b, &w, &all);
+    const float *bias[PLUMB_JOINED_PARTS];
+    int64_t out[PLUMB_JOINED_PARTS], at = 0;
+    for (int i = 0; i < parts; i++) {
+        out[i] = p[i].out;
+        bias[i] = p[i].bias < 0 ? NULL : w.w + p[i].bias;
+    }
+    PLUMB_TRY(plumb_op_joined_fwd(b, V(y, n, all.out), V(x, n, all.in), &packed, bias, out, parts));
+    for (int i = 0; i < parts; at += out[i++])
+        PLUMB_TRY(plumb_lora_forward(m, l, (enum plumb_projection)(first + i), y,
+                                     (struct plumb_columns){at, all.out}, x, n));
+    return PLUMB_OK;
+}
+
+plumb_status plumb_project_joined_backward(const plumb_model *m, int64_t l,
+                                           enum plumb_projection first, int parts, plumb_real *dx,
+                                           float *grad, const plumb_real *dy, const plumb_real *x,
+                                           const struct plumb_back *w, int64_t n)
+{
+    const struct plumb_linear *p = &m->net->layer[l].project[first];
+    const struct plumb_linear all = join(m, l, first, parts);
+    const struct plumb_weights weights = plumb_weights_of_layer(m, l);
+    int64_t at = 0;
+    PLUMB_TRY(plumb_linear_backward(m->backend, &weights, &all, dx, false, m->adapter ? NULL : grad,
+                                    dy, x, w, n));
+    for (int i = 0; i < parts; at += p[i++].out)
+        PLUMB_TRY(plumb_lora_backward(m, l, (enum plumb_projection)(first + i), dx, grad, dy,
+                                      (struct plumb_columns){at, all.out}, x, n));
+    return PLUMB_OK;
+}
+
+/* ---- the head -------------------------------------------------------------------------------- */
 
 /* Returns the head: the score rows of an adapter, or the head of the model itself. *w is the vector
  * that holds it. */

@@ -134,3 +134,11 @@ struct plumb_tensor plumb_view_flat(const struct plumb_tensor *t)
     const int64_t n = plumb_tensor_count(t);
     return plumb_view(t->name, t->dtype, t->data, t->place, 1, &n);
 }
+
+plumb_status plumb_op_check_bf16(const struct plumb_backend *b, const char *op)
+{
+    PLUMB_REQUIRE(b->dtype == PLUMB_BF16, PLUMB_ERR_UNSUPPORTED,
+                  "%s: %s computes in %s, expected bfloat16", op, b->name,
+                  plumb_dtype_name(b->dtype));
+    return PLUMB_OK;
+}

@@ -32,6 +32,8 @@ plumb_status plumb_op_check_work(const struct plumb_backend *b, const char *op,
  * arguments. */
 plumb_status plumb_op_check_rank(const char *op, const char *arg, const struct plumb_tensor *t,
                                  int lowest, int highest);
+/* Fails with PLUMB_ERR_UNSUPPORTED unless b computes in bfloat16. */
+plumb_status plumb_op_check_bf16(const struct plumb_backend *b, const char *op);
 /* Checks that every value of the int32 tensor t lies in [0, end) if t is in host memory. Device
  * memory is not checked. */
 plumb_status plumb_op_check_index(const char *op, const char *arg, const struct plumb_tensor *t,

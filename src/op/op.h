@@ -131,6 +131,21 @@ plumb_status plumb_op_act_bwd(struct plumb_backend *b, const struct plumb_tensor
                               const struct plumb_tensor *gate, const struct plumb_tensor *up,
                               enum plumb_activation act);
 
+/* act_fwd and act_bwd with gate and up in one array, whose row i holds the gate and then the up of
+ * row i. b->dtype must be bfloat16; f must be a multiple of 8. dgate_up may be gate_up.
+ *   y, dy (n,f)  gate_up, dgate_up (n,2,f) */
+plumb_status plumb_op_gated_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                const struct plumb_tensor *gate_up, enum plumb_activation act);
+plumb_status plumb_op_gated_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate_up,
+                                const struct plumb_tensor *dy, const struct plumb_tensor *gate_up,
+                                enum plumb_activation act);
+/* Columns at .. at + c - 1 of the rows of `all`: take copies them to `part`, add adds `part` to
+ * them. b->dtype must be bfloat16.    part (n,c)  all (n,width)  0 <= at <= width - c */
+plumb_status plumb_op_columns_take(struct plumb_backend *b, const struct plumb_tensor *part,
+                                   const struct plumb_tensor *all, int64_t at);
+plumb_status plumb_op_columns_add(struct plumb_backend *b, const struct plumb_tensor *all,
+                                  int64_t at, const struct plumb_tensor *part);
+
 /* ---- linear layers ---------------------------------------------------------------------- */
 
 /* Packs the weights w for linear_fwd.    packed (b->k.linear_packed_count(out,in),)  w (out,in) */
@@ -142,6 +157,14 @@ plumb_status plumb_op_linear_pack(struct plumb_backend *b, const struct plumb_te
 plumb_status plumb_op_linear_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x, const struct plumb_tensor *packed,
                                  const struct plumb_tensor *bias);
+/* linear_fwd of several layers of one x as one product: y[i,:] = the outputs of layer 0, then those
+ * of layer 1, and so on. b->dtype must be bfloat16.
+ *   y (n,*) with sum of out columns  x (n,*) with `in` columns
+ *   packed: the packed weights of the layers, one after another
+ *   bias[p] (out[p],), or NULL: layer p has none  parts: number of layers, <= PLUMB_JOINED_PARTS */
+plumb_status plumb_op_joined_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                 const struct plumb_tensor *x, const struct plumb_tensor *packed,
+                                 const float *const *bias, const int64_t *out, int parts);
 /* dx = dy w, or dx += dy w if `accumulate`.
  *   dx, dy (n,*)  w (out,in)  work (>= linear_work_count,) */
 plumb_status plumb_op_linear_bwd_x(struct plumb_backend *b, const struct plumb_tensor *dx,
@@ -172,6 +195,22 @@ plumb_status plumb_op_rope_write_fwd(struct plumb_backend *b, const struct plumb
                                      const struct plumb_tensor *k, const struct plumb_tensor *v,
                                      const struct plumb_tensor *cos_sin,
                                      const struct plumb_tensor *pos, const struct plumb_rows *rows);
+/* The same from one array, whose row i holds the heads of q, of k and of v of row i; q becomes an
+ * array of its own. With `norm`, rmsnorm_fwd of every head of q and k comes before the rotation.
+ * b->dtype must be bfloat16; d must be a multiple of 8.
+ *   q (n,h,d)  qkv (n,h+2hk,d)  cos_sin (max_pos,r), or NULL: nothing is rotated */
+struct plumb_op_qk_norm {
+    const struct plumb_tensor *q0, *k0;         /* out: (n,h,d), (n,hk,d) before the norm */
+    const struct plumb_tensor *rstd_q, *rstd_k; /* out: (n,h), (n,hk) */
+    const struct plumb_tensor *w_q, *w_k;       /* (d,) */
+    float eps, shift;
+};
+plumb_status plumb_op_qkv_write_fwd(struct plumb_backend *b, const struct plumb_tensor *q,
+                                    const struct plumb_tensor *kc, const struct plumb_tensor *vc,
+                                    const struct plumb_tensor *qkv,
+                                    const struct plumb_op_qk_norm *norm,
+                                    const struct plumb_tensor *cos_sin,
+                                    const struct plumb_rows *rows);
 /* Attention of each row over its visible keys.
  *   o, q (n,h,d)  lse (n,h)  kc, vc: as in plumb_op_kv_write_fwd; h, hk, d must equal shape's */
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,

@@ -79,6 +79,49 @@ plumb_status plumb_op_rope_write_fwd(struct plumb_backend *b, const struct plumb
                                     plumb_f32(cos_sin), rows, h, hk, d);
 }
 
+/* Checks the arguments of the norms of q and k, and sets *out to what the kernel takes. */
+static plumb_status check_norm(struct plumb_qk_rmsnorm *out, const struct plumb_backend *b,
+                               const struct plumb_op_qk_norm *norm, int64_t n, int64_t h,
+                               int64_t hk, int64_t d)
+{
+    const struct plumb_tensor *q0 = norm->q0, *k0 = norm->k0, *rstd_q = norm->rstd_q;
+    const struct plumb_tensor *rstd_k = norm->rstd_k, *w_q = norm->w_q, *w_k = norm->w_k;
+    PLUMB_TRY(CHECK_ARGS(b, "qkv_write_fwd", WANT_REAL(q0, 3, n, h, d), WANT_REAL(k0, 3, n, hk, d),
+                         WANT_F32(rstd_q, 2, n, h), WANT_F32(rstd_k, 2, n, hk), WANT_F32(w_q, 1, d),
+                         WANT_F32(w_k, 1, d)));
+    *out = (struct plumb_qk_rmsnorm){q0->data,          k0->data,       plumb_f32(rstd_q),
+                                     plumb_f32(rstd_k), plumb_f32(w_q), plumb_f32(w_k),
+                                     norm->eps,         norm->shift};
+    return PLUMB_OK;
+}
+
+plumb_status plumb_op_qkv_write_fwd(struct plumb_backend *b, const struct plumb_tensor *q,
+                                    const struct plumb_tensor *kc, const struct plumb_tensor *vc,
+                                    const struct plumb_tensor *qkv,
+                                    const struct plumb_op_qk_norm *norm,
+                                    const struct plumb_tensor *cos_sin,
+                                    const struct plumb_rows *rows)
+{
+    struct plumb_qk_rmsnorm pointers;
+    PLUMB_TRY(plumb_op_check_bf16(b, "qkv_write_fwd"));
+    PLUMB_TRY(plumb_op_check_rank("qkv_write_fwd", "q", q, 3, 3));
+    PLUMB_TRY(plumb_op_check_rank("qkv_write_fwd", "kc", kc, 4, 4));
+    const int64_t n = rows->n, h = q->dim[1], hk = kc->dim[1], d = q->dim[2];
+    PLUMB_TRY(CHECK_ARGS(b, "qkv_write_fwd", WANT_REAL(q, 3, n, h, d),
+                         WANT_REAL(qkv, 3, n, h + 2 * hk, d)));
+    PLUMB_TRY(check_store(b, "qkv_write_fwd", kc, vc, rows, hk, d));
+    if (norm)
+        PLUMB_TRY(check_norm(&pointers, b, norm, n, h, hk, d));
+    if (cos_sin) {
+        PLUMB_TRY(plumb_op_check_rank("qkv_write_fwd", "cos_sin", cos_sin, 2, 2));
+        PLUMB_TRY(
+            CHECK_ARGS(b, "qkv_write_fwd", WANT_F32(cos_sin, 2, cos_sin->dim[0], cos_sin->dim[1])));
+    }
+    return b->k.bf16.qkv_write_fwd(b->stream, q->data, kc->data, vc->data, qkv->data,
+                                   norm ? &pointers : NULL, cos_sin ? plumb_f32(cos_sin) : NULL,
+                                   rows, h, hk, d, cos_sin ? cos_sin->dim[1] : 0);
+}
+
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,
                                     const struct plumb_tensor *lse, const struct plumb_tensor *q,
                                     const struct plumb_tensor *kc, const struct plumb_tensor *vc,

@@ -116,9 +116,7 @@ plumb_status plumb_op_scale_fwd(struct plumb_backend *b, const struct plumb_tens
 plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x)
 {
-    PLUMB_REQUIRE(b->dtype == PLUMB_BF16, PLUMB_ERR_UNSUPPORTED,
-                  "narrow_fwd: %s computes in %s, expected bfloat16", b->name,
-                  plumb_dtype_name(b->dtype));
+    PLUMB_TRY(plumb_op_check_bf16(b, "narrow_fwd"));
     PLUMB_TRY(plumb_op_check_rank("narrow_fwd", "y", y, 1, PLUMB_MAX_RANK));
     const int64_t n = plumb_tensor_count(y);
     PLUMB_TRY(plumb_op_check_count(b, "narrow_fwd", "y", y, PLUMB_BF16, n));
@@ -156,6 +154,60 @@ plumb_status plumb_op_act_bwd(struct plumb_backend *b, const struct plumb_tensor
                    dup ? dup : dgate, dy, gate, up ? up : gate));
     return RUN_REAL(act_bwd, dgate->data, dup ? dup->data : NULL, dy->data, gate->data,
                     up ? up->data : NULL, n, act);
+}
+
+plumb_status plumb_op_gated_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
+                                const struct plumb_tensor *gate_up, enum plumb_activation act)
+{
+    PLUMB_TRY(plumb_op_check_bf16(b, "gated_fwd"));
+    PLUMB_TRY(plumb_op_check_rank("gated_fwd", "gate_up", gate_up, 3, 3));
+    const int64_t n = gate_up->dim[0], f = gate_up->dim[2];
+    PLUMB_TRY(CHECK_ARGS(b, "gated_fwd", WANT_REAL(y, 2, n, f), WANT_REAL(gate_up, 3, n, 2, f)));
+    return b->k.bf16.gated_fwd(b->stream, y->data, gate_up->data, n, f, act);
+}
+
+plumb_status plumb_op_gated_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate_up,
+                                const struct plumb_tensor *dy, const struct plumb_tensor *gate_up,
+                                enum plumb_activation act)
+{
+    PLUMB_TRY(plumb_op_check_bf16(b, "gated_bwd"));
+    PLUMB_TRY(plumb_op_check_rank("gated_bwd", "gate_up", gate_up, 3, 3));
+    const int64_t n = gate_up->dim[0], f = gate_up->dim[2];
+    PLUMB_TRY(CHECK_ARGS(b, "gated_bwd", WANT_REAL(dgate_up, 3, n, 2, f), WANT_REAL(dy, 2, n, f),
+                         WANT_REAL(gate_up, 3, n, 2, f)));
+    return b->k.bf16.gated_bwd(b->stream, dgate_up->data, dy->data, gate_up->data, n, f, act);
+}
+
+/* Checks the arguments of the operations on columns: part (n,c) and all (n,width). */
+static plumb_status check_columns(const struct plumb_backend *b, const char *op,
+                                  const struct plumb_tensor *part, const struct plumb_tensor *all,
+                                  int64_t at)
+{
+    PLUMB_TRY(plumb_op_check_bf16(b, op));
+    PLUMB_TRY(plumb_op_check_rank(op, "part", part, 2, 2));
+    PLUMB_TRY(plumb_op_check_rank(op, "all", all, 2, 2));
+    const int64_t n = part->dim[0], c = part->dim[1], width = all->dim[1];
+    PLUMB_TRY(CHECK_ARGS(b, op, WANT_REAL(part, 2, n, c), WANT_REAL(all, 2, n, width)));
+    PLUMB_REQUIRE(at >= 0 && at <= width - c, PLUMB_ERR_SHAPE,
+                  "%s: columns %lld to %lld of rows with %lld columns", op, (long long)at,
+                  (long long)(at + c) - 1, (long long)width);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_op_columns_take(struct plumb_backend *b, const struct plumb_tensor *part,
+                                   const struct plumb_tensor *all, int64_t at)
+{
+    PLUMB_TRY(check_columns(b, "columns_take", part, all, at));
+    return b->k.bf16.columns_take(b->stream, part->data, all->data, part->dim[0], part->dim[1], at,
+                                  all->dim[1]);
+}
+
+plumb_status plumb_op_columns_add(struct plumb_backend *b, const struct plumb_tensor *all,
+                                  int64_t at, const struct plumb_tensor *part)
+{
+    PLUMB_TRY(check_columns(b, "columns_add", part, all, at));
+    return b->k.bf16.columns_add(b->stream, all->data, part->data, part->dim[0], part->dim[1], at,
+                                 all->dim[1]);
 }
 
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,

@@ -100,29 +100,34 @@ static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool cl
     }
     PLUMB_TRY(plumb_spec_read(&s, base));
     const int64_t q = s.h * s.d, kv = s.hk * s.d, labels = s.labels > 0 ? s.labels : classifier;
+    const struct plumb_joined joined = plumb_joined_of(b, &s);
     const bool *bias = s.block.bias;
-    const unsigned passes = how | (trained ? PLUMB_GEMM_BACKWARD_X | PLUMB_GEMM_BACKWARD_W : 0);
+    const unsigned passes = trained ? PLUMB_GEMM_BACKWARD_X | PLUMB_GEMM_BACKWARD_W : 0;
     const struct {
         int64_t out, in;
-        bool bias;
-    } size[] = {{q, s.c, bias[PLUMB_Q]},      {kv, s.c, bias[PLUMB_K]},
-                {kv, s.c, bias[PLUMB_V]},     {s.c, q, bias[PLUMB_O]},
-                {s.f, s.c, bias[PLUMB_GATE]}, {s.f, s.c, bias[PLUMB_UP]},
-                {s.c, s.f, bias[PLUMB_DOWN]}, {labels ? labels : s.v, s.c, false}};
-    const size_t n = sizeof(size) / sizeof(size[0]);
-    for (size_t i = 0; i < n; i++) {
-        unsigned uses = passes;
-        if (i == n - 1 && !labels)
-            uses |= PLUMB_GEMM_HEAD;
-        else
-            uses |= size[i].bias ? PLUMB_GEMM_BIAS : PLUMB_GEMM_FORWARD;
-        PLUMB_TRY(b->gemm_cache_tune(b, size[i].out, size[i].in, uses));
-        if (rank == 0 || i == n - 1)
+        bool bias, target;      /* target: a LoRA adapter can have matrices for it */
+        bool forward, backward; /* which of its products the run computes */
+    } size[] = {{q, s.c, bias[PLUMB_Q], true, !joined.qkv, true},
+                {kv, s.c, bias[PLUMB_K], true, !joined.qkv, true},
+                {kv, s.c, bias[PLUMB_V], true, !joined.qkv, true},
+                {q + 2 * kv, s.c, bias[PLUMB_Q], false, joined.qkv, false},
+                {s.c, q, bias[PLUMB_O], true, true, true},
+                {s.f, s.c, bias[PLUMB_GATE], true, !joined.gate_up, !joined.gate_up},
+                {s.f, s.c, bias[PLUMB_UP], true, !joined.gate_up, !joined.gate_up},
+                {2 * s.f, s.c, false, false, joined.gate_up, joined.gate_up},
+                {s.c, s.f, bias[PLUMB_DOWN], true, true, true}};
+    for (size_t i = 0; i < sizeof(size) / sizeof(size[0]); i++) {
+        const unsigned forward = size[i].bias ? PLUMB_GEMM_BIAS : PLUMB_GEMM_FORWARD;
+        const unsigned uses = (size[i].forward ? forward : 0) | (size[i].backward ? passes : 0);
+        if (uses)
+            PLUMB_TRY(b->gemm_cache_tune(b, size[i].out, size[i].in, how | uses));
+        if (rank == 0 || !size[i].target)
             continue;
-        PLUMB_TRY(b->gemm_cache_tune(b, rank, size[i].in, passes | PLUMB_GEMM_FORWARD));
-        PLUMB_TRY(b->gemm_cache_tune(b, size[i].out, rank, passes | PLUMB_GEMM_FORWARD));
+        PLUMB_TRY(b->gemm_cache_tune(b, rank, size[i].in, how | passes | PLUMB_GEMM_FORWARD));
+        PLUMB_TRY(b->gemm_cache_tune(b, size[i].out, rank, how | passes | PLUMB_GEMM_FORWARD));
     }
-    return PLUMB_OK;
+    return b->gemm_cache_tune(b, labels ? labels : s.v, s.c,
+                              how | passes | (labels ? PLUMB_GEMM_FORWARD : PLUMB_GEMM_HEAD));
 }
 
 /* Selects algorithms for every product that the run uses. */

@@ -17,8 +17,8 @@ BLOCK_SUM = """    if (threadIdx.x % WARP == 0)
         part[threadIdx.x / WARP] = v;
     __syncthreads();
     T sum"""
-# name, source file, compiled program, checks that must fail (bfloat16 attention: a case of its
-# test), [(text, replacement)]
+# name, source file, [program:]compiled unit, checks that must fail (bfloat16 attention: a case of its
+# test; fused: all), [(text, replacement)]
 MUTATIONS = [
     ("dropped barrier in the block's sum", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
      [(BLOCK_SUM, BLOCK_SUM.replace("    __syncthreads();\n", ""))]),
@@ -54,6 +54,25 @@ MUTATIONS = [
        "to->bits = uint16_t(__float_as_uint(x) >> 16)")]),
     ("bias of a bfloat16 layer lost", "kernels/cuda/linear.cu", "linear",
      ["bf16_linear_fwd"], [("bias ? 1.0f : 0.0f", "0.0f")]),
+    ("rows of a slice's last warp lost", "kernels/cuda/rmsnorm.cu", "rmsnorm", ["rmsnorm_bwd"],
+     [("i < TEAM_WARPS; i++)\n        all += part", "i < TEAM_WARPS - 1; i++)\n        all += part")]),
+    ("last slice of the rows lost", "kernels/cuda/rmsnorm.cu", "rmsnorm", ["rmsnorm_bwd"],
+     [("dw, context->chunk, slices, c);", "dw, context->chunk, slices - 1, c);")]),
+    ("doubtful random numbers kept as the device drew them", "kernels/cuda/normal.cu", "normal",
+     ["normal"], [("if (i < count)\n        w[", "if (i < 0)\n        w[")]),
+    ("random numbers of each block's own count", "kernels/cuda/normal.cu", "normal", ["normal"],
+     [("key.position = uint32_t(first + i);\n        key.sample = uint32_t((first + i) >> 32);\n        plumb",
+       "key.position = uint32_t(threadIdx.x);\n        key.sample = uint32_t((first + i) >> 32);\n        plumb")]),
+    ("values of a joined row read as keys", "kernels/cuda/fused.cu", "fused:fused", [],
+     [("page * hk + head - (key ? h : h + hk)", "page * hk + head - h - (key ? 0 : hk - 1)")]),
+    ("part of the rotation copied", "kernels/cuda/fused.cu", "fused:fused", [],
+     [("unit * UNIT >= r", "unit * UNIT >= half")]),
+    ("bias of the part before", "kernels/cuda/linear.cu", "fused:linear", [],
+     [("from = bias.at[p], first", "from = bias.at[p > 0 ? p - 1 : 0], first")]),
+    ("step of a product read before it is there", "kernels/cuda/gemm_skinny.cu",
+     "gemm_cache:gemm_skinny", [], [("copy_async_wait(STAGES - 2)", "copy_async_wait(STAGES - 1)")]),
+    ("dropped barrier before a buffer of the ring is used", "kernels/cuda/gemm_skinny.cu",
+     "gemm_cache:gemm_skinny", [], [("        __syncthreads(); /* step", "        /* step")]),
     ("second half of a pair rotated the other way", "kernels/cuda/elementwise.cu", "elementwise",
      ["rope_fwd"], [("fmaf(v.v[e], c.v[e], before * turn)", "fmaf(v.v[e], c.v[e], -before * turn)")]),
     ("swapped fragment of keys", "kernels/cuda/attention_bf16.cuh", "attention_bf16", ["0"],
@@ -119,6 +138,7 @@ def run(build, name, path, unit, checks, edits):
             return "NOT THERE"
         (tree / path).write_text(text)
         commands = json.loads((build / "compile_commands.json").read_text())
+        program, _, unit = unit.rpartition(":")
         end = f"{unit}.c" if path.endswith(".c") else f"cuda_emu/{unit}.cpp"
         compile_ = [c for c in commands if c["file"].endswith(end) and "cuda_emu" in c["output"]][0]
         words = shlex.split(compile_["command"])
@@ -127,7 +147,7 @@ def run(build, name, path, unit, checks, edits):
         words = [*words[:first], f"-I{tree}/kernels", f"-I{tree}/src", *words[first:words.index("-MD")],
                  "-o", f"{tree}/mutant.o", "-c", str(source)]
         subprocess.run(words, cwd=build, check=True)
-        program = "attention_bf16" if unit.startswith("attention_bf16") else "kernels"
+        program = program or ("attention_bf16" if unit.startswith("attention_bf16") else "kernels")
         wanted = f"tests/cuda_emu/test_cuda_{program}"
         link = subprocess.run(["ninja", "-C", str(build), "-t", "commands", "-s", wanted],
                               check=True, capture_output=True, text=True).stdout

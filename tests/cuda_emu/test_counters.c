@@ -36,7 +36,8 @@ static bool is_elementwise(const struct plumb_emu_work *w)
     for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
         if (strcmp(w->file, files[i]) == 0)
             return true;
-    return strstr(w->name, "kv_write") || strstr(w->name, "narrow") || strcmp(w->name, "fill") == 0;
+    return strstr(w->name, "kv_write") || strstr(w->name, "narrow") || strstr(w->name, "biases") ||
+           strcmp(w->name, "fill") == 0;
 }
 
 static void add(void *arg, const struct plumb_emu_work *w)

@@ -1,5 +1,6 @@
-/* test_fused.c - bfloat16 kernels that do the work of several: the same bits as the kernels that
- * they stand for, which test_kernels_cuda.c compares with ref.
+/* test_fused.c - bfloat16 kernels that do the work of several, also on joined projections: the same
+ * bits as the kernels that they stand for, which test_kernels_cuda.c compares with ref. Products of
+ * different sizes may use different algorithms, so joined_fwd is compared within roundings.
  * Test of layers 1 and 3. */
 #include <string.h>
 
@@ -151,6 +152,192 @@ static void test_rope_write(struct plumb_backend *b, struct rng *r, int64_t n, i
     give(b, t, 4);
 }
 
+/* Copies columns at .. at + c - 1 of x (n,width) to an array of their own. */
+static struct array part_of(struct plumb_backend *b, const struct array *x, int64_t n, int64_t c,
+                            int64_t at, int64_t width)
+{
+    struct array a = take(b, n * c, 2);
+    uint16_t *host = malloc((size_t)x->bytes), *part = malloc((size_t)a.bytes + 1);
+    CHECK(host && part && x->bytes == 2 * n * width);
+    CHECK_OK(b->to_host(b, host, x->data, x->bytes));
+    for (int64_t i = 0; i < n; i++)
+        memcpy(part + i * c, host + i * width + at, (size_t)(2 * c));
+    CHECK_OK(b->to_device(b, a.data, part, a.bytes));
+    free(host);
+    free(part);
+    return a;
+}
+
+/* Joined q, k and v, with norms of q and k or without: `columns` of the d columns of a head are
+ * rotated; with 0, nothing is. */
+static void qkv_write(struct plumb_backend *b, struct rng *r, int64_t n, int64_t h, int64_t hk,
+                      int64_t d, int64_t columns, bool normed)
+{
+    enum { PAGES = 4, LONGEST = 2 * PLUMB_KV_PAGE };
+    const int64_t all = PAGES * hk * d * PLUMB_KV_PAGE, width = (h + 2 * hk) * d;
+    int32_t seq[LONGEST], pos[LONGEST];
+    const int32_t page[PAGES] = {2, 0, 3, 1};
+    struct array a[] = {real_array(b, r, n * width, 2.0),
+                        take(b, n * h * d, 2),
+                        take(b, n, 4),
+                        take(b, n, 4),
+                        take(b, PAGES, 4),
+                        real_array(b, r, all, 1.0),
+                        real_array(b, r, all, 1.0),
+                        float_array(b, r, LONGEST * (columns ? columns : 1)),
+                        take(b, n * h * d, 2),
+                        take(b, n * hk * d, 2),
+                        take(b, n * h, 4),
+                        take(b, n * hk, 4),
+                        float_array(b, r, d),
+                        float_array(b, r, d)};
+    const struct array *q0 = &a[8], *k0 = &a[9], *rstd_q = &a[10], *rstd_k = &a[11];
+    const struct array *w_q = &a[12], *w_k = &a[13];
+    const struct plumb_op_qk_norm norm = {R(*q0, n, h, d),
+                                          R(*k0, n, hk, d),
+                                          F(*rstd_q, n, h),
+                                          F(*rstd_k, n, hk),
+                                          F(*w_q, d),
+                                          F(*w_k, d),
+                                          1e-5f,
+                                          1.0f};
+    struct array t[] = {
+        part_of(b, &a[0], n, h * d, 0, width), part_of(b, &a[0], n, hk * d, h * d, width),
+        part_of(b, &a[0], n, hk * d, (h + hk) * d, width), twin(b, &a[5]), twin(b, &a[6])};
+    for (int64_t i = 0; i < n; i++) {
+        seq[i] = i < n / 2 ? 0 : 1;
+        pos[i] = (int32_t)(i < n / 2 ? i : i - n / 2 + 30); /* over the end of a page */
+    }
+    CHECK_OK(b->to_device(b, a[2].data, seq, a[2].bytes));
+    CHECK_OK(b->to_device(b, a[3].data, pos, a[3].bytes));
+    CHECK_OK(b->to_device(b, a[4].data, page, a[4].bytes));
+    const struct plumb_rows rows = {n, 2, 2, a[2].data, a[3].data, a[4].data, 2};
+    const struct plumb_tensor at = plumb_view_i32("pos", a[3].data, b->place, n);
+    const struct plumb_tensor *table = columns ? F(a[7], LONGEST, columns) : NULL;
+    CHECK_OK(plumb_op_qkv_write_fwd(b, R(a[1], n, h, d), R(a[5], PAGES, hk, d, PLUMB_KV_PAGE),
+                                    R(a[6], PAGES, hk, PLUMB_KV_PAGE, d), R(a[0], n, h + 2 * hk, d),
+                                    normed ? &norm : NULL, table, &rows));
+    if (normed) {
+        struct array x[] = {twin(b, &t[0]), twin(b, &t[1]), take(b, n * h, 4), take(b, n * hk, 4)};
+        same(b, "q before the norm", q0, &x[0]);
+        same(b, "k before the norm", k0, &x[1]);
+        CHECK_OK(plumb_op_rmsnorm_fwd(b, R(t[0], n, h, d), F(x[2], n * h), R(x[0], n, h, d),
+                                      F(*w_q, d), 1e-5f, 1.0f));
+        CHECK_OK(plumb_op_rmsnorm_fwd(b, R(t[1], n, hk, d), F(x[3], n * hk), R(x[1], n, hk, d),
+                                      F(*w_k, d), 1e-5f, 1.0f));
+        same(b, "rstd of q", rstd_q, &x[2]);
+        same(b, "rstd of k", rstd_k, &x[3]);
+        give(b, x, 4);
+    }
+    if (columns) {
+        CHECK_OK(plumb_op_rope_fwd(b, R(t[0], n, h, d), table, &at));
+        CHECK_OK(plumb_op_rope_fwd(b, R(t[1], n, hk, d), table, &at));
+    }
+    CHECK_OK(plumb_op_kv_write_fwd(b, R(t[3], PAGES, hk, d, PLUMB_KV_PAGE),
+                                   R(t[4], PAGES, hk, PLUMB_KV_PAGE, d), R(t[1], n, hk, d),
+                                   R(t[2], n, hk, d), &rows));
+    same(b, "q", &a[1], &t[0]);
+    same(b, "key pages", &a[5], &t[3]);
+    same(b, "value pages", &a[6], &t[4]);
+    give(b, a, 14);
+    give(b, t, 5);
+}
+
+static void test_qkv_write(struct plumb_backend *b, struct rng *r, int64_t n, int64_t h, int64_t hk,
+                           int64_t d, int64_t columns)
+{
+    qkv_write(b, r, n, h, hk, d, columns, false);
+    qkv_write(b, r, n, h, hk, d, columns, true);
+}
+
+static void test_gated(struct plumb_backend *b, struct rng *r, int64_t n, int64_t f,
+                       enum plumb_activation act)
+{
+    struct array a[] = {real_array(b, r, n * 2 * f, 6.0), real_array(b, r, n * f, 1.0),
+                        take(b, n * f, 2), take(b, n * f, 2)};
+    struct array gate = part_of(b, &a[0], n, f, 0, 2 * f), up = part_of(b, &a[0], n, f, f, 2 * f);
+    CHECK_OK(plumb_op_gated_fwd(b, R(a[2], n, f), R(a[0], n, 2, f), act));
+    CHECK_OK(plumb_op_act_fwd(b, R(a[3], n, f), R(gate, n, f), R(up, n, f), act));
+    same(b, "gated", &a[2], &a[3]);
+    CHECK_OK(plumb_op_gated_bwd(b, R(a[0], n, 2, f), R(a[1], n, f), R(a[0], n, 2, f), act));
+    CHECK_OK(plumb_op_act_bwd(b, R(gate, n, f), R(up, n, f), R(a[1], n, f), R(gate, n, f),
+                              R(up, n, f), act));
+    struct array got[] = {part_of(b, &a[0], n, f, 0, 2 * f), part_of(b, &a[0], n, f, f, 2 * f)};
+    same(b, "gradient of the gate", &got[0], &gate);
+    same(b, "gradient of up", &got[1], &up);
+    give(b, a, 4);
+    give(b, got, 2);
+    give(b, &gate, 1);
+    give(b, &up, 1);
+}
+
+static void test_columns(struct plumb_backend *b, struct rng *r, int64_t n, int64_t c, int64_t at,
+                         int64_t width)
+{
+    struct array all = real_array(b, r, n * width, 2.0), add = real_array(b, r, n * c, 2.0);
+    struct array before = twin(b, &all), got = take(b, n * c, 2), rest[2];
+    struct array want = part_of(b, &all, n, c, at, width);
+    CHECK_OK(plumb_op_columns_take(b, R(got, n, c), R(all, n, width), at));
+    same(b, "taken columns", &got, &want);
+    CHECK_OK(plumb_op_columns_add(b, R(all, n, width), at, R(add, n, c)));
+    CHECK_OK(plumb_op_add_fwd(b, R(want, n, c), R(want, n, c), R(add, n, c)));
+    CHECK_OK(plumb_op_columns_take(b, R(got, n, c), R(all, n, width), at));
+    same(b, "columns after the sum", &got, &want);
+    for (int k = 0; k < 2; k++) { /* the other columns stay */
+        const int64_t from = k ? at + c : 0, count = k ? width - at - c : at;
+        rest[0] = part_of(b, &all, n, count, from, width);
+        rest[1] = part_of(b, &before, n, count, from, width);
+        same(b, "other columns", &rest[0], &rest[1]);
+        give(b, rest, 2);
+    }
+    give(b, (struct array[]){all, add, before, got, want}, 5);
+}
+
+/* Fails if the columns from `at` of y (n,width) are more than roundings away from x (n,c). */
+static void near(struct plumb_backend *b, const struct array *y, const struct array *x, int64_t n,
+                 int64_t c, int64_t at, int64_t width)
+{
+    struct array part = part_of(b, y, n, c, at, width);
+    uint16_t *got = malloc((size_t)part.bytes), *want = malloc((size_t)part.bytes);
+    CHECK(got && want);
+    CHECK_OK(b->to_host(b, got, part.data, part.bytes));
+    CHECK_OK(b->to_host(b, want, x->data, part.bytes));
+    for (int64_t i = 0; i < n * c; i++) {
+        const double u = plumb_from_bf16(got[i]), v = plumb_from_bf16(want[i]);
+        CHECKF(fabs(u - v) <= 1e-5 + 0x1p-7 * fabs(v), "joined output %lld of part at %lld: %g, %g",
+               (long long)i, (long long)at, u, v);
+    }
+    free(got);
+    free(want);
+    give(b, &part, 1);
+}
+
+/* biases: bit p says whether part p has one. */
+static void test_joined(struct plumb_backend *b, struct rng *r, int64_t n, const int64_t *out,
+                        int parts, int64_t in, unsigned biases)
+{
+    const float *bias[PLUMB_JOINED_PARTS];
+    int64_t width = 0, at = 0;
+    for (int p = 0; p < parts; p++)
+        width += out[p];
+    struct array a[] = {real_array(b, r, n * in, 2.0), real_array(b, r, width * in, 0.2),
+                        float_array(b, r, width), take(b, n * width, 2)};
+    for (int p = 0; p < parts; at += out[p++])
+        bias[p] = biases >> p & 1 ? (float *)a[2].data + at : NULL;
+    CHECK_OK(plumb_op_joined_fwd(b, R(a[3], n, width), R(a[0], n, in), R(a[1], width * in), bias,
+                                 out, parts));
+    at = 0;
+    for (int p = 0; p < parts; at += out[p++]) {
+        struct array alone = take(b, n * out[p], 2), w = {(char *)a[1].data + 2 * at * in, 0, 0};
+        struct array its = {(float *)a[2].data + at, 0, 0};
+        CHECK_OK(plumb_op_linear_fwd(b, R(alone, n, out[p]), R(a[0], n, in), R(w, out[p] * in),
+                                     bias[p] ? F(its, out[p]) : NULL));
+        near(b, &a[3], &alone, n, out[p], at, width);
+        give(b, &alone, 1);
+    }
+    give(b, a, 4);
+}
+
 static void test_refusals(struct plumb_backend *b, struct rng *r)
 {
     struct array a[] = {real_array(b, r, 64, 1.0), float_array(b, r, 64)};
@@ -165,7 +352,37 @@ static void test_refusals(struct plumb_backend *b, struct rng *r)
     CHECK_FAILS(
         b->k.bf16.rope_write_fwd(b->stream, NULL, NULL, NULL, NULL, NULL, NULL, &rows, 1, 1, 24),
         PLUMB_ERR_SHAPE, "head size 24");
+    CHECK_FAILS(
+        b->k.bf16.qkv_write_fwd(b->stream, NULL, NULL, NULL, NULL, NULL, NULL, &rows, 1, 1, 32, 5),
+        PLUMB_ERR_SHAPE, "5 of 32 columns of a head rotated; expected an even number");
+    CHECK_FAILS(
+        b->k.bf16.qkv_write_fwd(b->stream, NULL, NULL, NULL, NULL, NULL, NULL, &rows, 1, 1, 12, 0),
+        PLUMB_ERR_UNSUPPORTED, "head size 12");
+    CHECK_FAILS(plumb_op_gated_fwd(b, R(*x, 2, 4), R(*x, 2, 2, 4), PLUMB_ACT_SILU), PLUMB_ERR_SHAPE,
+                "4 columns of the gate, expected a multiple of 8");
+    CHECK_FAILS(plumb_op_columns_take(b, R(*x, 2, 8), R(*x, 2, 16), 9), PLUMB_ERR_SHAPE,
+                "columns 9 to 16 of rows with 16 columns");
     give(b, a, 2);
+}
+
+/* The operations that exist in bfloat16 only. */
+static void test_float32(void)
+{
+    struct plumb_backend *b = NULL;
+    CHECK_OK(plumb_backend_cuda_create(&b, 0));
+    struct array a[] = {take(b, 64, 4)};
+    const struct array *x = &a[0];
+    CHECK_FAILS(plumb_op_columns_add(b, F(*x, 2, 16), 0, F(*x, 2, 8)), PLUMB_ERR_UNSUPPORTED,
+                "computes in float32, expected bfloat16");
+    CHECK_FAILS(plumb_op_gated_fwd(b, F(*x, 2, 8), F(*x, 2, 2, 8), PLUMB_ACT_SILU),
+                PLUMB_ERR_UNSUPPORTED, "gated_fwd: ");
+    CHECK_FAILS(plumb_op_qkv_write_fwd(b, F(*x, 2, 2, 8), F(*x, 1, 1, 8, 8), F(*x, 1, 1, 8, 8),
+                                       F(*x, 1, 4, 16), NULL, NULL, NULL),
+                PLUMB_ERR_UNSUPPORTED, "qkv_write_fwd: ");
+    CHECK_FAILS(plumb_op_joined_fwd(b, F(*x, 2, 16), F(*x, 2, 16), F(*x, 64), NULL, NULL, 0),
+                PLUMB_ERR_UNSUPPORTED, "joined_fwd: ");
+    give(b, a, 1);
+    plumb_backend_destroy(&b);
 }
 
 int main(void)
@@ -187,8 +404,31 @@ int main(void)
         test_rope_write(b, &r, 9, 2, 2, 128, 128);
         test_rope_write(b, &r, 9, 2, 1, 64, 32); /* the three kernels themselves */
         test_rope_write(b, &r, 9, 2, 1, 24, 24);
+        test_qkv_write(b, &r, 1, 1, 1, 16, 16);
+        test_qkv_write(b, &r, 37, 4, 2, 16, 16);
+        test_qkv_write(b, &r, 20, 6, 3, 64, 32);
+        test_qkv_write(b, &r, 9, 40, 8, 128, 128); /* more than one block for a row */
+        test_qkv_write(b, &r, 9, 2, 2, 96, 48);
+        test_qkv_write(b, &r, 9, 2, 1, 32, 0);
+        test_qkv_write(b, &r, 9, 2, 2, 16, 12); /* column after column */
+        test_qkv_write(b, &r, 37, 3, 1, 24, 24);
+        test_qkv_write(b, &r, 5, 4, 2, 8, 2);
+        test_qkv_write(b, &r, 3, 4, 2, 80, 20);
+        for (int act = PLUMB_ACT_SILU; act <= PLUMB_ACT_GELU_TANH; act++) {
+            test_gated(b, &r, 1, 8, (enum plumb_activation)act);
+            test_gated(b, &r, 7, 264, (enum plumb_activation)act);
+        }
+        test_gated(b, &r, 2, 2056, PLUMB_ACT_SILU); /* more than one block for a row */
+        test_columns(b, &r, 5, 16, 32, 64);
+        test_columns(b, &r, 3, 12, 5, 20); /* not aligned */
+        test_columns(b, &r, 2, 2064, 0, 2080);
+        test_joined(b, &r, 9, (const int64_t[]){64, 32, 32}, 3, 64, 0);
+        test_joined(b, &r, 33, (const int64_t[]){64, 32, 32}, 3, 64, 7);
+        test_joined(b, &r, 1, (const int64_t[]){48, 16, 16}, 3, 32, 5);
+        test_joined(b, &r, 20, (const int64_t[]){36, 36}, 2, 24, 2);
     }
     test_refusals(b, &r);
     plumb_backend_destroy(&b);
+    test_float32();
     return 0;
 }
