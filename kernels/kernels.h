@@ -143,14 +143,7 @@ typedef plumb_status plumb_bf16_rope_write_fwd_fn(plumb_stream *s, plumb_bf16 *q
  *
  *     qkv (n, h + 2 hk, d)   row i:  | q, h heads | k, hk heads | v, hk heads |
  *     gate_up (n, 2, f)      row i:  | gate, f values | up, f values |
- *
- * joined_fwd is linear_fwd of `parts` projections of one x as one product: y[i,:] = the outputs of
- * all parts, one part after another. The packed weights of the parts are adjacent.
- *   y (n, sum of out)  x (n,in)  bias[p] (out[p],), or NULL; 1 <= parts <= PLUMB_JOINED_PARTS */
-#define PLUMB_JOINED_PARTS 3
-typedef plumb_status plumb_bf16_joined_fwd_fn(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *x,
-                                              const plumb_bf16 *packed, const float *const *bias,
-                                              const int64_t *out, int parts, int64_t n, int64_t in);
+ */
 /* q = the rotated q of qkv; the rotated keys and the values go into their pages: the bits of
  * rope_fwd on q and k and of kv_write_fwd, in one launch. With `norm`, q and k are normalised head
  * by head before they are rotated: the bits of rmsnorm_fwd. q (n,h,d)  d: a multiple of 8  cos_sin
@@ -304,7 +297,6 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(narrow_fwd)                                                                                  \
     X(add_rmsnorm_fwd)                                                                             \
     X(rope_write_fwd)                                                                              \
-    X(joined_fwd)                                                                                  \
     X(qkv_write_fwd)                                                                               \
     X(gated_fwd)                                                                                   \
     X(gated_bwd)                                                                                   \

@@ -85,70 +85,6 @@ static plumb_status linear_fwd(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 
                     bias ? 1.0f : 0.0f, n, out, in);
 }
 
-/* The biases of joined projections, part after part. A part without a bias has at = NULL and counts
- * as zeros; end[p] is the first column after part p. */
-struct biases {
-    const float *at[PLUMB_JOINED_PARTS];
-    int64_t end[PLUMB_JOINED_PARTS];
-};
-
-/* Rounds the biases to bfloat16 and copies them to every row of y (n,c), as narrow_kernel does. */
-static __global__ void biases_kernel(plumb_bf16 *y, biases bias, int64_t n, int64_t c, bool wide)
-{
-    constexpr int N = PER<plumb_bf16>;
-    const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
-    const bool whole = wide && j + N <= c;
-    vec<N> v;
-    if (j >= c)
-        return;
-    for (int e = 0; e < N; e++) {
-        const float *from = nullptr;
-        int64_t begin = 0, first = 0;
-#pragma unroll
-        for (int p = 0; p < PLUMB_JOINED_PARTS; p++) {
-            if (j + e >= begin && j + e < bias.end[p])
-                from = bias.at[p], first = begin;
-            begin = bias.end[p];
-        }
-        v.v[e] = from ? from[j + e - first] : 0.0f;
-    }
-    for (int64_t i = blockIdx.y; i < n; i += gridDim.y)
-        store(y + i * c, v, j, c, whole);
-}
-
-static plumb_status bias_rows(plumb_stream *s, plumb_bf16 *y, const biases &bias, int64_t n,
-                              int64_t c)
-{
-    const int64_t slices = ceil_div(c, PER<plumb_bf16> * THREADS), rows = n < 65535 ? n : 65535;
-    if (n == 0)
-        return PLUMB_OK;
-    PLUMB_TRY(check_grid("joined_fwd: biases", slices, rows));
-    PLUMB_LAUNCH(biases_kernel, dim3(unsigned(slices), unsigned(rows)), THREADS, 0,
-                 context_of(s)->stream, y, bias, n, c, c % PER<plumb_bf16> == 0 && aligned16(y));
-    return launched("joined_fwd: biases");
-}
-
-static plumb_status joined_fwd(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *x,
-                               const plumb_bf16 *packed, const float *const *bias,
-                               const int64_t *out, int parts, int64_t n, int64_t in)
-{
-    biases all = {};
-    int64_t columns = 0;
-    bool any = false;
-    PLUMB_REQUIRE(parts >= 1 && parts <= PLUMB_JOINED_PARTS, PLUMB_ERR_ARG,
-                  "joined_fwd: %d projections, expected 1 to %d", parts, PLUMB_JOINED_PARTS);
-    for (int p = 0; p < PLUMB_JOINED_PARTS; p++) {
-        columns += p < parts ? out[p] : 0;
-        all.at[p] = p < parts ? bias[p] : nullptr;
-        all.end[p] = columns;
-        any = any || all.at[p];
-    }
-    if (any)
-        PLUMB_TRY(bias_rows(s, y, all, n, columns));
-    return multiply(s, product{FORWARD, CUDA_R_16BF, CUDA_R_16BF}, y, packed, x, nullptr,
-                    any ? 1.0f : 0.0f, n, columns, in);
-}
-
 static plumb_status head_fwd(plumb_stream *s, float *y, const plumb_bf16 *x,
                              const plumb_bf16 *packed, int64_t n, int64_t out, int64_t in)
 {
@@ -211,5 +147,4 @@ void plumb_cuda_init_linear(struct plumb_kernels *t)
     BOTH(t, linear_bwd_w);
     t->bf16.head_fwd = head_fwd;
     t->bf16.narrow_fwd = narrow_fwd;
-    t->bf16.joined_fwd = joined_fwd;
 }

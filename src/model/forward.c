@@ -221,9 +221,14 @@ static plumb_status joined_qkv(const plumb_model *m, int64_t l, const struct plu
     PLUMB_TRY(plumb_project_joined_forward(m, l, PLUMB_Q, 3, a->qkv, in, n));
     if (s->block.qk_norm == PLUMB_QK_NORM_NONE)
         return plumb_op_qkv_write_fwd(b, q, kc, vc, qkv, NULL, table, rows);
-    const struct plumb_op_qk_norm norm = {
-        V(a->q0, n, h, d),      V(a->k0, n, hk, d),     V(a->rstdq, n, h), V(a->rstdk, n, hk),
-        V(m->w + p->q_norm, d), V(m->w + p->k_norm, d), (float)s->eps,     s->block.norm_shift};
+    const struct plumb_op_qk_norm norm = {V(a->q0, n, h, d),
+                                          V(a->k0, n, hk, d),
+                                          V(a->rstdq, n, h),
+                                          V(a->rstdk, n, hk),
+                                          V(plumb_held(m, p->q_norm), d),
+                                          V(plumb_held(m, p->k_norm), d),
+                                          (float)s->eps,
+                                          s->block.norm_shift};
     return plumb_op_qkv_write_fwd(b, q, kc, vc, qkv, &norm, table, rows);
 }
 

@@ -34,14 +34,17 @@ struct plumb_joined plumb_joined_of(const struct plumb_backend *b, const struct 
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d, align = PLUMB_PARAM_ALIGN;
     const bool *bias = s->block.bias;
+    /* a bias lies between the matrices (params.c), which are then not adjacent in every form */
+    const bool no_bias = !bias[PLUMB_Q] && !bias[PLUMB_K] && !bias[PLUMB_V];
     /* the kernel normalises heads of up to 256 elements by RMSNorm */
     const bool normed =
         s->block.qk_norm == PLUMB_QK_NORM_NONE ||
         (s->block.qk_norm == PLUMB_QK_NORM_HEAD && !s->block.layer_norm && s->d <= 256);
-    const struct plumb_joined j = {
-        .qkv = normed && s->d % 8 == 0 && q * s->c % align == 0 && kv * s->c % align == 0,
-        .gate_up = s->block.gated && s->f % 8 == 0 && s->f * s->c % align == 0 &&
-                   !bias[PLUMB_GATE] && !bias[PLUMB_UP]};
+    const struct plumb_joined j = {.qkv = normed && no_bias && s->d % 8 == 0 &&
+                                          q * s->c % align == 0 && kv * s->c % align == 0,
+                                   .gate_up = s->block.gated && s->f % 8 == 0 &&
+                                              s->f * s->c % align == 0 && !bias[PLUMB_GATE] &&
+                                              !bias[PLUMB_UP]};
     return b->dtype == PLUMB_BF16 ? j : (struct plumb_joined){false, false};
 }
 
@@ -64,15 +67,9 @@ plumb_status plumb_project_joined_forward(const plumb_model *m, int64_t l,
     const struct plumb_linear *p = &m->net->layer[l].project[first];
     const struct plumb_linear all = join(m, l, first, parts);
     const struct plumb_weights w = plumb_weights_of_layer(m, l);
-    const struct plumb_tensor packed = plumb_linear_packed(b, &w, &all);
-    const float *bias[PLUMB_JOINED_PARTS];
-    int64_t out[PLUMB_JOINED_PARTS], at = 0;
-    for (int i = 0; i < parts; i++) {
-        out[i] = p[i].out;
-        bias[i] = p[i].bias < 0 ? NULL : w.w + p[i].bias;
-    }
-    PLUMB_TRY(plumb_op_joined_fwd(b, V(y, n, all.out), V(x, n, all.in), &packed, bias, out, parts));
-    for (int i = 0; i < parts; at += out[i++])
+    int64_t at = 0;
+    PLUMB_TRY(plumb_linear_forward(b, &w, &all, V(y, n, all.out), x, n, NULL));
+    for (int i = 0; i < parts; at += p[i++].out)
         PLUMB_TRY(plumb_lora_forward(m, l, (enum plumb_projection)(first + i), y,
                                      (struct plumb_columns){at, all.out}, x, n));
     return PLUMB_OK;

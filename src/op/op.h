@@ -157,14 +157,6 @@ plumb_status plumb_op_linear_pack(struct plumb_backend *b, const struct plumb_te
 plumb_status plumb_op_linear_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x, const struct plumb_tensor *packed,
                                  const struct plumb_tensor *bias);
-/* linear_fwd of several layers of one x as one product: y[i,:] = the outputs of layer 0, then those
- * of layer 1, and so on. b->dtype must be bfloat16.
- *   y (n,*) with sum of out columns  x (n,*) with `in` columns
- *   packed: the packed weights of the layers, one after another
- *   bias[p] (out[p],), or NULL: layer p has none  parts: number of layers, <= PLUMB_JOINED_PARTS */
-plumb_status plumb_op_joined_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
-                                 const struct plumb_tensor *x, const struct plumb_tensor *packed,
-                                 const float *const *bias, const int64_t *out, int parts);
 /* dx = dy w, or dx += dy w if `accumulate`.
  *   dx, dy (n,*)  w (out,in)  work (>= linear_work_count,) */
 plumb_status plumb_op_linear_bwd_x(struct plumb_backend *b, const struct plumb_tensor *dx,

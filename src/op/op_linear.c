@@ -58,22 +58,6 @@ plumb_status plumb_op_linear_fwd(struct plumb_backend *b, const struct plumb_ten
                     out, in);
 }
 
-plumb_status plumb_op_joined_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
-                                 const struct plumb_tensor *x, const struct plumb_tensor *packed,
-                                 const float *const *bias, const int64_t *out, int parts)
-{
-    int64_t n, in, columns = 0;
-    PLUMB_TRY(plumb_op_check_bf16(b, "joined_fwd"));
-    PLUMB_TRY(matrix("joined_fwd", "x", x, &n, &in));
-    PLUMB_TRY(check_matrix(b, "joined_fwd", "x", x, b->dtype, n, in));
-    for (int p = 0; p < parts; p++)
-        columns += out[p];
-    PLUMB_TRY(check_matrix(b, "joined_fwd", "y", y, b->dtype, n, columns));
-    PLUMB_TRY(
-        CHECK_ARGS(b, "joined_fwd", WANT_REAL(packed, 1, b->k.linear_packed_count(columns, in))));
-    return b->k.bf16.joined_fwd(b->stream, y->data, x->data, packed->data, bias, out, parts, n, in);
-}
-
 plumb_status plumb_op_linear_bwd_x(struct plumb_backend *b, const struct plumb_tensor *dx,
                                    const struct plumb_tensor *dy, const struct plumb_tensor *w,
                                    const struct plumb_tensor *work, bool accumulate)

@@ -1,6 +1,5 @@
 /* test_fused.c - bfloat16 kernels that do the work of several, also on joined projections: the same
- * bits as the kernels that they stand for, which test_kernels_cuda.c compares with ref. Products of
- * different sizes may use different algorithms, so joined_fwd is compared within roundings.
+ * bits as the kernels that they stand for, which test_kernels_cuda.c compares with ref.
  * Test of layers 1 and 3. */
 #include <string.h>
 
@@ -293,51 +292,6 @@ static void test_columns(struct plumb_backend *b, struct rng *r, int64_t n, int6
     give(b, (struct array[]){all, add, before, got, want}, 5);
 }
 
-/* Fails if the columns from `at` of y (n,width) are more than roundings away from x (n,c). */
-static void near(struct plumb_backend *b, const struct array *y, const struct array *x, int64_t n,
-                 int64_t c, int64_t at, int64_t width)
-{
-    struct array part = part_of(b, y, n, c, at, width);
-    uint16_t *got = malloc((size_t)part.bytes), *want = malloc((size_t)part.bytes);
-    CHECK(got && want);
-    CHECK_OK(b->to_host(b, got, part.data, part.bytes));
-    CHECK_OK(b->to_host(b, want, x->data, part.bytes));
-    for (int64_t i = 0; i < n * c; i++) {
-        const double u = plumb_from_bf16(got[i]), v = plumb_from_bf16(want[i]);
-        CHECKF(fabs(u - v) <= 1e-5 + 0x1p-7 * fabs(v), "joined output %lld of part at %lld: %g, %g",
-               (long long)i, (long long)at, u, v);
-    }
-    free(got);
-    free(want);
-    give(b, &part, 1);
-}
-
-/* biases: bit p says whether part p has one. */
-static void test_joined(struct plumb_backend *b, struct rng *r, int64_t n, const int64_t *out,
-                        int parts, int64_t in, unsigned biases)
-{
-    const float *bias[PLUMB_JOINED_PARTS];
-    int64_t width = 0, at = 0;
-    for (int p = 0; p < parts; p++)
-        width += out[p];
-    struct array a[] = {real_array(b, r, n * in, 2.0), real_array(b, r, width * in, 0.2),
-                        float_array(b, r, width), take(b, n * width, 2)};
-    for (int p = 0; p < parts; at += out[p++])
-        bias[p] = biases >> p & 1 ? (float *)a[2].data + at : NULL;
-    CHECK_OK(plumb_op_joined_fwd(b, R(a[3], n, width), R(a[0], n, in), R(a[1], width * in), bias,
-                                 out, parts));
-    at = 0;
-    for (int p = 0; p < parts; at += out[p++]) {
-        struct array alone = take(b, n * out[p], 2), w = {(char *)a[1].data + 2 * at * in, 0, 0};
-        struct array its = {(float *)a[2].data + at, 0, 0};
-        CHECK_OK(plumb_op_linear_fwd(b, R(alone, n, out[p]), R(a[0], n, in), R(w, out[p] * in),
-                                     bias[p] ? F(its, out[p]) : NULL));
-        near(b, &a[3], &alone, n, out[p], at, width);
-        give(b, &alone, 1);
-    }
-    give(b, a, 4);
-}
-
 static void test_refusals(struct plumb_backend *b, struct rng *r)
 {
     struct array a[] = {real_array(b, r, 64, 1.0), float_array(b, r, 64)};
@@ -379,8 +333,6 @@ static void test_float32(void)
     CHECK_FAILS(plumb_op_qkv_write_fwd(b, F(*x, 2, 2, 8), F(*x, 1, 1, 8, 8), F(*x, 1, 1, 8, 8),
                                        F(*x, 1, 4, 16), NULL, NULL, NULL),
                 PLUMB_ERR_UNSUPPORTED, "qkv_write_fwd: ");
-    CHECK_FAILS(plumb_op_joined_fwd(b, F(*x, 2, 16), F(*x, 2, 16), F(*x, 64), NULL, NULL, 0),
-                PLUMB_ERR_UNSUPPORTED, "joined_fwd: ");
     give(b, a, 1);
     plumb_backend_destroy(&b);
 }
@@ -422,10 +374,6 @@ int main(void)
         test_columns(b, &r, 5, 16, 32, 64);
         test_columns(b, &r, 3, 12, 5, 20); /* not aligned */
         test_columns(b, &r, 2, 2064, 0, 2080);
-        test_joined(b, &r, 9, (const int64_t[]){64, 32, 32}, 3, 64, 0);
-        test_joined(b, &r, 33, (const int64_t[]){64, 32, 32}, 3, 64, 7);
-        test_joined(b, &r, 1, (const int64_t[]){48, 16, 16}, 3, 32, 5);
-        test_joined(b, &r, 20, (const int64_t[]){36, 36}, 2, 24, 2);
     }
     test_refusals(b, &r);
     plumb_backend_destroy(&b);
