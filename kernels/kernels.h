@@ -44,14 +44,14 @@ typedef struct plumb_stream plumb_stream; /* on the CPU a plumb_pool, on CUDA a 
 
 /* Number of terms per block in the long sums of the backward of linear layers and of norms in cpu/.
  * Each block is a chain of additions that starts at 0; the block sums are then added in ascending
- * order to the element of the gradient. The rounding error
- * of a sum of n terms grows like sqrt(PLUMB_SUM_BLOCK + n / PLUMB_SUM_BLOCK) instead of sqrt(n). */
+ * order to the element of the gradient. The rounding error of a sum of n terms grows like
+ * sqrt(PLUMB_SUM_BLOCK + n / PLUMB_SUM_BLOCK) instead of sqrt(n). */
 #define PLUMB_SUM_BLOCK 256
 
 /* The sequence and the position of each row of a packed batch. Rows of one sequence are adjacent
- * and in ascending position. A row attends to positions 0..pos of its own sequence, or with a
- * window only to the last ones of these; the page table says which page of the KV cache holds the
- * keys and values of a position. */
+ * and in ascending position. A row attends to positions 0..pos of its own sequence, or only to the
+ * last plumb_attn_shape.window of these if that is not 0. The page table says which page of the KV
+ * cache holds the keys and values of a position. */
 struct plumb_rows {
     int64_t n;          /* number of rows */
     int64_t n_seq;      /* number of sequences that the rows refer to */
@@ -72,7 +72,8 @@ struct plumb_attn_shape {
     int64_t window;   /* a row attends to the last `window` keys, its own included; 0: all */
 };
 
-/* Activation of the MLP. Hugging Face calls them silu, gelu, and gelu_pytorch_tanh or gelu_new. */
+/* The activations of an MLP. Hugging Face calls the first one silu, the second one gelu, and the
+ * third one gelu_pytorch_tanh or gelu_new. */
 enum plumb_activation {
     PLUMB_ACT_SILU,      /* z / (1 + exp(-z)) */
     PLUMB_ACT_GELU,      /* z Phi(z), Phi: distribution function of the standard normal */
@@ -202,7 +203,7 @@ typedef plumb_status plumb_logprob_fwd_fn(plumb_stream *s, float *logp, float *l
 typedef plumb_status plumb_entropy_fwd_fn(plumb_stream *s, float *entropy, float *mean,
                                           const float *logits, const float *lse, int64_t n,
                                           int64_t v);
-/* Draws one token per row from the logits and from the uniform number u[i] in [0,1).
+/* sample_fwd draws one token per row from the logits and from the uniform number u[i] in [0,1).
  *   Order: temperature, then top_k, then top_p (the smallest set of largest probabilities whose
  *   sum reaches top_p), then min_p (keeps p >= min_p * largest p). Each filter works on the
  *   renormalised result of the one before. Ties are broken by token id. The drawn token is the
@@ -246,7 +247,8 @@ typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *
 typedef plumb_status plumb_normal_fn(plumb_stream *s, float *w, int64_t n, double std,
                                      const struct plumb_rng_key *key);
 
-/* out[b] = a hash of the bits of block b = x[b B .. min(n, (b+1) B) - 1], B = PLUMB_HASH_BLOCK.
+/* hash_blocks sets out[b] to a hash of the bits of block b, which is x[b B .. min(n, (b+1) B) - 1],
+ * with B = PLUMB_HASH_BLOCK, STEP = PLUMB_HASH_STEP and mix = PLUMB_HASH_MIX.
  * The l floats of a block are read as rows of 16 words of 64 bits, v[i,j]. A word holds two floats,
  * the first one in the low half; words past the end are 0. Row i runs over 0 .. ceil(l/32) - 1. All
  * sums are modulo 2^64, so their order does not matter.
@@ -319,7 +321,7 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(normal)
 
 struct plumb_kernels {
-    /* true if float32 linear_fwd reads unpacked weights; linear_pack then copies */
+    /* true if float32 linear_fwd reads weights that are not packed; linear_pack then only copies */
     bool linear_plain;
 #define X(k) plumb_##k##_fn *k;
     PLUMB_KERNEL_LIST(X)

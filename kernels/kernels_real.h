@@ -15,9 +15,9 @@ typedef plumb_status FN(gather_bwd)(plumb_stream *s, REAL *dx, const REAL *dy, c
                                     int64_t n, int64_t c, int64_t m);
 
 /* Copies rows within x, in each of its planes:
- *     x[p stride + to c + j] = x[p stride + from c + j]    for p < planes, j < c, i < n,
- *                                                          from = pair[i,0], to = pair[i,1]
- * No row is in both columns of pair, and none is twice in the second column.
+ *     x[p * stride + to * c + j] = x[p * stride + from * c + j]    for p < planes, i < n, j < c,
+ *                                                  with from = pair[i,0] and to = pair[i,1]
+ * No row may be in both columns of pair, and none may be twice in the second column.
  *   x: planes of any number of rows (*,c), `stride` elements apart   pair (n,2) */
 typedef plumb_status FN(move_rows)(plumb_stream *s, REAL *x, const int32_t *pair, int64_t n,
                                    int64_t c, int64_t planes, int64_t stride);

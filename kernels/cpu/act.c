@@ -53,7 +53,8 @@ VEC_FN v16 gelu_sigmoid(v16 x, v16 square)
     return sigmoid(v16_mul(x, v16_fma(v16_set1(GELU_K3), square, v16_set1(GELU_K))));
 }
 
-/* Returns the activation of x. `kind` is a constant in every caller. */
+/* Returns the activation of x. Every caller passes a constant as `kind`, so that the compiler
+ * removes the branches. */
 VEC_FN v16 value_of(const enum plumb_activation kind, v16 x)
 {
     if (kind == PLUMB_ACT_SILU)
@@ -64,7 +65,8 @@ VEC_FN v16 value_of(const enum plumb_activation kind, v16 x)
     return v16_sub(v16_max(v16_set1(0.0f), x), v16_mul(m.a, m.below));
 }
 
-/* Writes the activation of x and its slope, for both forms of GELU. */
+/* Writes the activation of x to *value and its derivative to *slope. `kind` must be one of the two
+ * forms of GELU. */
 VEC_FN void gelu_point(const enum plumb_activation kind, v16 x, v16 *value, v16 *slope)
 {
     const v16 zero = v16_set1(0.0f), one = v16_set1(1.0f), half = v16_set1(0.5f);
@@ -78,7 +80,8 @@ VEC_FN void gelu_point(const enum plumb_activation kind, v16 x, v16 *value, v16 
         *slope = v16_fma(v16_mul(sign, m.a), density, up_to_x);
         return;
     }
-    /* for |x| > 30 the sigmoid is 0 or 1; the limit keeps the square finite */
+    /* for |x| > 30 the value of gelu_sigmoid is 0 or 1, so limiting z to [-30, 30] changes no
+     * result; it keeps z^2 finite */
     const v16 limit = v16_set1(30.0f), low = v16_set1(-30.0f);
     const v16 z = v16_min(limit, v16_max(low, x)), square = v16_mul(z, z);
     const v16 sig = gelu_sigmoid(z, square);
@@ -108,8 +111,8 @@ VEC_FN void bwd_one(const enum plumb_activation kind, v16 *dg, v16 *du, v16 dy, 
     *du = v16_mul(dy, value);
 }
 
-/* Returns the factors of act(gate): up[i .. i+n-1] in lanes 0..n-1, or 1 in all lanes if up is NULL
- * (a plain activation). */
+/* Returns the 16 numbers by which act(gate) is multiplied: up[i .. i+n-1] in lanes 0..n-1, or 1 in
+ * all lanes if up is NULL (an activation that is not gated). */
 VEC_FN v16 factor(const float *up, int64_t i, int n)
 {
     return up ? v16_load_n(up + i, n) : v16_set1(1.0f);
@@ -141,7 +144,8 @@ VEC_FN void bwd_range(const enum plumb_activation kind, const struct job *b, int
     }
 }
 
-/* One pair of jobs for each activation, so that the loops contain no choice. */
+/* JOBS defines the forward and the backward job of one activation. `kind` is a constant in them, so
+ * that their loops contain no branch on the activation. */
 #define JOBS(kind)                                                                                 \
     static void fwd_##kind(void *arg, int64_t begin, int64_t end, int thread)                      \
     {                                                                                              \

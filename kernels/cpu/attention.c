@@ -3,8 +3,8 @@
  *
  * A unit of work is a range of consecutive rows and one kv head. Inside it, the (row, query head)
  * pairs of one sequence form tiles; the pairs of a tile share each page that is loaded. The result
- * of a pair is a chain over its own visible keys, page by page, so it does not depend on how rows
- * are divided into tiles, units and batches. */
+ * of a pair is one chain of operations over its own visible keys, page by page, so it does not
+ * depend on how rows are divided into tiles, units and batches. */
 #include "cpu/attention.h"
 
 enum { TILE_FLOATS = 3072, TILE_PAIRS = 96, UNIT_ROWS = 48, GROUP = 8 };
@@ -73,7 +73,8 @@ static void add_values(struct tile *t, int64_t p, const float *v, int64_t ldv, i
            ldv, 1, t->dp, end - begin, true);
 }
 
-/* Processes one page for pairs [p, p + n), n <= GROUP. `first` is the position of its first key. */
+/* Processes one page for pairs [p, p + n) of the tile, n <= GROUP. `first` is the position of the
+ * page's first key. */
 static void advance_group(struct tile *t, const float *kt, const float *v, int64_t ldv, int64_t p,
                           int64_t n, int64_t first, int64_t window)
 {
@@ -136,8 +137,8 @@ VEC_FN void fetch(const float *kt, const float *v, int64_t d)
     }
 }
 
-/* Computes pairs [begin, begin + t->pairs) of kv head `head`, counted from the first pair of row
- * `row`, which begins a run of rows. */
+/* Computes o and lse of pairs [begin, begin + t->pairs) of kv head `head`, counted from the first
+ * pair of row `row`, which begins a run of rows (adjacent rows of one sequence). */
 static void run_tile(const struct fwd *f, struct tile *t, int64_t row, int64_t head, int64_t begin)
 {
     const struct plumb_attn_shape *shape = f->shape;

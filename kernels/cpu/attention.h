@@ -54,7 +54,8 @@ VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, st
         }
 }
 
-/* The same product for any number of rows and columns; `columns` must be a multiple of 16. */
+/* Computes the same product as mm_tile, but for any number of rows and columns; `columns` must be a
+ * multiple of 16. */
 static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64_t ldb,
                       int64_t rows, int64_t columns, int64_t kn, enum mm_into into)
 {
@@ -82,8 +83,9 @@ static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64
 #undef MM_COLUMNS
 }
 
-/* Computes the keys of block [first, first + PAGE) that a row at position pos attends to: [*begin,
- * *end), counted from the start of the block; *begin = *end if there are none. */
+/* Finds the keys that a row at position pos attends to: the last `window` keys up to its own, or
+ * all up to its own if window is 0. Sets [*begin, *end) to those in block [first, first + PAGE),
+ * counted from the start of the block; *begin = *end if there are none. */
 static inline void visible(int64_t first, int64_t pos, int64_t window, int64_t *begin, int64_t *end)
 {
     const int64_t low = window > 0 ? plumb_max_i64(0, pos + 1 - window) : 0;

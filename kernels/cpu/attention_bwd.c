@@ -47,8 +47,9 @@ static struct scratch scratch_at(float *at, int64_t d)
     return r;
 }
 
-/* Loads `keys` keys row by row and their values transposed into the scratch memory, fills the rest
- * of the block with zeros and clears dk and dv. */
+/* Loads `keys` keys and their values into the scratch memory. kt holds the keys as columns; they
+ * become the rows of r->k. The values become the columns of r->vt. Fills the rest of the block with
+ * zeros and clears dk and dv. */
 static void load_block(struct scratch *r, const float *kt, const float *v, int64_t keys)
 {
     if (keys < PAGE || r->d < r->dp)
@@ -61,8 +62,9 @@ static void load_block(struct scratch *r, const float *kt, const float *v, int64
     memset(r->dv, 0, (size_t)(PAGE * r->dp) * sizeof(float));
 }
 
-/* Does for one vector of 16 soft-capped scores what row_weights does for a row without a soft cap:
- * with t = tanh(scale s / cap), p = exp(cap t - lse) and ds = p (dp - dot) scale (1 - t^2). */
+/* Does for one vector of 16 soft-capped scores what row_weights does for scores without a cap: with
+ * t = tanh(scale s / cap), it replaces s by p = exp(cap t - lse), and it replaces dp by
+ * ds = p (dp - dot) scale (1 - t^2). */
 VEC_FN void capped_weights(float *p, float *ds, const struct plumb_attn_shape *shape, float lse,
                            float dot)
 {
@@ -77,7 +79,8 @@ VEC_FN void capped_weights(float *p, float *ds, const struct plumb_attn_shape *s
 
 /* Computes p = exp(scale s - lse) and ds = p (dp - dot) scale for one row and the keys of one
  * block; with a soft cap, what capped_weights says. On entry p holds the products s = q.k, and ds
- * holds dp = dout.v. Both become zero outside of keys [begin, end) of the block. */
+ * holds dp = dout.v; dot is dout.o of the row. Both become zero outside of keys [begin, end) of the
+ * block. */
 VEC_FN void row_weights(float *p, float *ds, const struct plumb_attn_shape *shape, float lse,
                         float dot, int64_t begin, int64_t end)
 {
@@ -106,8 +109,9 @@ static void copy_rows(float *to, int64_t ldt, const float *from, int64_t ldf, in
         memcpy(to + i * ldt, from + i * ldf, (size_t)d * sizeof(float));
 }
 
-/* Adds the gradients of one key block, which begins at position `first`, and of rows [i, i + rows)
- * of the sequence whose first row is `start`, for query head a. */
+/* Adds the gradients that arise between query head a of rows [i, i + rows) of a sequence, whose
+ * first row is `start`, and the key block that begins at position `first`: to b->dq, and to dk and
+ * dv of the block in r. */
 static void tile(const struct bwd *b, struct scratch *r, const float *kt, int64_t start, int64_t i,
                  int64_t rows, int64_t a, int64_t first)
 {

@@ -5,10 +5,10 @@
 
 #include "cpu/vec.h"
 
-/* GEMM_NR is the number of columns of a packed panel. GEMM_KC is the number of k per block: one
- * block of a panel has 32 KB and stays in the L1 cache while all rows pass over it. GEMM_LDA is the
- * row stride of a copied A, in floats; a power of two would map its rows to a few sets of the
- * cache. */
+/* GEMM_NR is the number of columns of a packed panel. GEMM_KC is the number of steps of k per
+ * block: one block of a panel has 32 KB and stays in the L1 cache while it is multiplied with all
+ * rows of A. GEMM_LDA is the row stride of a copied A, in floats; a power of two would map its rows
+ * to a few sets of the cache. */
 enum { GEMM_NR = 32, GEMM_KC = PLUMB_SUM_BLOCK, GEMM_LDA = GEMM_KC + 16 };
 
 /* How gemm_block_run stores the product of a block. Each element is one chain of fused
@@ -16,8 +16,9 @@ enum { GEMM_NR = 32, GEMM_KC = PLUMB_SUM_BLOCK, GEMM_LDA = GEMM_KC + 16 };
 enum gemm_into {
     GEMM_SET,   /* the chain starts at 0, and its sum replaces C */
     GEMM_CHAIN, /* the chain starts at C; gives the same bits as one call with a longer k */
-    /* the chain starts at 0, and its sum is added to C. The rounding error of a long k that is
-     * divided into blocks grows like sqrt(blocks) + sqrt(k of a block) instead of sqrt(k) */
+    /* the chain starts at 0, and its sum is added to C. If a sum over k is divided into blocks of
+     * such chains, its rounding error grows like sqrt(blocks) + sqrt(k of a block) instead of
+     * sqrt(k) */
     GEMM_ADD
 };
 
@@ -27,10 +28,10 @@ enum gemm_into {
 struct gemm_block {
     float *c;
     int64_t ldc;
-    /* A. lda = 0: packed tiles as gemm_tiles_of divides the rows, each tile (k, its rows). lda =
-     * GEMM_LDA: a copy with that row stride. Any other lda: rows in place, lda floats apart; B is
-     * then streamed from memory, and the block must be one tile of rows, `next` NULL and `into` not
-     * GEMM_ADD */
+    /* The operand A. lda = 0: A is packed into the tiles of gemm_tiles_of, each stored as (k, rows
+     * of the tile). lda = GEMM_LDA: A is a copy with that row stride. Any other lda: the rows lie
+     * in place, lda floats apart, and B is streamed from memory; the block must then be one tile of
+     * rows, `next` must be NULL and `into` must not be GEMM_ADD. */
     const float *a;
     int64_t lda;
     const float *b;    /* first packed panel of B; a panel holds (k, GEMM_NR) floats */

@@ -6,7 +6,8 @@
 
 enum { TILE_COLS = 16 * GEMM_VECS, UNROLL_K = 4, PAGE = 4096, PLACES = 8 };
 
-/* A loop over i = 0 .. n-1 with constant n, fully unrolled so that the sums stay in registers. */
+/* EACH(i, n) is a loop over i = 0 .. n-1. n must be a constant; the loop is fully unrolled, so that
+ * the sums stay in registers. */
 #if defined(__clang__)
 #define EACH(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
 #else
@@ -21,10 +22,10 @@ struct tile {
     const float *b;
     const float *bias;
     int64_t k;
-    /* Address that this tile prefetches into the L2 cache, and how many places it prefetches. The
-     * data that is read after this panel is divided into PLACES places, which the tiles share; a
-     * place is 16 bytes per step of k. A prefetch into L1 would evict the part of the panel that
-     * the next tile reads. */
+    /* `ahead` is the address from which this tile prefetches into the L2 cache; `places` is the
+     * number of places it prefetches. The data that is read after this panel is divided into
+     * PLACES places, each with 16 bytes per step of k; the tiles of the panel share them. A
+     * prefetch into L1 would evict the part of the panel that the next tile reads. */
     const char *ahead;
     int places;
     const float *c_next; /* C of the next tile, to prefetch it */
@@ -46,11 +47,11 @@ VEC_FN void tile_step(v16 sum[GEMM_MR][GEMM_VECS], const int rows, const float *
     }
 }
 
-/* Returns the address to prefetch when the weights are streamed and b is read. While a window of
- * WINDOW bytes is read, the next window is prefetched: for the 512 bytes of UNROLL_K rows of b, 128
- * bytes of each of the next window's four pages. The address lies in the first of these pages; the
- * caller adds PAGE for each further page. Four streams keep more cache lines in flight than one
- * (benchmarks/ceiling.c). */
+/* Returns the address to prefetch while the weights at b are read, if they are streamed from
+ * memory. Memory is divided into windows of four pages. While one window is read, the next one is
+ * prefetched: each time UNROLL_K rows of b (512 bytes) are read, 128 bytes of each of its four
+ * pages. The address lies in the first of these pages; the caller adds PAGE for each further page.
+ * Four streams keep more cache lines in flight than one (benchmarks/ceiling.c). */
 VEC_FN const char *stream_ahead(const float *b)
 {
     enum { WINDOW = 4 * PAGE };
@@ -59,9 +60,9 @@ VEC_FN const char *stream_ahead(const float *b)
 }
 
 /* Computes one tile. a_row and a_k are the strides of A in floats, from one row and from one k to
- * the next. `adds` says whether t->into may be GEMM_ADD; the tiles of the forward pass are compiled
- * without that branch, which would cost decoding 3 %. rows, a_k, stream and adds must be constants.
- */
+ * the next. If `stream`, the tile prefetches what stream_ahead returns, otherwise t->ahead. `adds`
+ * says whether t->into may be GEMM_ADD; the tiles of the forward pass are compiled without that
+ * branch, which would cost decoding 3 %. rows, a_k, stream and adds must be constants. */
 VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, const int64_t a_k,
                      const bool stream, const bool adds)
 {

@@ -32,7 +32,7 @@ struct hash {
     uint64_t *out;
     const float *x;
     int64_t n;
-    /* the hash keys of the 16 lanes in row 0; later rows add PLUMB_HASH_STEP */
+    /* the hash keys of the 16 lanes in row 0; each later row adds PLUMB_HASH_STEP to every key */
     uint64_t key[PLUMB_HASH_LANES];
 };
 

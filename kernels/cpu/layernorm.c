@@ -110,7 +110,8 @@ VEC_FN void row_sums(const struct bwd *b, const float *dy, const float *x, float
     *dot = total(d);
 }
 
-/* dx += rstd (g - mean of g - xhat times mean of (g xhat)), with xhat = (x - mean) rstd */
+/* Computes for rows [begin, end): dx += rstd (g - mean of g - xhat times mean of (g xhat)), with
+ * g = dy w and xhat = (x - mean) rstd. */
 static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct bwd *b = arg;
@@ -132,8 +133,8 @@ static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Adds the sums over rows [first, last) to n columns of dw and dbias from column j on, n <= 16. The
- * chains over the rows start at 0. */
+/* bwd_column adds the sums over rows [first, last) to columns [j, j + n) of dw and dbias, n <= 16.
+ * The chains over the rows start at 0. */
 enum { BLOCK_ROWS = PLUMB_SUM_BLOCK };
 VEC_FN void bwd_column(const struct bwd *b, int64_t first, int64_t last, int64_t j, int n)
 {

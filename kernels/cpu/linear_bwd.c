@@ -86,9 +86,9 @@ struct bwd_arg {
     bool transposed, replace; /* replace: compute C = A B; otherwise C += A B */
 };
 
-/* Computes the part of one block of k, which begins at k, of rows [row, row_end) and columns [col,
- * col + cols) of C. b holds these columns of B, packed; a is memory for the packed or copied rows
- * of A. */
+/* Computes the terms of one block of k, whose first step is `k`, for rows [row, row_end) and
+ * columns [col, col + cols) of C, and adds them to C; if g->replace, the first block replaces C. b
+ * holds these columns of B, packed; a is memory for the packed or copied rows of A. */
 static void bwd_rows(const struct bwd_arg *g, float *a, const float *b, int64_t row,
                      int64_t row_end, int64_t col, int64_t cols, int64_t k)
 {

@@ -3,9 +3,9 @@
 #include "cpu/split.h"
 #include "cpu/vec.h"
 
-/* Returns sum_j (a_j (b_j + shift)) x_j; b = NULL stands for a_j x_j. Four accumulators of 16 lanes
- * run over blocks of 64 elements; the first accumulator also takes the rest. The order depends on c
- * only. */
+/* Returns sum_j (a_j (b_j + shift)) x_j, or sum_j a_j x_j if b is NULL. Four accumulators of 16
+ * lanes run over blocks of 64 elements; the first accumulator also takes the rest. The order
+ * depends on c only. */
 VEC_FN float sum3(const float *a, const float *b, float shift, const float *x, int64_t c)
 {
     v16 acc[4];

@@ -117,11 +117,12 @@ static int32_t find(const float *e, int64_t v, double u, double total)
     return (int32_t)last;
 }
 
-/* Returns a lower bound of the weight at which a filter can cut off, so that the long tail of
- * smaller weights is skipped.
+/* Returns a lower bound of the weights that a filter keeps, so that the long tail of smaller
+ * weights is skipped. `total` is the sum of all weights, `mass` the sum that top_p keeps.
  *   count > 0 (top_k): the vocabulary is divided into `count` groups of adjacent ids. Each group
  *              has a largest weight, so at least `count` weights reach the least of these maxima.
- *   count = 0 (top_p): the weights below (total - mass)/v sum up to less than total - mass. */
+ *   count = 0 (top_p): the weights below (total - mass)/v sum up to less than total - mass, so the
+ *              others reach `mass`. */
 static float tail_below(const float *e, int64_t v, int64_t count, double mass, double total)
 {
     if (count == 0)
@@ -134,7 +135,8 @@ static float tail_below(const float *e, int64_t v, int64_t count, double mass, d
             most = v16_max(most, v16_load(e + g * width + j));
         least = fminf(least, v16_hmax(most));
     }
-    /* the factor allows for exp, which may be non-monotonic in its last bit */
+    /* Tokens are ordered by logit, and exp may be non-monotonic in its last bit: a larger logit
+     * may have a slightly smaller weight. The factor lowers the bound by more than that. */
     return width > 0 ? 0.999999f * least : 0.0f;
 }
 
@@ -176,8 +178,8 @@ static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, flo
     else
         for (double sum = 0.0; m < n && sum < mass; m++)
             sum += (double)weight_of(e, key[m]);
-    /* If rounding leaves no mass to take from the border bin, m is 0 and only the bins before it
-     * are kept. */
+    /* m is the number of tokens that are kept of the border bin, the one with the cut-off. If
+     * rounding leaves no mass to take from it, m is 0 and only the bins before it are kept. */
     const uint64_t last = m > 0 ? key[m - 1] : 0;
     for (int64_t j = 0; j < v; j++) {
         if (e[j] >= tail && e[j] > 0.0f) {
@@ -241,7 +243,7 @@ static void rows(void *arg, int64_t begin, int64_t end, int thread)
 
 static int64_t work_of_thread(int64_t v)
 {
-    /* 2 v for the keys, v for the weights, 16 for the weights' last vector */
+    /* in floats: 2 v for the 64-bit keys, v for the weights, 16 to fill the weights' last vector */
     return plumb_ceil_div(3 * v + 16, 64) * 64;
 }
 

@@ -113,8 +113,8 @@ VEC_FN v16 vec_scale(v16 x, v16 round)
     const v16i n = (v16i)round - 0x4B400000, low = n >> 1;
     return x * (v16)((low + 127) << 23) * (v16)((n - low + 127) << 23);
 }
-/* The first steps of v16_sum and v16_hmax: combines lane i with lane i + 8, then with lane i +
- * 4. */
+/* VEC_FOLD does the first steps of v16_sum and v16_hmax: it combines lane i of a with lane i + 8 by
+ * op8, then lane i with lane i + 4 by op4. The four results are in h4. */
 #define VEC_FOLD(op8, op4)                                                                         \
     const vec_f8 lo8 = __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7);                      \
     const vec_f8 hi8 = __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);                \
@@ -445,7 +445,8 @@ VEC_FN v16 v16_exp(v16 x)
 }
 
 /* Returns tanh x within 3 ulp (measured by tests/kernels/test_vec.c) as m / (m + 2) with m = e^2x
- * - 1. m = 2^n r p + (2^n - 1) loses nothing where x is small. NaN gives NaN. */
+ * - 1. With n, r and p of vec_exp_rest for 2x, m = 2^n r p + (2^n - 1); computed like this, m loses
+ * no digits where x is small. NaN gives NaN. */
 VEC_FN v16 v16_tanh(v16 x)
 {
     v16 round, r;

@@ -25,14 +25,15 @@ static void softcap(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Returns the slope of the soft cap where its output is z; by = 1 / cap. */
+/* Returns the derivative of the soft cap where its output is z; `by` must be 1 / cap. */
 VEC_FN v16 cap_slope(v16 z, v16 by)
 {
     const v16 t = v16_mul(z, by);
     return v16_fma(v16_sub(v16_set1(0.0f), t), t, v16_set1(1.0f));
 }
 
-/* Computes the gradient of one row's logits, which are soft-capped. */
+/* Computes the gradient of the logits of row i before the soft cap; b->z holds the logits after the
+ * soft cap. */
 static void bwd_capped(const struct job *b, int64_t i)
 {
     const int64_t v = b->v, at = b->target[i];
@@ -63,8 +64,9 @@ static void fwd(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Computes entropy (into b->logp) and mean (into b->lse). Blocks of 4096 logits are summed in one
- * accumulator of 16 lanes; the block sums are added in double. */
+/* Writes the entropy of each row in [begin, end) to b->logp and the mean of its logits to b->lse.
+ * Blocks of 4096 logits are summed in one accumulator of 16 lanes; the block sums are added in
+ * double. */
 static void entropy(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct job *b = arg;
@@ -79,7 +81,7 @@ static void entropy(void *arg, int64_t begin, int64_t end, int thread)
             v16 part = v16_set1(0.0f), whole = v16_set1(0.0f);
             for (int64_t j = at; j < stop; j += 16) {
                 const int n = stop - j < 16 ? (int)(stop - j) : 16;
-                /* in lanes past the end a = 0, which adds exp(0) 0 = 0 */
+                /* lanes past the end hold lse, so a = 0 and they add exp(0) * 0 = 0 to part */
                 const v16 zj = n == 16 ? v16_load(z + j) : v16_load_fill(z + j, n, b->lse_in[i]);
                 const v16 a = v16_sub(zj, lse);
                 part = v16_fma(v16_exp(a), a, part);

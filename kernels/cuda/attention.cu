@@ -10,8 +10,9 @@
 
 /* ---- writing pages -------------------------------------------------------------------- */
 
-/* Each block writes up to 32 rows of one kv head, through shared memory: it reads along d and
- * writes the keys along positions, which are contiguous in a page. */
+/* Each block writes the keys and values of up to 32 rows of one kv head. It reads both along d. The
+ * keys pass through shared memory, so that they are written along positions, which are contiguous
+ * in a page; the values are written along d at once. */
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     kv_write_kernel(float *kc, float *vc, const float *k, const float *v, plumb_rows rows,
                     int64_t hk, int d)
@@ -57,8 +58,9 @@ static plumb_status kv_write_fwd(plumb_stream *s, float *kc, float *vc, const fl
 
 /* ---- forward -------------------------------------------------------------------------- */
 
-/* Returns the bytes of shared memory: keys (d,PAGE) and values (PAGE,d) of one page, the tile's q
- * (WARPS*R,d) and the warps' probabilities (WARPS,R,PAGE). */
+/* Returns the bytes of shared memory of fwd_kernel with R = r pairs per warp: keys (d,PAGE) and
+ * values (PAGE,d) of one page, the tile's q (WARPS*R,d) and the warps' probabilities
+ * (WARPS,R,PAGE). */
 static size_t fwd_shared(int64_t d, int r)
 {
     return size_t(2 * PAGE * d + WARPS * r * d + WARPS * r * PAGE) * sizeof(float);
@@ -183,10 +185,9 @@ static plumb_status run_fwd(plumb_stream *s, float *o, float *lse, const float *
 {
     const auto kernel = fwd_kernel<NT, R>;
     const int64_t group = shape->h / shape->hk;
-    /* When decoding (R == 2), a tile holds the query heads of one row only if they fit (group <
-     * WARPS
-     * * R), because another row usually has other keys. With a larger group, a tile has WARPS * R
-     * pairs, which may belong to two rows. */
+    /* In decoding (R == 2), a tile holds the query heads of a single row if they leave room in it
+     * (group < WARPS * R), because another row usually has other keys. With a larger group, a tile
+     * has WARPS * R pairs, which may belong to two rows. */
     const int64_t pairs = R == 2 && group < WARPS * R ? group : WARPS * R;
     const int64_t tiles = ceil_div(rows->n * group, pairs);
     const size_t bytes = fwd_shared(shape->d, R);

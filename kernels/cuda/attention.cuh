@@ -24,7 +24,7 @@ static inline heads heads_of(const struct plumb_attn_shape *s)
     return heads{s->h, s->hk, s->d, s->window, s->cap, inner};
 }
 
-/* Returns the score whose product q.k is `dot`: scaled, and soft-capped if shape says so. */
+/* Returns the score for the product q.k = `dot`: scaled, and soft-capped if shape.cap > 0. */
 DEVICE float score_of(float dot, float scale, const heads &shape)
 {
     return shape.cap > 0.0f ? shape.cap * tanhf(dot * shape.inner) : dot * scale;
@@ -56,8 +56,8 @@ DEVICE int64_t run_end(const plumb_rows &rows, int64_t begin, int64_t last)
     return end;
 }
 
-/* Returns whether the rows are those of decoding: few rows of many sequences, which share no
- * keys. */
+/* Returns whether the rows are treated as decoding, where few rows share keys: at most two rows per
+ * sequence on average. */
 static inline bool decodes(const struct plumb_rows *rows)
 {
     return rows->n <= 2 * (rows->present > 0 ? rows->present : rows->n_seq);
@@ -79,8 +79,8 @@ DEVICE void copy_padded(float *to, const float *from, int rows, int columns, int
         to[at / columns * stride + at % columns] = from[at];
 }
 
-/* Computes delta[i] = dout[i,:].o[i,:] for each of n (row, head) pairs, the term that the backward
- * of the softmax subtracts from each dp. */
+/* Computes delta[i] = dout[i,:].o[i,:] for each of n (row, head) pairs. The backward of the softmax
+ * subtracts delta from each dp = dout.v, the gradient of a probability. */
 template <class T>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     delta_kernel(float *delta, const T *dout, const T *o, int64_t n, int d)

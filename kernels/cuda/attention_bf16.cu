@@ -64,9 +64,10 @@ struct online {
     int from[2], to[2];
 };
 
-/* Turns the scores s (16,PAGE) into probabilities relative to the row's largest score so far, and
- * updates row. factor[i] receives the factor by which the sums of the earlier pages must be
- * multiplied. first is the position of the page's first key. */
+/* Turns the products q.k in s (16,PAGE) into probabilities relative to each row's largest score so
+ * far, and updates the state `row`. factor[i] receives the factor by which the sums over the
+ * earlier pages must be multiplied in the lane's row i (0: row g, 1: row g+8). `first` is the
+ * position of the page's first key. CAP: true if the scores are soft-capped. */
 template <bool CAP>
 DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, const heads &shape,
                     int first)
@@ -118,15 +119,16 @@ template <int W> DEVICE void rescale(float (*acc)[4], const float *factor)
             acc[n][j] *= factor[j / 2];
 }
 
-/* Adds a row's sum over its four lanes; each of the four receives the result. */
+/* Returns a row's sum: adds the partial sums of the four lanes that hold the row. All four receive
+ * the result. */
 DEVICE float whole_sum(float sum)
 {
     sum += __shfl_xor_sync(ALL_LANES, sum, 1);
     return sum + __shfl_xor_sync(ALL_LANES, sum, 2);
 }
 
-/* Stores columns [c, c+W) of the lane's i-th row, divided by the row's sum. Adding 0 turns the -0
- * of an empty sum into 0. */
+/* Stores the lane's elements of columns [c, c+W) of its i-th row (0: row g, 1: row g+8), divided by
+ * the row's sum. Adding 0 turns the -0 of an empty sum into 0. */
 template <int W>
 DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, int c, int d)
 {
@@ -184,10 +186,11 @@ template <int W> DEVICE void unfold(const float *total, online *row, float (*acc
             acc[n][e] = total[4 + n * 4 + e];
 }
 
-/* number of floats of `total` in one lane */
+/* number of floats that the array `total` of fold() has in one lane: max[2], sum[2] and acc */
 template <int W> constexpr int TOTAL = 4 + W / 2;
 
-/* Returns true if w is at the first page of a chunk, but not at the first page of its run. */
+/* Returns true if the current page of w is the first one of a chunk but not the first one of the
+ * run. */
 DEVICE bool at_chunk(const walk &w)
 {
     return w.block % CHUNK_PAGES == 0 && w.block > w.first;
@@ -313,7 +316,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 /* ---- decode_kernel: one row -------------------------------------------------------------- */
 
 static constexpr int64_t ENOUGH_BLOCKS = 512; /* about four blocks per SM of an H100 */
-/* floats; padded so that rows fall into different banks */
+/* row stride in floats of the scores in shared memory; the 8 floats of padding put neighbouring
+ * rows into different banks */
 static constexpr int SCORE_STRIDE = PAGE + 8;
 template <int D> constexpr int DECODE_STAGES = D <= 128 ? 4 : 2;
 

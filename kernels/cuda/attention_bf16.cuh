@@ -32,8 +32,9 @@ DEVICE int lane_row()
 
 /* ---- copies to shared memory -------------------------------------------------------------- */
 
-/* Copies ROWS rows of d columns: row r from from(r), or zeros if from(r) is NULL. Columns d..D-1
- * become zeros. `valid` is any readable address of device memory. */
+/* Copies ROWS rows of d columns to shared memory: row r from from(r), or zeros if from(r) is NULL.
+ * Columns d..D-1 become zeros. `valid` is any readable address of device memory; copies that write
+ * zeros name it as their source and do not read it. */
 template <int D, int ROWS, class F>
 DEVICE void copy_rows(plumb_bf16 *to, int d, const plumb_bf16 *valid, F from)
 {
@@ -65,8 +66,9 @@ DEVICE pairs pairs_from(const heads &shape, int64_t kv, int64_t first)
     return pairs{first / group, kv * group, shape.h, int(first % group), int(group)};
 }
 
-/* Returns the block's first pair. Blocks are numbered from the end, so that the last rows of a
- * sequence, which have the most keys, start first. */
+/* Returns the number of this block's first pair, if each block processes `pairs` pairs. Blocks are
+ * numbered from the end, so that the last rows of a sequence, which have the most keys, start
+ * first. */
 DEVICE int64_t last_first(int pairs)
 {
     return int64_t(gridDim.x - 1 - blockIdx.x) * pairs;
@@ -78,7 +80,8 @@ DEVICE int64_t last_first(int pairs)
 struct walk {
     /* row: first row of the tile; window: attention window */
     int64_t row, window;
-    /* the run has rows begin..end-1 and pages first..last; block: current page */
+    /* rows: number of rows of the tile. The run has rows begin..end-1 and pages first..last; block
+     * is the current page. Pages are numbered from the start of the sequence. */
     int rows, begin, end, first, block, last;
 };
 DEVICE void begin_run(walk &w, const plumb_rows &rows)
@@ -129,8 +132,8 @@ template <int D> DEVICE void load_a(unsigned *a, const plumb_bf16 *tile, int k)
     const int lane = int(threadIdx.x) % WARP;
     load_matrix(a, tile + lane % 16 * STRIDE<D> + k * MMA + lane / 16 * 8);
 }
-/* Loads operand B of a product whose columns are the tile's rows: b[0], b[1] from rows 0..7, and
- * b[2], b[3] from rows 8..15. */
+/* Loads operand B of a product whose columns are the tile's rows and whose depth is the tile's
+ * columns 16k..16k+15: b[0], b[1] from rows 0..7, and b[2], b[3] from rows 8..15. */
 template <int D> DEVICE void load_b(unsigned *b, const plumb_bf16 *tile, int k)
 {
     const int lane = int(threadIdx.x) % WARP;
@@ -218,7 +221,8 @@ DEVICE void store_pair(plumb_bf16 *row, int c, int d, float low, float high)
 
 /* ---- host -------------------------------------------------------------------------------- */
 
-/* `aligned`: whether all arrays that the kernel accesses 16 bytes at a time are 16-byte aligned. */
+/* Fails if the bfloat16 kernels do not support head size d, or if `aligned` is false. `aligned`
+ * says whether all arrays that the kernel accesses 16 bytes at a time are 16-byte aligned. */
 static inline plumb_status check_bf16(const char *kernel, int64_t d, bool aligned)
 {
     PLUMB_REQUIRE(d % PIECE == 0 && d <= MOST_D, PLUMB_ERR_UNSUPPORTED,

@@ -28,8 +28,9 @@ template <int D, int MT> static constexpr size_t bwd_shared()
            sizeof(plumb_bf16);
 }
 
-/* Returns score - lse in base 2, where the score has the product q.k = `dot` and lse is in base 2.
- * *slope is multiplied by the slope of the soft cap. */
+/* Returns score - lse in base 2, with the score of the product q.k = `dot`; the argument lse is
+ * already in base 2. If CAP, the score is soft-capped and *slope is multiplied by the derivative of
+ * the soft cap. */
 template <bool CAP>
 DEVICE float score_minus(float dot, float scale, float lse, const heads &shape, float *slope)
 {
@@ -40,7 +41,8 @@ DEVICE float score_minus(float dot, float scale, float lse, const heads &shape, 
     return fmaf(t, shape.cap * LOG2E, -lse);
 }
 
-/* Each warp computes MT tiles of 16 pairs, one below the other. CAP: shape.cap > 0. */
+/* Computes dq. Each warp computes MT tiles of 16 (row, query head) pairs, one below the other. CAP:
+ * true if the scores are soft-capped (shape.cap > 0). */
 template <int D, int MT, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dq_kernel(plumb_bf16 *dq, saved in, plumb_rows rows, heads shape, float scale)
@@ -58,7 +60,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                        [&](int p) { return p < here ? in.q + head_of(tile, p) * d : nullptr; });
     copy_rows<D, TILE>(dos, d, in.q,
                        [&](int p) { return p < here ? in.dout + head_of(tile, p) * d : nullptr; });
-    /* row of the pair, -1: no pair; visible positions [from, to) */
+    /* per pair: its row, counted from the tile's first row, or -1 if there is no pair; its visible
+     * positions [from, to) */
     int of[MT][2], from[MT][2], to[MT][2];
     float lse[MT][2], delta[MT][2], acc[MT][D / 8][4];
     for (int m = 0; m < MT; m++)
@@ -211,8 +214,8 @@ DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plu
     *beside<D>(to, p) = f;
 }
 
-/* Each warp computes MT tiles of 16 keys and W columns of dk and dv, from column blockIdx.z * W
- * on. */
+/* Each warp computes dk and dv of MT tiles of 16 keys, in the W columns from column blockIdx.z * W
+ * on. CAP: true if the scores are soft-capped. */
 template <int D, int W, int MT, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     dkv_kernel(plumb_bf16 *dk, plumb_bf16 *dv, saved in, plumb_rows rows, heads shape, float scale)
@@ -266,7 +269,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             advance(ahead, rows, shape);
         }
         plumb_bf16 *qs = stage + at * 2 * PAGE_TILE<D>, *dos = qs + PAGE_TILE<D>;
-        /* the largest position of the block, or -1 if unknown */
+        /* the position of the block's last pair, which is the largest one of the block; -1 if the
+         * block is not full, so that the largest position is not known here */
         const int last = beside<D>(qs, BLOCK - 1)->pos;
         bool run[MT][2], any = false;
         for (int m = 0; m < MT; m++)

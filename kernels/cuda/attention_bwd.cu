@@ -15,8 +15,8 @@ struct saved {
     const float *dout, *lse, *q, *kc, *vc, *delta;
 };
 
-/* Returns the bytes of shared memory. Keys (d,PAGE+1) and values (PAGE,d+1) are padded, because
- * lanes read them along rows and along columns. */
+/* Returns the bytes of shared memory of dq_kernel with R = r pairs per warp. Keys (d,PAGE+1) and
+ * values (PAGE,d+1) are padded, because lanes read them along rows and along columns. */
 static size_t dq_shared(int64_t d, int r)
 {
     return size_t(d * (PAGE + 1) + PAGE * (d + 1) + 2 * WARPS * r * d + WARPS * r * PAGE) *
@@ -120,8 +120,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* ---- dk, dv --------------------------------------------------------------------------- */
 
-/* Returns the bytes of shared memory: the tile's keys and values (WARPS*R,d), q and dout of 32
- * pairs (d,33), and the warps' p and ds (R,32). */
+/* Returns the bytes of shared memory of dkv_kernel with R = r keys per warp: the tile's keys and
+ * values (WARPS*R,d), q and dout of 32 pairs (d,33), and each warp's p and ds (R,32). */
 static size_t dkv_shared(int64_t d, int r)
 {
     return size_t(2 * WARPS * r * d + 2 * d * (WARP + 1) + 2 * WARPS * r * WARP) * sizeof(float);

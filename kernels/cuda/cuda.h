@@ -15,7 +15,8 @@
 extern "C" {
 #endif
 
-/* Number of ranges of the number of rows (gemm.cuh), and the class of plumb's own kernel. */
+/* The number of ranges into which the number of rows is divided (GEMM_ROWS in gemm.cuh), and the
+ * value of plumb_cuda_gemm_entry.bits that stands for plumb's own kernel. */
 enum { PLUMB_CUDA_GEMM_BUCKETS = 6, PLUMB_CUDA_GEMM_OWN = 1 };
 
 /* An entry of the GEMM algorithm cache: the algorithms for one kind of product, element types and
@@ -45,7 +46,8 @@ struct plumb_cuda {
      * rmsnorm_bwd, and the doubtful numbers of `normal` */
     float *chunk;
     int64_t chunk_floats;
-    /* the second stream's context: what its copies from host memory wait for, and their end */
+    /* set only in the context of the second stream, which copies from host memory: its copies wait
+     * for before_fetch, which the main stream records; after_fetch marks their end */
     cudaEvent_t before_fetch, after_fetch;
 };
 
@@ -55,9 +57,9 @@ struct plumb_buf;
  * equal bit for bit, for several numbers of rows at several places, form a class (gemm_class.cu).
  * The entry has the fastest members of one class, or stands for plumb's own kernel if no class
  * serves every number of rows; with PLUMB_GEMM_UNMEASURED it is what plumb_cuda_gemm_algo
- * (gemm.cuh) adds. No entry is added for layers of few outputs, and none (with a warning) if the
- * GPU has too little free memory. A cached product is skipped, unless c->wanted names another class
- * for it. Allocates device memory during the call. */
+ * (gemm.cuh) adds. No entry is added if out <= FEW_OUTPUTS (gemm.cuh), and none (with a warning) if
+ * the GPU has too little free memory. A product that has an entry is skipped, unless c->wanted
+ * names another class for it. Allocates device memory during the call. */
 plumb_status plumb_cuda_gemm_cache_tune(struct plumb_cuda *c, bool bf16, int64_t out, int64_t in,
                                         unsigned uses);
 /* Appends a line for each entry whose class is known (bits != 0): product, element types, size and

@@ -98,7 +98,7 @@ template <int N> struct vec {
     float v[N];
 };
 
-/* The number of elements of the smaller type that a 16-byte access holds. */
+/* PER<A, B> is the number of elements of the smaller one of the types A and B in 16 bytes. */
 template <class A, class B = A>
 static constexpr int PER = 16 / int(sizeof(A) < sizeof(B) ? sizeof(A) : sizeof(B));
 
@@ -183,9 +183,9 @@ DEVICE float warp_max(float v)
     return v;
 }
 
-/* Sums v over a block of WARPS warps: first within each warp, then over the warps in order. part
- * (WARPS,) is shared memory. The caller may pass it to block_sum again at once, but must not write
- * to it before a __syncthreads. */
+/* Returns in every thread the sum of v over a block of WARPS warps: first within each warp, then
+ * over the warps in order. part (WARPS,) is shared memory. The caller may pass it to block_sum
+ * again at once, but must not write to it before a __syncthreads. */
 template <int WARPS, class T> DEVICE T block_sum(T v, T *part)
 {
     v = warp_sum(v);

@@ -14,8 +14,9 @@ DEVICE float rounded(float x)
     return widen(y);
 }
 
-/* The sum is rounded and stored before it is normalised; each thread reads back what it wrote. The
- * order of the row's sum is that of rmsnorm_fwd. */
+/* Computes sum = a + b and y = RMSNorm of sum, with one team of threads per row. The sum is rounded
+ * and stored before it is normalised; each thread reads back what it wrote. The squares of a row
+ * are added in the order of rmsnorm_fwd. */
 template <int TEAM, class T>
 static __global__ void __launch_bounds__(TEAM_THREADS)
     add_rmsnorm_kernel(T *sum, T *y, float *rstd, const T *a, const T *b, const float *w, int64_t n,
@@ -57,9 +58,10 @@ static plumb_status add_rmsnorm_fwd(plumb_stream *s, plumb_bf16 *sum, plumb_bf16
     return launched("add_rmsnorm_fwd");
 }
 
-/* A thread rotates 16 bytes of the first half of a head with 16 bytes of the second half, as
- * rope_fwd does, or copies 32 bytes of a row's values. The threads of a row: the heads of q, which
- * stay in place; those of k, which go to their page; those of v. */
+/* Each thread rotates 16 bytes of the first half of a head of q or k with 16 bytes of the second
+ * half, as rope_fwd does, or copies 16 bytes of each half of a head of v. The threads of a row are
+ * numbered by head: first the heads of q, which are rotated in place, then those of k and those of
+ * v, which are written to their pages. */
 static __global__ void __launch_bounds__(THREADS)
     rope_write_kernel(plumb_bf16 *q, plumb_bf16 *kc, plumb_bf16 *vc, const plumb_bf16 *k,
                       const plumb_bf16 *v, const float *cos_sin, plumb_rows rows, int64_t h,

@@ -60,8 +60,8 @@ static inline plumb_status gemm_init(gemm *g, product p, int64_t n, int64_t out,
     const int32_t trans_b = back_w ? CUBLAS_OP_T : CUBLAS_OP_N;
     const int32_t epilogue =
         p.is == FORWARD_BIAS ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    /* cuBLASLt is column-major. Row-major memory is described as its transpose: w as in x out, x
-     * and dx as in x n, y and dy as out x n. */
+    /* cuBLASLt is column-major, so a row-major array is described as its transpose: w (out,in) is
+     * an (in,out) matrix, x and dx (n,in) are (in,n), and y and dy (n,out) are (out,n). */
     const int64_t a[2] = {in, back_w ? n : out};
     const int64_t b[2] = {forward ? in : out, n};
     const int64_t d[2] = {forward ? out : in, back_w ? out : n};
@@ -133,7 +133,7 @@ static inline int bucket_of(int64_t n)
  * (gemm_cache.cu), or to NULL if plumb's own kernels compute it. If the cache has no entry, one is
  * added without measuring: the first algorithm that the heuristic proposes for 256 rows, without
  * split-K, and that supports all tested numbers of rows; or plumb's own kernel if there is none.
- *   algo: valid until the next call    bias: as for gemm_init */
+ *   algo: valid until the next call    bias (out,): used only if the product is FORWARD_BIAS */
 plumb_status plumb_cuda_gemm_algo(struct plumb_cuda *c, product p, int64_t n, int64_t out,
                                   int64_t in, const float *bias, const cublasLtMatmulAlgo_t **algo);
 

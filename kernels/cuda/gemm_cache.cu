@@ -276,7 +276,8 @@ extern "C" plumb_status plumb_cuda_gemm_cache_write(struct plumb_buf *out,
 }
 
 /* Returns whether this cuBLASLt supports the algorithms of the entry, each for the smallest and the
- * largest number of rows of its range. */
+ * largest number of rows of its range; the last range has no end and is tested up to 4 times its
+ * lower limit. */
 static bool is_supported(const struct plumb_cuda *c, const struct plumb_cuda_gemm_entry *e)
 {
     alignas(16) static const float bias[4] = {};

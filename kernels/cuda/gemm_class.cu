@@ -22,8 +22,9 @@ extern "C" { /* the headers of base/ are plain C, without extern "C" guards */
 }
 
 static constexpr int BUCKETS = PLUMB_CUDA_GEMM_BUCKETS, MOST = 96, CLASSES = 8, TESTS = 4;
-/* DEAR is the accepted ratio of the cost of an earlier class to that of the cheapest one. TOP is
- * the largest tested number of rows, SHIFT the largest place of the first row. */
+/* The first class that costs at most DEAR times as much as the cheapest one is chosen. TOP is the
+ * largest tested number of rows; SHIFT is the largest row of the operands at which a test
+ * begins. */
 static constexpr double DEAR = 1.10;
 static constexpr int64_t HOME = GEMM_ROWS[3], TOP = 4 * GEMM_ROWS[4];
 static constexpr int64_t SHIFT = 17, ROWS = TOP + SHIFT;
@@ -33,8 +34,8 @@ static constexpr int64_t FLUSH_MOST = 512 << 20;
 struct trial {
     cublasLtMatmulAlgo_t algo;
     int owner; /* number of its class; -1 if it has none */
-    /* per range of rows: whether cuBLASLt supports it for all tests of the range, and whether it
-     * gave the bits of the class that is tested now */
+    /* per range of the number of rows: whether cuBLASLt supports the algorithm in all tests of the
+     * range, and whether the algorithm gave the bits of the class that is tested now */
     bool can[BUCKETS], same[BUCKETS];
     float ms[BUCKETS];
 };
@@ -81,7 +82,8 @@ static plumb_status launch(const tuner *t, const cublasLtMatmulAlgo_t *algo, cha
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
-/* Takes the memory of all operands as one allocation; the same function counts and places it. */
+/* Allocates the memory of all operands at once (one pass counts the bytes, a second one sets the
+ * pointers), fills the operands with random data and creates the events for timing. */
 static plumb_status place_operands(tuner *t)
 {
     const bool back_w = t->p.is == BACKWARD_W;
@@ -127,7 +129,8 @@ static plumb_status place_operands(tuner *t)
                         pattern{a / t->in, t->in, back_x, !back_x && !back_w, false, 1.0f, 1}));
     PLUMB_TRY(gemm_fill(t->c, t->b, t->p.read,
                         pattern{ROWS, b_columns, false, !back_w, !back_w, 1.0f, 2}));
-    /* small, so that the sums of 0 show */
+    /* With beta = 1 these values are added to the product. They are small, so that they do not hide
+     * the rounding of sums whose exact value is 0 (fill_kernel). */
     PLUMB_TRY(
         gemm_fill(t->c, t->added, t->p.written, pattern{1, d, false, false, false, 1e-6f, 3}));
     PLUMB_TRY(
@@ -208,7 +211,8 @@ static plumb_status collect(tuner *t)
     return PLUMB_OK;
 }
 
-/* Prepares d for a product: NaN if it is overwritten, `added` if it is added to. */
+/* Prepares the output d for a product: fills it with NaN if the product overwrites it (beta = 0),
+ * and copies t->added to it if the product is added to it. */
 static plumb_status reset(const tuner *t, char *d, float beta)
 {
     if (beta == 0.0f)
@@ -219,7 +223,8 @@ static plumb_status reset(const tuner *t, char *d, float beta)
     return PLUMB_OK;
 }
 
-/* Computes truth with the founder: all rows, HOME at a time; for BACKWARD_W the test's own sum. */
+/* Computes t->truth, the results that define the class, with the founder: all rows, in products of
+ * HOME rows. For BACKWARD_W, which sums over the rows, it runs the product of `test` itself. */
 static plumb_status find_truth(const tuner *t, const trial *founder, float beta, place test)
 {
     PLUMB_TRY(reset(t, t->truth, beta));
@@ -248,7 +253,8 @@ static plumb_status try_one(const tuner *t, int i, int bucket, float beta, place
                         bytes);
 }
 
-/* Appends results of the founder to the hash that identifies its class. */
+/* Updates the hash *h, which identifies the founder's class, with the first HOME rows of t->truth,
+ * or with all of it for BACKWARD_W; with HASHED bytes at most. */
 static plumb_status add_hash(const tuner *t, uint64_t *h)
 {
     const int64_t rows = t->p.is == BACKWARD_W ? t->d_bytes : HOME * bytes_of_row(t);
@@ -270,7 +276,8 @@ done:
     return st;
 }
 
-/* The values of beta with which the product is used. A bfloat16 layer adds to its bias. */
+/* Writes the values of beta with which product p is used, and returns their number. A bfloat16
+ * layer with a bias first writes the bias to y and then adds the product (beta = 1). */
 static int betas_of(product p, float beta[2])
 {
     int n = 0;
@@ -281,8 +288,8 @@ static int betas_of(product p, float beta[2])
     return n;
 }
 
-/* Compares every trial that has no class with the founder, and sets `same` of each. *bits receives
- * the hash of the founder's results, which identifies the class. */
+/* Compares the results of every trial that has no class with those of the founder, and sets `same`
+ * of all trials. *bits receives the hash of the founder's results, which identifies the class. */
 static plumb_status test_class(tuner *t, const trial *founder, uint64_t *bits)
 {
     unsigned host[MOST * BUCKETS];
@@ -346,8 +353,8 @@ static plumb_status time_of(float *best, const tuner *t, int64_t n,
     return PLUMB_OK;
 }
 
-/* Computes floor[k], the best time for the rows of range k among the heuristic's first three
- * candidates, split-K or not. */
+/* Sets floor[k] to the best time, in milliseconds, of the heuristic's first three candidates for
+ * the largest number of rows of range k. These candidates may use split-K. */
 static plumb_status floors(float floor[BUCKETS], const tuner *t)
 {
     cublasLtMatmulHeuristicResult_t result[PLUMB_CUDA_CANDIDATES];
@@ -376,8 +383,9 @@ static const char *type_name(cudaDataType_t type)
     return type == CUDA_R_16BF ? "bfloat16" : "float32";
 }
 
-/* Fills entry with the fastest member of the class for each range. *cost is the mean ratio of their
- * times to the floors; negative if a range has no member, so that the class cannot be used. */
+/* Fills entry with the fastest member, for each range, of the class that test_class tested last.
+ * *cost is the mean over the ranges k of the member's time / floor[k]; it is negative if a range
+ * has no member, so that the class cannot be used. `number` is the class's number in the log. */
 static plumb_status fastest(struct plumb_cuda_gemm_entry *entry, double *cost, tuner *t, int number,
                             const float floor[BUCKETS])
 {

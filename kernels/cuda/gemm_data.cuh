@@ -14,10 +14,10 @@ struct pattern {
     int64_t seed;
 };
 
-/* x[i] is a number in (-scale, scale) that depends only on its place, the pattern and the seed. If
- * x has `cancel` and the other operand is folded along the same sum, the exact sums of odd rows are
- * 0, so that their results are nothing but rounding: another order of sums shows even in bfloat16.
- */
+/* Sets x[i] to a number in (-scale, scale) that depends only on its place and the pattern. If x has
+ * fold_columns and `cancel`, and the other operand of a product is folded along the dimension that
+ * is summed, the exact sums of odd rows are 0. Their results are then nothing but rounding, so that
+ * another order of sums shows even in bfloat16. */
 template <class T> static __global__ void fill_kernel(T *x, pattern p)
 {
     const int64_t n = p.rows * p.columns, half = p.columns / 2 > 0 ? p.columns / 2 : 1;

@@ -46,7 +46,8 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* ---- any product ----------------------------------------------------------------------------- */
 
-/* An operand (rows,length) of a sum, whatever its order in memory. */
+/* An operand (rows,length) of a product, summed over `length`. Element (i,k) is x[i * row + k *
+ * step], so that the operand can be stored in either order. */
 template <class T> struct strided {
     const T *x;
     int64_t row, step; /* elements between rows, and between the terms of a sum */

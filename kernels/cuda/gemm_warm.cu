@@ -2,7 +2,7 @@
  * Layer 1 (cuda). Includes gemm.cuh. */
 #include "cuda/gemm.cuh"
 
-/* A number of rows that algorithm k of an entry serves. */
+/* Returns a number of rows that algorithm k of a cache entry serves. */
 static int64_t rows_of(int k)
 {
     return k < PLUMB_CUDA_GEMM_BUCKETS - 1 ? GEMM_ROWS[k] : GEMM_ROWS[k - 1] + 1;

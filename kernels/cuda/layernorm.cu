@@ -94,8 +94,9 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
     }
 }
 
-/* Adds to dw and dbias: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th
- * row; the sums of the warps are then added in order. The order depends on n only. */
+/* Adds the gradients to dw and dbias. Each block sums 32 columns over the rows: each of its warps
+ * sums every COLUMN_WARPS-th row, and the sums of the warps are then added in order. The order
+ * depends on n only. */
 template <class T>
 static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)
     bwd_w_kernel(float *dw, float *dbias, const T *dy, const T *x, const float *mean,

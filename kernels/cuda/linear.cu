@@ -5,7 +5,8 @@
  * float32. */
 #include "cuda/gemm.cuh"
 
-/* Computes the product p into d, plus beta d and the bias, with its cached algorithm. */
+/* Computes the product p with its cached algorithm: d = product + beta d, plus the bias if p is
+ * FORWARD_BIAS. */
 static plumb_status multiply(plumb_stream *s, product p, void *d, const void *a, const void *b,
                              const float *bias, float beta, int64_t n, int64_t out, int64_t in)
 {
@@ -101,8 +102,9 @@ static plumb_status linear_bwd_x(plumb_stream *s, T *dx, const T *dy, const T *w
                     accumulate ? 1.0f : 0.0f, n, out, in);
 }
 
-/* Adds to dbias: each block sums 32 columns. Each of its warps adds every COLUMN_WARPS-th row; the
- * sums of the warps are then added in order. The order depends on n only. */
+/* column_sum_kernel adds the column sums of x (n,c) to sum_out (c,). Each block sums 32 columns:
+ * each of its warps sums every COLUMN_WARPS-th row, and the sums of the warps are then added in
+ * order. The order depends on n only. */
 static constexpr int COLUMN_WARPS = 32;
 template <class T>
 static __global__ void __launch_bounds__(COLUMN_WARPS *WARP)

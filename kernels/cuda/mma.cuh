@@ -35,8 +35,9 @@ DEVICE unsigned shared_address(const void *at)
 }
 
 /* Loads four matrices of (8,8) from shared memory. Lanes 8i..8i+7 pass the addresses of the rows of
- * matrix i; a row is 16 bytes, 16-byte aligned. r[i] receives elements 2t and 2t+1 of row g of
- * matrix i; load_matrix_trans loads elements 2t and 2t+1 of column g. */
+ * matrix i; a row is 16 bytes, 16-byte aligned. In each lane (g = lane / 4, t = lane % 4), r[i]
+ * receives elements 2t and 2t+1 of row g of matrix i; load_matrix_trans loads elements 2t and 2t+1
+ * of column g. */
 DEVICE void load_matrix(unsigned *r, const void *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -82,8 +83,8 @@ DEVICE float exp2_fast(float x)
 
 #endif
 
-/* Returns x, an array of the thread, and makes the compiler keep it in memory, so that the loop can
- * use the registers. */
+/* Returns x, an array of the thread, and makes the compiler keep it in memory, so that the
+ * registers are free for the values that the caller's loop uses often. */
 DEVICE float *in_memory(float *x)
 {
 #ifdef __CUDA_ARCH__

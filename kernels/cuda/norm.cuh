@@ -26,8 +26,9 @@ template <int WARPS> DEVICE team my_team()
                 WARP};
 }
 
-/* The second half of RMSNorm of the team's row: y, x (c,); square = the row's sum of squares, which
- * the team adds up with block_sum; rstd is that of the row. */
+/* Computes y = x r (w + shift) for the team's row, with r = 1 / sqrt(square / c + eps), and stores
+ * r in *rstd. y, x (c,) and rstd belong to this row; square is the sum of the squares of x, which
+ * the team has added up with block_sum. */
 template <class T>
 DEVICE void normalise_row(const team &t, T *y, float *rstd, const T *x, const float *w, int64_t c,
                           float square, float eps, float shift, bool wide)

@@ -56,9 +56,10 @@ static plumb_status move_rows(plumb_stream *s, T *x, const int32_t *pair, int64_
     return launched("move_rows");
 }
 
-/* Adds all rows i' with index[i'] = index[i] to row index[i] of dx. Only the first such i does
- * this; the other blocks return. Each warp owns 32 accesses of the row, searches 32 indices at a
- * time and adds in ascending i': no atomics, and the same order as the reference. */
+/* Adds to row index[i] of dx, with i = blockIdx.x, all rows i' of dy for which index[i'] =
+ * index[i]. If an earlier i has the same index, the block returns. Each lane owns N = PER<X, Y>
+ * adjacent elements of the row. A warp searches 32 indices at a time and adds in ascending i', so
+ * it needs no atomics and has the same order as the reference. */
 template <class X, class Y>
 static __global__ void scatter_kernel(X *dx, const Y *dy, const int32_t *index, int64_t n,
                                       int64_t c, bool wide)

@@ -13,8 +13,9 @@ typedef unsigned long long count_t;
 
 static constexpr int BINS = 256, DIGIT = 8;
 
-/* A row of logits and its filters. An id is kept if its logit is above `key`, or equal to it and
- * the id is at most `last`, and its probability is at least min_p times the largest. */
+/* A row of logits and its filters. An id is kept if two conditions hold: the key of its logit
+ * (key_of) is above `key`, or it equals `key` and the id is at most `last`; and its probability is
+ * at least min_p times the largest. */
 struct row {
     const float *z;
     int64_t v;
@@ -120,9 +121,10 @@ DEVICE void pick_digit(count_t need, scratch *s)
     s->need = need;
 }
 
-/* Adds each lane's mass to its bin. Most logits of a row share a few bins, so lanes of one bin
- * first add up their masses: for the bin of the lowest lane that is left, up to MERGED times; what
- * is then left is added one by one. All lanes of the warp must be there. */
+/* add_to_bin adds each lane's mass to its bin. Most logits of a row share a few bins, so lanes with
+ * the same bin first add up their masses. This is done up to MERGED times, each time for the bin of
+ * the lowest lane that is left; the lanes that are then left add their masses one by one. All lanes
+ * of the warp must call it together. */
 static constexpr int MERGED = 3;
 DEVICE void add_to_bin(scratch *s, uint32_t bin, count_t mass)
 {
@@ -165,8 +167,8 @@ template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
         prefix |= s->digit << shift;
         known |= uint32_t(BINS - 1) << shift;
     }
-    /* Of the ids whose logit has the key `prefix`, the smallest one that is kept, keep as many as
-     * needed, in ascending id. */
+    /* `prefix` is now the key of the smallest logit that is kept. Of the ids with this logit, keep
+     * the lowest ones, as many as are needed to reach the mass. */
     const uint32_t sign = prefix & 0x80000000u;
     const float z = __uint_as_float(sign ? prefix & 0x7fffffffu : ~prefix);
     count_t each = 1;

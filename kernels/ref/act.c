@@ -24,7 +24,7 @@ static struct point point_of(enum plumb_activation kind, double z)
         return (struct point){z * s,
                               s + z * exp(-0.5 * z * z) * 0.3989422804014327}; /* 1/sqrt(2 pi) */
     }
-    /* (1 + tanh(u)) / 2 = sigmoid(2 u) */
+    /* GELU's tanh form: (1 + tanh(u)) / 2 = sigmoid(2 u), u = sqrt(2 / pi) (z + 0.044715 z^3) */
     const double k = 2.0 * 0.7978845608028654; /* 2 sqrt(2 / pi) */
     const double s = sigmoid(k * (z + 0.044715 * z * z * z));
     return (struct point){z * s, s + z * s * (1.0 - s) * k * (1.0 + 3.0 * 0.044715 * z * z)};

@@ -43,7 +43,8 @@ static double dot(const float *a, const float *b, int64_t d)
     return sum;
 }
 
-/* sum[e] += f x[e * stride], for columns e of one chunk: CHUNK, or `left` if fewer are left. */
+/* Adds f x[e * stride] to sum[e] for the columns e of one chunk: CHUNK columns, or `left` if fewer
+ * are left. */
 static void add(double sum[CHUNK], double f, const float *x, int64_t stride, int64_t left)
 {
     for (int64_t e = 0; e < CHUNK && e < left; e++)
@@ -56,7 +57,7 @@ static void store(float *y, const double sum[CHUNK], int64_t left)
         y[e] = (float)sum[e];
 }
 
-/* Returns the score of a query and a key: scaled, and soft-capped if shape says so. */
+/* Returns the score of a query and a key: scaled, and soft-capped if shape->cap > 0. */
 static double score_of(const struct plumb_attn_shape *shape, const float *q, const float *k)
 {
     const double score = shape->scale * dot_key(q, k, shape->d), cap = shape->cap;
@@ -160,7 +161,7 @@ plumb_status plumb_ref_attention_bwd(plumb_stream *s, float *dq, float *dk, floa
                         key(&t, rows->seq[i], j, a / group) + e * PAGE, PAGE, d - e);
                 store(dq + (i * h + a) * d + e, sum, d - e);
             }
-    /* row r holds the key and value whose gradients are computed */
+    /* this loop computes the gradients of the key and the value of row r */
     for (int64_t r = 0; r < rows->n; r++)
         for (int64_t a = 0; a < hk; a++)
             for (int64_t e = 0; e < d; e += CHUNK) {

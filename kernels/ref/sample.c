@@ -5,7 +5,8 @@
 
 #include <math.h>
 
-/* Sort order of token ids: larger logit first; equal logits by ascending id. */
+/* Returns whether id a is sorted before id b: larger logits z come first, equal logits are sorted
+ * by ascending id. */
 static int before_by_logit(const float *z, int32_t a, int32_t b)
 {
     return z[a] > z[b] || (z[a] == z[b] && a < b);

@@ -41,8 +41,8 @@ static inline double plumb_group_x(const struct plumb_obj_in *in, int64_t i,
     return in->logp[i] / plumb_group_length(in, i, p);
 }
 
-/* Returns the loss -sft_weight s_i / a_i of sequence i (a_i: plumb_imitation_length) and adds scale
- * times its derivative to out->dlogp. */
+/* Returns the loss -sft_weight s_i / a_i of sequence i and adds in->scale times its derivative to
+ * out->dlogp. s_i: log-prob sum of the completion; a_i: plumb_imitation_length. */
 double plumb_group_imitate(struct plumb_obj_out *out, const struct plumb_obj_in *in, int64_t i,
                            const struct plumb_align_param *p);
 

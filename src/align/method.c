@@ -1,4 +1,5 @@
-/* method.c - checks a method's parameters, and makes the choices of an iteration in their order.
+/* method.c - checks a method's parameters, and decides how each prompt of an iteration is trained
+ * on.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/method.h"
 

@@ -1,5 +1,6 @@
-/* method.h - a method: one selector, one threshold rule, one objective, and the stages it adds.
- * Layer 1. Includes base/ only. The rows are in src/stage/methods.c.
+/* method.h - describes a method by its selector, threshold rule and objective, and by the functions
+ * that it adds to the stages of a run.
+ * Layer 1. Includes base/ only. The table of all methods is in src/stage/methods.c.
  *
  * One iteration, on every rank:
  *   plumb_scoreboard_begin, plumb_scoreboard_put for the rank's own completions,
@@ -73,12 +74,14 @@ struct plumb_align_report {
     int64_t prompts;                         /* prompts of the iteration */
     int64_t branch[PLUMB_BRANCH_COUNT];      /* number of prompts in each branch */
     double branch_share[PLUMB_BRANCH_COUNT]; /* branch[] divided by prompts */
-    double weight_entropy;                   /* nats; mean over the prompts of the weighted */
-                                             /* branch, NaN if there are none */
-    int64_t terms;                           /* prompts with a term in the loss */
+    /* Entropy of the weights of a prompt's completions, in nats: the mean over the prompts of the
+     * weighted branch; NaN if there are none. */
+    double weight_entropy;
+    int64_t terms; /* prompts with a term in the loss */
 };
 
-/* Closes the scoreboard, normalizes the rewards, selects, computes tau, and sets the branch and
+/* Closes the scoreboard, normalizes the rewards, lets the method's selector choose completions of
+ * each prompt, computes tau, and applies the method's threshold rule. This sets the branch and the
  * weights of every prompt. Updates *state, so call it once per iteration. progress: position of the
  * iteration in the run, 0 (first) to 1 (last). Not collective; the same result on every rank.
  * Errors: those of plumb_scoreboard_close. */

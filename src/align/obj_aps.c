@@ -1,7 +1,8 @@
 /* obj_aps.c - Adaptive Preference Scaling: every pair finds its own temperature.
  * Layer 1. Includes align/ and base/ only.
  *
- * Hong et al. 2024, arXiv:2406.02764, eq. 5, h = beta (d_w - d_l), d = s - s_ref:
+ * Hong et al. 2024, arXiv:2406.02764, eq. 5, for each pair (w,l). s: log-prob sum of a completion,
+ * d = s - s_ref, h = beta (d_w - d_l):
  *
  *     L = min over t in [0.1, 5] of -t log sigma(h/t) + rho t          -log 2 < rho < 0
  *

@@ -2,7 +2,8 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Liu et al. 2024, arXiv:2402.11907, eq. 8, for each pair (w,l). s: log-prob sum of a completion y,
- * d = s - s_ref, and r = log pi(y|p+,x) - log pi(y|p-,x), the self-rewarding score:
+ * d = s - s_ref, and r = log pi(y|p+,x) - log pi(y|p-,x), the self-rewarding score of y to the
+ * prompt x with the principles p+ and with their contrary p-:
  *
  *     h = beta (d_w - d_l) - margin_beta clip(r_w - r_l, -margin_limit, margin_limit)
  *     L = -log sigma(h)      (with label smoothing as in obj_dpo.c) */

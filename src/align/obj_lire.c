@@ -16,7 +16,8 @@ static unsigned lire_needs(const struct plumb_align_param *p)
     return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP;
 }
 
-/* most: the largest x of the group; sum: the sum of exp((x - most) / t) over the group. */
+/* Gives softmax(x / t) over a group as exp((x - most) / t) / sum. most: the largest x of the group;
+ * sum: the sum of exp((x - most) / t) over the group. */
 struct soft {
     double most, sum;
 };

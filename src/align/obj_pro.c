@@ -6,8 +6,9 @@
  * plumb_imitation_length:
  *
  *     L = - sum_{k<m} log( e^{h_kk} / (e^{h_kk} + sum_{i>k} e^{h_ki}) )  -  sft_weight s_1 / a_1
- *     h_ki = f_i (r_k - r_i)      h_kk = f_k (r_k - r_m), with the largest of the factors of row k
- */
+ *     h_ki = f_i (r_k - r_i)      h_kk = f_k (r_k - r_m)
+ *
+ * r_k - r_m is the largest of the differences r_k - r_i in the term of k. */
 #include <math.h>
 
 #include "align/group_term.h"

@@ -3,7 +3,7 @@
  *
  *     L = -scale sum_i weight_i s_i / a_i
  *
- * s_i: log-prob sum of completion i; a_i: by loss_aggregation, see plumb_imitation_length. If the
+ * s_i: log-prob sum of completion i; n_i: its tokens; a_i: see plumb_imitation_length. If the
  * weights of each of P prompts add up to 1 and scale = 1 / P, loss_aggregation=token gives the
  * token mean of plain SFT: L = - sum weight_i s_i / sum weight_i n_i, over the global batch of all
  * ranks. */

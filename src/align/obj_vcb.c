@@ -14,12 +14,12 @@
 
 static unsigned vcb_needs(const struct plumb_align_param *p)
 {
-    /* beta scales the implicit rewards in the metrics */
+    /* Only the metrics read beta: they report beta times the log-ratio as implicit reward. */
     return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP |
            (p->reference_weight != 0 ? PLUMB_NEED_REF | PLUMB_READ_BETA : 0u);
 }
 
-/* Returns u_i, with unit = lambda / std. */
+/* Returns u_i of the formula above for sequence i. unit = lambda / std. */
 static double value_of(const struct plumb_obj_in *in, int64_t i, double unit,
                        const struct plumb_align_param *p)
 {

@@ -38,8 +38,9 @@ struct plumb_obj_out {
     /* (n,) = d loss / d logp, every element is written; NULL if not PLUMB_NEED_LOGP */
     double *dlogp;
     double *dscore; /* (n,) = d loss / d score; NULL if not PLUMB_NEED_SCORE */
-    /* Sums of the pair terms (times their weight) or group terms, and of the imitation terms (times
-     * their weight); not multiplied by scale. */
+    /* rank_loss: the sum of the pair terms, times their weights, or of the group terms.
+     * weighted_loss: the sum of the imitation terms, times their weights. Neither is multiplied by
+     * scale. */
     double rank_loss, weighted_loss;
     double chosen, rejected; /* sums over this call's pairs of the reward of win and of lose;
                               * objectives without a reward model use the implicit reward */
@@ -56,7 +57,8 @@ enum {
     PLUMB_NEED_REWARD = 1u << 4,
     PLUMB_NEED_GROUP =
         1u << 5, /* groups and reward: the loss is over all completions of a prompt */
-    /* Parameters that several objectives share; param_list.h names the reader of the others. */
+    /* Flags for the parameters that several objectives read. For each other parameter, the last
+     * column of param_list.h tells which methods read it. */
     PLUMB_READ_BETA = 1u << 8,
     PLUMB_READ_SMOOTHING = 1u << 9,    /* the objective reads label_smoothing */
     PLUMB_READ_LENGTH = 1u << 10,      /* the objective reads length_normalize */

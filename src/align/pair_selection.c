@@ -24,7 +24,8 @@ void plumb_cosine_matrix(double *gram, const float *e, int64_t n, int64_t c)
                 sum += (double)e[i * c + k] * (double)e[j * c + k];
             gram[i * n + j] = sum;
         }
-    /* the diagonal holds the squared norms until all other elements are divided */
+    /* Divides each scalar product by the norms of its two rows. The diagonal, which holds the
+     * squared norms, is set last. */
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < i; j++) {
             const double norm = sqrt(gram[i * n + i]) * sqrt(gram[j * n + j]);
@@ -44,10 +45,10 @@ static void extreme(int64_t *first, int64_t *second, const double *gram, int64_t
                 *first = i, *second = j;
 }
 
-/* ---- two sets ------------------------------------------------------------------------------- */
+/* ---- splitting the answers into two sets ---------------------------------------------------- */
 
-/* Returns the squared distance of answer i to the mean of a set, without the squared norm of that
- * mean. side (n,) holds the set of each answer, 0 or 1. */
+/* Returns |e_i - mean|^2 - |mean|^2, where e_i is the embedding of answer i and mean is that of the
+ * embeddings of a set. side (n,) holds the set of each answer, 0 or 1. */
 static double distance(const double *gram, int64_t n, const uint8_t *side, uint8_t set, int64_t i)
 {
     double sum = 0, m = 0;
@@ -57,8 +58,8 @@ static double distance(const double *gram, int64_t n, const uint8_t *side, uint8
     return gram[i * n + i] - 2 * sum / m;
 }
 
-/* Returns |sum of a set's vectors|^2 / its size. The split with the largest sum of this over both
- * sets has the smallest sum of squared distances to the means. */
+/* Returns |sum of a set's embeddings|^2 / number of its answers. The split for which the sum of
+ * this value over both sets is largest has the smallest sum of squared distances to the means. */
 static double gathered(const double *gram, int64_t n, const uint8_t *side, uint8_t set)
 {
     double sum = 0, m = 0;
@@ -70,8 +71,8 @@ static double gathered(const double *gram, int64_t n, const uint8_t *side, uint8
     return sum / m;
 }
 
-/* Sets side (n,) to the best split, by trying all of them. Answer 0 is always in set 0, so each
- * split is tried once. */
+/* Sets side (n,) to the split into two non-empty sets whose sum of gathered() is largest, by trying
+ * all splits. Answer 0 is always in set 0, so each split is tried once. */
 static void enumerate(uint8_t *side, const double *gram, int64_t n)
 {
     uint8_t now[MOST_ENUMERATED] = {0};
@@ -88,9 +89,9 @@ static void enumerate(uint8_t *side, const double *gram, int64_t n)
     }
 }
 
-/* Sets side (n,) to a good split by Lloyd's iteration. The two answers with the lowest cosine start
- * the two sets. It stops when no answer moves, when a set would become empty, or after MOST_ROUNDS.
- */
+/* Sets side[0, n) to a good split by Lloyd's iteration; side has room for 2 n elements. The two
+ * answers with the lowest cosine start the two sets. The iteration stops when no answer moves, when
+ * a set would become empty, or after MOST_ROUNDS. */
 static void iterate(uint8_t *side, const double *gram, int64_t n)
 {
     int64_t a, b;

@@ -31,9 +31,9 @@ plumb_status plumb_pair_add(struct plumb_obj_out *out, double *grad, const struc
  *
  * Why it matters: for completions that the policy itself sampled, E[grad s_i] = 0. With a common
  * a, equal weights have an expected gradient of 0 (up to the correlation of mean_len with one of
- * its own terms, which falls as 1 / sequences). With a_i = n_i it is the gradient of E[-1 / n]:
- * the loss shortens the answers. Source: ours; Liu et al. 2025, arXiv:2503.20783,
- * show the same for policy gradients. */
+ * its own terms, which falls as 1 / sequences). With a_i = n_i, the tokens of the completion, the
+ * expected gradient is that of E[-1 / n], so the loss shortens the answers. Source: ours; Liu et
+ * al. 2025, arXiv:2503.20783, show the same for policy gradients. */
 static inline double plumb_imitation_length(const struct plumb_obj_in *in, int64_t i,
                                             const struct plumb_align_param *p)
 {

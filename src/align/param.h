@@ -20,9 +20,9 @@ enum plumb_rank_loss {
 };
 /* Weights of the completions of a prompt in the weighted branch. */
 enum plumb_weighted_loss {
-    /* softmax of normalised reward / weight_temperature of its scored completions */
+    /* softmax(normalised reward / weight_temperature) over the prompt's scored completions */
     PLUMB_WEIGHTED_SOFTMAX,
-    /* equal weights for its scored principled completions, 0 for others */
+    /* equal weights for the prompt's scored principled completions, 0 for its others */
     PLUMB_WEIGHTED_PRINCIPLED_ONLY,
     PLUMB_WEIGHTED_NONE, /* no weighted branch: such a prompt is skipped */
 };
@@ -54,7 +54,8 @@ extern const char *const plumb_reward_norm_names[];
 extern const char *const plumb_threshold_names[];
 extern const char *const plumb_reverse_names[];
 
-/* Has one field for each PARAM line of param_list.h. The help text in that line explains it. */
+/* struct plumb_align_param has one field for each PARAM line of param_list.h. The help text in that
+ * line explains the field. */
 #define PLUMB_PARAM_FIELD(X, type, c_type, name, ...) c_type name;
 #define PLUMB_PARAM_NONE(...)
 struct plumb_align_param {

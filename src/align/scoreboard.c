@@ -10,7 +10,8 @@
 
 #include "base/num.h"
 
-/* slot[2 i] of entry i is 0 if it is absent, else CODE + bits. If two ranks put the same entry, the
+/* slot[2 i] is 0 if entry i is absent. Otherwise it is CODE, plus CODE_PRINCIPLED for a principled
+ * completion and CODE_MISSING for one without a finite reward. If two ranks put the same entry, the
  * sum of their codes is no valid code. slot[2 i + 1] is the reward, 0 if missing. */
 enum { CODE = 8, CODE_PRINCIPLED = 1, CODE_MISSING = 2 };
 

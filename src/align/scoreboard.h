@@ -76,7 +76,8 @@ plumb_status plumb_scoreboard_put(struct plumb_scoreboard *b, int64_t prompt, in
  * the same completion. */
 plumb_status plumb_scoreboard_close(struct plumb_scoreboard *b);
 
-/* Returns the entry of completion `sample` of a prompt, and the prompt and sample of an entry. */
+/* The first function returns the entry of completion `sample` of a prompt. The other two return the
+ * prompt and the sample of an entry. */
 static inline int64_t plumb_scoreboard_entry(const struct plumb_scoreboard *b, int64_t prompt,
                                              int64_t sample)
 {
@@ -94,11 +95,12 @@ static inline int64_t plumb_scoreboard_sample(const struct plumb_scoreboard *b, 
 /* Returns true if entry i has a term in the loss and so needs a forward and a backward pass. */
 bool plumb_scoreboard_uses(const struct plumb_scoreboard *b, int64_t i);
 /* Returns the loss denominator of the `count` listed prompts: the sum of `denominator` of those
- * that are not skipped, in the order of the list. If prompt is NULL, it takes all prompts. */
+ * that are not skipped, in the order of the list. If `prompt` is NULL, the function takes all
+ * prompts of the iteration and ignores count. */
 double plumb_scoreboard_terms(const struct plumb_scoreboard *b, const int64_t *prompt,
                               int64_t count);
 
-/* The sequences that a batch imitates: sums over all ranks. */
+/* Sums over the completions that a batch imitates (with a -logp term in the loss), of all ranks. */
 struct plumb_imitated {
     double weight; /* sum of their weights */
     double tokens; /* sum of weight x completion tokens */
@@ -109,7 +111,8 @@ struct plumb_imitated {
 struct plumb_imitated plumb_scoreboard_imitated(const struct plumb_scoreboard *b,
                                                 const int64_t *prompt, int64_t count,
                                                 const double *tokens, int64_t stride);
-/* Returns tokens / weight, the mean length in tokens; 1 if nothing is imitated. */
+/* Returns sums.tokens / sums.weight, the weighted mean length of the imitated completions in
+ * tokens; 1 if nothing is imitated. */
 double plumb_imitated_mean(struct plumb_imitated sums);
 
 #endif

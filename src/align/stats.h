@@ -22,7 +22,8 @@ struct plumb_align_stats {
  * by p->reward_norm:
  *   zscore   (r - mean) / std over all scored entries (0 if std is at most 1e-8 |mean|)
  *   sigmoid  1 / (1 + exp(-r))
- *   none     r                                       Source: ours (the paper is silent) */
+ *   none     r
+ * Source: ours; the paper of PSLE, arXiv:2408.02599, does not say how it normalizes rewards. */
 void plumb_stats_reward(struct plumb_align_stats *out, struct plumb_scoreboard *b,
                         const struct plumb_align_param *p);
 /* Sets the margin statistics in *out from choice[].margin, and writes the sorted margins to

@@ -1,4 +1,5 @@
-/* thr_quantile.c - threshold that is a quantile of the margins, so it fixes the share of pairs.
+/* thr_quantile.c - threshold that is the q-quantile of an iteration's margins, so that a share of
+ * about 1 - q of the margins is above it. q moves linearly over the run.
  * Layer 1. Includes align/ and base/ only. Source: ours. */
 #include "align/threshold.h"
 

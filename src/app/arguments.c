@@ -19,7 +19,8 @@ bool plumb_argument_is_option(const char *text)
     return equals && !memchr(text, '/', (size_t)(equals - text));
 }
 
-/* Returns the option that gives a command its input of JSON lines. */
+/* Returns the option by which the command gets its file of JSON lines, for example "data.train" for
+ * sft; "input" for a command that is not in the table. */
 static const char *lines_option(const char *command)
 {
     static const struct {
@@ -56,7 +57,8 @@ static plumb_status refuse_dashes(const char *text, const char *next, const char
                   value);
     char name[128];
     snprintf(name, sizeof(name), "%.*s", n, key);
-    /* Reports names of other programs and typing errors. */
+    /* If another program has an option of this name, fails with a message that names plumb's option
+     * instead. */
     if (!plumb_config_is_option(name, command))
         PLUMB_TRY(plumb_alias_refuse(name, command, where));
     PLUMB_FAIL(PLUMB_ERR_CONFIG, "%s: options have no dashes here: write %s=%s", where, name,
@@ -100,8 +102,9 @@ static plumb_status refuse_missing(const char *path, const char *next, const cha
                where, path);
 }
 
-/* Counts, of the first two lines of a file, the lines and those that are JSON objects. A file
- * counts as JSON Lines if its name ends in .jsonl, or if its first two lines are JSON objects. */
+/* Counts for the first two lines of a file: `lines` that exist, and `objects`, lines that are JSON
+ * objects. A file counts as JSON Lines if its name ends in .jsonl or if both lines are JSON
+ * objects. */
 struct first_lines {
     int objects, lines;
 };

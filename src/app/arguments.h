@@ -14,8 +14,9 @@ bool plumb_argument_is_option(const char *text);
 
 /* The sorted arguments of a command, without its name. */
 struct plumb_arguments {
-    /* CONFIG.yaml, or the input file of a command that takes one; NULL if not given. A file below
-     * configs/ that does not exist is that of the installation (io/installed.h). */
+    /* CONFIG.yaml, or the input file of a command that takes one; NULL if not given. If the user
+     * names a file below configs/ that does not exist, this is the file of that name in the
+     * installation (io/installed.h). */
     const char *file;
     char installed[4096]; /* memory of `file` if it is that of the installation */
     char **option;        /* (n,) key=value */

@@ -77,7 +77,8 @@ static plumb_status measure(const struct plumb_eval *e, struct plumb_eval_model 
     return plumb_eval_measure(e, m, o->data);
 }
 
-/* Generates the answers of one model and computes their scalars. Collective. */
+/* Generates the answers of one model and computes the EVAL_ values of each that need no other
+ * model. Collective. */
 static plumb_status examine(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -97,8 +98,8 @@ done:
     return st;
 }
 
-/* Computes the scalars that need the answers of several models: log-probs under the first model,
- * and verdicts of the judge. */
+/* Computes the EVAL_ values of the answers that need a second model: the log-prob under the first
+ * model, if eval.kl is set, and the verdict of the judge, if eval.judge is set. */
 static plumb_status confront(struct plumb_eval *e)
 {
     const struct plumb_config *cfg = e->app->cfg;
@@ -158,8 +159,9 @@ done:
     return st;
 }
 
-/* Stores the texts of all ranks in m->text, where no text is stored yet. bytes (len,) has for each
- * text its index in m->text and its length, as two int64, and the text. */
+/* Adds the sample texts of all ranks to m->text; an element that is set already stays. bytes (len,)
+ * is a sequence of records: the text's index in m->text and its length, as two int64, and the
+ * text. */
 static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, int64_t len)
 {
     for (int64_t at = 0; at < len;) {
@@ -174,7 +176,7 @@ static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, in
     return PLUMB_OK;
 }
 
-/* Gives every rank the texts of the sample table. Collective. */
+/* Gives every rank the answers that the sample table shows (m->text). Collective. */
 static plumb_status share_texts(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -207,7 +209,8 @@ done:
     return st;
 }
 
-/* Sums the scalars over all ranks, so that every rank has all of them. Collective. */
+/* Gives every rank the results of all ranks for one model: the values of the answers and of the
+ * references, the sample texts, and distinct-1 and distinct-2. Collective. */
 static plumb_status share(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     const int64_t answers = e->prompts * e->app->cfg->eval.samples;

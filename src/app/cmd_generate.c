@@ -42,8 +42,9 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
                            out->len);
 }
 
-/* Called between two decode steps: takes part in meetings, shows progress, and updates how many
- * prompts may begin. */
+/* Called between two decode steps. Exchanges lines with the other ranks if a meeting is due
+ * (app/lines.h), updates the progress, and lets more prompts begin if the window allows it. Returns
+ * true if the rank must stop. */
 static bool tick(void *arg)
 {
     struct generate *g = arg;

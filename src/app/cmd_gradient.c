@@ -54,7 +54,8 @@ static plumb_status write_tensors(const struct gradient *g, const float *sum, co
     return st;
 }
 
-/* Writes the sum of a whole gradient, which all ranks have. */
+/* Writes the sum of a gradient that is not sharded, so that this rank has all of its elements.
+ * Copies it from the device first, if it is there. Only rank 0 calls it. */
 static plumb_status write_sum(const struct gradient *g, double loss)
 {
     struct plumb_backend *b = g->s.app->backend;

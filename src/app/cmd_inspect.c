@@ -174,7 +174,8 @@ done:
     return st;
 }
 
-/* Describes gzip data that holds JSON, and refuses any other. */
+/* Describes a gzip file whose content is JSON or JSON Lines. Fails for gzip data with any other
+ * content. */
 static plumb_status inspect_packed(const struct plumb_inspect *w)
 {
     struct plumb_buf text = {0};

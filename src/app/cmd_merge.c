@@ -41,7 +41,9 @@ static plumb_status open_both(plumb_model **out, const struct plumb_app *app,
     return plumb_adapter_open(*out, start->adapter);
 }
 
-/* Copies the files in which the adapter's run noted how the model is prompted and rotated. */
+/* Copies the files in which the adapter's run recorded the model's chat settings, its encoding of
+ * records, and the longest sequence, which selects the factors of a longrope embedding. A file that
+ * does not exist is skipped. */
 static plumb_status copy_notes(const char *from_dir, const char *to_dir)
 {
     static const char *const name[] = {PLUMB_CHAT_NAME, PLUMB_ENCODING_NAME, PLUMB_LONGEST_NAME};

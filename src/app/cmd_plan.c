@@ -12,8 +12,8 @@
 
 /* ---- assumptions for missing files ----------------------------------------------------------- */
 
-/* If the data are missing, the plan assumes as many records of such length as the options and the
- * model allow. */
+/* Makes the plan do without the data file and notes why. The plan then assumes as many records as
+ * the options ask for, each as long as the options and the model allow. */
 static plumb_status leave_out_data(struct plumb_plan *p, const char *what, const char *path,
                                    const char *why)
 {
@@ -21,8 +21,9 @@ static plumb_status leave_out_data(struct plumb_plan *p, const char *what, const
     return plumb_buf_addf(&p->assumed, "%s: %s%s%s\n", what, path, *path ? " " : "", why);
 }
 
-/* Data, tokenizer and texts may be missing; the plan then makes assumptions. A model folder must
- * exist, because its config.json decides most of the memory. */
+/* Checks which files exist. If the data, the tokenizer or a text of method.principles or
+ * method.contrary is missing, the plan makes assumptions instead. A model folder must exist,
+ * because its config.json decides most of the memory. */
 static plumb_status assume(struct plumb_plan *p)
 {
     const struct plumb_config *cfg = &p->cfg;
@@ -145,7 +146,7 @@ static plumb_status show(struct plumb_plan *p, struct plumb_buf *json)
 /* ---- the command ------------------------------------------------------------------------------
  */
 
-/* Makes and prints one plan. PLUMB_ERR_NOMEM, after that, if it does not fit. */
+/* Makes one plan and prints it. Then fails with PLUMB_ERR_NOMEM if the plan does not fit. */
 static plumb_status plan_one(struct plumb_plan *p, struct plumb_buf *json)
 {
     const struct plumb_trainer_source s = {

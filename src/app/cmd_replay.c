@@ -14,8 +14,8 @@
 #include "io/kind.h"
 #include "train/replay.h"
 
-/* The results of the repeated computation, and the first non-finite value of each stage ("" if
- * there is none). */
+/* The results of the repeated computation. *_at name the first non-finite value of the weights, the
+ * forward, the loss and the gradient; "" if all values are finite. */
 struct replay {
     struct plumb_app *app;
     struct plumb_replay recorded;
@@ -72,8 +72,8 @@ static plumb_status note_place(char out[256], const plumb_model *m, const float 
     return PLUMB_OK;
 }
 
-/* Runs the stages in the order of training. As in training, a stage with a non-finite result ends
- * the computation. */
+/* Computes forward, loss and backward in the order of training. As in training, a non-finite result
+ * of the forward or of the loss ends the computation. */
 static plumb_status run_stages(struct replay *r)
 {
     struct plumb_micro *m = &r->micro;
@@ -140,7 +140,8 @@ static plumb_status put_head(struct plumb_buf *b, const struct replay *r)
     return plumb_buf_add_text(b, "}\n");
 }
 
-/* Compares sequence q, whose log-probs begin at token `first` of the recorded ones. */
+/* Compares sequence q with its recording, bit by bit, and appends the result as JSON. Element
+ * `first` of the micro-batch's log-probs belongs to the sequence's first token. */
 static plumb_status put_sequence(struct plumb_buf *b, struct replay *r, int64_t q, int64_t first)
 {
     const struct plumb_micro *m = &r->micro;
@@ -244,7 +245,7 @@ static plumb_status put_all(struct plumb_buf *b, struct replay *r)
     return put_result(b, r);
 }
 
-/* Prints the results that the JSON has as text to standard error. */
+/* Prints the results that are also in the JSON output to standard error, as text for people. */
 static void summarise(const struct replay *r)
 {
     const struct plumb_replay *c = &r->recorded;
@@ -277,7 +278,8 @@ static void summarise(const struct replay *r)
             plumb_log(PLUMB_LOG_INFO, "not finite in %s: %s", places[i].stage, places[i].at);
 }
 
-/* Fails for a folder, and lists the replay files in it. */
+/* Fails, because a replay file is expected. The message lists the replay files in the folder
+ * dir. */
 static plumb_status refuse_folder(const char *dir)
 {
     struct plumb_names names = {0};

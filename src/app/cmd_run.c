@@ -121,8 +121,9 @@ done:
     return st;
 }
 
-/* Sets *out to FINISHED if the evaluation has a result, or to NOTHING if it must be repeated
- * because its options or inputs have changed. *out is unchanged if there is no result. */
+/* Looks at OUTPUT_DIR/eval.json of an eval stage. Sets *out to FINISHED if it exists. But if the
+ * options or inputs have changed since, sets *out to NOTHING and removes the old answers and
+ * scores. If it does not exist, *out is unchanged. */
 static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage *one)
 {
     char path[4096], hash[20], changed[512] = "";
@@ -246,7 +247,8 @@ static plumb_status hand_time(struct plumb_app *app, struct plumb_config *cfg, d
     return PLUMB_OK;
 }
 
-/* Runs stage i. Collective. */
+/* Runs stage i, or skips it if it is finished. began: the time of plumb_now at the start of the
+ * whole run. Collective. */
 static plumb_status run_stage(struct plumb_app *app, int64_t i, double began)
 {
     const struct plumb_stages *s = app->stages;

@@ -73,7 +73,8 @@ static plumb_status score_by_model(struct plumb_app *app)
 
 /* ---- reward.model, reward.command, reward.functions --------------------------------------- */
 
-/* Number of lines that one rank scores between two agreements of the ranks. */
+/* Largest number of lines that one rank scores in one call of score_lines. Between two calls the
+ * ranks may hold a meeting (app/lines.h). */
 enum { CHUNK = 64 };
 
 struct sources {
@@ -163,7 +164,8 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         .whole = true,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, cfg->input, &options));
-    /* no warning here, because plumb_encoding_choose has logged it */
+    /* With the trained template in `need`, plumb_rewards_create does not warn that another template
+     * is used: plumb_encoding_choose has already done so. */
     struct plumb_rewards_need need = {
         .items = CHUNK, .prompt_template = s->trained_template ? s->trained_template : template};
     for (int64_t i = 0; i < s->data->n; i++) {

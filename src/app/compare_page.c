@@ -68,8 +68,8 @@ static double place_of(const struct plumb_metrics_row *r)
     return (double)(r->iteration > 0 ? r->iteration : r->step);
 }
 
-/* Returns the curve's value in the last row at x that has it; NaN if there is no such row. x must
- * not decrease from row to row. */
+/* Returns the curve's value at x: the value in the last row of the run at x that has one, or NaN if
+ * there is none. The x of the run's rows must not decrease. */
 static double value_at(const struct plumb_run_results *f, const struct curve *c, double x)
 {
     int64_t begin = 0, end = f->n_rows;
@@ -90,7 +90,9 @@ static double value_at(const struct plumb_run_results *f, const struct curve *c,
     return value;
 }
 
-/* Fills x, y, lo and hi at the rows of the group's first run, and returns the number of points. */
+/* Fills one point for each different x of the rows of the group's first run: y is the mean of the
+ * curve over the group's runs, lo and hi the ends of its 95 % interval (NaN for one run). Returns
+ * the number of points. */
 static int64_t draw(double *x, double *y, double *lo, double *hi,
                     const struct plumb_compare_group *g, const struct curve *c)
 {
@@ -116,7 +118,8 @@ static int64_t draw(double *x, double *y, double *lo, double *hi,
     return n;
 }
 
-/* Fills plot (CURVES,) with the curves that any run has. The caller frees room. */
+/* Fills plot (CURVES,) with one chart for each curve that at least one run has, and adds the number
+ * of charts to *n_plots. *room is the memory of their points; the caller frees it. */
 static plumb_status draw_all(const struct plumb_compare *c, struct plumb_plot *plot,
                              int64_t *n_plots, double **room)
 {
@@ -164,8 +167,9 @@ static const struct end {
 };
 enum { AT_END = sizeof(at_end) / sizeof(at_end[0]) };
 
-/* Fills *f with one figure for all methods. value (runs,) receives the values of the seeds. Returns
- * true if a method has the figure. */
+/* Fills *f with a plot of result end->id: one row for each method. row (groups,) and value (runs,)
+ * receive the rows and the results of the single seeds. Returns true if a method has this
+ * result. */
 static bool line_up(struct plumb_forest *f, struct plumb_forest_row *row, double *value,
                     const struct plumb_compare *c, const struct end *end)
 {
@@ -197,7 +201,8 @@ static bool line_up(struct plumb_forest *f, struct plumb_forest_row *row, double
     return any;
 }
 
-/* Fills forest (AT_END,). The caller frees rows and values. */
+/* Fills forest (AT_END,) with a plot for each result that a method has, and adds the number of
+ * plots to *n. The caller frees *rows and *values, to which the plots point. */
 static plumb_status line_up_all(const struct plumb_compare *c, struct plumb_forest *forest,
                                 int64_t *n, struct plumb_forest_row **rows, double **values)
 {

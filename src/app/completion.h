@@ -10,8 +10,9 @@
 /* Appends the JSON line of one completion to out: prompt_id, id (if the record has one), sample,
  * prompt_ids, completion_ids, logprobs (raw, in nats; reading them gives the same bits), text,
  * stop_reason. The other members of the record follow under their own names, as written in the
- * file. Members with one of the names above, and members that the data reader would take for the
- * answer (completion, messages, chosen, ids, ...), follow inside of an object "record". */
+ * file, without its prompt_ids. Members with another of the names above, and members that the data
+ * reader would take for the answer (completion, messages, chosen, ids, ...), follow inside of an
+ * object "record". */
 plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,
                                   const struct plumb_record *r, const struct plumb_completion *c,
                                   const struct plumb_buf *text);

@@ -7,8 +7,8 @@
 #include "eval/bleu.h"
 #include "stage/scores.h"
 
-/* The scalars of one answer. The rank that owns the answer computes them, the other ranks have
- * zeros, so that the sum over ranks is exact. */
+/* Indices of the values that describe one answer. The rank that owns the answer computes them, the
+ * other ranks have zeros, so that the sum over ranks is exact. */
 enum {
     EVAL_REWARD,
     EVAL_SCORED, /* 1 if the answer has a reward, else 0 */
@@ -24,7 +24,8 @@ enum {
     EVAL_BLEU,      /* matches and totals for each n-gram order, then two lengths */
     PLUMB_EVAL_VALUES = EVAL_BLEU + 2 * PLUMB_BLEU_ORDER + 2
 };
-/* The scalars of one prompt's reference: its log-prob in nats and its number of tokens. */
+/* Indices of the values of one prompt's reference: its log-prob in nats and its number of
+ * tokens. */
 enum { EVAL_REFERENCE_LOGP, EVAL_REFERENCE_TOKENS, PLUMB_EVAL_REFERENCE };
 
 /* Largest number of answers in the table of samples. */
@@ -93,8 +94,8 @@ plumb_status plumb_eval_answer(const struct plumb_eval *e, struct plumb_eval_mod
 plumb_status plumb_eval_score(const struct plumb_eval *e, struct plumb_eval_model *m,
                               const struct plumb_dataset *data);
 
-/* eval_measure.c: computes the scalars of this rank's answers in m->answers, and the texts for the
- * table of samples. Not collective. */
+/* eval_measure.c: computes the EVAL_ values of this rank's answers in m->answers that need no other
+ * model, and stores the texts for the table of samples. Not collective. */
 plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_model *m,
                                 const struct plumb_dataset *data);
 /* Computes the log-probs of this rank's references under one model. Not collective. */

@@ -152,8 +152,8 @@ static plumb_status take_score(void *arg, const char *line, int64_t len, int64_t
     return PLUMB_OK;
 }
 
-/* Writes a line for each new score, in the order of the answers. Stops at the first answer without
- * a score. */
+/* Writes a line for each answer that has been scored since the last call, in the order of the
+ * answers. Stops at the first answer that is not scored yet. */
 static plumb_status keep_scores(struct answering *a)
 {
     const struct plumb_rollouts *r = &a->m->answers;

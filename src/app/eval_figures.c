@@ -44,8 +44,9 @@ static plumb_status rewards(const struct plumb_eval *e, struct plumb_eval_model 
                            cfg->seed);
 }
 
-/* Compares the scalars v of an answer with `base`, those of the first model's answer to the same
- * prompt and sample. Sets *out to 1, -1 or 0 (tie). Returns false if the two cannot be compared. */
+/* Compares the EVAL_ values v of an answer with `base`, those of the first model's answer to the
+ * same prompt and sample: by the judge's verdict if eval.judge is set, else by the rewards. Sets
+ * *out to 1 (better), -1 or 0 (tie). Returns false if a verdict or reward is missing. */
 static bool verdict(const struct plumb_config *cfg, const double *v, const double *base, int *out)
 {
     if (*cfg->eval.judge) {

@@ -51,7 +51,8 @@ static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
     return plumb_buf_add_text(out, "}\n");
 }
 
-/* Stores a verdict: 1 = a wins, -1 = b wins, 0 = tie, or NO_VERDICT. */
+/* Takes the verdict for request i: 1 = a wins, -1 = b wins, 0 = tie, or NO_VERDICT, where `why`
+ * says why there is none. Stores a pair's result if both of its requests have a verdict. */
 static void take_verdict(struct judging *j, int64_t i, int verdict, const char *why)
 {
     if (verdict == NO_VERDICT && !j->missing++)

@@ -8,8 +8,8 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* Settings of generation_config.json that change the generated text. option is plumb's option for
- * the same setting, or NULL; neutral is the value that has no effect, and so has null, false or an
+/* Settings of generation_config.json that change the generated text. `option` is plumb's option for
+ * the same setting, or NULL. A setting has no effect if its value is `neutral`, null, false or an
  * empty list. */
 static const struct {
     const char *key, *option;
@@ -39,8 +39,8 @@ static const struct {
     {"min_new_tokens", NULL, 0, false},
 };
 
-/* Settings that change no text: how transformers computes, or details of a setting above. The token
- * ids are read with the model (model/spec_tokens.c), do_sample below. */
+/* Settings that need no warning: they say how transformers computes, or are details of a setting
+ * above. The token ids are read with the model (model/spec_tokens.c); sort() handles do_sample. */
 static const char *const inert[] = {"_from_model_config",
                                     "transformers_version",
                                     "do_sample",
@@ -105,7 +105,8 @@ static bool is_off(const plumb_json *v, double neutral)
     }
 }
 
-/* Appends one member to list[0] if plumb has an option for it, and to list[1] if it has none. */
+/* Appends one member to list[0] if plumb has an option for it, and to list[1] if it has none.
+ * Leaves out a setting that has no effect, and one whose option the user has given. */
 static plumb_status sort_member(struct plumb_buf list[2], const char *key, const plumb_json *v,
                                 bool greedy, const struct plumb_config *cfg, const char *command)
 {

@@ -286,7 +286,7 @@ static plumb_status count_ones(int64_t *out, const plumb_h5 *f, const char *name
     return st;
 }
 
-/* Describes a file that stage/pause.c wrote. */
+/* Describes an HDF5 file of paused answers, which stage/pause.c wrote. */
 static plumb_status inspect_answers(const struct plumb_inspect *w, const plumb_h5 *f)
 {
     int64_t n, tokens, finished, scored;

@@ -249,7 +249,8 @@ static plumb_status print_first(const struct plumb_dataset *d, enum plumb_data_k
     return st;
 }
 
-/* Reads the file in the same way as the training commands, so that it finds the same errors. */
+/* Reads the file in the same way as the training commands, so that the same errors are found. With
+ * a tokenizer, prints the numbers of tokens and the first record. */
 static plumb_status read_records(const struct plumb_inspect *w, enum plumb_data_kind kind)
 {
     struct plumb_dataset *d = NULL;

@@ -28,8 +28,8 @@ static const char *dtype_of(const struct plumb_st_entry *e)
     return e->other ? e->other : plumb_dtype_name(e->dtype);
 }
 
-/* Appends "float32" to out, or each dtype with its share of the parameters. *count and *bytes
- * become the total numbers of parameters and bytes. */
+/* Appends the dtype, such as "float32", if all tensors have the same, or else each dtype with its
+ * number of parameters. *count and *bytes become the total numbers of parameters and bytes. */
 static plumb_status put_dtypes(struct plumb_buf *out, const plumb_st *st, int64_t *count,
                                int64_t *bytes)
 {
@@ -182,7 +182,8 @@ static void print_shape(const struct plumb_spec *s)
         print_rotation(s, i);
 }
 
-/* Appends `text`, one phrase of the description of the decoder block, if it is wanted. */
+/* Appends a comma and `text`, one phrase of the description of the decoder block, if `wanted` is
+ * true. */
 static plumb_status put_part(struct plumb_buf *out, bool wanted, const char *text)
 {
     return wanted ? plumb_buf_addf(out, ", %s", text) : PLUMB_OK;
@@ -275,7 +276,8 @@ plumb_status plumb_inspect_config_json(const struct plumb_inspect *w)
     return print_ends(&s, NULL);
 }
 
-/* Prints the settings for generation. plumb only uses the end tokens. */
+/* Prints the settings in generation_config.json, except the ids of tokens. plumb does not sample as
+ * they say, but as the options generate.* say. */
 static plumb_status print_generation(const char *path)
 {
     plumb_json *root = NULL;

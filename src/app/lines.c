@@ -16,7 +16,8 @@
 /* Number of seconds after which a finished rank requests a meeting itself. Normally rank 0 requests
  * meetings by its clock; if rank 0 has died, the collective of the meeting detects this. */
 #define LONELY_SECONDS 30.0
-/* The approximate duration of a block in plumb_lines_run. A meeting may have to wait for it. */
+/* The time that plumb_lines_run aims at for one call of the function that makes lines. A meeting
+ * may have to wait for such a call. */
 #define PIECE_SECONDS 0.5
 enum { GROWTH = 4, RUN_WINDOW = 64 };
 
@@ -195,7 +196,9 @@ plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app,
         st = plumb_stop_begin(&l->watch, app->comm, NULL, 0, MEETING_SECONDS, 1);
     l->st = plumb_comm_agree(app->comm, st);
     PLUMB_TRY(l->st);
-    /* only rank 0 has lines; requests of an earlier command on this comm no longer count */
+    /* Only rank 0 knows how many lines the output already has. A request for a meeting that an
+     * earlier command raised on this comm must not count again, so all ranks begin with its
+     * number. */
     double found[2] = {(double)l->out.lines, (double)plumb_comm_raised(app->comm)};
     l->st = plumb_comm_allreduce_f64(app->comm, found, 2, PLUMB_MAX);
     PLUMB_TRY(l->st);
@@ -261,7 +264,8 @@ plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st)
 
 /* ---- lines that are independent ------------------------------------------------------------ */
 
-/* Stores the lines in out, whose numbers start at `begin`. */
+/* Puts the lines that `out` contains into the output. They have the numbers begin .. end - 1; fails
+ * if `out` does not contain that many. */
 static plumb_status put_all(struct plumb_lines *l, int64_t begin, int64_t end,
                             const struct plumb_buf *out)
 {

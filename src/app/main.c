@@ -56,10 +56,10 @@ static int help(const char *command)
     return plumb_status_exit_code(st);
 }
 
-/* Number of seconds within which the other ranks must reach the end, too. */
+/* Number of seconds that a rank waits at its end for the other ranks to reach theirs. */
 #define MEETING_SECONDS 10.0
-/* Number of seconds between two ranks that print why communication failed. The first of them ends
- * the run. */
+/* Unit, in seconds, of `turn`: after a failed communication, ranks wait different multiples of it
+ * before they print why. The first rank that prints then ends the run. */
 #define TURN_SECONDS 0.25
 
 /* Describes how a run ends on this rank. */
@@ -83,9 +83,9 @@ static void put_words(const struct plumb_app *app, int rank, bool shared, const 
     fprintf(stderr, "plumb %s: %s%s\n", app->command, who, said);
 }
 
-/* Prints the failures of the ranks with own = true on rank `first`, in ascending order of the
+/* Rank `first` prints the failures of all ranks whose `own` is true, in ascending order of the
  * ranks. One rank prints them all, because a launcher forwards the output of different ranks in any
- * order. Of more than MOST_TOLD failures it prints the number of the others. Collective. */
+ * order. If there are more than MOST_TOLD, it prints the number of the others. Collective. */
 static plumb_status tell_others(const struct ending *e, struct plumb_app *app, bool own, int first)
 {
     enum { MOST_TOLD = 16 };
@@ -112,8 +112,8 @@ static plumb_status tell_others(const struct ending *e, struct plumb_app *app, b
     return PLUMB_OK;
 }
 
-/* Decides which failures are printed: the same failure only once. Prints those of other ranks than
- * `first`. Collective. */
+/* Decides which failures are printed: not one that equals the failure of rank `first`. Rank `first`
+ * prints the other ones here, and its own one later, in `explain`. Collective. */
 static plumb_status share_words(struct ending *e, struct plumb_app *app, bool own, int first)
 {
     char words[sizeof(e->said)];
@@ -142,7 +142,8 @@ static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
         return;
     e->alone = true;
     if (st == PLUMB_ERR_COMM) {
-        /* a rank that failed for another reason comes first, because it is the cause */
+        /* This rank only lost the connection. A rank that failed for another reason has the cause,
+         * so this rank waits to let that rank print first. */
         e->turn = 2 + (plumb_comm_rank(app->comm) < 8 ? plumb_comm_rank(app->comm) : 8);
         return;
     }
@@ -161,7 +162,8 @@ static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
     e->alone = false;
 }
 
-/* Open MPI and srun print long texts about exit codes after the message. */
+/* Returns true if the launcher is Open MPI or srun, which print long texts about exit codes after
+ * plumb's message. */
 static bool launcher_talks(const struct plumb_app *app)
 {
     return app->comm && plumb_comm_size(app->comm) > 1 &&
@@ -271,7 +273,8 @@ static plumb_status attach_device(struct plumb_app *app)
     return plumb_comm_agree(app->comm, plumb_comm_attach_device(app->comm, &device));
 }
 
-/* sharing: number of ranks that may run on this rank's cores */
+/* Creates the backend that the option device names. sharing: number of ranks that may run on this
+ * rank's cores. */
 static plumb_status create_backend(struct plumb_app *app, int sharing)
 {
     const struct plumb_config *cfg = app->cfg;
@@ -390,8 +393,8 @@ static bool is_one_of(const char *text, const char *a, const char *b, const char
     return !strcmp(text, a) || !strcmp(text, b) || !strcmp(text, c);
 }
 
-/* Fails for a word that is no command: a file without a command, or a name for which help suggests
- * the nearest one. */
+/* Fails because `word` is no command. If it is a path, the message says that the command comes
+ * first; otherwise help suggests the nearest command. Returns the exit code. */
 static int refuse_word(const char *word)
 {
     if (!plumb_file_exists(word) && !plumb_dir_exists(word))

@@ -32,7 +32,8 @@ static plumb_status write_failed(const struct plumb_output *o)
 
 /* ---- PATH.run.json -------------------------------------------------------------------------- */
 
-/* Everything on which the bytes of the output depend; it must be equal for a resume. */
+/* Writes to o->identity what the output depends on: command, version of plumb, input, number of
+ * lines, inputs and options. compare_note compares it when a later command resumes the output. */
 static plumb_status identify(struct plumb_output *o, const struct plumb_app *app, int64_t total)
 {
     struct plumb_buf yaml = {0};
@@ -89,7 +90,8 @@ static plumb_status compare_config(const struct plumb_output *o, const struct pl
     return st;
 }
 
-/* Fails unless PATH.run.json was written by a command with the same identity. */
+/* Fails if PATH.run.json was written by another command, with other options or from other inputs.
+ * Another version of plumb only causes a warning. */
 static plumb_status compare_note(const struct plumb_output *o, const struct plumb_app *app,
                                  const plumb_json *then)
 {
@@ -136,7 +138,9 @@ static bool is_object(const char *line, int64_t len, const char *where)
     return good;
 }
 
-/* Counts the complete lines of the file and cuts off an incomplete last one. */
+/* Sets o->lines to the number of complete lines of the file, and cuts off what follows them. Fails
+ * if the hash of the first `noted` lines is not `hash`. Stops at a later line that is no JSON
+ * object. */
 static plumb_status count_lines(struct plumb_output *o, int64_t noted, const char *hash)
 {
     char *line = NULL, then[20];
@@ -250,9 +254,9 @@ static plumb_status open_replacing(struct plumb_output *o, enum plumb_output_kin
     return st;
 }
 
-/* Opens a regular file, which may be missing. Lines are written to it at once. But a text, and
- * lines for a non-empty file without resume=auto, are written to PATH.tmp, which replaces the file
- * at the end. */
+/* Opens a regular file, which may be missing. A text is written to PATH.tmp, which replaces the
+ * file at the end. So are PLUMB_OUTPUT_LINES if the file is not empty and resume is not auto. All
+ * other lines are written to the file at once. */
 static plumb_status open_regular(struct plumb_output *o, const struct plumb_app *app,
                                  enum plumb_output_kind kind, int64_t total, bool goes_on)
 {
@@ -334,7 +338,8 @@ plumb_status plumb_output_flush(struct plumb_output *o)
     return *o->note && plumb_now() - o->noted > NOTE_SECONDS ? note_lines(o) : PLUMB_OK;
 }
 
-/* Syncs and closes the file; a stream is only closed. */
+/* Flushes the file. Syncs and closes it if it is a file; standard output stays open. Returns false
+ * if a step failed. */
 static bool close_file(struct plumb_output *o)
 {
     const bool file = *o->tmp || *o->note;

@@ -63,7 +63,8 @@ bool plumb_output_is_descriptor(const char *path);
 /* Completes the output: syncs and closes the file, and renames PATH.tmp to PATH if it is used. Then
  * removes PATH.run.json, or updates it if it must stay. */
 plumb_status plumb_output_commit(struct plumb_output *o);
-/* Closes an output that is incomplete. It has no effect after commit or a failed open. */
+/* Closes an output that is incomplete. Removes PATH.tmp; if lines were written to PATH at once but
+ * none is there, removes PATH and PATH.run.json. Has no effect after commit or a failed open. */
 void plumb_output_leave(struct plumb_output *o);
 
 #endif

@@ -48,8 +48,8 @@ plumb_status plumb_plan_put_time(struct plumb_buf *out, const struct plumb_plan 
 plumb_status plumb_plan_put(struct plumb_buf *out, const struct plumb_plan *p);
 
 /* plan_stages.c
- *     load: reads a file of stages; the options of the section plan and `output` are those of *cfg,
- *           the others go to the stages. The caller frees *stages and *cfg.
+ *     load: reads a file of stages. Of the options in a, plan.* and output go to *cfg, all others
+ *           to the stages. The caller frees *stages and *cfg.
  *     stage: sets p->cfg to the options of stage i. An option may name the checkpoint of an earlier
  *            stage that has not run yet. It is then replaced by the model that the earlier stage
  *            starts from. */

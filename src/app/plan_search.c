@@ -223,7 +223,8 @@ static int list_changes(struct change *out, struct plumb_plan *p)
     return n;
 }
 
-/* A change with which the run could not be set up is left out. */
+/* Tries each possible change of one option, and prints by how much it alone lowers the memory.
+ * Leaves out changes that do not lower it, and those with which the run could not be set up. */
 void plumb_plan_advise(struct plumb_plan *p)
 {
     struct change list[16];

@@ -45,7 +45,8 @@ done:
     return st;
 }
 
-/* Returns the stage whose newest checkpoint the path names, or NULL. */
+/* Returns the stage, of the first `before` stages, whose newest checkpoint the path names, or
+ * NULL. */
 static const struct plumb_stage *stage_of(const struct plumb_stages *s, int64_t before,
                                           const char *path)
 {
@@ -77,7 +78,8 @@ static const struct plumb_stage *replace(const char **path, struct plumb_plan *p
 plumb_status plumb_plan_stage(struct plumb_plan *p, struct plumb_stages *s, int64_t i)
 {
     struct plumb_config *c = s->item[i].cfg;
-    /* the plan's own options; those of the file stay where the command line gives none */
+    /* The section plan comes from the command line. Of the file's section, only plan.memory is
+     * used, if the command line does not set it. */
     const char *memory = c->plan.memory;
     c->plan = p->app->cfg->plan;
     if (!*c->plan.memory)

@@ -9,19 +9,22 @@
 
 #include "app/plan.h"
 
-/* NVIDIA's data sheets of the H100 SXM and the H200 SXM, dense. */
+/* Peak rates of the H100 SXM and the H200 SXM by NVIDIA's data sheets, without sparsity: FLOP/s and
+ * bytes/s of the memory. */
 #define FLOPS_BF16     989e12
 #define FLOPS_F32      67e12
 #define BANDWIDTH_H100 3.35e12
 #define BANDWIDTH_H200 4.8e12
 #define H100_BYTES     100e9 /* a rank that may take more has an H200 */
 
-/* What a rank reaches: the rates times their shares. */
+/* The rates that a rank is assumed to reach, each the peak rate times its plan.*_share: FLOP/s, and
+ * bytes/s of the memory, to ranks of its host, and to other hosts. */
 struct rates {
     double flops, bandwidth, inside, link;
 };
 
-/* Returns false if there is no rate to estimate with: on a CPU, without the options. */
+/* Sets *out. Returns false if plan.flops or plan.bandwidth is not set on a CPU, for which there are
+ * no default rates, so that no time can be estimated. */
 static bool rates_of(struct rates *out, const struct plumb_plan *p)
 {
     const struct plumb_config *c = &p->cfg;

@@ -18,7 +18,7 @@ plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app)
     return plumb_comm_agree(app->comm, st);
 }
 
-/* Opens only the tokenizer, for a command without a model. */
+/* Opens the tokenizer of the option tokenizer and no model, for a command that needs none. */
 static plumb_status open_words(struct plumb_session *s)
 {
     const char *dir = s->app->cfg->tokenizer; /* the option's default is the model's folder */
@@ -99,7 +99,7 @@ static plumb_status open_encoding(struct plumb_session *s)
         e->prompt_template =
             plumb_encoding_choose(dir, cfg->data.prompt_template, e->prompt_template);
         e->max_tokens = plumb_at_most(e->max_tokens, max_pos);
-        /* as in its training */
+        /* the longest sequence is that of its training, so the longrope factors are the same */
         return plumb_model_set_longest(s->model, e->max_tokens, s->start.run);
     }
     *e = (struct plumb_encoding){.append_eos = s->model && cfg->data.append_eos,

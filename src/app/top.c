@@ -120,7 +120,8 @@ static void close_run(struct run *r)
     free(r->load.value);
 }
 
-/* Returns the seconds between line i and the line before, or 0 if the line does not tell. */
+/* Returns the seconds between metrics line i and the line before it, computed from the number of
+ * tokens and the tokens per second; 0 if line i has no tokens per second. */
 static double seconds_of(const struct run *r, int64_t i)
 {
     const struct plumb_metrics_row *row = &r->row[i];
@@ -131,7 +132,7 @@ static double seconds_of(const struct run *r, int64_t i)
                : 0;
 }
 
-/* Returns the first of the newest LINES lines. */
+/* Returns the index of the first of the newest LINES lines of metrics. */
 static int64_t first_of(const struct run *r)
 {
     return plumb_max_i64(r->n - LINES, 0);
@@ -249,7 +250,7 @@ static plumb_status put_progress(struct run *r)
                 : put(r, "last line", "none yet: metrics come every train.log_every steps");
 }
 
-/* Writes the shares of the phases in the time of the newest lines. */
+/* Appends the share that each phase has of the time of the newest LINES lines of metrics. */
 static plumb_status put_phases(struct run *r)
 {
     static const struct {
@@ -287,7 +288,8 @@ static plumb_status put_phases(struct run *r)
                100 * exchange / seconds, 100 * wait / seconds);
 }
 
-/* Names the rank for which rank 0 has waited longest in the newest lines. */
+/* Names the rank for which rank 0 has waited longest in total in the newest LINES lines of
+ * metrics. */
 static plumb_status put_slowest(struct run *r)
 {
     double seconds[MOST_RANKS] = {0};

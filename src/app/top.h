@@ -12,8 +12,9 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Appends the page about the folder to out: of one run, or a line for each run below it. *running:
- * a process works on it. PLUMB_ERR_IO if there is no run. */
+/* Appends the description of the folder to out: a page if it is a run's folder, or else one line
+ * for each run in the folders below it. *running becomes true if a process works on one of them.
+ * Returns PLUMB_ERR_IO if there is no run. */
 plumb_status plumb_top_put(struct plumb_buf *out, bool *running, const char *dir);
 
 #endif

@@ -67,13 +67,14 @@ struct plumb_backend {
     plumb_status (*take)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*give)(struct plumb_backend *b, void *data);
     plumb_status (*available)(struct plumb_backend *b, int64_t *bytes);
-    /* Asynchronous copies, in the order of the stream. The host memory must come from alloc_host,
-     * and the caller must not touch it until sync. */
+    /* send copies host memory to the device, receive copies device memory to the host. Both are
+     * asynchronous, in the order of the stream. The host memory must come from alloc_host, and the
+     * caller must not touch it until sync. */
     plumb_status (*send)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
     plumb_status (*receive)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
-    /* copy copies from device to device, in the order of the stream. fetch copies from host memory
-     * of alloc_host, after all work enqueued so far, beside the work enqueued later; fetched makes
-     * all later work wait for the last fetch. */
+    /* copy copies from device to device, in the order of the stream. fetch copies host memory of
+     * alloc_host to the device: it starts after all work enqueued so far, and runs concurrently
+     * with work enqueued later. fetched makes all later work wait for the last fetch. */
     plumb_status (*copy)(struct plumb_backend *b, void *to, const void *from, int64_t bytes);
     plumb_status (*fetch)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
     plumb_status (*fetched)(struct plumb_backend *b);

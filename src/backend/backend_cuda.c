@@ -7,7 +7,8 @@
 #include "backend/topology.h"
 #include "cuda/cuda.h"
 
-/* enough for 32 heads of size 128 with 16k keys, which need 0.14 million */
+/* number of floats for the partial results of decoding (struct plumb_cuda, chunk); one row of 16k
+ * keys with 32 heads of size 128 needs 0.14 million */
 enum { CHUNK_FLOATS = 2 << 20 };
 
 static struct plumb_cuda *context_of(struct plumb_backend *b)
@@ -151,8 +152,8 @@ static plumb_status cuda_fetched(struct plumb_backend *b)
     return PLUMB_OK;
 }
 
-/* The thread-local mode allows other threads (the communicator's) to call CUDA during the
- * recording. */
+/* Begins to record the kernels of the stream in a CUDA graph. The thread-local mode allows other
+ * threads (the communicator's) to call CUDA during the recording. */
 static plumb_status cuda_record_begin(struct plumb_backend *b)
 {
     PLUMB_CUDA_TRY(cudaStreamBeginCapture(context_of(b)->stream, cudaStreamCaptureModeThreadLocal));

@@ -18,7 +18,7 @@ static void nothing_to_give(struct plumb_backend *b, void *data)
     (void)b, (void)data;
 }
 
-/* Host memory is counted, too: the plan of a large model must not take the memory of the model. */
+/* Counts host memory without allocating it, so that a plan of a large model needs little memory. */
 static plumb_status count_host(struct plumb_backend *b, void **out, int64_t bytes, const char *what)
 {
     *out = NULL;

@@ -37,7 +37,8 @@ static int64_t round_up(int64_t n, int64_t to)
     return plumb_ceil_div(n, to) * to;
 }
 
-/* Returns the alignment of an allocation of this size. */
+/* Returns the alignment of an allocation in bytes: b->page if it has at least that size, else
+ * ALIGN. */
 static int64_t alignment(const struct plumb_backend *b, int64_t bytes)
 {
     return bytes >= b->page ? b->page : ALIGN;
@@ -109,8 +110,8 @@ static int64_t held_with(const struct plumb_backend *b, int64_t bytes)
     return round_up(held + bytes, align);
 }
 
-/* Returns the place of an allocation in the reserved block, or NULL if it does not fit or there is
- * no block. */
+/* Returns the address of a new allocation in the reserved block; NULL if it does not fit or if
+ * there is no block. */
 static void *carve(const struct plumb_backend *b, int64_t bytes)
 {
     const struct plumb_memory *m = &b->memory;

@@ -31,8 +31,7 @@ void plumb_topology_cores(struct plumb_topology *out, const char *host);
 plumb_status plumb_topology_read(struct plumb_topology *out, const char *gpu, int threads);
 
 /* Writes the PCI id of the GPU of this process to out (size bytes). Exists only if PLUMB_HAVE_CUDA
- * is
- * 1. Fails with PLUMB_ERR_DEVICE if CUDA reports an error. Not collective. */
+ * is 1. Fails with PLUMB_ERR_DEVICE if CUDA reports an error. Not collective. */
 plumb_status plumb_topology_gpu(char *out, int size);
 
 /* Returns the number of ranks among row (n,), including `rank`, that are on its host and may run on

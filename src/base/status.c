@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The message has a buffer of its own, so that a long chain of PLUMB_TRY lines in the trail cannot
- * overwrite it. */
+/* The trail and the message of this thread's last failure. They have separate buffers, so that a
+ * trail with many PLUMB_TRY lines cannot overwrite the message. */
 static _Thread_local char trail[4096];
 static _Thread_local size_t trail_len;
 static _Thread_local char message[1536];
@@ -76,7 +76,8 @@ plumb_status plumb_fail_at(plumb_status s, const char *file, int line, const cha
     va_end(ap);
     trail_len = 0;
     add("%s:%d: %s: %s\n", file, line, plumb_status_text(s), fresh);
-    /* Most messages of this code name only what could not be allocated. */
+    /* Most callers say only what could not be allocated, so "out of memory: " is put before their
+     * message. */
     const bool prefix = s == PLUMB_ERR_NOMEM && !strstr(fresh, " memory");
     const size_t used = prefix ? sizeof("out of memory: ") - 1 : 0;
     if (prefix)

@@ -35,8 +35,9 @@ plumb_status plumb_coll_enter(plumb_comm *c, const char *doing, struct plumb_arg
     here->doing = doing;
     here->file = c->file;
     here->line = c->line;
-    /* With the collective check on, the transport need not compare sites: the check compares the
-     * calls itself, and its message lists the call of every rank. */
+    /* The site is a hash of the caller, which ranks compare to detect different calls. It is 0 if
+     * the collective check is on: that check compares the calls itself, and its message lists the
+     * call of every rank. */
     here->site = c->check_calls ? 0 : site_of(doing, c->file ? c->line : 0);
     here->inside = true;
     here->since = plumb_now();

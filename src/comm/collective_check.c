@@ -11,7 +11,8 @@
 
 #include "comm/comm_impl.h"
 
-/* The values that must be equal on all ranks. */
+/* Describes the call that one rank makes: its number, size, name, details and caller. All members
+ * must be equal on all ranks. */
 struct entry {
     int64_t call, n;
     char doing[24], detail[24], site[PLUMB_SITE_TEXT];
@@ -26,7 +27,9 @@ static uint64_t hash_of(const void *bytes, size_t n)
     return h >> 12;
 }
 
-/* Appends one line for all ranks that make the call of rank r: "rank 3 and 2 others: ..." */
+/* Appends the call of rank r and the ranks that make the same call, as in "rank 3 and 2 others:
+ * ...", to text (cap bytes). Sets listed[k] = -1 for these ranks. Returns the length of the added
+ * text. */
 static size_t put_group(char *text, size_t cap, const struct entry *all, int64_t *listed, int size,
                         int r)
 {

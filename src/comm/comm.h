@@ -75,9 +75,8 @@ void plumb_comm_timeout(plumb_comm *c, double seconds);
 
 /* Sets how many seconds a rank that is alive may be late; 0 = no limit; the default is 1800. While
  * the others wait, a warning every timeout seconds (every 60 if there is no timeout) names the late
- * ranks. Not collective, but every
- * rank must set the same value. If MPI does not support threads there is no heartbeat, and this is
- * the only limit. */
+ * ranks. Not collective, but every rank must set the same value. If MPI does not support threads
+ * there is no heartbeat, and this is the only limit. */
 void plumb_comm_max_wait(plumb_comm *c, double seconds);
 
 /* Turns the collective check on or off. Before each collective it compares the calls of all ranks:
@@ -156,8 +155,8 @@ struct plumb_comm_device {
 
 /* Lets plumb_comm_reduce_tree and plumb_comm_allgather_shards take device memory. The data are
  * copied through host memory, which works with every transport and when several ranks share one
- * GPU. Allocates 3 pieces, one of them on the device; nothing if there is only one rank. Not
- * collective; call plumb_comm_agree afterwards. */
+ * GPU. Allocates 3 buffers of device->piece floats, one of them on the device; nothing if there is
+ * only one rank. Not collective; call plumb_comm_agree afterwards. */
 plumb_status plumb_comm_attach_device(plumb_comm *c, const struct plumb_comm_device *device);
 /* Does the same as plumb_comm_attach_device, but exchanges from GPU to GPU through NCCL; each rank
  * needs a GPU of its own. Exists only in builds with NCCL, where PLUMB_HAVE_NCCL is 1. With
@@ -271,7 +270,8 @@ plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
 #define plumb_comm_gather_end(c) plumb_comm_gather_end(PLUMB_COMM_HERE(c))
 #define plumb_comm_allgather_halves(c, x, n, place)                                                \
     plumb_comm_allgather_halves(PLUMB_COMM_HERE(c), x, n, place)
-/* `local` is often an expression with collectives of its own: it is evaluated first. */
+/* `local` is often an expression with collectives of its own, which record their callers. It is
+ * evaluated first, and only then plumb_comm_agree_at records the file and line of this caller. */
 #define plumb_comm_agree(c, local) plumb_comm_agree_at((c), (local), __FILE__, __LINE__)
 
 #endif

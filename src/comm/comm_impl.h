@@ -38,8 +38,9 @@ struct plumb_comm_ops {
     /* Exchanges raised values: c->raised becomes the largest value that the other ranks have sent,
      * and c->raised is sent to them. Never waits. */
     void (*share_raised)(plumb_comm *c);
-    /* Sends this rank's note to the others and reads theirs. Never waits for another rank. The
-     * heartbeat thread calls this while another thread may be in any other operation. */
+    /* Sends this rank's heartbeat note to the others, in one call to at most PLUMB_HEARTBEAT_RANKS
+     * of them, and reads theirs. Never waits for another rank. The heartbeat thread calls this
+     * while another thread may be in any other operation. */
     plumb_status (*send_heartbeat)(plumb_comm *c);
     /* Does one step of a wait for an event that is not a message, with the same checks as in move.
      * NULL if the transport does not support this. */
@@ -61,17 +62,18 @@ struct plumb_swap {
     struct plumb_range give, take;
     bool add;
 };
-/* Errors: those of move and those of the device functions. */
+/* Carries out the exchange *s. Returns an error of plumb_comm_ops.move or of a device function. */
 typedef plumb_status plumb_swap_fn(plumb_comm *c, const struct plumb_swap *s);
 
 /* The operations that exchange vectors in device memory. */
 struct plumb_link {
     plumb_swap_fn *swap; /* used by the trees in reduce.c */
-    /* Replace the trees of reduce.c; NULL if the trees are used. */
+    /* reduce and gather do the work of the trees in reduce.c in another way. They are NULL if the
+     * trees are used. */
     plumb_status (*reduce)(plumb_comm *c, float *grad, int64_t n);
     plumb_status (*gather)(plumb_comm *c, float *x, int64_t n);
-    /* Does the same as swap, but only enqueues the work on the device; drain waits for all enqueued
-     * work. Both are NULL if the link does not support this. */
+    /* queue does the same as swap, but only enqueues the work on the device. drain waits until all
+     * enqueued work is done. Both are NULL if the link does not support this. */
     plumb_swap_fn *queue;
     plumb_status (*drain)(plumb_comm *c);
     void (*drop)(plumb_comm *c);   /* abandons the enqueued work */
@@ -150,9 +152,9 @@ static inline int64_t plumb_coll_call(const plumb_comm *c)
 }
 
 /* Returns a hash in [0, PLUMB_SITES) of the name and the source line of the current collective; 0
- * while the collective check is on. A transport sends it
- * with each message. If one rank failed alone and continued in another collective, the hashes
- * differ in most cases, even where the number and the size of the call are equal. */
+ * while the collective check is on. A transport sends it with each message. If one rank failed
+ * alone and continued in another collective, the hashes differ in most cases, even where the number
+ * and the size of the call are equal. */
 #define PLUMB_SITES 16384
 static inline int plumb_coll_site(const plumb_comm *c)
 {

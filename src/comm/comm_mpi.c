@@ -75,7 +75,8 @@ static plumb_status find_local(struct plumb_mpi *m)
     return PLUMB_OK;
 }
 
-/* Allocates everything that this rank needs. Not collective. */
+/* Initialises this rank's communicator and allocates its memory for messages and notes, before the
+ * ranks exchange anything. Not collective. */
 static plumb_status prepare(struct plumb_mpi *m, double timeout_s)
 {
     int rank = 0, size = 1;

@@ -57,7 +57,7 @@ static void fail_world(struct world *w, plumb_status st, const char *why)
     pthread_cond_broadcast(&w->changed);
 }
 
-/* Call with the lock held. Gives this rank's note to every other rank. */
+/* Gives this rank's note to every other rank. Call it with the lock held. */
 static void tell_all(plumb_comm *c, double now)
 {
     const struct world *w = world_of(c);
@@ -79,7 +79,7 @@ static plumb_status thread_send_heartbeat(plumb_comm *c)
     return PLUMB_OK;
 }
 
-/* Call with the lock held. Waits until box->state == want. */
+/* Waits until box->state == want. Call it with the lock held. */
 static plumb_status await(plumb_comm *c, const struct mailbox *box, enum mail want)
 {
     struct world *w = world_of(c);

@@ -240,7 +240,8 @@ static void put_me(struct text *t, const plumb_comm *c)
     put(t, ", phase \"%s\": ", here->phase);
 }
 
-/* Appends: rank 1 on HOST, for 3.0 s in phase "rollout" after agree (call 7, stage/align.c:42) */
+/* Appends where rank r is, according to its last note, for example: rank 1 on HOST, for 3.0 s in
+ * phase "rollout" after agree (call 7, stage/align.c:42) */
 static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
 {
     const struct plumb_heard *h = &c->heartbeat.heard[r];

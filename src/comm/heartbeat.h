@@ -62,7 +62,7 @@ struct plumb_heartbeat {
     double timeout_s, max_wait_s; /* seconds, see plumb_comm_timeout and _max_wait; 0 = no limit */
     double period_s;              /* each of the other ranks gets one note per period */
 
-    /* The transport's lock protects these. */
+    /* The transport's lock protects all fields below. */
     struct plumb_heard *heard; /* (size,); the entry of this rank is not used */
     double *late_s;            /* (size,) seconds that this rank has waited for each other rank */
     double listened;           /* when the arrived notes were last read */

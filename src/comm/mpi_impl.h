@@ -35,7 +35,8 @@ struct plumb_address {
 };
 enum plumb_window_step { PLUMB_WINDOW_NONE, PLUMB_WINDOW_MAKE, PLUMB_WINDOW_OPEN };
 
-/* Memory of plumb_comm_alloc. A window has the same number on every rank. */
+/* Largest number of windows: shared memory that plumb_comm_alloc has allocated and that is not
+ * freed yet. The memory of one call has the same window number on every rank. */
 #define PLUMB_WINDOWS 16
 struct plumb_window {
     int64_t number; /* serial number of the call of alloc, from 1; 0: the entry is unused */

@@ -91,7 +91,8 @@ static plumb_status pump(struct plumb_mpi *m, const struct plumb_move *mv, struc
     return PLUMB_OK;
 }
 
-/* One step of a move: does everything that is possible without waiting. */
+/* Continues a move as far as is possible without waiting. Sets *moved to true if a block was sent
+ * or received. */
 static plumb_status step(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *out,
                          struct plumb_flow *in, bool *moved)
 {

@@ -64,9 +64,9 @@ static void tell_why(const struct plumb_mpi *m)
     }
 }
 
-/* Each rank's ring is an anonymous memory file that the other ranks of the host map
- * (mpi_window.c), and not an MPI window: that may need room in /dev/shm, and if one rank does not
- * get it, the other ranks wait inside of MPI forever. */
+/* Creates the rings. Each rank's ring is an anonymous memory file that the other ranks of the host
+ * map (mpi_window.c). An MPI window is not used: it may need room in /dev/shm, and if one rank does
+ * not get it, the other ranks wait inside of MPI forever. */
 plumb_status plumb_shared_create(struct plumb_mpi *m)
 {
     struct plumb_shared *s = &m->shared;

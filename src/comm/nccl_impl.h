@@ -48,7 +48,8 @@ plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event);
 /* Aborts all operations in flight, so that the device does not wait forever. Returns st. */
 plumb_status plumb_nccl_break(plumb_comm *c, plumb_status st);
 
-/* nccl_move.c: the links. */
+/* Defined in nccl_move.c: the links that exchange through NCCL, in the order of the trees of
+ * reduce.c or in NCCL's own order. */
 extern const struct plumb_link plumb_nccl_tree, plumb_nccl_own_order;
 void plumb_nccl_detach(plumb_comm *c); /* comm_nccl.c */
 

@@ -74,7 +74,8 @@ static plumb_status swap_piece(plumb_comm *c, const struct plumb_swap *s, int64_
     return PLUMB_OK;
 }
 
-/* Waits for the last of `count` pieces, and so for all of them. */
+/* Waits until the last of `count` pieces has been exchanged. All earlier ones are then complete,
+ * too, because the stream keeps their order. */
 static plumb_status await_last(plumb_comm *c, int64_t count)
 {
     return count ? plumb_nccl_await(c, c->nccl->came[(count - 1) % PLUMB_NCCL_DEPTH]) : PLUMB_OK;

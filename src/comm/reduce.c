@@ -41,7 +41,8 @@ static void take_add(void *arg, const void *piece, int64_t at, int64_t bytes)
                      bytes / (int64_t)sizeof(float));
 }
 
-/* Exchanges the ranges of *s in host memory. */
+/* Sends the range s->give of s->x to s->peer, and receives the range s->take from it, in host
+ * memory. Received values are added if s->add is true; otherwise they replace the old ones. */
 static plumb_status swap_host(plumb_comm *c, const struct plumb_swap *s)
 {
     const int64_t size = (int64_t)sizeof(float);
@@ -64,7 +65,8 @@ static struct plumb_range shared(struct plumb_range a, struct plumb_range b)
     return (struct plumb_range){begin, plumb_max_i64(begin, plumb_min_i64(a.end, b.end))};
 }
 
-/* Runs the reduction tree for the elements in `part` only. */
+/* Sums grad (n,) over the ranks along the tree, but only the elements in `part`. Afterwards a rank
+ * has the sum only of those that lie in its own piece. */
 static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad, int64_t n,
                                 struct plumb_range part)
 {
@@ -128,8 +130,9 @@ void plumb_comm_reduce_begin(plumb_comm *c, float *grad, int64_t n)
     c->parts.n = c->parts.from = n;
 }
 
-/* Bucket borders depend only on n, so they are the same on every rank, however much of grad each
- * rank has finished. */
+/* Enqueues the reduction of each bucket that lies completely in [from, n) and is not enqueued yet.
+ * The borders of the buckets depend only on n, so they are the same on every rank, however much of
+ * grad each rank has finished. */
 plumb_status plumb_comm_reduce_part(plumb_comm *c, int64_t from)
 {
     const int64_t most = PLUMB_PARTS * PLUMB_SHARD_BLOCK;

@@ -43,13 +43,13 @@ struct plumb_leaves {
  *
  * A rank without a leaf in the last round brings plumb_tree_empty. */
 struct plumb_leaves plumb_tree_rounds(int64_t leaves, int rank, int world_size);
-/* Returns all leaves of plumb_tree_leaves as such a sequence. */
+/* Returns the leaves of plumb_tree_leaves as a struct plumb_leaves with step 1. */
 struct plumb_leaves plumb_tree_row(int64_t leaves, int rank, int world_size);
-/* Returns the number of leaves of a sequence. */
+/* Returns the number of leaves in l. */
 int64_t plumb_leaves_count(struct plumb_leaves l);
 
 /* Local accumulation: a stack of gradient buffers, like the digits of a binary counter. For the
- * t-th of `count` local leaves (t = 0, 1 ...):
+ * t-th of `count` local leaves (t = 0, 1 ...), with at = plumb_tree_at(count, t):
  *   write the leaf's gradient to buffer[at.buffer] (overwriting), then
  *   at.merges times: buffer[top - 1] += buffer[top], top falling from at.buffer.
  * After the last leaf the sum is in buffer[0]. */

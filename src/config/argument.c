@@ -63,7 +63,8 @@ static bool is_quote(char c)
     return c == '"' || c == '\'';
 }
 
-/* Appends n bytes of unquoted text, with the escapes of options that are text for the model. */
+/* Appends n bytes of unquoted text. If o is text for the model (plumb_option_is_prose), \n, \t and
+ * \r in it become control characters. */
 static plumb_status add_unquoted(struct plumb_buf *out, const struct plumb_option *o,
                                  const char *text, size_t n)
 {
@@ -107,7 +108,8 @@ static plumb_status set_quoted(struct plumb_config *c, void *base, const struct 
 
 /* ---- lists ---------------------------------------------------------------------------------- */
 
-/* Appends one element of a list written a,b to a YAML list, and moves *at behind the element. */
+/* Reads the element at *at of a list written a,b, appends it to the YAML list `list`, and moves *at
+ * to the comma or the end of the text after it. */
 static plumb_status add_element(struct plumb_buf *list, const char **at,
                                 const struct plumb_option *o, const char *where)
 {

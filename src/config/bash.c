@@ -14,8 +14,8 @@ static bool is_unique(const struct plumb_option *o, const char *command)
     return true;
 }
 
-/* Appends a case of bash that sets `words` to all keys of each command, each with a '=' behind
- * it. */
+/* Appends the bash function _plumb_keys. Called with the name of a command, it appends the keys of
+ * this command to the shell variable `words`, each followed by '='. */
 static plumb_status put_keys(struct plumb_buf *out)
 {
     const struct plumb_command *c;
@@ -35,8 +35,9 @@ static plumb_status put_keys(struct plumb_buf *out)
     return plumb_buf_add_text(out, "    esac\n}\n\n");
 }
 
-/* Appends the words that may follow the key of o: choices, or @file or @folder. Appends nothing if
- * the value is free. */
+/* Appends the words that bash may offer as values of o, each after a space. @file and @folder stand
+ * for the names of files and folders, which bash itself completes. Appends nothing if o accepts any
+ * number or text. */
 static plumb_status put_words(struct plumb_buf *out, const struct plumb_option *o)
 {
     if (o->type == PLUMB_TYPE_BOOL)
@@ -54,8 +55,8 @@ static plumb_status put_words(struct plumb_buf *out, const struct plumb_option *
     return PLUMB_OK;
 }
 
-/* Appends a case of bash that sets `words` to the values of a key. A name without its section
- * stands for the first option that has it. */
+/* Appends the bash function _plumb_values. Called with a key, it sets the shell variable `words` to
+ * the values that put_words lists. A key without a section is the first option of that name. */
 static plumb_status put_values(struct plumb_buf *out)
 {
     const struct plumb_option *o;
@@ -79,8 +80,8 @@ done:
     return st;
 }
 
-/* bash splits the word key=value at its '=', unless the user has removed '=' from
- * COMP_WORDBREAKS. */
+/* The bash function that completes the arguments of plumb. It handles two cases: bash splits the
+ * word key=value at its '=', unless the user has removed '=' from COMP_WORDBREAKS. */
 static const char script[] =
     "_plumb()\n"
     "{\n"

@@ -92,8 +92,8 @@ static plumb_status load_yaml(struct plumb_config *c, const char *path)
     return st;
 }
 
-/* Returns the option that was probably meant when the name of a section alone got a value, or NULL
- * if the command has no such option. */
+/* Returns the option that was probably meant when a section got a value itself: method=dpo means
+ * method.name=dpo. Returns NULL if the command has no such option. */
 static const char *main_option(const char *section, const char *command)
 {
     static const char *const path[] = {"method.name", "data.train",       "data.prompts",

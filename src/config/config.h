@@ -32,7 +32,8 @@ enum plumb_reward_kind {
     PLUMB_REWARD_REPETITION, /* the share of repeated text, negative */
     PLUMB_REWARD_EXACT,      /* equality with the record's solution, or with its member `field` */
 };
-/* in the order of the enum; the last element is NULL */
+/* Names of the values of enum plumb_reward_kind, in the order of the enum. The last element is
+ * NULL. */
 extern const char *const plumb_reward_kind_names[];
 
 /* One entry of reward.functions. data/reward_builtin.h describes how a function uses the fields. */
@@ -91,7 +92,8 @@ enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 struct plumb_config {
     PLUMB_OPTIONS_TOP(PLUMB_OPTION_FIELD)
     PLUMB_OPTION_SECTIONS(PLUMB_OPTION_STRUCT)
-    /* Used only inside config/. NULL if it is unknown which options were given. */
+    /* Records which options the user has set, and where. Used only inside config/. NULL if this is
+     * not known. */
     struct plumb_config_marks *marks;
 };
 
@@ -137,8 +139,8 @@ plumb_status plumb_config_put_given(struct plumb_buf *out, const struct plumb_co
  * method dpo". The option is then left out of config.effective.yaml. If the file has set it, a
  * warning is recorded; if the command line has set it, PLUMB_ERR_CONFIG is returned. */
 plumb_status plumb_config_unread(struct plumb_config *c, const char *path, const char *why);
-/* Records only the warning of plumb_config_unread. The option stays in config.effective.yaml,
- * because runs are compared by it. */
+/* Records the same warning as plumb_config_unread if the user has set the option, but never returns
+ * PLUMB_ERR_CONFIG. The option stays in config.effective.yaml, because runs are compared by it. */
 plumb_status plumb_config_warn(struct plumb_config *c, const char *path, const char *why);
 /* Sets the option to the value that the run requires. Returns PLUMB_ERR_CONFIG with the reason
  * `why` ("method psle_curriculum decides it") if the user has set another value. */

@@ -23,7 +23,8 @@ plumb_status plumb_config_fresh(struct plumb_config **out, const char *command)
     return st;
 }
 
-/* Replaces a path below configs/ that does not exist by that of the installed file. */
+/* If o names a file below configs/ that does not exist, replaces its value by the path of the same
+ * file of the installation, if there is one. */
 static plumb_status find_installed(struct plumb_config *c, const struct plumb_option *o)
 {
     const char **value = (const char **)((char *)c + o->offset);

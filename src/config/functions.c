@@ -27,8 +27,9 @@ static const struct plumb_option fields[] = {
 };
 enum { FIELDS = sizeof(fields) / sizeof(*fields) };
 
-/* Replaces the line and column at the end of `where` by those of a part of the value. For a
- * command-line argument, `where` has no line and column and is copied unchanged. */
+/* Writes to out the text `where`, whose end :LINE:COLUMN, the place of `whole`, is replaced by
+ * `line` and `column`, the place of a part of it. For a command-line argument, `where` has no line
+ * and column and is copied unchanged. */
 static void part_of(char *out, size_t size, const char *where, const struct plumb_yaml *whole,
                     int line, int column)
 {

@@ -8,7 +8,8 @@
 
 enum { WIDTH = 100, INDENT = 6, MAX_COLUMN = 20 };
 
-/* Appends text, wrapped at blanks and indented by INDENT spaces. */
+/* Appends text in lines of at most WIDTH characters, which are broken at blanks and indented by
+ * INDENT spaces. */
 static plumb_status put_wrapped(struct plumb_buf *out, const char *text)
 {
     while (*text) {

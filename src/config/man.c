@@ -54,7 +54,8 @@ static plumb_status put_commands(struct plumb_buf *out)
     return PLUMB_OK;
 }
 
-/* Appends ", default D", and the default of each command that has another one. */
+/* Appends ", default D" unless the default is empty, and ", COMMAND: D" for each command that has
+ * another default. */
 static plumb_status put_defaults(struct plumb_buf *out, const struct plumb_option *o)
 {
     const struct plumb_command *c;

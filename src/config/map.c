@@ -68,8 +68,8 @@ plumb_status plumb_map_set(struct plumb_config *c, const char **out, const struc
     return st;
 }
 
-/* Appends the members of the JSON object `map` except `key`, followed by a comma if there are
- * any. */
+/* Appends the members of the JSON object `map`, each followed by a comma, but leaves out the member
+ * with the name `key`. */
 static plumb_status put_others(struct plumb_buf *text, const char *map, const char *key)
 {
     plumb_json *all = NULL;

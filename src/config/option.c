@@ -187,7 +187,7 @@ const struct plumb_option *plumb_option_nearest(const char *key)
     for (int i = 0; i < COUNT(options); i++) {
         const int d[3] = {plumb_edit_distance(key, options[i].path),
                           plumb_edit_distance(key, options[i].name),
-                          /* the right name in the wrong section counts as distance 1 */
+                          /* the name in another section; the loop below adds 1 for the section */
                           dot ? plumb_edit_distance(dot + 1, options[i].name) : INT_MAX};
         for (int k = 0; k < 3; k++) {
             const int steps = k == 2 && d[k] < INT_MAX ? d[k] + 1 : d[k];

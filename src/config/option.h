@@ -25,10 +25,12 @@ enum plumb_option_type {
 };
 
 struct plumb_option {
-    /* "train.epochs", "epochs", "train"; section is "" at the top level. */
+    /* For example, path is "train.epochs", name is "epochs" and section is "train". An option at
+     * the top level has the section "". */
     const char *path, *name, *section;
     enum plumb_option_type type;
-    /* Value is the default as text; options.h describes the columns. */
+    /* value is the default, as text. All four are columns of the table in options.h, which
+     * describes them. */
     const char *value, *range, *unit, *commands;
     bool changes;
     const char *help;
@@ -43,7 +45,8 @@ struct plumb_command {
     const char *help;
 };
 
-/* The next four functions return NULL if i is out of range or the name is unknown. */
+/* Return option i, command i, the name of section i, and the help text of a section of this name;
+ * NULL if i is out of range or the name is unknown. */
 const struct plumb_option *plumb_option_at(int i);
 const struct plumb_command *plumb_command_at(int i);
 const char *plumb_section_at(int i);
@@ -82,8 +85,8 @@ const struct plumb_option *plumb_option_nearest(const char *key);
  * this command (NULL: any command) uses instead. Returns PLUMB_OK for any other key. */
 plumb_status plumb_alias_refuse(const char *key, const char *command, const char *where);
 
-/* Records how the options of a configuration were set. The arrays are indexed like the option
- * table. */
+/* PLUMB_OPTIONS_MOST is the largest number of options. struct plumb_config_marks records how the
+ * options of a configuration were set; element i of each array belongs to option i of the table. */
 enum { PLUMB_OPTIONS_MOST = 256 };
 struct plumb_config_marks {
     /* how each option was set: values of enum plumb_given */

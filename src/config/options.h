@@ -184,7 +184,8 @@
     X(REAL, bandwidth_share, "0.6", "(0, 1]", "", "b", 0, "share of plan.bandwidth that is reached: an assumption") \
     X(REAL, link_share, "0.7", "(0, 1]", "", "b", 0, "share of plan.link and plan.host_link that is reached: an assumption")
 
-/* columns: X(LIST, section, text of the section in help) */
+/* All sections as X(LIST, section, help): PLUMB_OPTIONS_LIST has the options of the section, and
+ * `help` describes the section in the help text. */
 #define PLUMB_OPTION_SECTIONS(X) \
     X(COMM, comm, "communication between ranks") \
     X(DATA, data, "input records and prompts") \

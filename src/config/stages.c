@@ -38,7 +38,7 @@ static const struct plumb_yaml *member(const struct plumb_yaml *map, const char 
 }
 
 /* Copies the text of member `key` of the stage's map `at` into memory that is freed together with
- * the stage's configuration. */
+ * the stage's configuration. Returns PLUMB_ERR_CONFIG if `at` is not a map or lacks the member. */
 static plumb_status take_word(const char **out, struct plumb_config *c, const struct plumb_yaml *at,
                               const char *key, const char *path)
 {
@@ -95,7 +95,8 @@ static plumb_status check_members(const struct plumb_yaml *at, const char *secti
 
 /* ---- stage:NAME ----------------------------------------------------------------------------- */
 
-/* Replaces "stage:NAME" after the first `head` bytes of *text by OUTPUT_DIR/NAME/latest. */
+/* Replaces "stage:NAME" after the first `head` bytes of *text by OUTPUT_DIR/NAME/latest. *text is a
+ * value of stage i. Returns PLUMB_ERR_CONFIG if no earlier stage of this name saves checkpoints. */
 static plumb_status resolve_link(const char **text, const struct plumb_stages *s, int64_t i,
                                  size_t head, const char *option)
 {
@@ -181,8 +182,8 @@ static bool is_own(const char *text)
     return false;
 }
 
-/* Restores the links to other stages: a value that is given for all stages does not replace
- * stage:NAME of one stage. */
+/* Sets each option of c that was stage:NAME in `before` to stage:NAME again. `before` is the
+ * configuration before a value for all stages was set: it does not replace stage:NAME. */
 static void keep_links(struct plumb_config *c, const struct plumb_config *before)
 {
     const struct plumb_option *o;
@@ -285,8 +286,8 @@ static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml 
         struct plumb_config_marks *m = one->cfg->marks;
         for (int i = 0; i < PLUMB_OPTIONS_MOST; i++) {
             m->shared[i] = m->given[i] != PLUMB_GIVEN_NO;
-            /* Clears the mark, so that options given in the stage itself can be told from common
-             * ones. */
+            /* Clears the marks of the options that are given outside of `stages` until the stage's
+             * own options are read, so that the two can be told apart. */
             m->given[i] = PLUMB_GIVEN_NO;
         }
         PLUMB_TRY(plumb_config_set_yaml(one->cfg, at, path, own_keys));

@@ -53,14 +53,16 @@ static bool read_real(double *out, const char *text)
     return !*end && isfinite(*out);
 }
 
-/* Returns true for a number like 010: 8 in YAML 1.1 and in C, 10 in YAML 1.2. */
+/* Returns true for an integer with a leading zero, such as 010. Its meaning is not clear: 010 is 8
+ * in YAML 1.1 and in C, but 10 in YAML 1.2. */
 static bool is_octal(const char *text)
 {
     text += *text == '+' || *text == '-';
     return text[0] == '0' && text[1] && strspn(text, "0123456789") == strlen(text);
 }
 
-/* Reads an integer, which may also be written like 5e9. */
+/* Reads an integer, which may also be written like 5e9. Returns false if the text is not an integer
+ * or too large. */
 static bool read_int(int64_t *out, const char *text)
 {
     char *end;
@@ -87,8 +89,8 @@ static bool read_seed(uint64_t *out, const char *text)
     return errno == 0;
 }
 
-/* Accepts the words of YAML 1.2. The words that only YAML 1.1 accepts (yes, no, on, off) are
- * refused. */
+/* Sets *out to the boolean that text spells as in YAML 1.2 (true, True, TRUE, false ..). Returns
+ * false for any other text, also for yes, no, on and off, which only YAML 1.1 accepts. */
 static bool read_bool(bool *out, const char *text)
 {
     static const char *const word[] = {"true", "True", "TRUE", "false", "False", "FALSE"};

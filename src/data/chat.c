@@ -20,8 +20,9 @@ static plumb_status read_optional(plumb_json **out, const char *dir, const char 
     return plumb_file_exists(path) ? plumb_json_read_file(out, path) : PLUMB_OK;
 }
 
-/* Returns the text of a special token. The file has a string, or an object with the string in
- * "content". Returns NULL if the file has no such token. */
+/* Returns the text of the special token `role`, for example "bos_token", from a parsed tokenizer
+ * file. The file has the text as a string, or an object with the string in "content". Returns NULL
+ * if the file has no such token. */
 static const char *token_text(const plumb_json *file, const char *role)
 {
     const plumb_json *v = plumb_json_get(file, role);
@@ -54,7 +55,9 @@ static bool same_source(const plumb_jinja *a, const plumb_jinja *b)
     return na == nb && memcmp(sa, sb, (size_t)na) == 0;
 }
 
-/* Finds the template, and the template for records with tools if its source is different. */
+/* Sets c->template to the template that `want` (data.chat_template) asks for. If `want` is "auto",
+ * also sets c->tool_use to the folder's template for records with tools, unless its source is the
+ * same as that of c->template. */
 static plumb_status find(struct plumb_chat_setting *c, const char *want, const char *words)
 {
     PLUMB_TRY(plumb_chat_template_find(&c->template, want, words, false));
@@ -234,7 +237,8 @@ static void choose_use(struct plumb_chat_setting *c, const struct plumb_config *
                   c->none ? "data.chat_template is none" : "data.prompt_template is set", dir);
 }
 
-/* Reads the system text and the arguments from the options and from the folder. */
+/* Sets the system text and the template arguments of c. Each comes from its option if that is set,
+ * otherwise from *s, the contents of PLUMB_CHAT_NAME. */
 static plumb_status settle_texts(struct plumb_chat_setting *c, const struct plumb_config *cfg,
                                  const struct stored *s, const char *dir)
 {
@@ -331,8 +335,8 @@ void plumb_chat_close(struct plumb_chat_setting *c)
 
 /* ---- files that a run writes ----------------------------------------------------------------- */
 
-/* Appends the system text and the arguments as further members of an object, and its closing
- * brace. */
+/* Appends the system text and the template arguments, each if there is one, to a JSON object that
+ * is open and not empty, and then closes the object. */
 static plumb_status put_texts(struct plumb_buf *out, const struct plumb_chat_setting *c)
 {
     if (c->system) {

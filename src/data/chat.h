@@ -38,12 +38,14 @@ struct plumb_chat_setting {
      * none, or because data.chat_template is not set and the model was trained without a
      * template. */
     bool none;
-    /* True if the template accepts a message whose content is a list of parts. */
+    /* True if the template accepts a message whose content is not a string, but a list of parts
+     * such as {"type": "text", "text": ".."}. */
     bool parts;
     /* The system text. It is added to conversations without a system message. NULL if there is
      * none. */
     char *system;
-    /* Template arguments, a JSON object; NULL if there are none. */
+    /* The template arguments: a JSON object whose members the template reads as variables. NULL if
+     * there are none. */
     plumb_json *arguments;
     /* JSON text of `arguments`; NULL if there are none. */
     char *arguments_text;
@@ -120,16 +122,17 @@ plumb_status plumb_turns_add_text(struct plumb_turns *t, const char *role, const
  * PLUMB_ERR_UNSUPPORTED for a part that is not text. */
 plumb_status plumb_content_text(struct plumb_buf *out, const plumb_json *v, const char *at,
                                 const char *where);
-/* Adds the system text of c if the conversation has no system message, and then adds the principle
- * in `extra`. If extra is NULL, no principle is added. */
+/* Adds the system text of c if the conversation does not begin with a system message, and then the
+ * principle in `extra`, unless extra is NULL. Returns PLUMB_ERR_FORMAT if the principle belongs
+ * into a message of the user and there is none. */
 plumb_status plumb_turns_complete(struct plumb_turns *t, const struct plumb_chat_setting *c,
                                   const struct plumb_turns_extra *extra, const char *where);
 
 enum plumb_turns_tail {
     PLUMB_TAIL_NONE,     /* the conversation is complete; nothing follows the last message */
     PLUMB_TAIL_GENERATE, /* a generation prompt follows: it begins the assistant's turn */
-    /* It depends on the role of the last message. After user or tool, a generation prompt follows.
-     * A message of the assistant is left open, so that the model continues it. */
+    /* The role of the last message decides what follows. After user or tool, a generation prompt
+     * follows. A message of the assistant is left open, so that the model continues it. */
     PLUMB_TAIL_ROLE
 };
 

@@ -1,4 +1,5 @@
-/* columns.h - the record that is passed to a reward or judge: members of its JSON text.
+/* columns.h - finds the members of a record in its JSON text, and copies them into other JSON text,
+ * such as the line that a reward command reads.
  * Layer 4. Includes base/, text/regex.h.
  *
  * The text of a record is a line of a data file that was parsed before, so it is known to be a
@@ -21,33 +22,35 @@ struct plumb_columns {
     int64_t len;
 };
 
-/* Reads the next member of an object or element of an array. *at is 0 for the first call and is
- * advanced. key is the name without its quotes, as written (empty for an element); value is the
- * JSON text. Returns false at the end, and for a text that is neither an object nor an array. */
+/* Finds the next member of an object, or the next element of an array. *at is 0 for the first call
+ * and is advanced. key and value become byte ranges of c.text: key is the name as written, without
+ * its quotes (empty for an element), and value is the JSON text of the value. Returns false at the
+ * end, and if the text is neither an object nor an array. */
 bool plumb_columns_next(struct plumb_columns c, int64_t *at, struct plumb_span *key,
                         struct plumb_span *value);
 
-/* Finds the member with this name. If there is none and the name contains a '.', it is searched in
- * the member before the '.' ("reward_model.ground_truth"). Returns false if it is not found. */
+/* Sets *value to the JSON text of the member with this name. If the object has no such member, a
+ * name with a '.' stands for a member of a member: "reward_model.ground_truth" is the member
+ * ground_truth of the member reward_model. Returns false if there is no such member either. */
 bool plumb_columns_find(struct plumb_columns c, const char *name, struct plumb_columns *value);
-/* Does the same for a field of a data record. In a line that `plumb generate` wrote (it has
- * "stop_reason"), a member of the record whose name the line uses itself is in "record", and that
- * one is found. */
+/* Finds a member of a data record like plumb_columns_find. In a line that `plumb generate` wrote
+ * (it has "stop_reason"), those members of the record whose names the line needs itself are in the
+ * object "record". So the function searches that object first, and then the line. */
 bool plumb_columns_field(struct plumb_columns c, const char *name, struct plumb_columns *value);
 
 /* Appends the text of a string, or a number as written, to out and sets *is_text to true. For any
  * other value *is_text becomes false and nothing is appended. Returns PLUMB_ERR_NOMEM. */
 plumb_status plumb_columns_text(struct plumb_buf *out, struct plumb_columns value, bool *is_text);
 
-/* Appends the members of a record to a JSON object that is open and not empty:
+/* Appends the members of a record to the line for a reward or judge command, which is a JSON object
+ * that is open and not empty:
  *   , "prompt_messages": [..]     the record's "prompt" as messages, if it has one; a plain text
  *                                 becomes one message of the user
  *   , "NAME": ..                  each other member, as written
- *   , "record": {"NAME": .., ..}  the members whose names the protocol uses itself, if there are
- *                                 any
- * taken (n) are the names that the protocol uses; "prompt", "prompt_messages" and "record" always
- * belong to them, and "prompt" is not repeated in "record". skip is a member to leave out, or NULL.
- * Returns PLUMB_ERR_NOMEM. */
+ *   , "record": {"NAME": .., ..}  the members whose names the line uses itself, if there are any
+ * taken (n) are the names that the line uses itself; "prompt_messages" and "record" always belong
+ * to them. The record's "prompt" is copied only into "prompt_messages". skip is the name of another
+ * member that is left out, or NULL. Returns PLUMB_ERR_NOMEM. */
 plumb_status plumb_columns_put(struct plumb_buf *out, struct plumb_columns record,
                                const char *const *taken, int n, const char *skip);
 

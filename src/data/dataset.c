@@ -94,7 +94,8 @@ static plumb_status keep_piece_text(struct plumb_piece *p, struct reader *r,
     return PLUMB_OK;
 }
 
-/* Stores a prompt that a model continues, and its tokens. */
+/* Sets *p to the text of a prompt that a model continues and, if there is a tokenizer, its tokens.
+ */
 static plumb_status keep_prompt(struct plumb_piece *p, struct reader *r,
                                 const struct plumb_buf *text)
 {
@@ -106,7 +107,8 @@ static plumb_status keep_prompt(struct plumb_piece *p, struct reader *r,
     return keep_ids(p, r->set, r->ids[0].id, r->ids[0].n);
 }
 
-/* Stores a text without a completion, which a model reads but does not continue, and its tokens. */
+/* Sets *p to a text without a completion, which a model reads but does not continue, and, if there
+ * is a tokenizer, its tokens. */
 static plumb_status keep_whole(struct plumb_piece *p, struct reader *r,
                                const struct plumb_buf *text)
 {
@@ -393,7 +395,8 @@ static void say_turns(const struct reader *r)
             r->path, (long long)r->set->last_turns, r->set->last_turns == 1 ? " has" : "s have");
 }
 
-/* Reads the lines of a file, or of `text` if it is not NULL. */
+/* Reads the data set *out from the file `path`. If text is not NULL, reads these len bytes instead;
+ * path is then only the name for messages. */
 static plumb_status read_all(struct plumb_dataset **out, const char *path, const char *text,
                              int64_t len, const struct plumb_data_options *options)
 {

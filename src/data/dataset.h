@@ -43,8 +43,9 @@ enum plumb_overlong {
     /* The first tokens of the prompt are removed until prompt and completion fit. At least one
      * prompt token stays; if the completion is still too long, its last tokens are removed. */
     PLUMB_OVERLONG_TRUNCATE_LEFT,
-    /* The last tokens are removed: of the prompt (max_prompt_tokens), then of the completions, or
-     * of a prompt without completions (max_tokens). */
+    /* The last tokens of the prompt are removed until it fits max_prompt_tokens. Then the last
+     * tokens of each completion are removed until it fits max_tokens together with the prompt. A
+     * prompt without completions is also shortened to max_tokens. */
     PLUMB_OVERLONG_TRUNCATE_RIGHT,
     PLUMB_OVERLONG_DROP /* the record is left out and counted in `skipped` */
 };
@@ -59,38 +60,45 @@ struct plumb_data_options {
     int64_t vocab;
     /* Template for prompts, see text/template.h; NULL stands for the default template. */
     const char *prompt_template;
-    /* PROMPTS only: text of the principle, without white space at its end. NULL if there is
-     * none. */
+    /* PROMPTS only: the text of the principle that is inserted into each prompt; white space at its
+     * end is left out. NULL if there is none. */
     const char *principle;
     /* PROMPTS only: text of the contrary principle, inserted like the principle. NULL if there is
      * none. */
     const char *contrary;
-    /* Template with {principle} and {prompt}. Its text replaces the last message of the prompt, for
-     * which {prompt} stands. NULL stands for "{principle}\n{prompt}". */
+    /* Template with {principle} and {prompt}, where {prompt} stands for the last message of the
+     * prompt (with a chat template: of the user). The result replaces that message. NULL stands for
+     * "{principle}\n{prompt}". Not used if the principle goes into the system message. */
     const char *principle_template;
     /* Chat settings that turn messages into text. If NULL, or if it has no template,
      * prompt_template is used. Needed only during open. */
     const struct plumb_chat_setting *chat;
-    /* with `chat`: put the principle into the system message instead of the user's message */
+    /* If true and `chat` has a template, the principle is inserted into the system message instead
+     * of the user's message. */
     bool principle_in_system;
-    /* SFT of messages: the loss covers all tokens, not only those of the assistant. */
+    /* For SFT records with "messages": if true, the loss covers all tokens of the conversation, not
+     * only those of the assistant. */
     bool all_tokens;
-    /* PROMPTS only: if a record has a "completion", it is read as for SFT. */
+    /* PROMPTS only: if true, the "completion" of a record is read and encoded as for SFT; otherwise
+     * it is not read. */
     bool references;
-    /* Encode prompts without the tokens that the tokenizer adds before a text (BOS). */
+    /* If true, texts are encoded without the special tokens that the tokenizer's post-processor
+     * adds before them (BOS) or after them. */
     bool no_special;
     /* If true, a completion ends with the end token (rule: data/encode.h). TEXTS and prompts that a
      * model continues get none. */
     bool append_eos;
-    /* Largest number of tokens of `prompt` and of `principled`; 0: no limit. */
+    /* Largest number of tokens of a record's prompt, plain or with a principle (`principled`,
+     * `contrary`). 0 means that there is no limit. */
     int64_t max_prompt_tokens;
-    /* Largest number of tokens of a prompt together with one of its completions; 0: no limit. */
+    /* Largest number of tokens of a prompt together with one of its completions. 0 means that there
+     * is no limit. */
     int64_t max_tokens;
     int64_t skip;  /* number of records to leave out at the beginning, unread */
     int64_t limit; /* largest number of records to read after the skipped ones; 0 means all */
     bool whole;    /* set `json` and `asked` of each record, and decode the texts of token ids */
     enum plumb_overlong overlong; /* what happens to records that exceed the two limits above */
-    /* Blank lines are allowed anywhere, not only at the end. */
+    /* If true, blank lines are allowed anywhere; otherwise only at the end of the file. */
     bool blank_lines;
 };
 
@@ -105,11 +113,12 @@ struct plumb_dataset {
     /* Number of records that lost tokens; truncated_line is the line of the first. */
     int64_t truncated;
     int64_t truncated_line;
-    /* Number of records with several messages of the assistant of which the loss covers the last.
-     */
+    /* Number of records with several messages of the assistant of which the loss covers only the
+     * last one, because no chat template is used. */
     int64_t last_turns;
-    /* Number of records whose last prompt tokens merge with the completion; cut_line is the line of
-     * the first. */
+    /* Number of records in which the tokenizer merges the end of the prompt with the beginning of
+     * the completion, so that these tokens count as completion. cut_line is the line of the first.
+     */
     int64_t cut;
     int64_t cut_line;
     struct plumb_data_block *blocks; /* memory of all texts and token ids */

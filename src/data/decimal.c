@@ -30,8 +30,8 @@ static bool take_sign(const char **at, const char *end, bool *negative)
     return true;
 }
 
-/* Reads the digits before the point: "1234", or "1,234" with a comma before each three digits,
- * counted from the right. */
+/* Moves *at behind the digits before the point: "1234", or "1,234" with a comma before each three
+ * digits, counted from the right. Returns false if a comma is at another place. */
 static bool take_whole(const char **at, const char *end)
 {
     const char *s = *at;
@@ -100,7 +100,7 @@ static bool as_decimal(struct decimal *d, const char *s, int64_t n)
     d->end = last;
     d->exponent = scale;
     for (const char *c = from; c < point;
-         /* Example: in 120.5 the first digit is followed by two digits before the point. */
+         /* Counts the digits before the point. 120.5 has 3, so its first digit means 10^2. */
          c++)
         d->exponent += is_digit(*c);
     if (from < point)

@@ -183,9 +183,10 @@ static plumb_status token_bytes(bool *spelled, int64_t *begin, int64_t *end,
     return st;
 }
 
-/* Marks the tokens that overlap bytes [begin, end) of the text, for a tokenizer whose tokens do not
- * decode to the text. It encodes text[0, begin) and text[0, end) again. The ids that each has in
- * common with the ids of the whole text tell the first and the last token. */
+/* Sets mask to 1 for the tokens that overlap bytes [begin, end) of the text, for a tokenizer whose
+ * tokens do not decode to the text. It encodes text[0, begin) and text[0, end) again. The number of
+ * leading ids that each has in common with `ids` tells which token is the first and which is the
+ * last. */
 static plumb_status mask_again(struct plumb_encoder *e, unsigned char *mask,
                                const struct plumb_ids *ids, struct plumb_part text, int64_t begin,
                                int64_t end)

@@ -49,15 +49,16 @@ struct plumb_encoder {
 };
 void plumb_encoder_fini(struct plumb_encoder *e);
 
-/* Sets ids to the tokens of a prompt that a model continues: nothing follows the text. */
+/* Sets ids to the tokens of a prompt that a model continues, so no special token follows the text.
+ */
 plumb_status plumb_encode_prompt(struct plumb_encoder *e, struct plumb_ids *ids, const char *text,
                                  int64_t len);
 
 /* Sets ids to the tokens of n >= 1 parts that a model reads as one text, with the end token if
  * append_eos is true.
  *   out  begin  (n+1,)   part k is ids[begin[k], begin[k+1]); begin[n] = ids->n
- *        cut             true if part 0 alone has tokens with which the whole does not begin;
- *                        may be NULL
+ *        cut             true if the ids do not begin with all ids of part 0 encoded alone, because
+ *                        the tokenizer merges its end with part 1; may be NULL
  * Returns PLUMB_ERR_ARG if append_eos is true and the tokenizer has no end token. */
 plumb_status plumb_encode(struct plumb_encoder *e, struct plumb_ids *ids, int64_t *begin, bool *cut,
                           const struct plumb_part *part, int64_t n);
@@ -66,14 +67,15 @@ plumb_status plumb_encode(struct plumb_encoder *e, struct plumb_ids *ids, int64_
  * e->no_special must be true, because the template writes BOS and end token itself; no end token is
  * added. `prompt` is the rendered prompt alone. *begin becomes the index at which the completion
  * begins: the first id in which `whole` and `prompt` differ, but at least 1. *cut becomes true if
- * `prompt` has tokens with which `whole` does not begin. */
+ * the ids of `whole` do not begin with all ids of `prompt`, because the tokenizer merges the end of
+ * the prompt with the completion. */
 plumb_status plumb_encode_rendered(struct plumb_encoder *e, struct plumb_ids *ids, int64_t *begin,
                                    bool *cut, struct plumb_part prompt, struct plumb_part whole);
 
+struct plumb_jinja_span; /* defined in text/jinja/jinja.h */
 /* Sets mask (ids->n,) to 1 for every token that overlaps one of the n byte ranges of the text, else
  * to 0. The ranges are in increasing order. ids are the tokens of the text without special
  * tokens. */
-struct plumb_jinja_span;
 plumb_status plumb_encode_mask(struct plumb_encoder *e, unsigned char *mask,
                                const struct plumb_ids *ids, struct plumb_part text,
                                const struct plumb_jinja_span *span, int64_t n);

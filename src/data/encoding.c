@@ -50,7 +50,8 @@ plumb_status plumb_encoding_write(const char *dir, const struct plumb_encoding *
     return st;
 }
 
-/* Checks that the tokenizer adds the same special tokens as in training. */
+/* Returns PLUMB_ERR_FORMAT unless the tokenizer adds the same tokens before a text as in training
+ * and, if append_eos is true, has the same end token. root: the content of PLUMB_ENCODING_NAME. */
 static plumb_status check_special(const plumb_json *root, const plumb_tokenizer *t, bool append_eos,
                                   const char *path)
 {

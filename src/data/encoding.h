@@ -19,7 +19,8 @@
 
 #define PLUMB_ENCODING_NAME "plumb_encoding.json"
 
-/* Initialise with zeros; release with plumb_encoding_fini. */
+/* How a reward model reads records: what PLUMB_ENCODING_NAME in its folder states, after
+ * reward.append_eos is applied. Initialise with zeros; release with plumb_encoding_fini. */
 struct plumb_encoding {
     bool append_eos;
     int64_t max_tokens;          /* limit for prompt plus completion, in tokens; 0 if unknown */
@@ -28,7 +29,8 @@ struct plumb_encoding {
 };
 void plumb_encoding_fini(struct plumb_encoding *e);
 
-/* Writes the file into an existing folder. Returns PLUMB_ERR_IO. */
+/* Writes PLUMB_ENCODING_NAME with the settings *e and the special tokens of t into an existing
+ * folder. Returns PLUMB_ERR_IO. */
 plumb_status plumb_encoding_write(const char *dir, const struct plumb_encoding *e,
                                   const plumb_tokenizer *t);
 
@@ -41,8 +43,8 @@ plumb_status plumb_encoding_write(const char *dir, const struct plumb_encoding *
 plumb_status plumb_encoding_of(struct plumb_encoding *out, const struct plumb_config *cfg,
                                const char *dir, const plumb_tokenizer *t);
 
-/* Sets *out to the template stated in the file of `dir`, or to NULL if `dir` has no such file; the
- * caller frees it. Returns PLUMB_ERR_FORMAT. */
+/* Sets *out to the prompt template in PLUMB_ENCODING_NAME of `dir`, or to NULL if `dir` has no such
+ * file; the caller frees it. Returns PLUMB_ERR_FORMAT. */
 plumb_status plumb_encoding_template(char **out, const char *dir);
 /* Chooses the template for records that only the reward model reads. Returns `trained` if it is
  * known (not NULL) and `given` is the default template; otherwise returns `given`, with a warning

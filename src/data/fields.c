@@ -24,8 +24,8 @@ enum {
 /* The effect that a field has in other programs. It decides how plumb reacts to the field's
  * value. */
 enum effect {
-    /* Adds text that the model sees. Accepted if the chat template reads the field, or if the value
-     * is empty or false; otherwise refused. */
+    /* Adds text that the model sees. Accepted if plumb passes the field to the chat template and
+     * the template reads it, or if the value is empty or false; otherwise refused. */
     ADDS_TEXT,
     /* Adds a message. Refused if the value is not empty: the user must write it into the
      * messages. */
@@ -364,8 +364,9 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
                                        const char *where)
 {
     const int of = 1 << kind;
-    /* True for a preference pair: for SFT it is refused later, unless the record also has another
-     * form. A warning that only "prompt" is read would be wrong for both. */
+    /* True for a record with "chosen" and without "completion". As SFT, it is refused later as a
+     * preference pair, or its text is in other members, such as "messages". In both cases a warning
+     * that only "prompt" is read would be wrong. */
     const bool wrong = plumb_json_get(line, "chosen") && !plumb_json_get(line, "completion");
     const bool training = (of & OF_TRAINED) != 0, ready = plumb_field_is_generated(line);
     for (int i = 0; i < COUNT(of_record); i++) {

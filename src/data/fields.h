@@ -2,15 +2,17 @@
  * or reports them.
  * Layer 4. Includes base/, io/, data/dataset.h. Used only inside data/.
  *
- * Other training programs and chat templates read more members than plumb does. The value decides
- * what happens:
- *   - It asks for what plumb does anyway (weight 1, train true, an empty list): accepted silently.
- *   - The chat template of the record reads it (tools, tool_calls, reasoning_content, ...):
+ * Other training programs and chat templates read more members than plumb does. The name and the
+ * value of such a member decide what happens:
+ *   - The value asks for what plumb does anyway (weight 1, train true, an empty list): accepted
+ *     silently.
+ *   - The chat template of the record reads the member (tools, tool_calls, reasoning_content, ...):
  *     accepted silently.
- *   - It would change the text that the model sees (tools without such a template, system, images,
- *     ...) or what is trained on (weight 0, train false): PLUMB_ERR_UNSUPPORTED with the name of
- * the member.
- *   - It looks like one of these, or it is an unknown member of a message: one warning per file.
+ *   - The member would change the text that the model sees (tools without such a template, system,
+ *     images, ...) or what is trained on (weight 0, train false): PLUMB_ERR_UNSUPPORTED with the
+ *     member's name.
+ *   - The name only suggests such an effect, or a message has an unknown member: one warning per
+ *     file.
  * Any other member of a record is data of the user and is accepted silently, unless its name is
  * almost that of a member that is read (data/misspelt.h). Source of the names:
  * the data formats of OpenAI's fine-tuning, TRL 0.2x, axolotl, NeMo Automodel, LLaMA-Factory and
@@ -33,8 +35,9 @@ void plumb_fields_fini(struct plumb_fields_named *named);
 /* Returns true for null, "", "[]", an empty list or an empty object. */
 bool plumb_field_is_empty(const plumb_json *v);
 
-/* Returns true for a line as plumb generate writes it: prompt and completion as token ids. Its
- * other members are those of the prompt's record, and no text of the model. */
+/* Returns true for a line of `plumb generate` with token ids: it has prompt_ids and completion_ids,
+ * but no completion, messages or conversations. Only the ids are read as its text; its other
+ * members come from the record of the prompt. */
 bool plumb_field_is_generated(const plumb_json *line);
 
 /* Checks the members of a record that its shape does not read. `where` is "file:line". t is
@@ -43,9 +46,9 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
                                        const plumb_jinja *t, struct plumb_fields_named *named,
                                        const char *where);
 /* Checks the members of one message except content. A role that is almost a known one is refused
- * (PLUMB_ERR_FORMAT). `at` is its place, such as
- * "messages[2].". trained tells whether the loss covers this message; otherwise it is part of a
- * prompt. training tells whether the record is trained on at all. */
+ * (PLUMB_ERR_FORMAT). `at` is the place of the message, such as "messages[2].". trained tells
+ * whether the loss covers this message; otherwise it is part of a prompt. training tells whether
+ * the record is trained on at all. */
 plumb_status plumb_fields_check_message(const plumb_json *message, const char *at, bool trained,
                                         bool training, const plumb_jinja *t,
                                         struct plumb_fields_named *named, const char *where);

@@ -5,14 +5,14 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Names of columns by which a table with data of this kind is recognised; most are also fields of
- * records. */
+/* Names of columns. A first line that contains one of them between commas or tabs is taken as the
+ * head of a CSV or TSV table with training data. */
 static const char *const columns[] = {
     "prompt",        "completion",  "messages",    "text",     "chosen",
     "rejected",      "instruction", "question",    "input",    "output",
     "conversations", "answer",      "completions", "response", NULL};
 
-/* Returns true if one of the cells of the line is the name of a column. */
+/* Splits the line at `separator` and returns true if one of the cells is in `columns`. */
 static bool has_column(const char *line, int64_t len, char separator)
 {
     const char *at = line, *const end = line + len;

@@ -7,9 +7,10 @@
 
 #include "base/status.h"
 
-/* Refuses the first line of a file with one JSON array, or of a table (CSV or TSV) that has a
- * column with the name of a record's field. The message has the command that converts the file.
- * Accepts everything else. Returns PLUMB_ERR_FORMAT. */
+/* Refuses the first line of a file if it shows that the file is one JSON array, has a record that
+ * is spread over several lines, or is a table (CSV or TSV) with a column such as "prompt". The
+ * message has the command that converts the file. Accepts everything else. Returns
+ * PLUMB_ERR_FORMAT. */
 plumb_status plumb_first_line_check(const char *path, const char *line, int64_t len);
 
 #endif

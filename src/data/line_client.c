@@ -22,13 +22,15 @@ struct plumb_line_client {
     struct plumb_buf lines; /* the requests that are being sent */
 };
 
-/* One call of _run. Requests [0, answered) are finished, [answered, n) are not. */
+/* The state of one call of plumb_line_client_run. Requests [0, answered) are finished, requests
+ * [answered, n) are not. */
 struct asking {
     plumb_line_client *c;
     const struct plumb_line_job *job;
     int64_t answered, lines; /* lines: requests that were put into c->lines so far */
     int64_t sent;            /* bytes of c->lines that were written */
-    /* died_at: the first unfinished request when the command was last started again, or -1 */
+    /* deaths: how often the command was started again. died_at: the first unfinished request when
+     * the command last exited; -1 if it has not exited, or if that request was given up */
     int64_t deaths, died_at;
     bool senseless; /* `take` has refused an answer as invalid */
     bool fresh;     /* the command was started in this call */
@@ -81,13 +83,15 @@ static void miss(struct asking *a, enum plumb_line_end why)
     "has read nothing of its standard input: it must read one JSON line for each question there, " \
     "until the end, and answer each with one line"
 
-/* What the message says about a command that does not read its input. */
+/* Returns the end of an error message: that the command has read nothing of its input, or "" if it
+ * has read something. */
 static const char *deaf_note(const plumb_subprocess *child)
 {
     return plumb_subprocess_deaf(child) ? "; it " DEAF : "";
 }
 
-/* Ends the subprocess and fails. */
+/* Ends the subprocess and returns PLUMB_ERR_IO. The message has `what`, which says what the command
+ * did wrong, its exit status and its last lines on standard error. */
 static plumb_status give_up(struct asking *a, const char *what)
 {
     plumb_line_client *c = a->c;
@@ -127,7 +131,8 @@ static plumb_status again(struct asking *a, bool hung)
     }
     plumb_log(PLUMB_LOG_WARN, "%s %s; it is started again", c->what,
               hung ? "hangs" : plumb_subprocess_reason(c->child));
-    /* miss() moves on to the next request, on which the command has not died yet. */
+    /* miss() moves on to the next request. The command has not exited on that one yet, so died_at
+     * is then -1. */
     const bool twice = !hung && a->died_at == a->answered;
     if (hung || twice)
         miss(a, hung ? PLUMB_LINE_TIMEOUT : PLUMB_LINE_DIED);
@@ -206,7 +211,7 @@ static plumb_status ask(struct asking *a)
             since = plumb_now();
         }
     }
-    /* answers that came without a question being read cannot depend on it */
+    /* If the command has read none of its input, its answers cannot depend on the requests. */
     const bool deaf = plumb_subprocess_deaf(c->child);
     if (deaf)
         plumb_subprocess_stop(&c->child, GRACE);

@@ -29,12 +29,13 @@ struct plumb_line_job {
     void *arg;
 };
 
-/* what: the name of the command in messages, a literal such as "reward command". timeout_s: the
- * limit for one answer; for the first one it includes the start of the command. restarts: how often
- * one call of _run may start the command again after it exited, or was killed because an answer
- * timed out. The missing answers are then requested again, except one that timed out or on which
- * the command exited twice. The first _run starts the command. Returns PLUMB_ERR_ARG if the command
- * is empty, timeout_s is not above 0 or restarts is negative. */
+/* Creates a client for `command`. The first plumb_line_client_run starts the command. what: the
+ * name of the command in messages, a literal such as "reward command". timeout_s: the limit for one
+ * answer; for the first one it includes the start of the command. restarts: how often one call of
+ * plumb_line_client_run may start the command again after it exited, or was killed because an
+ * answer timed out. The missing answers are then requested again, except one that timed out or on
+ * which the command exited twice. Returns PLUMB_ERR_ARG if the command is empty, timeout_s is not
+ * above 0 or restarts is negative. */
 plumb_status plumb_line_client_create(plumb_line_client **out, const char *what,
                                       const char *command, double timeout_s, int64_t restarts);
 void plumb_line_client_destroy(plumb_line_client **c); /* NULL is allowed */

@@ -24,8 +24,8 @@ struct plumb_misspelt {
         int64_t records;
     } item[PLUMB_MISSPELT_MOST];
     int n;
-    /* Index in item for the last record that was checked; -1 if that record has no misspelt
-     * name. */
+    /* Index in `item` of a misspelt name of the record that was checked last; -1 if that record has
+     * no misspelt name. */
     int last;
 };
 

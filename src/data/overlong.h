@@ -1,5 +1,5 @@
-/* overlong.h - what becomes of a record that exceeds max_prompt_tokens or max_tokens
- * (enum plumb_overlong). Used only inside data/.
+/* overlong.h - shortens, leaves out or refuses a record that exceeds max_prompt_tokens or
+ * max_tokens, as options.overlong says. Used only inside data/.
  * Layer 4. Includes base/, data/dataset.h. */
 #ifndef PLUMB_DATA_OVERLONG_H
 #define PLUMB_DATA_OVERLONG_H

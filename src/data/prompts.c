@@ -24,10 +24,11 @@ static void move_back_taken(int64_t *order, const int64_t *fresh, int64_t n, int
     memset(taken, 0, (size_t)n * sizeof *taken);
 }
 
-/* Computes the prompts from position `first` on. If an iteration ends in another epoch than it
- * began in, it must not get a prompt twice: the new epoch moves back the prompts that the iteration
- * has already. So the order of an epoch depends on the epoch before, and all epochs are computed,
- * from the first one on. An epoch costs O(count). */
+/* Sets out (o->per_iteration,) to the prompts at positions first, first + 1, ... of the endless
+ * sequence of epochs. If an iteration ends in another epoch than it began in, it must not get a
+ * prompt twice: the new epoch moves back the prompts that the iteration has already. So the order
+ * of an epoch depends on the epoch before, and all epochs are computed, from the first one on. An
+ * epoch costs O(count). */
 static void walk(int64_t *out, int64_t *order, int64_t *fresh, bool *taken, int64_t first,
                  const struct plumb_prompt_order *o)
 {

@@ -51,8 +51,9 @@ static bool is_trained_on(const struct plumb_data_options *o)
     return o->kind == PLUMB_DATA_SFT || o->kind == PLUMB_DATA_PAIRS;
 }
 
-/* Reads one message. answer: it is the last message of an answer, which training data may train
- * on, so its other fields are checked more strictly than those of a prompt (data/fields.h). */
+/* Reads the role and content of one message. answer is true for the last message of any field but
+ * "prompt". For SFT and PAIRS the loss covers such a message, so its other members are checked more
+ * strictly than those of a prompt's message (data/fields.h). */
 static plumb_status read_message(struct plumb_draft *d, struct plumb_message *m,
                                  const plumb_json *v, int64_t i, const char *key, bool answer,
                                  const struct plumb_data_options *o, const char *where)
@@ -245,7 +246,8 @@ fail:
     return st;
 }
 
-/* Reads {"messages"}; for SFT the last message is the answer. */
+/* Reads a record {"messages"}. For SFT the last message is the answer; for other kinds all messages
+ * are the prompt. */
 static plumb_status read_messages(struct plumb_draft *d, const plumb_json *v,
                                   const struct plumb_data_options *o, const char *where)
 {
@@ -410,8 +412,9 @@ static plumb_status read_id(struct plumb_draft *d, const plumb_json *line, const
     return d->has_id ? plumb_buf_add(&d->id, text.text, text.len) : PLUMB_OK;
 }
 
-/* Reads the solution. A number keeps the digits of the file. A value that is neither a text nor a
- * number is only passed on to reward commands, which get the whole record. */
+/* Sets d->solution to the value of "solution", or else of "answer". A number keeps the digits of
+ * the file. A value that is neither a text nor a number is only passed on to reward commands, which
+ * get the whole record. */
 static plumb_status read_solution(struct plumb_draft *d, const plumb_json *line)
 {
     const char *key = plumb_json_get(line, "solution") ? "solution" : "answer";

@@ -12,9 +12,10 @@
 
 /* The contents of one record, rendered but not yet tokenised. It is reused for each line.
  *
- * If by_template is true, a chat template wrote the texts: `whole` is the prompt with each
- * completion, `prompt` is the prompt alone, and `completion` holds the contents of the answers.
- * Otherwise the whole is the prompt followed by a completion. */
+ * If by_template is true, a chat template wrote the texts: whole[i] is the prompt followed by
+ * completion i, `prompt` is the prompt alone, and completion[i] is the content of the last message
+ * of answer i. Otherwise `whole` is not set, and the full text is `prompt` followed by a
+ * completion. */
 struct plumb_draft {
     struct plumb_buf prompt, principled, contrary, completion[2];
     int completions; /* number of used elements of completion and whole: 0, 1 or 2 */
@@ -62,9 +63,9 @@ plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
 plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool chat,
                               const char *where);
 
-/* Writes a hint to out (size bytes) for a record that its command cannot read: the shape that the
- * record has, and the commands that read this shape, or the names of its members if it has no known
- * shape. Writes "" if the record has the shape of this kind. */
+/* Writes a hint to out (size bytes) for the error message about a record that cannot be read as
+ * this kind: which shape the record has and which commands read that shape, or the names of its
+ * members if it has none of those that plumb reads. Writes "" if this kind can have the shape. */
 void plumb_shape_hint(char *out, int64_t size, const plumb_json *line, enum plumb_data_kind kind);
 
 /* Returns true if a chat template renders this record: the options have a template, and a text

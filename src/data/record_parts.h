@@ -7,9 +7,9 @@
 
 #include "data/columns.h"
 
-/* A text and its tokens; borrowed from the data set. If the record gave token ids, text is NULL,
- * except for PROMPTS, or with options.whole, if they are read with a tokenizer: then text is the
- * decoded text of the ids. */
+/* A text and its tokens; borrowed from the data set. If the record gave token ids, text is their
+ * decoded text if a tokenizer was given and the kind is PROMPTS or options.whole is set; otherwise
+ * text is NULL. */
 struct plumb_piece {
     const char *text; /* ends with a NUL, but may contain other NUL bytes */
     int64_t len;
@@ -29,13 +29,15 @@ struct plumb_record {
     /* The record as written in the file; set only with options.whole. */
     struct plumb_columns json;
     /* Text of the last message of the prompt; set only with options.whole. NULL if the record gave
-     * token ids or this text is empty. */
+     * token ids or "text" instead of messages, or if this text is empty. */
     const char *asked;
     /* For PROMPTS, the tokens of the whole prompt, which a model continues. Otherwise the tokens
-     * before the completions, or all tokens if there is no completion. The text is always that of
-     * the whole prompt. */
+     * before the completions, or all tokens if there is no completion. Its text is that of the
+     * whole prompt; for an SFT record whose loss covers several messages or all tokens, it is the
+     * text of the whole record. */
     struct plumb_piece prompt;
-    /* The tokens before the completions, for every kind; without a text. */
+    /* The tokens before the completions, when prompt and completion are encoded together; its text
+     * is NULL. It may be empty if the record has no completion. */
     struct plumb_piece context;
     struct plumb_piece principled; /* prompt with the principle; empty if there is none */
     struct plumb_piece contrary;   /* prompt with the contrary principle; empty if there is none */

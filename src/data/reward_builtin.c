@@ -63,8 +63,8 @@ static plumb_status add_word(struct words *w, int64_t begin)
     return PLUMB_OK;
 }
 
-/* Splits text, which must be valid UTF-8, into words of letters and apostrophes, and appends them
- * to w in lower case. */
+/* Splits text, which must be valid UTF-8, into words of letters, marks, numbers and apostrophes,
+ * and appends them to w in lower case. */
 static plumb_status add_valid(struct words *w, const char *text, int64_t len)
 {
     int64_t begin = -1; /* begin of the current word, or -1 between words */
@@ -136,7 +136,8 @@ static double score_length(const struct function *f, double n)
     return n < f->min ? miss_by(n, f->min) : n > f->max ? miss_by(n, f->max) : 0.0;
 }
 
-/* Returns NaN if the search for the pattern exceeds its limit. */
+/* Returns the value of the function regex for a completion (data/reward_builtin.h), or NaN if the
+ * search for the pattern exceeds the limit of plumb_regex_search. */
 static double score_regex(const struct function *f, const struct plumb_reward_item *item)
 {
     int64_t from = 0;
@@ -167,8 +168,8 @@ static double score_words(const struct function *f, const struct words *words)
     return words->n ? hits / (double)words->n : 0.0;
 }
 
-/* Sequences of k words are compared word by word, so that punctuation between words has no
- * influence. */
+/* Argument of compare_runs, which compares two sequences of k words. It compares them word by word,
+ * so that punctuation between the words has no influence. */
 struct run_order {
     const struct words *words;
     int64_t k;
@@ -280,7 +281,8 @@ static plumb_status next_text(bool *more, bool *usable, plumb_reward_builtin *b,
     return PLUMB_OK;
 }
 
-/* *why becomes the reason if *out is NaN (missing). */
+/* Sets *out to the value of the function exact: 1 if the answer in the completion is correct, 0 if
+ * it is not, NaN if the score is missing. Then *why is the reason. */
 static plumb_status score_exact(double *out, enum plumb_missing *why, plumb_reward_builtin *b,
                                 const struct function *f, const struct plumb_reward_item *item)
 {
@@ -327,8 +329,8 @@ static void sort_listed(struct words *w)
         qsort_r(w->at, (size_t)w->n, sizeof *w->at, compare_spans, w->text.data);
 }
 
-/* Reads the setting of a function from the field of the current record. *ok becomes false if the
- * field is missing or unusable. */
+/* Sets the list of words (function words), the target (length) or the pattern (regex) of f from the
+ * record's field f->field. *ok becomes false if the field is missing or unusable. */
 static plumb_status take_field(bool *ok, plumb_reward_builtin *b, struct function *f,
                                const struct plumb_reward_item *item)
 {
@@ -438,7 +440,8 @@ plumb_status plumb_reward_builtin_score(plumb_reward_builtin *b, double *score,
 
 enum { PATTERN = 1, WORDS = 2, TARGET = 4, RANGE = 8, OF_RECORD = 16 };
 
-/* `reads`: the fields that a function uses. `needs`: it needs at least one of these. */
+/* Bit masks of the settings that each function may have (`reads`) and of those settings of which it
+ * needs at least one (`needs`; 0 if it needs none). */
 static const struct {
     int reads, needs;
 } rule[] = {

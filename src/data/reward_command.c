@@ -28,8 +28,8 @@ void plumb_reward_command_destroy(plumb_reward_command **c)
 /* Members that plumb itself writes into each line. */
 static const char *const taken[] = {"prompt_id", "sample", "completion", "completion_messages"};
 
-/* Writes "solution" for a record that has "answer" instead, and for a record of which only the
- * solution is known. */
+/* Appends the member "solution" if the solution is known but the record has no such member. Its
+ * value is the record's "answer" as written, or item->solution if there is no "answer" either. */
 static plumb_status put_solution(struct plumb_buf *b, const struct plumb_reward_item *item)
 {
     struct plumb_columns value;

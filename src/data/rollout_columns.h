@@ -8,9 +8,8 @@
 #include "data/rollout_store.h"
 #include "io/hdf5.h"
 
-/* Describes each array of a file: its name, its type, its position in struct plumb_rollout_store,
- * and its length (number of rollouts, that number + 1, tokens, completion tokens or bytes of
- * records). */
+/* The length of an array of a rollout file: the number of rollouts, that number + 1, or the number
+ * of all tokens, of all completion tokens or of all bytes of records. */
 enum plumb_rollout_length {
     PLUMB_PER_ROLLOUT,
     PLUMB_PER_ROLLOUT_1,
@@ -18,18 +17,22 @@ enum plumb_rollout_length {
     PLUMB_PER_LOGPROB,
     PLUMB_PER_BYTE
 };
+/* Describes one array of a rollout file and the member of struct plumb_rollout_store with its data.
+ */
 struct plumb_rollout_column {
     const char *name;
     enum plumb_h5_type type;
     enum plumb_rollout_length length;
     size_t at; /* offset of the pointer in struct plumb_rollout_store */
-    /* The master file stores this array itself, because its values depend on the global order. */
+    /* True if the master file stores the array itself instead of referring to the arrays of the
+     * rank files, because the values depend on the global order. */
     bool in_the_file;
 };
 enum { PLUMB_ROLLOUT_COLUMNS = 18 };
 extern const struct plumb_rollout_column plumb_rollout_columns[PLUMB_ROLLOUT_COLUMNS];
 
-/* Returns the length of an array of a file with these counts. */
+/* Returns the number of elements of an array with this kind of length, in a file with n rollouts
+ * and these numbers of tokens, completion tokens (logprobs) and bytes of records. */
 int64_t plumb_rollout_column_length(enum plumb_rollout_length l, int64_t n, int64_t tokens,
                                     int64_t logprobs, int64_t bytes);
 /* Returns the address of the pointer in *r that points to the array of a column. */

@@ -101,8 +101,8 @@ plumb_status plumb_content_text(struct plumb_buf *out, const plumb_json *v, cons
     return plumb_buf_add(out, plumb_json_string(v, ""), plumb_json_string_len(v));
 }
 
-/* Appends a message's content in the form that the template accepts: a string, or a list of
- * parts. */
+/* Appends a message's content as JSON. A list of parts is joined to one string if the template does
+ * not accept lists; any other content stays as it is. */
 static plumb_status put_content(struct plumb_buf *out, const struct plumb_chat_setting *c,
                                 const plumb_json *v, const char *at, const char *where)
 {
@@ -141,8 +141,8 @@ static plumb_status add_with_content(struct plumb_turns *t, const plumb_json *v,
     return end_turn(t, plumb_json_string(plumb_json_get(v, "role"), ""));
 }
 
-/* Appends one message with all its members. Its content becomes a string or a list of parts,
- * whichever the template accepts. */
+/* Appends one message with all its members. If its content is a list of parts and the template does
+ * not accept lists, the parts are joined to one string. */
 static plumb_status add_message(struct plumb_turns *t, const struct plumb_chat_setting *c,
                                 const plumb_json *v, const char *at, const char *where)
 {

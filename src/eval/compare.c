@@ -85,7 +85,9 @@ static int same_content(const plumb_json *a, const plumb_json *b, const char *ke
     }
 }
 
-/* Fails if the runs read different contents under an option that is no setting of the method. */
+/* Compares by hash the files and models that two runs have read. Fails if they differ under an
+ * option in which comparable runs must agree, or if the evaluations used different prompts or
+ * reward models. */
 static plumb_status check_contents(const struct pair *p)
 {
     for (int64_t i = 0; i < plumb_json_count(inputs_of(p->a->run)); i++) {

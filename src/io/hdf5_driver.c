@@ -15,7 +15,8 @@ struct file {
     H5FD_t base; /* must be the first member, because the library sees only this part */
     int fd;
     bool writing;
-    /* offset of the end of the bytes that the library has allocated; size of the file */
+    /* eoa is the offset of the end of the bytes that the library has allocated; eof is the size of
+     * the file in bytes. */
     haddr_t eoa, eof;
     struct plumb_h5_fault *fault;
 };
@@ -89,8 +90,9 @@ static haddr_t driver_get_eof(const H5FD_t *base, H5FD_mem_t type)
     return ((const struct file *)base)->eof;
 }
 
-/* While a file is being written, bytes beyond its end are read as zero. The same holds for bytes
- * that cannot be read; the error is then kept in the fault. */
+/* If the file was opened for writing, bytes beyond its end, and bytes that cannot be read, are read
+ * as zero. If it was opened for reading, both make the call fail. The text of a failed read, and of
+ * a file that ends too early while it is only read, is stored in *f->fault. */
 static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address,
                           size_t size, void *buffer)
 {

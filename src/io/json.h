@@ -36,7 +36,7 @@ plumb_status plumb_json_read_file(plumb_json **out, const char *path);
 plumb_status plumb_json_parse(plumb_json **out, const char *text, int64_t len, const char *where);
 void plumb_json_free(plumb_json **root); /* does nothing if *root is NULL */
 
-/* Returns PLUMB_JSON_NULL if v is NULL. */
+/* Returns the type of a node; PLUMB_JSON_NULL if v is NULL. */
 enum plumb_json_type plumb_json_type_of(const plumb_json *v);
 const char *plumb_json_type_name(enum plumb_json_type t);
 /* Returns a member of an object. Returns NULL if v is not an object, if it has no such key, or if
@@ -55,7 +55,8 @@ plumb_status plumb_json_member_at(const plumb_json *v, int64_t i, const char **k
 const char *plumb_json_string(const plumb_json *v, const char *fallback);
 int64_t plumb_json_string_len(const plumb_json *v);
 int64_t plumb_json_int(const plumb_json *v, int64_t fallback);
-/* An integer is converted to a real. */
+/* Returns the value of a node of type real or integer as a double, or `fallback` for any other
+ * node. */
 double plumb_json_real(const plumb_json *v, double fallback);
 bool plumb_json_bool(const plumb_json *v, bool fallback);
 
@@ -69,7 +70,8 @@ plumb_status plumb_json_want_real(const plumb_json *v, const char *key, double *
                                   const double *fallback, const char *where);
 plumb_status plumb_json_want_bool(const plumb_json *v, const char *key, bool *out,
                                   const bool *fallback, const char *where);
-/* *out is borrowed from the tree. */
+/* Reads a string member, with the same errors and fallback as plumb_json_want_int. *out is borrowed
+ * from the tree. */
 plumb_status plumb_json_want_string(const plumb_json *v, const char *key, const char **out,
                                     const char *const *fallback, const char *where);
 

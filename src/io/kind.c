@@ -86,8 +86,8 @@ static bool begins(const char *text, int64_t n, const char *word)
     return n >= (int64_t)len && strncasecmp(text, word, len) == 0;
 }
 
-/* A safetensors file begins with the header's length (8 bytes), followed by the header, a JSON
- * object. */
+/* Returns true if the bytes look like safetensors: the length of the header (8 bytes, plausible),
+ * then the first byte of the header, a JSON object. */
 static bool is_safetensors(const unsigned char *b, int64_t n)
 {
     uint64_t length = 0;
@@ -98,8 +98,8 @@ static bool is_safetensors(const unsigned char *b, int64_t n)
     return length >= 2 && length <= 100000000;
 }
 
-/* An Arrow stream begins with the bytes ff ff ff ff, followed by the size of the first message's
- * metadata, a multiple of 8. */
+/* Returns true if the bytes look like an Arrow stream: ff ff ff ff, followed by the size of the
+ * first message's metadata, a multiple of 8 below 2^24. */
 static bool is_arrow_stream(const unsigned char *b, int64_t n)
 {
     return n >= 8 && memcmp(b, "\xff\xff\xff\xff", 4) == 0 && b[4] % 8 == 0 && b[7] == 0;

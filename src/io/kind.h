@@ -78,9 +78,9 @@ enum plumb_file_kind plumb_file_kind_of(const void *head, int64_t n);
  * device is not opened. Returns PLUMB_ERR_IO if there is no file or it cannot be read. */
 plumb_status plumb_file_kind_at(enum plumb_file_kind *out, const char *path);
 
-/* Refuses a file whose first n bytes show a known kind other than text. Empty files and binary data
- * of an unknown kind are accepted. Otherwise returns PLUMB_ERR_FORMAT with the message "PATH: is
- * KIND, expected WANTED; ADVICE". */
+/* Returns PLUMB_ERR_FORMAT with the message "PATH: is KIND, expected WANTED; ADVICE" if the first n
+ * bytes of a file show a known kind other than text. Accepts text, empty files, and binary data of
+ * an unknown kind. */
 plumb_status plumb_file_expect_text(const char *path, const char *wanted, const void *head,
                                     int64_t n);
 /* Checks that the file at path is of kind `want`. Returns PLUMB_ERR_IO if there is no file or it is

@@ -23,9 +23,11 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
-/* The reference implementation accepts a header of at most MAX_HEADER bytes. */
+/* A file begins with the length of its header, in LENGTH_BYTES bytes. As in the reference
+ * implementation, the header has at most MAX_HEADER bytes. */
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 };
-/* Number of bytes of one pread, and number of bytes that are converted at once. */
+/* PIECE is the largest number of bytes that one pread reads; BLOCK is the number of bytes that are
+ * read and converted at once. */
 enum { PIECE = 1 << 24, BLOCK = 1 << 16 };
 
 struct plumb_st_shard {

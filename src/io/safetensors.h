@@ -24,7 +24,8 @@ struct plumb_st_entry {
      * until the next call. A tensor can so be made when it is written. */
     plumb_status (*fetch)(void *arg, const struct plumb_st_entry *e, const void **data);
     void *arg;
-    /* Set by the readers; the writers ignore them and use dtype and dim. */
+    /* Numbers of bytes and of elements of the tensor. The readers set them; the writers ignore
+     * them and use dtype and dim. */
     int64_t bytes, count;
     const char *file;                   /* path of the file, for messages */
     int64_t at;                         /* offset of the tensor's data in the file */

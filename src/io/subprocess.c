@@ -139,8 +139,8 @@ static void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 }
 
-/* Returns the number of bytes sent to the subprocess that it has not read (had not read when our
- * end of the pipe was closed). */
+/* Returns how many of the bytes that were sent to the subprocess it has not read yet. If our end of
+ * the pipe is closed, returns how many it had not read at that time. */
 static int64_t unread(const plumb_subprocess *c)
 {
     int n = 0;

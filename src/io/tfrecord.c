@@ -9,7 +9,7 @@ enum { HEAD = 12, TAIL = 4 };
 #define POLYNOMIAL 0x82f63b78u /* Castagnoli, with its bits reversed */
 #define MASK_DELTA 0xa282ead8u
 
-/* Bit by bit: event files are small. */
+/* Computes the checksum bit by bit, without a table: this is fast enough for small event files. */
 uint32_t plumb_crc32c(const void *bytes, int64_t n)
 {
     const unsigned char *p = bytes;

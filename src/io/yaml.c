@@ -330,7 +330,7 @@ static bool plain_is_safe(const char *text)
 
 plumb_status plumb_yaml_put_string(struct plumb_buf *b, const char *text)
 {
-    /* Every JSON string is also a double-quoted YAML scalar. */
+    /* the quoted form is a JSON string: every JSON string is also a double-quoted YAML scalar */
     if (plain_is_safe(text))
         PLUMB_TRY(plumb_buf_add_text(b, text));
     else

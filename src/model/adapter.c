@@ -10,8 +10,9 @@
 #include "model/lora.h"
 #include "model/provider.h"
 
-/* A (r,in) uniform in (-bound, bound). PEFT calls kaiming_uniform with a = sqrt(5), whose bound is
- * sqrt(6 / ((1 + 5) in)) = 1 / sqrt(in). */
+/* Draws matrix A (r,in) to w, uniform in (-bound, bound). PEFT calls kaiming_uniform with a =
+ * sqrt(5), whose bound is sqrt(6 / ((1 + 5) in)) = 1 / sqrt(in). The values are a function of seed
+ * and index. */
 static void draw(float *w, const struct plumb_param *p, int64_t index, uint64_t seed)
 {
     struct plumb_rng_key key = {
@@ -39,7 +40,8 @@ static plumb_status move_score(plumb_model *m, float *w)
     return b->zero(b, m->w + from->w, bytes);
 }
 
-/* Computes the fingerprint of the base again, after move_score. */
+/* Computes the fingerprint of the base again after move_score, which has set the base's score rows
+ * to 0. Does nothing for a language model. */
 static plumb_status refresh_base(plumb_model *m)
 {
     struct plumb_adapter *const a = m->adapter;
@@ -138,7 +140,8 @@ int64_t plumb_model_bytes(const plumb_model *m)
 
 /* ---- merging -------------------------------------------------------------------------------- */
 
-/* w (out,in) += scale b (out,r) a (r,in), each element in double and rounded once. */
+/* Merges one matrix on the host: w (out,in) += scale b (out,r) a (r,in). Each element is computed
+ * in double and rounded once. row (in,): scratch. */
 static void merge_matrix(float *w, const float *a, const float *b, double scale, int64_t out,
                          int64_t in, int64_t r, double *row)
 {
@@ -154,7 +157,8 @@ static void merge_matrix(float *w, const float *a, const float *b, double scale,
     }
 }
 
-/* w: the base weights; x: the adapter's weights; both on the host. row: scratch */
+/* Merges the matrices and the score rows of m's adapter into w, the base weights on the host. x:
+ * the adapter's weights on the host; row: scratch for one row of the widest matrix. */
 static void merge_all(float *w, const float *x, const plumb_model *m, double *row)
 {
     const struct plumb_adapter *a = m->adapter;

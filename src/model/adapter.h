@@ -1,7 +1,7 @@
 /* adapter.h - LoRA adapters: creating, reading and writing them, and models that share their base.
  * Layer 4. Includes model/adapter_file.h, model/lora_target.h.
  *
- * An adapter adds to projections of the blocks, named by their targets:
+ * An adapter adds a low-rank product to those projections of the blocks that are its targets:
  *
  *     y = W x + scale B (A x)      A (r,in)  B (out,r)      scale = alpha / r, or alpha / sqrt(r)
  *

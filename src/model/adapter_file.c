@@ -14,7 +14,8 @@
 #include "io/json.h"
 #include "model/lora.h"
 
-/* Metadata of the weights file: the fingerprint of the base weights that were trained with. */
+/* A metadata key of the weights file. Its value is the fingerprint of the base weights with which
+ * the adapter was trained. */
 #define BASE_KEY "plumb_base_fingerprint"
 
 #define SCORE_NAME "base_model.model.score.weight"
@@ -87,8 +88,8 @@ static bool is_off(const plumb_json *v)
     }
 }
 
-/* Fields that are read below, and fields that describe how the adapter was made but not what it
- * computes. Every other field must be switched off. */
+/* Returns true for a field that is read below, and for a field that describes how the adapter was
+ * made but not what it computes. Every other field must have a value that switches it off. */
 static bool is_known(const char *key)
 {
     static const char *const known[] = {
@@ -118,7 +119,8 @@ static bool is_known(const char *key)
     return false;
 }
 
-/* Fails for an initialisation that changes the base weights. */
+/* Fails if init_lora_weights names an initialisation that may change the base weights, that is, any
+ * text except those in `harmless`. */
 static plumb_status check_init(const plumb_json *root, const char *path)
 {
     static const char *const harmless[] = {"gaussian", "eva", "orthogonal", "lora_ga"};
@@ -155,7 +157,8 @@ static plumb_status check_fields(const plumb_json *root, const char *path)
     return check_init(root, path);
 }
 
-/* Reads modules_to_save. PEFT writes "classifier" and "score" for a sequence classifier. */
+/* Sets *score to true if modules_to_save contains "score". PEFT writes "classifier" and "score" for
+ * a sequence classifier. Fails for any other module, and if task_type contradicts *score. */
 static plumb_status read_saved(bool *score, const plumb_json *root, const char *path)
 {
     const plumb_json *list = plumb_json_get(root, "modules_to_save");
@@ -292,7 +295,8 @@ static plumb_status check_entry(const struct plumb_adapter *a, const struct plum
                e->file, e->name);
 }
 
-/* Reads all tensors into w (count,) host. */
+/* Reads the tensors of file st to w (count,), the adapter's weights on the host. Fails if the file
+ * lacks a tensor, or has one that the adapter has not or that has another shape. */
 static plumb_status read_tensors(float *w, const struct plumb_adapter *a, const plumb_st *st,
                                  const char *dir)
 {

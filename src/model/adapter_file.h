@@ -11,9 +11,9 @@
 
 /* Returns true if dir is an adapter folder: it has an adapter_config.json. */
 bool plumb_adapter_in(const char *dir);
-/* Sets out (size bytes) to the folder of the base model of `dir`: base_model_name_or_path if dir is
- * an adapter folder, otherwise dir itself. PLUMB_ERR_CONFIG if that is no folder on this machine,
- * or an adapter folder again. */
+/* Sets out (size bytes) to the folder of the base model: if dir is an adapter folder, this is its
+ * base_model_name_or_path; otherwise it is dir itself. Fails with PLUMB_ERR_CONFIG if
+ * base_model_name_or_path is no folder on this machine, or is an adapter folder again. */
 plumb_status plumb_adapter_base(char *out, int64_t size, const char *dir);
 
 /* Reads the settings of the adapter in dir, and the number of scores of a classifier (0 for a

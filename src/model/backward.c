@@ -54,9 +54,8 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real 
 }
 
 /* Adds the gradients of a norm to dx and grad. w is the offset of the norm's weights in the flat
- * vector. If the model has an adapter, its norms are frozen: the gradient of their weights goes to
- * adapter->drop and is not used. (plumb_lora_attach refuses the architectures with LayerNorm, which
- * would also need such memory for the bias.) */
+ * vector. If the model has an adapter, its norms are frozen: the gradients of their weights and
+ * biases go to adapter->drop and adapter->drop_bias, which nobody reads. */
 static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const plumb_real *dy, const plumb_real *x, int64_t w,
                               const float *rstd, int64_t n, int64_t c)

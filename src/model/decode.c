@@ -107,7 +107,8 @@ plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m, int64_t n
     return PLUMB_OK;
 }
 
-/* Draws k tokens, the first of which is draw number `first`, from g->logits. */
+/* Draws k tokens from the k rows of g->logits. The first of them is draw number `first` of the
+ * step. */
 static plumb_status draw_block(plumb_generator *g, const struct plumb_generate_options *o,
                                int64_t first, int64_t k)
 {

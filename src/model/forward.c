@@ -4,7 +4,8 @@
 #include "model/net.h"
 #include "model/provider.h"
 
-/* Takes from the arena the rows that a norm saves, (n,c), and their statistics. */
+/* Takes from the arena the statistics of a norm, a->rstd[place], and its rows, *rows (n,c): the
+ * output of a norm before attention or the MLP, or the input of a norm after one of them. */
 static plumb_status take_norm(struct plumb_act *a, enum plumb_norm_place place, plumb_real **rows,
                               struct plumb_arena *arena, const struct plumb_backend *b, int64_t n,
                               const struct plumb_spec *s)
@@ -16,7 +17,8 @@ static plumb_status take_norm(struct plumb_act *a, enum plumb_norm_place place, 
     return plumb_arena_take_f32(arena, &a->rstd[place], saved, "rstd");
 }
 
-/* Returns the number of columns that one qk norm covers; row: the columns of all heads. */
+/* Returns the number of columns over which a qk norm is computed: `row`, which is the number of
+ * columns of all heads, or that of one head. */
 static int64_t qk_width(const struct plumb_spec *s, int64_t row)
 {
     return s->block.qk_norm == PLUMB_QK_NORM_ROW ? row : s->d;
@@ -139,8 +141,9 @@ plumb_status plumb_head_norm_forward(const plumb_model *m, plumb_real *y, float 
     return plumb_op_scale_fwd(b, V(y, n, s->c), V(y, n, s->c), s->head_scale);
 }
 
-/* out = x + residual_scale [norm] y.    out, y, x (n,c); y is out itself, or, if the block has the
- * norm, another buffer */
+/* Computes out = x + residual_scale norm(y), all (n,c), with the block's norm `place`; y must then
+ * be another buffer than out. If the block lacks this norm, out = x + residual_scale y, and y must
+ * be out. */
 static plumb_status join(const plumb_model *m, const struct plumb_layer *p,
                          enum plumb_norm_place place, plumb_real *out, float *rstd,
                          const plumb_real *y, const plumb_real *x, int64_t n)
@@ -156,8 +159,9 @@ static plumb_status join(const plumb_model *m, const struct plumb_layer *p,
     return plumb_op_add_fwd(b, sum, sum, V(x, n, c));
 }
 
-/* join(), and then the norm with weight `w` of its result to y and norm_rstd, if w >= 0. Without a
- * norm of the branch and with RMSNorm, sum and norm are one operation. */
+/* Calls join(). If w >= 0, it also writes the norm of the result, whose weights are at offset w, to
+ * y, and its statistics to norm_rstd. Sum and norm are one kernel if the norm is an RMSNorm, the
+ * branch has no norm of its own, and residual_scale is 1. */
 static plumb_status join_and_norm(const plumb_model *m, const struct plumb_layer *p,
                                   enum plumb_norm_place place, plumb_real *out,
                                   const struct plumb_act *a, const plumb_real *branch,
@@ -246,8 +250,9 @@ static plumb_status separate_qkv(const plumb_model *m, int64_t l, const struct p
     return rotate_and_write(m, l, a, rows);
 }
 
-/* Computes the attention part of a layer: a->o = attention over the KV pages, and the output
- * projection of a->o, to a->b1 if a norm follows, else to a->xm. */
+/* Computes the attention part of a layer: q, k and v, their norm and rotation, a->o = attention
+ * over the KV pages, and the output projection of a->o. Its result goes to a->b1 if a norm follows,
+ * else to a->xm. */
 static plumb_status attention(const plumb_model *m, int64_t l, const struct plumb_act *a,
                               const struct plumb_rows *rows)
 {
@@ -267,7 +272,8 @@ static plumb_status attention(const plumb_model *m, int64_t l, const struct plum
     return plumb_project_forward(m, l, PLUMB_O, out, a->o, n);
 }
 
-/* The MLP of a layer: a->y = the gated activation of `in`. */
+/* Computes the MLP of a layer without its last projection: a->y = act(gate) up for the input `in`,
+ * or act(up) if the block has no gate. */
 static plumb_status mlp(const plumb_model *m, int64_t l, const struct plumb_act *a,
                         const plumb_real *in, int64_t n)
 {
@@ -287,8 +293,8 @@ static plumb_status mlp(const plumb_model *m, int64_t l, const struct plumb_act 
                             s->block.activation);
 }
 
-/* plumb_layer_forward. ready: a->n1 has been computed. next: if not NULL, the activations of the
- * next layer, whose n1 is computed, too. */
+/* Does the work of plumb_layer_forward. ready: a->n1 has been computed. next: if not NULL, the
+ * activations of layer l + 1, whose first norm (next->n1) is computed here, too. */
 static plumb_status layer(const plumb_model *m, int64_t l, const struct plumb_act *a, bool ready,
                           plumb_real *out, const struct plumb_act *next,
                           const struct plumb_rows *rows)

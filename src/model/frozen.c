@@ -13,7 +13,8 @@
 #include "model/block_hash.h"
 #include "model/provider.h"
 
-/* Sets packed, on the host, to the form of w (rows,cols) that the products of b read. */
+/* Writes matrix w (rows,cols) to `packed`, both on the host, in the form that the matrix products
+ * of backend b read. */
 static plumb_status pack(void *packed, const float *w, const struct plumb_param *p,
                          struct plumb_backend *b)
 {
@@ -28,7 +29,7 @@ static plumb_status pack(void *packed, const float *w, const struct plumb_param 
     return PLUMB_OK;
 }
 
-/* What loading needs besides the model. */
+/* The arguments and the scratch memory of loading a frozen model. */
 struct loading {
     plumb_param_fn *fn; /* sets the values of a tensor */
     void *arg;

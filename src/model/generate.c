@@ -76,7 +76,8 @@ static void add_row(plumb_generator *g, int32_t id, int64_t seq, int64_t pos)
     g->n_rows++;
 }
 
-/* Collects one row for each live slot. */
+/* Writes one row for each live slot to g->host: its newest token. A slot that begins gets a padding
+ * row, because it draws from the last row of its prompt. */
 static plumb_status collect_live(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
@@ -157,7 +158,7 @@ static plumb_status draw(struct plumb_run *r)
 
 /* ---- one step: read prompts and decode ---------------------------------------------- */
 
-/* One step of decoding and of reading prompts together. */
+/* Runs one step on the CPU: a single forward decodes the live slots and reads prompts. */
 static plumb_status mixed_step(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
@@ -181,7 +182,8 @@ static plumb_status mixed_step(struct plumb_run *r)
     return draw(r);
 }
 
-/* Returns whether prompts are read now (PLUMB_PREFILL_ROWS_APART). */
+/* Returns true if the step begins with a pass over prompts; PLUMB_PREFILL_ROWS_APART states the
+ * conditions. Counts the steps for which prompts have waited. */
 static bool reads_now(plumb_generator *g)
 {
     int64_t live = 0, waiting = 0;
@@ -196,7 +198,8 @@ static bool reads_now(plumb_generator *g)
     return g->waited++ >= PLUMB_PREFILL_WAIT;
 }
 
-/* A pass over prompts, or a step of decoding, in which the slots of completed prompts begin. */
+/* Runs one step on a device. If reads_now, a pass reads prompts. Unless another such pass must
+ * follow it, a step of decoding runs then, in which the slots of completed prompts begin. */
 static plumb_status step_apart(struct plumb_run *r)
 {
     plumb_generator *g = r->g;

@@ -19,8 +19,8 @@ int64_t plumb_generator_bytes(const plumb_generator *g);
 
 /* Counters of a generator: steps and tokens since its creation, and the sequences that run now. */
 struct plumb_generator_count {
-    /* forward passes; each computes the next token of all live sequences and reads parts of
-     * prompts, but on a device some passes only read prompts */
+    /* forward passes: on the CPU, each computes the next token of all live sequences and may also
+     * read parts of prompts; on a device, a pass does one or the other */
     int64_t steps;
     int64_t tokens;  /* number of tokens drawn */
     int64_t running; /* slots in use, including those that wait for their prompt */

@@ -39,7 +39,9 @@ static plumb_status place(plumb_generator *g)
         g->act[l].x = g->x;
         PLUMB_TRY(plumb_act_take_pages(&g->act[l], a, g->backend, s, g->kv.n + 1));
     }
-    /* the pages of all layers were taken one after another, all of one size */
+    /* The key pages of layer 0, its value pages, the key pages of layer 1 and so on lie one after
+     * another in the arena, all of one size, so `plane` is the distance between any two neighbours.
+     */
     const int64_t size = plumb_dtype_size(g->backend->dtype);
     g->plane = ((char *)g->act[0].vc - (char *)g->act[0].kc) / size;
     for (int64_t l = 0; l < s->l; l++)

@@ -33,7 +33,7 @@
 #define PLUMB_PREFILL_WAIT       8
 
 struct plumb_slot {
-    /* SLOT_WAIT: the prompt of the slot's group is not complete */
+    /* SLOT_WAIT: the slot waits until the prompt of its group has been read */
     enum { SLOT_FREE, SLOT_WAIT, SLOT_LIVE } state;
     int64_t request;
     int32_t sample;
@@ -76,9 +76,9 @@ struct plumb_step {
     int64_t draw_bytes, in_bytes, out_bytes, bytes;
 };
 
-/* What reading prompts needs, in one block on the host and an equal one on the device: the rows and
- * the page table of a pass (only if plumb_generator.apart), and pairs (from, to) of rows of x and
- * of KV pages to copy. */
+/* The rows and the copies of reading prompts, in one block on the host and an equal one on the
+ * device: the rows and the page table of a pass (only if plumb_generator.apart), and pairs (from,
+ * to) of rows of x and of KV pages that are copied after it. */
 struct plumb_prefill {
     int32_t *ids, *seq, *pos; /* (max_rows,) each */
     int32_t *page;            /* (sequences, max_pages) */
@@ -94,7 +94,7 @@ struct plumb_decode_graph {
 };
 enum { PLUMB_DECODE_GRAPHS = 40 }; /* enough for all powers of two, 3/4 of each, and `slots` */
 
-/* What a recorded step depends on, besides its number of rows. */
+/* The values that a recorded step contains; if one of them changes, it must not be replayed. */
 struct plumb_decode_key {
     const plumb_model *m;
     const void *adapter, *w, *packed, *rope;
@@ -132,19 +132,20 @@ struct plumb_generator {
     /* the model and sampling parameters of the decode steps that are recorded as CUDA graphs */
     struct plumb_decode_key key;
     struct plumb_decode_graph decode[PLUMB_DECODE_GRAPHS];
-    /* (max_rows + groups, c): hidden states of the rows, then the last one of each group's
-     * prompt */
+    /* (max_rows + groups, c) hidden states: first those of the rows of a step, then, for each
+     * group, that of the last token of its prompt */
     plumb_real *x;
-    /* (l) activations: all layers share the buffers, but each has its own pages */
+    /* (l) the activations of each layer; all layers share the buffers, but each has its own KV
+     * pages */
     struct plumb_act *act;
     int64_t plane; /* elements from the key pages of a layer to its value pages, and to the next */
     plumb_real *hx, *hn;  /* (block,c) each: input of the head before and after the norm */
     float *hrstd;         /* (block,) saved statistics of the head's norm */
     float *logits, *work; /* (block,v) logits, (work_count,) scratch memory for sampling */
     int64_t work_count;
-    /* For the repetition penalty; 0 and NULL in a generator without it. seen_words: number of words
-     * with a bit for each token. (block,v) penalised logits, (block,) log-sum-exp of the raw
-     * logits */
+    /* Memory for the repetition penalty; 0 and NULL in a generator without it. seen_words: number
+     * of 32-bit words that hold one bit for each token of the vocabulary; penalised: (block,v)
+     * penalised logits; lse: (block,) log-sum-exp of the raw logits. */
     int64_t seen_words;
     float *penalised, *lse;
 };
@@ -158,20 +159,21 @@ void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *
  * the hidden states g->x of the first n rows (tokens) of the step; plumb_step_draw draws n tokens,
  * each from the row of g->x that g->dev.source names. */
 plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n);
-/* Reads prompts: copies g->read_host to the device, computes x for its first n rows, which belong
- * to `present` groups, and then makes the copies of read_host.last and read_host.copy.
- * Asynchronous: the caller must not touch g->read_host until sync. */
+/* Reads prompts: copies g->read_host to the device, computes the hidden states g->x of its first n
+ * rows, which belong to `present` groups, and then copies the rows of x and the KV pages that the
+ * pairs in read_host.last and read_host.copy name. Asynchronous: the caller must not touch
+ * g->read_host until sync. */
 plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m, int64_t n, int64_t present);
 plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
                              const struct plumb_generate_options *o, int64_t n);
 /* Copies the tokens and log-probs of the draws to the host. Synchronous. */
 plumb_status plumb_step_receive(plumb_generator *g);
 
-/* Runs a step in which each live slot has exactly one row and row k belongs to draw k; the row of a
- * slot that begins is not used. Copies the
- * inputs from the host, runs forward and draw, and copies the outputs back. Unless o->eager is set
- * or the backend cannot record, the step runs as a recorded step; its number of rows is rounded up,
- * which does not change the results. */
+/* Runs a step in which each live slot has exactly one row, and row k belongs to draw k. (A slot
+ * that begins has a padding row, because it draws from the last row of its prompt.) Copies the
+ * inputs from the host, runs forward and draw, and copies the outputs back. If o->eager is not set,
+ * the backend can record, and the layers of m are resident, the step is recorded and replayed; its
+ * number of rows is then rounded up, which does not change the results. */
 plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
                                const struct plumb_generate_options *o);
 void plumb_decode_forget(plumb_generator *g); /* deletes all recorded steps of g */
@@ -222,9 +224,9 @@ static inline bool plumb_reads_on(const plumb_generator *g, const struct plumb_r
 {
     return g->apart && rows->n > 0 && g->n_prefill > 0;
 }
-/* Adds to g->read_host the copies that follow the reading of these rows: the last hidden state of
- * each completed prompt, and the pages that its slots inherit. Starts those slots, and frees groups
- * that are not needed any more, unless plumb_reads_on. */
+/* Ends the reading of these rows. Adds the last hidden state of each completed prompt to the copies
+ * in g->read_host. Unless plumb_reads_on, it also adds the pages that the slots of completed
+ * prompts inherit, starts those slots, and frees groups that are not needed any more. */
 plumb_status plumb_read_end(struct plumb_run *r, const struct plumb_reading *rows);
 /* Marks tokens as seen, for the repetition penalty. */
 void plumb_see(plumb_generator *g, struct plumb_slot *s, const int32_t *ids, int64_t n);

@@ -20,7 +20,8 @@ void plumb_kv_reset(struct plumb_kv *kv); /* frees all pages; the lowest ones ar
 /* Takes a free page and sets its reference count to 1. Fails with PLUMB_ERR_NOMEM if no page is
  * free. */
 plumb_status plumb_kv_take(struct plumb_kv *kv, int32_t *page);
-/* Takes pages until a sequence's page table, which has *pages of them, covers position pos. */
+/* Takes free pages and appends them to a sequence's page table, which has *pages pages, until the
+ * table covers position pos. */
 plumb_status plumb_kv_cover(struct plumb_kv *kv, int32_t *table, int64_t *pages, int64_t pos);
 /* adds a reference to a page that is in use */
 void plumb_kv_share(struct plumb_kv *kv, int32_t page);

@@ -101,7 +101,7 @@ static const struct plumb_param *first_in(const plumb_model *m, const char *name
     return NULL;
 }
 
-/* If head and embedding are tied, the tensor may have either name. */
+/* Also finds a tied embedding that a checkpoint stores under the name of the head. */
 const struct plumb_st_entry *plumb_param_entry(const plumb_model *m, const plumb_st *st,
                                                const struct plumb_param *p)
 {

@@ -23,7 +23,8 @@ static const char *factors(const struct plumb_rope *o, int64_t longest)
     return (double)longest > o->original_max_pos ? "long_factor" : "short_factor";
 }
 
-/* Warns if the run that wrote the folder had the other factors. */
+/* Warns if the run that wrote folder dir used the other list of longrope factors (long_factor
+ * instead of short_factor, or the reverse). Does nothing if the folder does not say. */
 static plumb_status compare(const plumb_model *m, const struct plumb_rope *o, const char *dir)
 {
     char path[4096];

@@ -51,7 +51,8 @@ static bool is_target(const struct plumb_adapter *a, const plumb_model *m, int i
     return plumb_lora_is_target(&a->lora, m->spec.block.files, (enum plumb_projection)id);
 }
 
-/* Places the matrices of one projection. */
+/* Places A and B of projection id of layer l in the adapter's flat vector. The projections of a
+ * fused module share one A, that of the first of them. */
 static void place_pair(struct layout *y, struct plumb_adapter *a, const plumb_model *m, int64_t l,
                        enum plumb_projection id)
 {
@@ -80,7 +81,7 @@ static void layout(struct layout *y, struct plumb_adapter *a, const plumb_model 
         a->begin[l] = y->count;
         for (int id = 0; id < PLUMB_N_PROJECTION; id++) {
             a->pair[l][id] = none;
-            /* a block without a gate has no such projection */
+            /* a block without a gate has no gate projection */
             if (is_target(a, m, id) && m->net->layer[l].project[id].out > 0)
                 place_pair(y, a, m, l, (enum plumb_projection)id);
         }
@@ -231,7 +232,7 @@ plumb_status plumb_lora_hash(const plumb_model *m, uint64_t *hash)
 
 /* ---- matrix products ------------------------------------------------------------------------ */
 
-/* low (n,r) = scale A x */
+/* Computes a->low (n,r) = scale A x. */
 static plumb_status lower(const plumb_model *m, const struct plumb_lora_pair *p,
                           const plumb_real *x, int64_t n)
 {

@@ -15,7 +15,7 @@ struct plumb_lora_pair {
     struct plumb_linear a, b;
 };
 
-/* The tensors are in one flat vector with the same rules as the weights of a model:
+/* A LoRA adapter. Its tensors are in one flat vector with the same rules as the weights of a model:
  *
  *     | layer 0: q.A, q.B, k.A, k.B, ... | layer 1 | ... | score rows of a classifier |
  */
@@ -37,7 +37,8 @@ struct plumb_adapter {
     /* scratch for PLUMB_LORA_ROWS rows: (rows,r) A x and its gradient, (rows,out) B (A x) or, in
      * the backward, the gradient of a joined projection's outputs */
     plumb_real *low, *dlow, *wide;
-    /* scratch of linear_bwd_*; gradients of a frozen norm's weights and of its bias */
+    /* work: scratch of linear_bwd_*; drop, drop_bias: frozen norms write the gradients of their
+     * weights and biases here, and nobody reads them */
     float *work, *drop, *drop_bias;
     int64_t work_count;
 };
@@ -46,7 +47,8 @@ struct plumb_adapter {
 plumb_status plumb_lora_attach(plumb_model *m, const struct plumb_lora *lora);
 /* Frees the adapter and detaches it; does nothing if m has none. */
 void plumb_lora_detach(plumb_model *m);
-/* Packs the adapter's matrices again. */
+/* Packs the adapter's matrices again; plumb_model_refresh calls it after a change of the weights.
+ */
 plumb_status plumb_lora_pack(const plumb_model *m);
 /* Sets *hash to the fingerprint of the adapter's weights. */
 plumb_status plumb_lora_hash(const plumb_model *m, uint64_t *hash);

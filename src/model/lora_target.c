@@ -17,7 +17,8 @@ enum { STARCODER2 = 1 << PLUMB_FILES_STARCODER2 };
 #define QKV     (BIT(PLUMB_Q) | BIT(PLUMB_K) | BIT(PLUMB_V))
 
 /* The modules, in the order in which target_modules lists them. A name without its first part
- * stands for the module, too; two modules may have it in common. */
+ * ("q_proj") stands for the module, too; GPT-2's "c_proj" stands for the two modules that end in
+ * it. */
 static const struct module {
     const char *name;
     unsigned files, projections;
@@ -42,8 +43,9 @@ static const struct module {
 };
 enum { MODULES = sizeof modules / sizeof *modules };
 
-/* Returns the name without "model.layers.N.", which peft writes for all-linear. It stands for the
- * module in all layers; a file without the tensors of the others is refused later. */
+/* Returns the name without its beginning, for example "model.layers.N.", which peft writes for
+ * all-linear. The rest names the module in all layers. If an adapter has the module in some layers
+ * only, its file is refused later, because it lacks tensors. */
 static const char *inside_layer(const char *name)
 {
     static const char *const stem[] = {"model.layers.", "transformer.h.", "gpt_neox.layers."};

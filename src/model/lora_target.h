@@ -20,10 +20,10 @@ struct plumb_lora {
     bool turned;    /* fan_in_fan_out of adapter_config.json: true only for GPT-2 */
 };
 
-/* Sets lora->target from n names of modules, such as "q_proj" or GPT-2's "c_attn", or "all-linear"
- * for all projections of a block; no names stand for all-linear. A module that is several
- * projections, such as Phi-3's "qkv_proj", has one A and one B, as in PEFT. PLUMB_ERR_CONFIG begins
- * with `where` and names the text that is no target. */
+/* Sets lora->target from n names of modules, such as "q_proj" or GPT-2's "c_attn". "all-linear", or
+ * n = 0, stands for all projections of a block. A module that is several projections, such as
+ * Phi-3's "qkv_proj", has one A and one B, as in PEFT. Fails with PLUMB_ERR_CONFIG if a name is no
+ * target; the message begins with `where` and contains the name. */
 plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
                                     const char *where);
 
@@ -41,7 +41,8 @@ plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lo
 
 /* ---- private to model/ ----------------------------------------------------------------------- */
 
-/* Fails if the names of the targets do not exist in m's files. */
+/* Fails if m's files have no modules with the names of the targets, or if lora->turned
+ * (fan_in_fan_out) is set and m is no GPT-2. */
 plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb_model *m);
 /* Appends the target modules in files of this layout as a list in JSON, without brackets. */
 plumb_status plumb_lora_put_modules(struct plumb_buf *out, const struct plumb_lora *lora,

@@ -8,8 +8,8 @@
 /* Host memory for the hidden states of one batch under both models. */
 struct plumb_mix {
     int64_t rows, c;
-    /* (rows,c) hidden states under each model; the memory of a float per element holds elements of
-     * the backend's dtype */
+    /* (rows,c) each: the hidden states of m, and those of the other model, in the backend's dtype;
+     * the memory has room for a float per element */
     float *first, *second;
 };
 /* Allocates memory for batches of up to max_targets completion tokens. Fails with

@@ -29,9 +29,10 @@
 /* One parameter tensor of the flat vector. */
 struct plumb_param {
     char name[96]; /* e.g. "model.layers.0.self_attn.q_proj.weight", as in Hugging Face's Llama */
-    /* The tensor of the files that holds this one. Usually it has the parameter's name and no other
-     * rows. Row r of the parameter is row file_row + r / file_run * file_step + r % file_run of
-     * file_rows rows. If `turned`, the file stores the transpose: those rows are its columns. */
+    /* The tensor of the files that holds this parameter. Usually it has the parameter's name and
+     * only its rows. In general, row r of the parameter is row file_row + r / file_run * file_step
+     * + r % file_run (integer division) of the tensor's file_rows rows. If `turned`, the file
+     * stores the transpose: those rows are its columns. */
     char file[96];
     int64_t file_row, file_rows, file_run, file_step;
     bool turned;
@@ -57,9 +58,9 @@ struct plumb_trained {
     float *w;
 };
 
-/* Where the matrices of a frozen model are: on the device; in shares of the ranks, gathered layer
- * by layer; in host memory, copied layer by layer. AUTO is no place: the memory plan replaces it by
- * the first of the others that fits. */
+/* Where the matrices of a frozen model are. RESIDENT: on the device. SHARDED: each rank holds a
+ * share, and a pass gathers layer by layer. OFFLOAD: in host memory, from which a pass copies layer
+ * by layer. AUTO is no place: the memory plan replaces it by the first of the others that fits. */
 enum plumb_frozen_mode {
     PLUMB_FROZEN_AUTO,
     PLUMB_FROZEN_RESIDENT,
@@ -155,10 +156,11 @@ plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend
                                          const char *dir, int64_t labels, uint64_t seed);
 /* Opens a model for forward passes only. It holds each matrix once, in the form that a forward
  * reads; a bfloat16 model holds no float32 copy of a matrix or of the embedding. Its results and
- * its fingerprint are those of plumb_model_open, whatever `how`. labels: as in
- * plumb_model_open_classifier, or 0 for the form that the folder has. The adapter of a classifier,
- * and with it its base, is opened as plumb_model_open does; PLUMB_ERR_UNSUPPORTED unless resident.
- */
+ * its fingerprint are those of plumb_model_open, wherever `how` places its layers. labels: the
+ * number of scores of a classifier, as in plumb_model_open_classifier, or 0 to open the folder as
+ * the kind of model that it holds. The adapter of a classifier and its base are opened as by
+ * plumb_model_open, that is, not frozen; fails with PLUMB_ERR_UNSUPPORTED if `how` is then not
+ * resident. */
 plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b, const char *dir,
                                      int64_t labels, const struct plumb_frozen *how);
 /* Opens a model to train in bfloat16 whose float32 masters are shares of the ranks: *masters, which
@@ -171,9 +173,10 @@ plumb_status plumb_model_open_divided(plumb_model **out, struct plumb_backend *b
                                       const struct plumb_model_masters *masters);
 /* Says that packed and w of such a model hold new weights, whose fingerprint is given. */
 plumb_status plumb_model_replaced(plumb_model *m, uint64_t fingerprint);
-/* Returns true if forward passes of m are collective, because its layers are shares of the ranks. A
- * rank that has nothing to compute while another one runs a pass calls plumb_model_follow instead.
- * If a pass fails on one rank, it has still gathered all layers, so the ranks can agree. */
+/* Returns true if forward passes of m are collective, because each rank holds only a share of its
+ * layers. A rank that has nothing to compute while another one runs a pass calls plumb_model_follow
+ * instead. A pass that fails on one rank still gathers all layers, so that no rank waits for ever.
+ */
 bool plumb_model_gathers(const plumb_model *m);
 plumb_status plumb_model_follow(const plumb_model *m);
 /* Sets the folders from which plumb_model_save copies: config.json and generation_config.json from
@@ -184,10 +187,12 @@ plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char 
  * max_pos, which is also the value after opening. Rotary embeddings of type longrope choose their
  * factors by this number, once, so that decode and training agree. (transformers chooses them in
  * each forward by the longest sequence of the batch.) All passes and generators must be idle.
- * dir is the folder of a checkpoint or an adapter, or NULL. If its PLUMB_LONGEST_NAME says that its
- * run had the other factors, a warning names both. PLUMB_ERR_FORMAT if that file is damaged. */
+ * dir is the folder of a checkpoint or an adapter, or NULL. If the file PLUMB_LONGEST_NAME in it
+ * says that its run used the other list of factors (short or long), a warning names both. Fails
+ * with PLUMB_ERR_FORMAT if that file is damaged. */
 plumb_status plumb_model_set_longest(plumb_model *m, int64_t tokens, const char *dir);
-/* Writes PLUMB_LONGEST_NAME with m->longest into an existing folder if the model has longrope. */
+/* plumb_model_write_longest writes m->longest to a file of this name in an existing folder, if a
+ * rotary embedding of the model is of type longrope. */
 #define PLUMB_LONGEST_NAME "plumb_rope.json"
 plumb_status plumb_model_write_longest(const plumb_model *m, const char *dir);
 /* Compares the model with its tokenizer t, read from tokenizer_dir. Fails with PLUMB_ERR_FORMAT if
@@ -201,11 +206,12 @@ void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL;
 
 /* Returns the trained view of m: its adapter, or all of its tensors if it has none. */
 struct plumb_trained plumb_model_trained(const plumb_model *m);
-/* The trained vector in parts, each of which a backward writes at one time: part 0 is what lies
- * before the layers, part l + 1 is layer l, and the last part is what lies behind the layers. A
- * part may be empty. parts returns their number; part returns the offset of part i, and the length
- * of the vector for i = parts. tied: returns true if the backward adds the gradient of the head to
- * part 0 before it comes to the layers. */
+/* The trained vector consists of parts whose gradients a backward completes one after the other:
+ * part 0 is what lies before the layers, part l + 1 is layer l, and the last part is what lies
+ * behind the layers. A part may be empty. plumb_model_parts returns their number. plumb_model_part
+ * returns the offset of part i, and the length of the vector for i = parts. plumb_model_tied
+ * returns true if the backward adds the gradient of the head to part 0 before it comes to the
+ * layers. */
 int64_t plumb_model_parts(const plumb_model *m);
 int64_t plumb_model_part(const plumb_model *m, int64_t i);
 bool plumb_model_tied(const plumb_model *m);
@@ -317,8 +323,8 @@ int64_t plumb_pass_bytes(const plumb_pass *p);
  * bit-equal to the log-probs stored by generation. */
 plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                 float *logp);
-/* For each completion token of the last plumb_pass_logprob of this pass: the entropy, in nats, of
- * the distribution from which its log-prob was taken, and the mean of the logits of that
+/* For each completion token of the last plumb_pass_logprob of this pass, returns the entropy, in
+ * nats, of the distribution from which its log-prob was taken, and the mean of the logits of that
  * distribution. The pass must have been created with limit.entropy, and the backward must not have
  * run since. entropy, mean (n_targets,) host */
 plumb_status plumb_pass_entropy(plumb_pass *p, float *entropy, float *mean);
@@ -337,11 +343,12 @@ void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg);
  * is, before kernels write it. *grad becomes an address such that element i of the part is at
  * grad[i]; addresses outside of the part need not exist. */
 typedef plumb_status plumb_place_fn(void *arg, float **grad, int64_t begin, int64_t end);
-/* Sets this callback. The backward then does not use its argument grad, which may be NULL. fn may
- * be NULL to have none. */
+/* Sets the plumb_place_fn of the backward, which then does not use its argument grad; grad may be
+ * NULL. fn may be NULL to have none. */
 void plumb_pass_on_place(plumb_pass *p, plumb_place_fn *fn, void *arg);
-/* score[i,:] of a sequence classifier. As in transformers, the score is read at the last token of
- * sequence i that is not the padding token (spec.pad; if it is -1, at the last token).
+/* Computes the scores of a sequence classifier: score[i,:] of sequence i. As in transformers, they
+ * are read at the last token that is not the padding token (spec.pad), or at the last token if
+ * spec.pad is -1.
  *   score (n_seq, labels) host */
 plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                               float *score);
@@ -349,11 +356,13 @@ plumb_status plumb_pass_score_backward(plumb_pass *p, const plumb_model *m, cons
                                        float *grad);
 /* Runs the layers for the batch, without a head; plumb_pass_embedding can follow. */
 plumb_status plumb_pass_hidden(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b);
-/* The mean over the completion tokens of the last hidden state, after the final norm, for the batch
- * of the last plumb_pass_hidden, plumb_pass_logprob or plumb_pass_score.    out (n_seq, c) host */
+/* Computes an embedding of each sequence: the mean of the last hidden states of its completion
+ * tokens, after the final norm. The batch is that of the last plumb_pass_hidden, plumb_pass_logprob
+ * or plumb_pass_score.
+ *   out (n_seq, c) host */
 plumb_status plumb_pass_embedding(plumb_pass *p, const plumb_model *m, float *out);
-/* The logits after every token of the batch, for tests and small inputs. No backward or
- * plumb_pass_embedding can follow.
+/* Computes the logits after every token of the batch, for tests and small inputs. No backward and
+ * no plumb_pass_embedding can follow.
  *   logits (tokens, v) host */
 plumb_status plumb_pass_logits(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                                float *logits);

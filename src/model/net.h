@@ -44,15 +44,17 @@ struct plumb_weights {
 /* Returns the text with which all names in the files begin, except those of the head and of a
  * classifier's score: "model.", "transformer." or "gpt_neox.". */
 const char *plumb_file_stem(enum plumb_file_layout files);
-/* Returns the part of a name that says what a parameter is, for example "attn.c_proj" for
- * "self_attn.o_proj" in GPT-2. Parameters of one fused tensor have the same part. */
+/* Returns the part of a name in the files that says what a parameter is. `name` is this part in
+ * Hugging Face's Llama: for "self_attn.o_proj", it returns "attn.c_proj" in GPT-2. In GPT-2 and
+ * GPT-NeoX, q, k and v have the same part, because they are one tensor of the files. */
 const char *plumb_file_part(enum plumb_file_layout files, const char *name);
 /* Returns the names of the embedding and of the LM head in the files of this model. */
 const char *plumb_embed_file(const struct plumb_spec *s);
 const char *plumb_head_file(const struct plumb_spec *s);
-/* Returns true if a checkpoint may call tensor `file` of plumb_param.file also `name`. Files of
- * GPT-2 that were saved without a head lack "transformer."; transformers 5 writes GPT-NeoX's head
- * as lm_head. plumb_find_tensor looks for the tensor under all its names; NULL if there is none. */
+/* plumb_file_has_name returns true if a checkpoint may call tensor `file` (plumb_param.file)
+ * `name`: if that is `file` or its other name. Files of GPT-2 that were saved without a head lack
+ * "transformer."; transformers 5 writes GPT-NeoX's head as lm_head. plumb_find_tensor looks for the
+ * tensor under both names, and returns NULL if there is none. */
 bool plumb_file_has_name(const char *file, const char *name);
 const struct plumb_st_entry *plumb_find_tensor(const plumb_st *files, const char *file);
 
@@ -121,7 +123,8 @@ plumb_status plumb_model_build(plumb_model **out, struct plumb_backend *b, const
 /* Reads parameter p from its tensor e in the files to w (p->count,). */
 plumb_status plumb_param_take(float *w, const struct plumb_st_entry *e,
                               const struct plumb_param *p);
-/* Draws parameter `index` of m from seed. */
+/* Sets w (count,) to the initial values of parameter `index` of m that plumb_model_create
+ * describes. They are a function of config.json, seed and index. */
 void plumb_param_draw(float *w, const plumb_model *m, int64_t index, uint64_t seed);
 /* Fails unless the tensors of the files are those of the model; `fresh` names a parameter that may
  * be missing. */
@@ -221,7 +224,8 @@ struct plumb_act {
     float *lse;                /* (n,h) log-sum-exp saved by attention */
 };
 
-/* Returns what attention of layer l needs to know. */
+/* Returns the numbers of heads, the head size, the scale, the soft cap and the window of attention
+ * in layer l. */
 static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_spec *s, int64_t l)
 {
     return (struct plumb_attn_shape){s->h,
@@ -242,8 +246,8 @@ plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena
                                   const struct plumb_backend *b, const struct plumb_spec *s,
                                   int64_t pages);
 
-/* Returns the factor of the embedding, rounded to bfloat16 if the model and the backend ask for it
- * (as Gemma in transformers does). */
+/* Returns the factor of the embedding, spec.embed_scale. It is rounded to bfloat16 if
+ * spec.embed_scale_rounds (as in transformers' Gemma) and the backend computes in bfloat16. */
 float plumb_embed_scale(const plumb_model *m);
 /* x[i,:] = embed_scale embedding of ids[i], plus the learned vector of position pos[i] if the model
  * has those.     x, scratch (n,c)  ids, pos (n,) */
@@ -295,8 +299,9 @@ plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, co
 plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                   plumb_real *dx, float *grad, const struct plumb_back *w,
                                   const struct plumb_rows *rows);
-/* Backpropagates through plumb_head_norm_forward (final norm and head_scale): dx +=, and grad +=
- * the norm's gradient, unless an adapter freezes the norm. Overwrites dy. */
+/* Backpropagates through plumb_head_norm_forward (final norm and head_scale): adds the gradient of
+ * x to dx and, unless an adapter freezes the norm, the gradient of the norm's weights to grad.
+ * Overwrites dy. */
 plumb_status plumb_head_norm_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                       plumb_real *dy, const plumb_real *x, const float *rstd,
                                       int64_t n);
@@ -309,8 +314,8 @@ bool plumb_linear_packs(const struct plumb_backend *b);
 struct plumb_tensor plumb_linear_packed(const struct plumb_backend *b,
                                         const struct plumb_weights *w,
                                         const struct plumb_linear *p);
-/* Returns the weights of a linear layer as the backward reads them: (out,in), from the master
- * weights in float32, from the packed ones in bfloat16. */
+/* Returns the weights (out,in) of a linear layer as the backward reads them: the float32 master
+ * weights if b computes in float32, the packed weights if it computes in bfloat16. */
 struct plumb_tensor plumb_linear_weight(const struct plumb_backend *b,
                                         const struct plumb_weights *w,
                                         const struct plumb_linear *p);
@@ -353,7 +358,8 @@ plumb_status plumb_project_joined_backward(const plumb_model *m, int64_t l,
 /* y (n,out) = the head applied to x (n,c): logits, soft-capped if the model has a cap, or scores;
  * always float32. */
 plumb_status plumb_head_forward(const plumb_model *m, float *y, const plumb_real *x, int64_t n);
-/* Backpropagates through the head, without its soft cap: dx =, grad += unless grad is NULL.
+/* Backpropagates through the head without its soft cap: sets dx to the gradient of x, and adds the
+ * gradient of the weights to grad unless grad is NULL.
  *   dx (n,c)  dy (n,out) */
 plumb_status plumb_head_backward(const plumb_model *m, plumb_real *dx, float *grad,
                                  const plumb_real *dy, const plumb_real *x,

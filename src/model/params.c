@@ -22,8 +22,8 @@ struct layout {
     char prefix[48], file_prefix[48];
 };
 
-/* These three set the prefixes of the names of the next tensors: without a prefix (the head and a
- * score), in the model, and in layer l. */
+/* at_top, in_model and in_layer set the prefixes of the names of the next tensors: of the head or
+ * the score (no prefix), of the embedding or the final norm, and of layer l. */
 static void at_top(struct layout *y)
 {
     y->prefix[0] = y->file_prefix[0] = '\0';
@@ -103,7 +103,8 @@ const char *plumb_projection_name(enum plumb_projection id)
     return projection_name[id];
 }
 
-/* The name of a norm depends on which norms the block has. */
+/* Returns the name of a norm inside its layer. post_attention_layernorm is the norm on the output
+ * of attention or, in a block without that norm, the norm on the input of the MLP. */
 static const char *norm_name(const struct plumb_block *block, enum plumb_norm_place place)
 {
     switch (place) {
@@ -138,9 +139,8 @@ static int64_t place_norm(struct layout *y, const struct plumb_spec *s, enum plu
     return s->block.norm[at] ? norm_of(y, s, norm_name(&s->block, at)) : -1;
 }
 
-/* Sets where the parameters of a projection, which were placed last, are in the tensors of the
- * files.
- */
+/* Sets which rows of which tensor of the files hold the weight and the bias of a projection. They
+ * must be the parameters that were placed last. Does nothing if the files have Llama's layout. */
 static void map_to_files(struct layout *y, const struct plumb_spec *s, enum plumb_projection id)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d, part = id - PLUMB_Q;

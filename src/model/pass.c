@@ -379,7 +379,8 @@ plumb_status plumb_pass_place(plumb_pass *p, const plumb_model *m, int64_t i, fl
     return p->on_place && end > begin ? p->on_place(p->on_place_arg, grad, begin, end) : PLUMB_OK;
 }
 
-/* States that the gradients from part i on are final. */
+/* Tells the pass's plumb_final_fn, if it has one, that the gradients of part i and of all parts
+ * behind it are final. */
 static plumb_status say_final(plumb_pass *p, const plumb_model *m, int64_t i)
 {
     return p->on_final ? p->on_final(p->on_final_arg, plumb_model_part(m, i)) : PLUMB_OK;

@@ -38,7 +38,8 @@ struct plumb_pass {
     void *on_final_arg;
     plumb_place_fn *on_place;
     void *on_place_arg;
-    /* sending: the copies of the host's batch to the device may not be done */
+    /* host: the batch on the host; batch: its copy on the device; sending: this copy may still be
+     * in progress, so that host must not be changed */
     struct plumb_pass_batch host, batch;
     bool sending;
     /* (l+1) buffers: the input of each layer, then the output; without train they are one buffer */
@@ -76,8 +77,8 @@ plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m);
 plumb_status plumb_pass_place(plumb_pass *p, const plumb_model *m, int64_t i, float **grad);
 /* Copies a result to the host and waits for it. */
 plumb_status plumb_pass_result(plumb_pass *p, float *host, const float *device, int64_t n);
-/* Backpropagates p->dx (n,c), the gradient of x[l], through all layers and the embedding; grad
- * +=. */
+/* Backpropagates p->dx (n,c), the gradient of x[spec.l], through all layers and the embedding, and
+ * adds the gradients of their weights to grad. */
 plumb_status plumb_pass_backward(plumb_pass *p, const plumb_model *m, float *grad);
 
 #endif

@@ -31,7 +31,8 @@ void plumb_see(plumb_generator *g, struct plumb_slot *s, const int32_t *ids, int
         s->seen[ids[i] / 32] |= (int32_t)(1u << (ids[i] % 32));
 }
 
-/* Marks the tokens of the slot's prompt and of the completion's given tokens. */
+/* Marks the tokens of the slot's prompt and the given tokens of its completion as seen, and no
+ * others. */
 static void see_prefix(struct plumb_run *r, struct plumb_slot *s)
 {
     const struct plumb_request *q = &r->request[s->request];
@@ -42,8 +43,8 @@ static void see_prefix(struct plumb_run *r, struct plumb_slot *s)
 
 /* ---- when a prompt is complete: its samples begin -------------------------------------------- */
 
-/* Handles the groups whose prompt is completed by these rows: keeps the last hidden state and
- * removes the group from the queue. */
+/* Handles the groups whose prompt is completed by these rows: adds the copy that keeps the last
+ * hidden state of each to g->read_host, and removes the groups from the queue. */
 static void end_prefills(struct plumb_run *r, const struct plumb_reading *rows)
 {
     plumb_generator *g = r->g;

@@ -7,7 +7,7 @@
 
 #include "base/num.h"
 
-/* Elements [begin, end). */
+/* A range of elements: begin .. end - 1. */
 struct span {
     int64_t begin, end;
 };
@@ -40,7 +40,8 @@ int64_t plumb_provider_resident(const plumb_model *m, const struct plumb_frozen 
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-/* A gather moves floats: an element of bfloat16 is half of one. */
+/* Returns the number of floats that have as many bytes as `elements` elements. A gather counts in
+ * floats, and an element of bfloat16 is half a float. */
 static int64_t floats(const plumb_model *m, int64_t elements)
 {
     return plumb_real_bytes(m->backend, elements) / (int64_t)sizeof(float);
@@ -191,7 +192,8 @@ plumb_status plumb_provider_want(const plumb_model *m, int64_t l)
     struct plumb_backend *b = m->backend;
     if (!p)
         return PLUMB_OK;
-    /* A gather is collective: every pass of every rank gathers each layer once. */
+    /* Sharded: a gather is collective, so every pass gathers each layer once, even if a buffer
+     * still holds it. Offload: only a layer that no buffer holds is copied. */
     if (p->how.mode == PLUMB_FROZEN_SHARDED ? p->next <= l : p->held[l % 2] != l)
         PLUMB_TRY(bring(m, l));
     PLUMB_TRY(p->how.mode == PLUMB_FROZEN_OFFLOAD ? b->fetched(b) : p->how.gathered(p->how.arg));

@@ -25,15 +25,18 @@ struct plumb_provider {
     int64_t held[2]; /* the layer in each buffer; -1 if there is none */
     int64_t next;    /* sharded: the first layer that the running pass has not gathered */
     int64_t *begin;  /* (layers,) offload: offset in host; sharded: offset in share; in elements */
-    /* offload: all layers, one after the other, in host memory; sharded: on the device */
+    /* offload: host has all layers, one after the other; sharded: share has, on the device, this
+     * rank's share of each layer */
     plumb_real *host, *share;
     struct plumb_arena arena; /* the buffers and the share */
 };
 
-/* Allocates the memory of m's layers, unless they are resident. m->net is complete. */
+/* Allocates the memory of m's layers; does nothing if they are resident. m->net must be complete.
+ */
 plumb_status plumb_provider_create(plumb_model *m, const struct plumb_frozen *how);
 void plumb_provider_destroy(plumb_model *m);
-/* Stores elements [at, at + n) of the packed weights, from host memory. */
+/* Copies elements [at, at + n) of the packed weights from `packed`, in host memory, to where m
+ * holds them. If m is sharded, it stores only this rank's share of a layer. */
 plumb_status plumb_provider_store(plumb_model *m, int64_t at, const void *packed, int64_t n);
 
 /* Makes the matrices of layer l readable, and starts to bring layer l + 1. Every forward pass calls
@@ -43,11 +46,13 @@ plumb_status plumb_provider_want(const plumb_model *m, int64_t l);
  * ranks wait for this one. Collective if m is sharded; does nothing otherwise. */
 plumb_status plumb_provider_finish(const plumb_model *m);
 
-/* Return the weights of a layer, after plumb_provider_want, and of the head. */
+/* Return the weights that the matrix products of layer l, or of the head, read. Those of a layer
+ * are valid after plumb_provider_want of the layer, until that of the next one. */
 struct plumb_weights plumb_weights_of_layer(const plumb_model *m, int64_t l);
 struct plumb_weights plumb_weights_of_head(const plumb_model *m);
 
-/* Returns the number of packed elements that m->packed holds, of `packed` in all. */
+/* Returns how many of all `packed` elements of the packed weights m->packed holds: all if `how` is
+ * resident, otherwise all except those of the layers. */
 int64_t plumb_provider_resident(const plumb_model *m, const struct plumb_frozen *how,
                                 int64_t packed);
 

@@ -10,9 +10,10 @@
 
 #include "model/net.h"
 
-/* Scales a frequency as Llama 3.1 does: a frequency whose wavelength is above one bound is divided
- * by the factor, one whose wavelength is below another bound is kept, and those in between are
- * interpolated. Source: transformers, _compute_llama3_parameters. */
+/* Scales a frequency as Llama 3.1 does: a frequency whose wavelength is above original_max_pos /
+ * low_freq_factor is divided by the factor, one whose wavelength is below original_max_pos /
+ * high_freq_factor is kept, and those in between are interpolated. Source: transformers,
+ * _compute_llama3_parameters. */
 static float llama3(float inv_freq, const struct plumb_rope *o)
 {
     const float factor = (float)o->factor;
@@ -35,10 +36,10 @@ static double yarn_pair(double turns, const struct plumb_rope *o)
            (2.0 * log(o->theta));
 }
 
-/* Returns the frequency of pair i in YaRN, which without scaling has 1 / period: pairs that turn
- * fast keep theirs, those that turn slowly are divided by the factor, and those in between are
- * interpolated. Source: transformers, _compute_yarn_parameters; Peng et al. 2023, arXiv:2309.00071.
- */
+/* Returns the frequency of pair i in YaRN. Without scaling it is 1 / period. Pairs that turn fast
+ * (beta_fast) keep it, for those that turn slowly (beta_slow) it is divided by the factor, and for
+ * those in between it is interpolated. Source: transformers, _compute_yarn_parameters; Peng et al.
+ * 2023, arXiv:2309.00071. */
 static float yarn(float period, int64_t i, const struct plumb_rope *o)
 {
     double low = yarn_pair(o->beta_fast, o), high = yarn_pair(o->beta_slow, o);

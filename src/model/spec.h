@@ -93,7 +93,8 @@ struct plumb_block {
     bool scale_by_layer; /* the scores of layer l = 0, 1, ... are divided by l + 1 */
     float norm_shift;    /* added to the weights of every norm, also of the final one */
     float attention_cap; /* soft cap of the scores of attention; 0: none */
-    /* multiplies the scores of attention; multiplies what (+) adds to the residual stream */
+    /* attention_scale multiplies the scores of attention; residual_scale multiplies what (+) adds
+     * to the residual stream */
     float attention_scale, residual_scale;
 };
 
@@ -140,10 +141,12 @@ struct plumb_spec {
     bool tied;               /* true if the LM head is the embedding */
     int64_t labels;          /* number of scores of a sequence classifier; 0 for a language model */
     double init_range;       /* standard deviation of randomly initialised weights */
-    /* token ids from generation_config.json, or else from config.json; -1 if there is none */
+    /* ids of the begin token and of the end tokens, from generation_config.json, or else from
+     * config.json; -1 if there is none */
     int32_t bos, eos[PLUMB_MAX_EOS];
     int n_eos;
-    /* padding token; -1 if there is none. A classifier's score is read at the last other token. */
+    /* id of the padding token; -1 if there is none. A classifier's score is read at the last token
+     * that is not the padding token. */
     int32_t pad;
 };
 

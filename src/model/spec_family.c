@@ -66,7 +66,7 @@ static const struct plumb_family_row family[PLUMB_N_FAMILY] = {
                           .ignored = "rms_norm_eps"},
 };
 
-/* Names of fields in families that have names of their own. */
+/* The fields for which a family has a name of its own (`own`) instead of the usual one. */
 static const struct {
     enum plumb_family family;
     const char *usual, *own;

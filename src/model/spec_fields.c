@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "model/spec_parts.h"
 
-/* Fields that other files read, or that do not influence what plumb computes. */
+/* Fields that another spec*.c reads, or that do not influence what plumb computes. */
 static const char *const known[] = {
     "_commit_hash",
     "_name_or_path",
@@ -66,8 +66,8 @@ static const char *const known[] = {
     "use_cache",
     "use_sliding_window",
     "vocab_size",
-    /* generation fields: old versions stored them in config.json, transformers 5 ignores them
-     * there */
+    /* fields for generation: old versions of transformers stored them in config.json; transformers
+     * 5 ignores them there */
     "bad_words_ids",
     "begin_suppress_tokens",
     "cache_implementation",

@@ -20,12 +20,13 @@ struct plumb_family_row {
     int32_t pad;               /* pad_token_id; -1: none */
     bool tied;                 /* tie_word_embeddings */
     bool attention_bias, mlp_bias; /* true if the class reads the field of this name */
-    /* which layers have an attention window: none; all of them; those of layer_types, or else of
-     * other fields */
+    /* which layers may have an attention window: none; all or none, as sliding_window says; those
+     * that layer_types names or, without this field, those that other fields give */
     enum { PLUMB_WINDOW_NONE, PLUMB_WINDOW_ALL, PLUMB_WINDOW_TYPES } window;
     /* fields that this class reads and that most classes do not, separated by blanks; "" if none */
     const char *fields;
-    /* fields that most classes read and that this class ignores, likewise; NULL if none */
+    /* fields that most classes read and that this class ignores, separated by blanks; NULL if none
+     */
     const char *ignored;
 };
 const struct plumb_family_row *plumb_family_row(enum plumb_family f);
@@ -39,23 +40,24 @@ bool plumb_spec_is_word_of(const char *word, const char *list);
  * fallback is NULL, the field is required. */
 plumb_status plumb_spec_want_size(const plumb_json *j, const char *key, int64_t *out,
                                   const int64_t *fallback, int64_t limit, const char *path);
-/* Returns the name that a field has in the config.json of this family, for example "n_embd" for
- * "hidden_size" in GPT-2. If the file has the usual name only, returns that. Fails with
- * PLUMB_ERR_FORMAT if the file has both names. */
+/* Sets *out to the name under which the config.json of this family has a field, for example
+ * "n_embd" for "hidden_size" in GPT-2. If transformers reads both names and the file has the usual
+ * one, *out is that one; if the file has both of them, it fails with PLUMB_ERR_FORMAT. */
 plumb_status plumb_spec_key(const char **out, const struct plumb_spec *s, const plumb_json *j,
                             const char *key, const char *path);
 /* Sets s->block, and the scales of the embedding and the head, from config.json. The sizes of the
  * model in *s must be set. */
 plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads the rotary embeddings from rope_scaling, rope_parameters and the top-level fields. Also
- * reads which layers use none: all of GPT-2, and those that SmolLM3 lists in no_rope_layers. If a
- * model has two embeddings, plumb_spec_read_window sets which one each layer uses. The sizes must
- * be set. */
+ * reads which layers use none: all of GPT-2, and those of SmolLM3 whose number in no_rope_layers
+ * is 0 or, without this list, every no_rope_layer_interval-th one. If a model has two embeddings,
+ * plumb_spec_read_window sets which one each layer uses. The sizes must be set. */
 plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path);
-/* Reads window and windowed from layer_types, sliding_window, use_sliding_window and
- * max_window_layers. The rotary embeddings must be set. */
+/* Reads window and windowed from layer_types, sliding_window, use_sliding_window, max_window_layers
+ * and sliding_window_pattern. If the model has two rotary embeddings, sets which one each layer
+ * uses. plumb_spec_read_rope must have run before. */
 plumb_status plumb_spec_read_window(struct plumb_spec *s, const plumb_json *j, const char *path);
-/* Reads bos, eos and pad. v and labels must be set. */
+/* Reads the begin, end and padding tokens (bos, eos, pad). s->v and s->family must be set. */
 plumb_status plumb_spec_read_tokens(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads bos and eos from DIR/generation_config.json, if the file exists. */
 plumb_status plumb_spec_read_generation(struct plumb_spec *s, const char *dir);

@@ -52,7 +52,8 @@ static plumb_status warn_unused(const struct source *f, int k)
     return PLUMB_OK;
 }
 
-/* Sets *k to the index of the rope type in rope_type. */
+/* Reads the rope type, and sets *k to its index in the table rope_type. Fails if it is not
+ * supported. */
 static plumb_status read_type(int *k, enum plumb_family family, const struct source *f)
 {
     const char *none = "default", *old, *type;
@@ -114,8 +115,8 @@ static double mscale(double factor, double m)
     return factor <= 1 ? 1.0 : 0.1 * m * log(factor) + 1.0;
 }
 
-/* As in transformers, 0 stands for the default in beta_fast, beta_slow, mscale and mscale_all_dim.
- */
+/* Reads the fields of a yarn embedding. As in transformers, the value 0 of beta_fast, beta_slow,
+ * mscale or mscale_all_dim stands for the field's default. */
 static plumb_status read_yarn(struct plumb_rope *o, const struct source *f)
 {
     const double zero = 0, none = -1;
@@ -167,8 +168,9 @@ static plumb_status read_longrope(struct plumb_rope *o, const struct source *f)
     return PLUMB_OK;
 }
 
-/* Reads `factor`. It is the ratio of the context lengths if it is null (yarn) or null or absent
- * (longrope); the other types require it. */
+/* Reads `factor`, by which the context is extended. If it is null (yarn) or null or absent
+ * (longrope), it becomes max_position_embeddings / original_max_position_embeddings. The other
+ * types require it. */
 static plumb_status read_factor(struct plumb_rope *o, const struct plumb_spec *s,
                                 const struct source *f)
 {
@@ -309,7 +311,8 @@ static plumb_status read_one(struct plumb_rope *o, const struct plumb_spec *s, c
         PLUMB_REQUIRE(!plumb_json_get(r, "partial_rotary_factor"), PLUMB_ERR_UNSUPPORTED,
                       "%s: partial_rotary_factor is not supported with model_type %s", where,
                       plumb_spec_type(s));
-        /* transformers adds this object to {"rope_type": "default"} */
+        /* transformers adds this object to {"rope_type": "default"}, so a `type` without rope_type
+         * would have no effect there */
         PLUMB_REQUIRE(!plumb_json_get(r, "type") || plumb_json_get(r, "rope_type"),
                       PLUMB_ERR_FORMAT, "%s: has the field type, expected rope_type", where);
         PLUMB_TRY(read_scaling(o, s, &(struct source){j, r, path, where}));

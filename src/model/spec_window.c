@@ -74,7 +74,8 @@ static plumb_status without_windows(const struct plumb_spec *s, const plumb_json
     return PLUMB_OK;
 }
 
-/* Phi-3 and StarCoder2 have a window on all layers or on none; their masks ignore layer_types. */
+/* Sets window and windowed of Phi-3 or StarCoder2, which have a window on all layers or on none.
+ * Their masks in transformers ignore layer_types, so it is refused if it says something else. */
 static plumb_status on_all_layers(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     bool windowed[PLUMB_MAX_LAYERS] = {0};
@@ -107,7 +108,8 @@ static plumb_status make_periodic_types(bool *windowed, int64_t *window, const s
     return PLUMB_OK;
 }
 
-/* Sets windowed as the configuration class of the family does if layer_types is absent. */
+/* Sets windowed, and *window to the window's size, as the configuration class of the family does if
+ * layer_types is absent. */
 static plumb_status make_types(bool *windowed, int64_t *window, const struct plumb_spec *s,
                                const plumb_json *j, const char *path)
 {
@@ -130,8 +132,9 @@ static plumb_status make_types(bool *windowed, int64_t *window, const struct plu
     return PLUMB_OK;
 }
 
-/* Sets window and windowed. layer_types decides if it exists (transformers treats a mistral with
- * layer_types as a ministral, whose arithmetic is the same). Otherwise, other fields decide. */
+/* Sets window and windowed, and, if there are two rotary embeddings, which one each layer uses. The
+ * field layer_types decides which layers have a window (transformers treats a mistral with it as a
+ * ministral, whose arithmetic is the same). If it is absent, other fields decide. */
 static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const plumb_json *types = plumb_json_get(j, "layer_types");

@@ -46,7 +46,8 @@ static plumb_status hash_base(const plumb_model *m, uint64_t *hash)
     return PLUMB_OK;
 }
 
-/* Sets *hash to the fingerprint of a model whose base has the fingerprint `base`. */
+/* Sets *hash to the fingerprint of m, whose base has the fingerprint `base`: this is `base` itself
+ * without an adapter, and else a hash of it and of the adapter's weights. */
 static plumb_status hash_with(const plumb_model *m, uint64_t base, uint64_t *hash)
 {
     uint64_t adapter = 0;

@@ -28,7 +28,7 @@
  * PLUMB_MAX_RANK. */
 struct plumb_tensor plumb_view(const char *name, enum plumb_dtype dtype, const void *data,
                                enum plumb_place place, int rank, const int64_t *dim);
-/* plumb_view with one to four sizes of any integer type as arguments, for example
+/* These macros call plumb_view; the last one to four arguments are the sizes, of any integer type:
  *     struct plumb_tensor q = plumb_view_f32("q", act->q, b->place, n, h, d); */
 #define PLUMB_VIEW_(name, dtype, data, place, ...)                                                 \
     plumb_view((name), (dtype), (data), (place),                                                   \
@@ -63,8 +63,8 @@ plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_ten
  *   x (planes,m,c), with gaps between the planes if stride > m c  pair (n,2) i32 in [0,m) */
 plumb_status plumb_op_move_rows(struct plumb_backend *b, const struct plumb_tensor *x,
                                 const struct plumb_tensor *pair, int64_t stride);
-/* Averages segments of rows.    y (g,c) float32  x (m,c)  offset (g+1,) i64, not decreasing, in
- * [0,m] */
+/* y[i] = mean of the rows offset[i] .. offset[i+1]-1 of x; 0 if there are none.
+ *   y (g,c) float32  x (m,c)  offset (g+1,) i64, not decreasing, in [0,m] */
 plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                        const struct plumb_tensor *x,
                                        const struct plumb_tensor *offset);
@@ -81,9 +81,8 @@ plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_ten
 plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
 
-/* y = x * rstd * (w + shift), row by row.    y, x (..., c)  rstd (rows,)  w (c,);  rows = elements
- * of x / c
- */
+/* y = x * rstd * (w + shift), row by row.    y, x (..., c)  rstd (rows,)  w (c,)
+ * Here rows = elements of x / c. */
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *rstd, const struct plumb_tensor *x,
                                   const struct plumb_tensor *w, float eps, float shift);
@@ -100,7 +99,8 @@ plumb_status plumb_op_rmsnorm_bwd(struct plumb_backend *b, const struct plumb_te
                                   const struct plumb_tensor *dw, const struct plumb_tensor *dy,
                                   const struct plumb_tensor *x, const struct plumb_tensor *w,
                                   const struct plumb_tensor *rstd, float shift);
-/* y = (x - mean) rstd w + bias, row by row.
+/* y = (x - mean) rstd w + bias, row by row. Also writes the mean of each row and
+ * rstd = 1/sqrt(variance of the row + eps).
  *   y, x (..., c)  mean, rstd (rows,)  w, bias (c,);  rows = elements of x / c */
 plumb_status plumb_op_layernorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                     const struct plumb_tensor *mean,
@@ -114,8 +114,10 @@ plumb_status plumb_op_layernorm_bwd(struct plumb_backend *b, const struct plumb_
                                     const struct plumb_tensor *dy, const struct plumb_tensor *x,
                                     const struct plumb_tensor *w, const struct plumb_tensor *mean,
                                     const struct plumb_tensor *rstd);
-/* Rotates the first r columns of each head of x in place.
- *   x (n,h,d)  cos_sin (max_pos,r), r even, in [2,d]  pos (n,) i32 in [0,max_pos) */
+/* RoPE: rotates the first r columns of each head of x in place; row i turns by the angles of
+ * position pos[i]. rope_bwd rotates dx back by the same angles.
+ *   x (n,h,d)  cos_sin (max_pos,r): r/2 cosines, then r/2 sines; r even, in [2,d]
+ *   pos (n,) i32 in [0,max_pos) */
 plumb_status plumb_op_rope_fwd(struct plumb_backend *b, const struct plumb_tensor *x,
                                const struct plumb_tensor *cos_sin, const struct plumb_tensor *pos);
 plumb_status plumb_op_rope_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
@@ -158,7 +160,8 @@ plumb_status plumb_op_linear_fwd(struct plumb_backend *b, const struct plumb_ten
                                  const struct plumb_tensor *x, const struct plumb_tensor *packed,
                                  const struct plumb_tensor *bias);
 /* dx = dy w, or dx += dy w if `accumulate`.
- *   dx, dy (n,*)  w (out,in)  work (>= linear_work_count,) */
+ *   dx, dy (n,*)  w (out,in): the weights; in bfloat16, the output of linear_pack as (out,in)
+ *   work (>= linear_work_count,) */
 plumb_status plumb_op_linear_bwd_x(struct plumb_backend *b, const struct plumb_tensor *dx,
                                    const struct plumb_tensor *dy, const struct plumb_tensor *w,
                                    const struct plumb_tensor *work, bool accumulate);
@@ -203,7 +206,7 @@ plumb_status plumb_op_qkv_write_fwd(struct plumb_backend *b, const struct plumb_
                                     const struct plumb_op_qk_norm *norm,
                                     const struct plumb_tensor *cos_sin,
                                     const struct plumb_rows *rows);
-/* Attention of each row over its visible keys.
+/* Computes the attention of each row over its visible keys, and lse, the log-sum-exp of the scores.
  *   o, q (n,h,d)  lse (n,h)  kc, vc: as in plumb_op_kv_write_fwd; h, hk, d must equal shape's */
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,
                                     const struct plumb_tensor *lse, const struct plumb_tensor *q,
@@ -228,7 +231,8 @@ plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_
 
 /* Limits logits softly, in place: z = cap tanh(z / cap), cap > 0.    z: any shape */
 plumb_status plumb_op_softcap_fwd(struct plumb_backend *b, const struct plumb_tensor *z, float cap);
-/* Log-probabilities of given tokens.    logp, lse (n,)  logits (n,v)  target (n,) i32 in [0,v) */
+/* logp[i] = logits[i,target[i]] - lse[i], lse[i] = log sum_j exp logits[i,j], in nats: the
+ * log-probabilities of given tokens.    logp, lse (n,)  logits (n,v)  target (n,) i32 in [0,v) */
 plumb_status plumb_op_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *logp,
                                   const struct plumb_tensor *lse, const struct plumb_tensor *logits,
                                   const struct plumb_tensor *target);
@@ -239,7 +243,7 @@ plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_te
                                   const struct plumb_tensor *logits, const struct plumb_tensor *lse,
                                   const struct plumb_tensor *target,
                                   const struct plumb_tensor *dlogp, float cap);
-/* Draws one token per row.
+/* Draws one token per row from its logits, as p says; u has uniform random numbers in [0,1).
  *   token (n,) i32  logp, logp_sampled (n,)  logits (n,v)  u (n,) f64
  *   work (>= b->k.sample_work_count(n, v, b->threads),) */
 plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_tensor *token,
@@ -259,7 +263,7 @@ plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_te
  * logits), and with `train` the larger number that plumb_op_head_logprob_bwd needs. */
 int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,
                                  int64_t c, bool train);
-/* Entropy and mean logit of each row (kernels.h).
+/* Computes entropy (in nats) and mean logit of each row; lse is that of logprob_fwd (kernels.h).
  *   logits (n,v)  lse, entropy, mean (n,) */
 plumb_status plumb_op_entropy_fwd(struct plumb_backend *b, const struct plumb_tensor *entropy,
                                   const struct plumb_tensor *mean,
@@ -306,11 +310,12 @@ plumb_op_head_logprob_bwd(struct plumb_backend *b, const struct plumb_tensor *dx
 
 /* ---- optimizer and reductions ----------------------------------------------------------- */
 
-/* Sums of squares by blocks.    out (ceil(n/block),) f64  x: n elements  block >= 1 */
+/* Sets out[i] to the sum of squares of block i of x; the last block may be shorter than `block`.
+ *   out (ceil(n/block),) f64  x: n elements  block >= 1 */
 plumb_status plumb_op_sumsq(struct plumb_backend *b, const struct plumb_tensor *out,
                             const struct plumb_tensor *x, int64_t block);
-/* One AdamW step. w, m and v have g's shape. Fails with PLUMB_ERR_ARG if a bias correction is not
- * positive. */
+/* Does one AdamW step: updates the weights w and the moments m and v with the gradient g. All have
+ * one shape. Returns PLUMB_ERR_ARG if a bias correction of *p is not positive. */
 plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *w,
                             const struct plumb_tensor *m, const struct plumb_tensor *v,
                             const struct plumb_tensor *g, const struct plumb_adamw *p);
@@ -318,7 +323,8 @@ plumb_status plumb_op_adamw(struct plumb_backend *b, const struct plumb_tensor *
  * sample i / 2^32: the same bits on every backend. Waits for the device.    w float32, any shape */
 plumb_status plumb_op_normal(struct plumb_backend *b, const struct plumb_tensor *w, double std,
                              const struct plumb_rng_key *key);
-/* Hashes of the blocks of x.    out (ceil(n/PLUMB_HASH_BLOCK),) i64  x: n elements */
+/* Computes one hash for each block of PLUMB_HASH_BLOCK elements of x.
+ *   out (ceil(n/PLUMB_HASH_BLOCK),) i64  x: n elements */
 plumb_status plumb_op_hash_blocks(struct plumb_backend *b, const struct plumb_tensor *out,
                                   const struct plumb_tensor *x);
 

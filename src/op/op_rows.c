@@ -77,7 +77,8 @@ plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plu
     return RUN_REAL(segment_mean_fwd, plumb_f32(y), x->data, (const int64_t *)offset->data, g, c);
 }
 
-/* Checks that n tensors have this dtype and the first one's shape, and are in b's memory. */
+/* Checks that the n tensors t have this dtype and the first one's shape, and are in b's memory.
+ * Sets *count to the number of elements of each. arg has their names for messages. */
 static plumb_status same_shape(const struct plumb_backend *b, const char *op,
                                enum plumb_dtype dtype, const struct plumb_tensor *const *t,
                                const char *const *arg, int n, int64_t *count)

@@ -152,8 +152,8 @@ plumb_status plumb_metrics_write(plumb_metrics *m, const struct plumb_metrics_ro
 plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, const char *path);
 
 /* Appends the console line to out, without a line end: "step 12/96  it 2/8  loss 0.6931  |g| 1.20
- * ... weights 01234567", where the last are the first digits of the fingerprint. The numbers of
- * metrics are padded, so that columns align. A total <= 0 is unknown, and then left out. */
+ * ... weights 01234567", where 01234567 are the first digits of the weights' fingerprint. The
+ * numbers are padded, so that columns align. A total <= 0 is unknown: "/96" is then left out. */
 plumb_status plumb_metrics_console(struct plumb_buf *out, const struct plumb_metrics_row *row,
                                    int64_t total_steps, int64_t total_iterations);
 

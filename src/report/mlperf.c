@@ -100,7 +100,8 @@ static plumb_status count_line(void *count, const char *line, int64_t len, int64
     return PLUMB_OK;
 }
 
-/* Writes the number of records of a data file, if it can be read again. */
+/* Writes the number of non-empty lines of a data file. Writes nothing if there is no such file, or
+ * if it is standard input, which cannot be read again. */
 static plumb_status put_samples(struct plumb_mlperf *m, const char *key, const char *path)
 {
     int64_t n = 0;
@@ -116,7 +117,7 @@ static plumb_status put_rollouts(struct plumb_mlperf *m, const struct plumb_conf
     PLUMB_TRY(put_int(m, "num_generations_per_prompt", cfg->generate.group_size));
     PLUMB_TRY(put_real(m, "generation_training_rollout_temperature", cfg->generate.temperature));
     PLUMB_TRY(put_real(m, "generation_training_rollout_top_p", cfg->generate.top_p));
-    /* data.eval is sampled in the same way */
+    /* completions for data.eval are sampled with the same temperature and top_p as rollouts */
     PLUMB_TRY(put_real(m, "generation_validation_rollout_temperature", cfg->generate.temperature));
     return put_real(m, "generation_validation_rollout_top_p", cfg->generate.top_p);
 }

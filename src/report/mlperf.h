@@ -34,7 +34,8 @@ struct plumb_mlperf {
     int64_t samples_per_step; /* trained samples of one step */
 };
 
-/* What is logged at the start. */
+/* What the caller of plumb_mlperf_open knows about the run, for the lines at the start of the
+ * log. */
 struct plumb_mlperf_start {
     const struct plumb_config *cfg;
     const char *command;

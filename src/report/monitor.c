@@ -53,7 +53,7 @@ plumb_status plumb_monitor_check(const struct plumb_config *cfg)
     return *path ? plumb_file_check_output(path, "report.prometheus_file") : PLUMB_OK;
 }
 
-/* Reads the lines that the run has so far. */
+/* Reads the lines that metrics.jsonl of the run has so far; none if the file does not exist. */
 static plumb_status read_rows(struct plumb_metrics_row **row, int64_t *n, const char *dir)
 {
     char path[4096];

@@ -17,10 +17,11 @@ struct plumb_sample_row {
     bool principled;
 };
 
-/* Appends a head line and one line per row to out: reward, plain or principled, prompt, completion.
- * Each line has at most max(width, 40) terminal columns. Control characters and line ends become
- * spaces, invalid UTF-8 becomes U+FFFD. A long completion is cut and ends in U+2026. Of a long
- * prompt only the end is shown, after U+2026, because prompts of one template begin alike. */
+/* Appends a head line and one line per row to out: reward, kind (plain or principled), prompt,
+ * completion. Each line has at most max(width, 40) terminal columns. Control characters and line
+ * ends become spaces, invalid UTF-8 becomes U+FFFD. A long completion is cut and ends in U+2026. Of
+ * a long prompt only the end is shown, after U+2026, because prompts of one template begin
+ * alike. */
 plumb_status plumb_samples_format(struct plumb_buf *out, const struct plumb_sample_row *row,
                                   int64_t n, int width);
 /* Returns the width of the table in columns: the environment variable COLUMNS if it is a number

@@ -147,8 +147,9 @@ static int64_t step_of(const char *event, int64_t n)
     return -1;
 }
 
-/* Appends the leading events of the file that belong to the lines of metrics, in order. *kept: the
- * number of lines that have an event. */
+/* Appends the first events of the file to out, as long as their steps are those of the lines
+ * row[*kept], row[*kept + 1] ... (n lines). Adds the number of these events to *kept. An event that
+ * only states the version is skipped. */
 static plumb_status keep_events(struct plumb_buf *out, int64_t *kept, const char *path,
                                 const struct plumb_metrics_row *row, int64_t n)
 {
@@ -175,8 +176,9 @@ done:
     return st;
 }
 
-/* Finds the event files of dir in the order of their times. The new contents replace the first one;
- * the others are removed. */
+/* Collects the events of the lines of metrics from the event files in dir, in the order of their
+ * names, and adds those that are missing. Replaces the first event file, or creates one, and
+ * removes the other ones. Sets t->path. */
 static plumb_status rewrite(struct plumb_tensorboard *t, const char *dir,
                             const struct plumb_metrics_row *row, int64_t n)
 {

@@ -18,8 +18,9 @@ plumb_status plumb_tensorboard_put_version(struct plumb_buf *out, double wall_s)
 plumb_status plumb_tensorboard_put(struct plumb_buf *out, double wall_s,
                                    const struct plumb_metrics_row *row);
 
-/* Opens or creates the file for a run whose metrics.jsonl has the lines row (n,). Not collective;
- * rank 0 calls it. PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a file that is damaged. */
+/* Opens or creates the file for a run whose metrics.jsonl has the lines row (n,). A damaged file
+ * causes only a warning: its missing events are written again. Not collective; rank 0 calls it.
+ * Errors: PLUMB_ERR_IO, PLUMB_ERR_NOMEM. */
 plumb_status plumb_tensorboard_open(plumb_tensorboard **out, const char *dir,
                                     const struct plumb_metrics_row *row, int64_t n);
 /* Appends the event of one line of metrics and flushes the file. Returns PLUMB_ERR_IO. */

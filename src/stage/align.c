@@ -10,9 +10,9 @@
 #include "train/plan.h"
 #include "train/weights.h"
 
-/* Starts an iteration: chooses its prompts and clears the stages. In the first iteration after a
- * resume, reads the completions and sums of an unfinished iteration, if the checkpoint holds them.
- */
+/* Starts an iteration: chooses its prompts, and clears the completions, rewards, log-probs and sums
+ * of the last iteration. In the first iteration after a resume, reads the completions and sums of
+ * an unfinished iteration, if the checkpoint holds them. */
 static plumb_status begin(struct plumb_align_run *a)
 {
     const struct plumb_align_inputs in = plumb_align_inputs_of(a);

@@ -17,7 +17,7 @@ plumb_status plumb_train_reward(const struct plumb_trainer_source *s);
 
 /* Trains the policy on the preference pairs of data.train with the objective of method.name (for
  * example dpo). The reference is method.reference.
- *     L = mean over the global batch's pairs, see align/obj_*.c */
+ *     L = mean over the global batch's pairs of the objective's pair loss (align/obj_*.c) */
 plumb_status plumb_train_prefer(const struct plumb_trainer_source *s);
 
 /* Finds the method that method.name names, and sets *param: the parameters of the configuration,

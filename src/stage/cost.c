@@ -17,7 +17,7 @@ static double trained_of(const struct plumb_align_context *c)
     return m->selector == &plumb_sel_group ? (double)group : (double)plumb_min_i64(2, group);
 }
 
-/* Returns how many different references the roles have. */
+/* Returns the number of different reference models that the roles (enum plumb_role) use. */
 static int references_of(const struct plumb_reference_stage *r)
 {
     int n = 0;

@@ -72,8 +72,8 @@ static void say_alike(const struct plumb_scoreboard *b)
                   (long long)alike, (long long)b->prompts);
 }
 
-/* Checks the share of completions without a finite reward, and logs which ones they are.
- * Collective. */
+/* Returns PLUMB_ERR_NUMERIC if the share of completions without a finite reward is above
+ * reward.max_missing; otherwise logs which completions have none. Collective. */
 static plumb_status check_missing(const struct plumb_decision *d,
                                   const struct plumb_align_inputs *in,
                                   const struct plumb_reward_stage *reward)

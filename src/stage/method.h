@@ -13,8 +13,8 @@
 #include "train/cost.h"
 
 /* Functions of a method, called at fixed points of the run. A function is NULL if the method does
- * nothing there. A function gets what it reads as const, and the struct of the stage that it takes
- * part in. The method's own state is *own or in->own: `open_rollouts` or `open` allocates it,
+ * nothing there. A function gets what it reads as const, and the struct that it changes without
+ * const. The method's own state is *own or in->own: `open_rollouts` or `open` allocates it,
  * `close` frees it. None is collective, unless its comment says so. A long-running function calls
  * plumb_stop_noticed between its parts and returns PLUMB_STOPPED if that is true. The stage then
  * calls the function again, which must skip the parts already done. */
@@ -26,7 +26,8 @@ struct plumb_method_stages {
     /* Opens the reference models that the method reads, besides the objective's reference. */
     plumb_status (*open_references)(void *own, const struct plumb_align_context *c,
                                     struct plumb_reference_stage *reference);
-    /* Allocates everything else. Called after open_rollouts and open_references. */
+    /* Allocates the rest of the method's own state. Called after open_rollouts and
+     * open_references. */
     plumb_status (*open)(void **own, const struct plumb_align_context *c,
                          const struct plumb_partition *part,
                          struct plumb_reference_stage *reference, const struct plumb_work *w);
@@ -36,8 +37,8 @@ struct plumb_method_stages {
     /* Returns how many of n prompts get new completions in an iteration after the first; the others
      * keep their completions. With this function, every iteration has the same prompts. */
     int64_t (*fresh_prompts)(const struct plumb_config *cfg, int64_t n);
-    /* Starts an iteration. Called when the rollouts and rewards are cleared; the function may fill
-     * completions that shall not be generated, and their rewards. */
+    /* Starts an iteration. Called after the rollouts and rewards were cleared. The function may
+     * fill in completions, with their rewards, so that they are not generated. */
     plumb_status (*begin)(const struct plumb_align_inputs *in, struct plumb_rollout_stage *rollout,
                           struct plumb_reward_stage *reward);
     const char *rollout_phase; /* phase name of `rollout` in logs and heartbeats */
@@ -48,7 +49,8 @@ struct plumb_method_stages {
 
     /* ---- reward ---- */
     const char *preselect_phase; /* phase name of `preselect` in logs and heartbeats */
-    /* Sets `dropped` of the completions that shall be neither scored nor trained on. */
+    /* Marks in reward->scores.dropped the completions that shall be neither scored nor trained
+     * on. */
     plumb_status (*preselect)(const struct plumb_align_inputs *in,
                               struct plumb_reward_stage *reward, struct plumb_work *w);
     /* Sets `reward` and `scored` of every completion, in place of the configured reward. Called
@@ -57,8 +59,8 @@ struct plumb_method_stages {
                           struct plumb_work *w);
 
     /* ---- decision: before and after each optimizer step ---- */
-    /* Changes the scoreboard's choices for the prompts of the step. The result must be the same on
-     * every rank. Collective. */
+    /* Called before a step. Changes the scoreboard's choices for the prompts of the step. The
+     * result must be the same on every rank. Collective. */
     plumb_status (*decide_step)(const struct plumb_align_inputs *in, struct plumb_decision *d,
                                 const struct plumb_align_step *step, struct plumb_work *w);
     /* Called after a step. undo is true if a pause interrupted the step: decide_step will then be

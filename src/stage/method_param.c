@@ -23,8 +23,8 @@ plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_al
     return PLUMB_OK;
 }
 
-/* Copies the values that the method forces (its function fix) into the configuration, which then
- * shows them. */
+/* If the method's function `fix` changes method.threshold or method.reward_norm, writes the new
+ * value into the configuration, so that config.effective.yaml shows it. */
 static plumb_status show_fixed(struct plumb_config *c, const struct plumb_method *m)
 {
     struct plumb_align_param p = param_of(c);
@@ -42,7 +42,8 @@ static plumb_status show_fixed(struct plumb_config *c, const struct plumb_method
     return PLUMB_OK; /* the method reads none of the other values that its fix sets */
 }
 
-/* Notes that the configured reward is not used, because the method computes its own rewards. */
+/* If the method computes its own rewards and data.eval is not set, warns for each configured reward
+ * source that it is not used. */
 static plumb_status note_reward(struct plumb_config *c, const struct plumb_method *m)
 {
     static const char *const source[] = {"reward.model", "reward.command", "reward.functions"};
@@ -59,7 +60,8 @@ plumb_status plumb_train_settle(struct plumb_config *c, const char *command)
     struct plumb_align_param p;
     const char *option;
     const bool align = strstr(command, "align") != NULL;
-    /* a given checkpoint.interval is kept, however long the saves take */
+    /* If the user sets checkpoint.interval but not checkpoint.max_share, max_share becomes 1. Then
+     * the interval is kept, however long the saves take. */
     if (plumb_config_given(c, "checkpoint.interval") &&
         !plumb_config_given(c, "checkpoint.max_share"))
         PLUMB_TRY(plumb_config_decide(c, "checkpoint.max_share", "1", ""));

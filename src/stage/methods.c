@@ -24,7 +24,8 @@ static void fix_own_scores(struct plumb_align_param *p)
     p->reward_norm = PLUMB_NORM_NONE;
 }
 
-/* Half of each group is sampled with the principles; -1 if the group size is odd. */
+/* Returns half of the group size, so that half of each group is sampled with the principles; -1 if
+ * the group size is odd. */
 static int64_t half_principled(int64_t group_size)
 {
     return group_size % 2 == 0 ? group_size / 2 : -1;

@@ -72,10 +72,10 @@ static int64_t common_divisor(int64_t a, int64_t b)
 }
 
 /* Visits the n completions with a stride that has no common divisor with n, so no completion comes
- * twice and the completions come from different prompts and places in the group. The start moves by
- * one group per iteration. It is the last completion of a group, which is principled if the method
- * has principled ones: only this function compares those, because training packs them after the
- * plain prompt. */
+ * twice and the completions come from different prompts and places in the group. The first one
+ * visited moves by one group per iteration and is the last completion of its group. So it is
+ * principled if the method has principled completions. Only this function compares those, because
+ * training packs them after the plain prompt. */
 plumb_status plumb_mismatch_rescore(struct plumb_mismatch *mismatch,
                                     const struct plumb_align_inputs *in, struct plumb_work *w)
 {

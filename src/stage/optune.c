@@ -48,7 +48,7 @@ struct kept {
     struct plumb_scores *scores;
 };
 
-/* Copies rollout i of the file, with its reward, to the completion of that index on this rank. */
+/* Copies rollout i of the file, with its reward, to this rank's completion number `completion`. */
 static plumb_status keep(const struct kept *k, int64_t i, int64_t completion)
 {
     const struct plumb_rollout_store *r = k->file;

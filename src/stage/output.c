@@ -102,8 +102,8 @@ plumb_status plumb_align_write_rollouts(const struct plumb_align_inputs *in,
     return plumb_comm_agree(t->comm, st);
 }
 
-/* Returns the text of the prompt's last message, or the whole prompt text if it is no chat. With a
- * chat template, all prompts can begin with the same text. */
+/* Returns the text of the prompt's last message, because with a chat template all whole prompts can
+ * begin with the same text. If the data set has not stored it, returns the whole prompt text. */
 static const char *asked(const struct plumb_dataset *data, int64_t record)
 {
     const struct plumb_record *r = &data->record[record];
@@ -235,7 +235,8 @@ static plumb_status write_report(const struct plumb_align_context *c,
     const int role = in->reference->role[PLUMB_ROLE_START];
     const plumb_model *start = role >= 0 ? plumb_references_frozen(in->reference->set, role) : NULL;
     const plumb_model *reward_model = plumb_rewards_model(scored->sources);
-    /* only this rank writes the report, and shares of layers need all ranks */
+    /* True if the start model cannot answer here: its layers are shared among the ranks, so that a
+     * forward pass needs all of them, but only this rank writes the report. */
     const bool alone = start && plumb_model_gathers(start);
     plumb_rewards *sources =
         reward_model && plumb_model_gathers(reward_model) ? NULL : scored->sources;

@@ -23,7 +23,7 @@ enum {
     VALUE_REJECTED,
     VALUE_LOGP_CHOSEN,
     VALUE_LOGP_REJECTED,
-    /* sums over completion tokens, and their number */
+    /* The next three are sums over completion tokens; the last two are the numbers of tokens. */
     VALUE_ENTROPY,
     VALUE_LOGIT_CHOSEN,
     VALUE_LOGIT_REJECTED,
@@ -113,7 +113,8 @@ static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
     return plumb_held_out_run(&s->held_out, s->t, true, held_out_block, s, row);
 }
 
-/* Adds the figures of a micro-batch of the policy that TRL's DPOTrainer reports. */
+/* Adds to `value` what a micro-batch contributes to the metrics that TRL's DPOTrainer reports of
+ * the policy: log-probs, logits and entropy. */
 static void add_figures(const struct plumb_micro *m, double value[PLUMB_MICRO_BATCH_VALUES])
 {
     int64_t at = 0;

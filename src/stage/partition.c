@@ -13,8 +13,8 @@
 #define GENERATED "generated.tokens"  /* tokens generated so far, by all ranks */
 #define NEXT      "generated.prompts" /* prompts of the next iteration; only with a token budget */
 
-/* Writes the prompts of one step that this rank owns, which are those of its micro-batches, to out
- * in ascending order, unless out is NULL. Returns their number. */
+/* Returns the number of prompts of one step that this rank owns: those of its micro-batches. Unless
+ * out is NULL, writes these prompts to out in ascending order. */
 static int64_t share_of(int64_t *out, const struct plumb_batch_split *split,
                         const struct plumb_trainer *t, int64_t step)
 {

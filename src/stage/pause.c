@@ -39,7 +39,7 @@ static plumb_status file_name(char out[4096], const char *dir, int64_t rank)
     return plumb_path_join(out, 4096, dir, name);
 }
 
-/* The scalars of n completions, as columns of the file. */
+/* The arrays of the file with one value per completion, for n completions, and `offsets` (n+1,). */
 struct columns {
     int64_t n;
     int64_t *prompt, *offsets; /* in the file, `prompt` is named slot */
@@ -79,7 +79,7 @@ static plumb_status columns_init(struct columns *c, int64_t n)
     PLUMB_FAIL(PLUMB_ERR_NOMEM, "columns of %lld completions", (long long)n);
 }
 
-/* ---- out ------------------------------------------------------------------------------------ */
+/* ---- writing the file ----------------------------------------------------------------------- */
 
 static plumb_status write_columns(plumb_h5 *f, const struct plumb_align_run *a, struct columns *c,
                                   int64_t n)
@@ -219,7 +219,7 @@ plumb_status plumb_align_pause(struct plumb_align_run *a, bool *paused)
     return plumb_trainer_pause(a->t, &pause, paused);
 }
 
-/* ---- in ------------------------------------------------------------------------------------- */
+/* ---- reading the file ----------------------------------------------------------------------- */
 
 static plumb_status open_answers(plumb_h5 **out, const char *dir, int64_t rank)
 {
@@ -298,8 +298,8 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     return o->finished ? plumb_rollout_decode(o, a->data, a->t->tokenizer) : PLUMB_OK;
 }
 
-/* Reads `previous` into the snapshot of the weights from the iteration's start. If the file has no
- * `previous`, the snapshot keeps the policy's weights. */
+/* Reads the file's array `previous` into the snapshot of the weights from the iteration's start. If
+ * the file has no such array, the snapshot keeps the policy's weights. */
 static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
 {
     plumb_model *m = plumb_references_snapshot(a->reference.set);

@@ -37,7 +37,8 @@ static bool same(const struct plumb_rollout *a, const struct plumb_rollout *b)
 }
 
 /* Drops all but two completions of a local prompt, or all but the first if all completions are
- * equal. The embeddings of its completions begin at sequence `at` of the packed micro-batch. */
+ * equal. `at` is the sequence of the packed micro-batch at which the embeddings of the prompt's
+ * completions begin. */
 static plumb_status select_pair(const struct plumb_align_inputs *in, int64_t local_prompt,
                                 int64_t at, bool *dropped)
 {

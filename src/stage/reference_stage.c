@@ -64,7 +64,8 @@ plumb_status plumb_reference_stage_keep(struct plumb_reference_stage *r,
     return plumb_references_open_snapshot(r->set, *loss);
 }
 
-/* Computes the log-probs of the packed completions for one role. */
+/* Computes the log-probs of the packed completions under the reference model of one role, and
+ * stores them in r->logp. */
 static plumb_status score_packed(struct plumb_reference_stage *r, const struct plumb_trainer *t,
                                  enum plumb_role role, struct plumb_work *w)
 {

@@ -23,7 +23,7 @@ enum { BATCH_TOKENS = 4096 };
 
 struct plumb_rewards {
     const struct plumb_config *cfg;
-    /* (a) reward.model: a sequence classifier */
+    /* (a) The next members are for reward.model, a sequence classifier. */
     plumb_tokenizer *tokenizer;
     plumb_model *model;
     plumb_pass *pass;
@@ -40,9 +40,9 @@ struct plumb_rewards {
     struct plumb_turns turns;
     struct plumb_buf text;
     struct plumb_ids ids; /* tokens of one text */
-    /* (b) reward.command: a program */
+    /* (b) for reward.command, a program */
     plumb_reward_command *command;
-    /* (c) reward.functions */
+    /* (c) for reward.functions, which are built in */
     plumb_reward_builtin *builtin;
     double *part; /* (part_cap,) scores of one source */
     int64_t part_cap;
@@ -114,7 +114,8 @@ static plumb_status open_model(plumb_rewards *r, struct plumb_backend *backend,
                   "reward.model: %s gives %lld scores; expected a sequence classifier with one",
                   dir, (long long)r->model->spec.labels);
     PLUMB_TRY(set_longest(r, need));
-    /* the rotation of its training, if it is known */
+    /* Rotary embeddings of type longrope get the factors for the longest text of the reward model's
+     * training, if that length is known, otherwise those for r->longest. */
     PLUMB_TRY(plumb_model_set_longest(
         r->model, r->encoding.max_tokens > 0 ? r->encoding.max_tokens : r->longest, dir));
     const int64_t items = plumb_max_i64(need->items, 1);
@@ -306,8 +307,8 @@ static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item
     return flush_pack(r, score, missing);
 }
 
-/* Adds r->part to score. If a part is missing, the sum is missing (NaN). Notes the first item with
- * a missing part, and its source, in r->first. */
+/* Adds r->part, the scores of one source, to score (n,). If one of them is missing, the sum is
+ * missing (NaN). Notes the first item with such a score, and the source, in r->first. */
 static void add_part(plumb_rewards *r, double *score, const struct plumb_reward_item *item,
                      int64_t n, const char *source)
 {

@@ -29,17 +29,19 @@ struct plumb_rewards_need {
     const char *prompt_template;
     /* where the reward model's layers are; NULL: on the device */
     const struct plumb_frozen_run *frozen;
-    /* true only in the plan of a stage: reward.model may not be trained yet, and the folder may
-     * hold the language model from which it will be trained; that counts as the reward model */
+    /* True only if `plumb plan` plans one stage of a file of stages. Then the reward model may not
+     * be trained yet, and reward.model may name the language model from which an earlier stage will
+     * train it; that model counts as the reward model. */
     bool ahead;
 };
 
 /* Opens every configured reward source. PLUMB_ERR_CONFIG if none is configured. The caller must
- * destroy *out. A text with more tokens than this gets no score of reward.model:
+ * destroy *out. reward.model gives no score to a text with more tokens than this limit:
  *     reward.context, or if that is 0:
  *     min(the model's maximum context, the length it was trained on, if its folder names it,
  *         2 need->longest + 16)
- * The factor 2 is there because its tokenizer may need more tokens than the policy's. */
+ * The factor 2 is there because the reward model's tokenizer may need more tokens than the
+ * policy's. */
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
                                   struct plumb_backend *backend,
                                   const struct plumb_rewards_need *need);
@@ -55,13 +57,13 @@ const struct plumb_model *plumb_rewards_model(const plumb_rewards *r);
 
 /* Resets the count of missing scores and the text of plumb_rewards_fault. */
 void plumb_rewards_begin(plumb_rewards *r);
-/* Sets score[i] (n,) for each of this rank's n items; NaN if the score is missing. Not collective.
- */
+/* Sets score[i] (n,) for each of this rank's n items; NaN if the score is missing. Collective only
+ * if plumb_rewards_end is. */
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score);
-/* Ends the scoring that began with plumb_rewards_begin. local: the status of this rank's.
- * Collective if the reward model's layers are shares of the ranks; plumb_rewards_score is then
- * collective with it. Returns local, or the failure or pause of another rank. */
+/* Ends the scoring that began with plumb_rewards_begin. local: the status of this rank's scoring.
+ * Collective if the layers of the reward model are shared among the ranks: a rank then stays here
+ * until the others have scored, too. Returns local, or the failure or pause of another rank. */
 plumb_status plumb_rewards_end(plumb_rewards *r, plumb_status local);
 /* Returns a text about the scores missing since plumb_rewards_begin: the first such completion, the
  * source that gave no score, and the reasons with their counts. "" if no score is missing. */

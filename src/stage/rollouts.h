@@ -24,7 +24,7 @@ struct plumb_rollout {
     struct plumb_buf text; /* decoded tokens without special tokens; follows the prompt's text */
 };
 
-/* Returns the prompt that an answer was sampled from: plain, or with the principles. */
+/* Returns the prompt that the completion *o was sampled from: plain, or with the principles. */
 const struct plumb_piece *plumb_rollout_prompt(const struct plumb_rollout *o,
                                                const struct plumb_dataset *data);
 /* Sets o->text by decoding o->ids. PLUMB_ERR_NOMEM if memory runs out. */
@@ -78,7 +78,7 @@ static inline int64_t plumb_rollouts_entry(const struct plumb_rollouts *r,
 /* Returns the bytes of host memory that r holds, without the texts. */
 int64_t plumb_rollouts_bytes(const struct plumb_rollouts *r);
 
-/* Inputs of generation besides the prompts. */
+/* What the generation of completions reads, besides the list of prompts. */
 struct plumb_rollout_source {
     const struct plumb_dataset *data;
     const plumb_tokenizer *tokenizer;
@@ -88,7 +88,8 @@ struct plumb_rollout_source {
     int64_t principled; /* number of completions of each group, the last ones, that are sampled
                          * with the principles */
     const char *what;   /* name of the work in the progress; NULL: "generate" */
-    /* Called with each answer when it is finished. If it is NULL, rank 0 shows the progress. */
+    /* Is called with each completion when that is finished. If this function is NULL, rank 0 shows
+     * the progress instead. */
     plumb_status (*finished)(void *arg, const struct plumb_rollout *o);
     void *finished_arg;
 };

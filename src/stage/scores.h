@@ -17,7 +17,7 @@ struct plumb_scores {
     double *value;                  /* (n,) scratch: the scores that come back, in the same order */
 };
 
-/* Allocates for n completions. PLUMB_ERR_NOMEM. */
+/* Allocates the arrays for n completions and clears them. Returns PLUMB_ERR_NOMEM. */
 plumb_status plumb_scores_init(struct plumb_scores *s, int64_t n);
 void plumb_scores_fini(struct plumb_scores *s);
 /* Returns the bytes of host memory that s holds. */

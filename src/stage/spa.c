@@ -108,7 +108,8 @@ static plumb_status score_packed(const struct plumb_align_inputs *in, struct plu
     return PLUMB_OK;
 }
 
-/* Sets margin[prompt - first] for each pair of one micro-batch of this rank. */
+/* Sets margin[prompt - first] for each prompt with a pair in one micro-batch of this rank: the
+ * implicit reward of the winner minus that of the loser, under the current weights. */
 static plumb_status micro_margins(const struct plumb_align_inputs *in,
                                   const struct plumb_decision *d, struct plumb_range prompts,
                                   struct plumb_work *w, int64_t first, double *margin)

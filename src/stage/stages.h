@@ -110,7 +110,8 @@ struct plumb_balance {
     int64_t *order_of_made; /* (cap,) local prompts of `made`, the longest first */
 };
 
-/* Only rollout_stage.c and align.c write this struct, and a method's `begin`. */
+/* The generator, and the completions that this rank has generated in the iteration. Only
+ * rollout_stage.c and align.c write this struct, and a method's `begin`. */
 struct plumb_rollout_stage {
     plumb_generator *generator;
     struct plumb_rollouts rollouts;
@@ -155,7 +156,8 @@ plumb_status plumb_balance_collect(struct plumb_rollout_stage *r,
 
 /* ---- reward: the rewards of this rank's completions ------------------------------------------ */
 
-/* Only align.c writes this struct, and a method's functions `begin`, `preselect` and `score`. */
+/* The reward sources, and the rewards of this rank's completions. Only align.c writes this struct,
+ * and a method's functions `begin`, `preselect` and `score`. */
 struct plumb_reward_stage {
     plumb_rewards *sources; /* NULL if the run does not use the configured reward */
     struct plumb_scores scores;
@@ -172,7 +174,8 @@ enum plumb_role {
     PLUMB_ROLES
 };
 
-/* Only reference_stage.c writes this struct, and a method's `open_references` and `open`. */
+/* The reference models, and the log-probs of this rank's completions under them. Only
+ * reference_stage.c writes this struct, and a method's `open_references` and `open`. */
 struct plumb_reference_stage {
     plumb_references *set;
     int role[PLUMB_ROLES]; /* reference number of each role in `set`; -1 if the role has none */
@@ -213,7 +216,7 @@ struct plumb_align_inputs {
 
 /* reference_stage.c. None is collective.
  *     open: opens the models of the objective, of the method and of the KL to the start. The KL is
- *           also computed if another role already needs the start weights.
+ *           computed if train.kl_to_start is set or if the objective's reference is `init`.
  *     begin: forgets the log-probs, and updates the snapshot of the policy if there is one.
  *     keep: makes the objective's reference readable while the policy changes: the reference
  *           `previous` gets a snapshot of the weights. In a run of one iteration, `previous` equals
@@ -237,18 +240,21 @@ plumb_status plumb_reference_stage_score(struct plumb_reference_stage *r,
 /* ---- decision: what is trained on, by the rewards of all ranks; equal on all ranks -------------
  */
 
-/* Columns of a row of plumb_decision.row: the scalars of one completion. Every rank needs them for
- * the metrics of the iteration and the mean length of imitated sequences.
+/* Columns of plumb_decision.row, which has one row per completion. Every rank needs them for the
+ * metrics of the iteration and the mean length of imitated sequences.
  *     ROW_TOKENS    number of the completion's tokens
- *     ROW_FRESH     number of tokens that this iteration generated for the completion; in the row
- * of the prompt's first completion, also the method's own rollouts ROW_EXTRA     number of
- * completion tokens of the sequences that the method adds to the prompt, in the row of the prompt's
- * first completion ROW_CLIPPED   1 if the completion was cut at max_new_tokens ROW_LOGP      sum of
- * the completion's log-probs at sampling, nats ROW_KL        ROW_LOGP minus the log-prob sum under
- * the start weights; 0 if that is not known ROW_KL_COUNT  1 if ROW_KL is set */
+ *     ROW_FRESH     number of tokens that this iteration generated for the completion; for the
+ *                   first completion of a prompt, also those of the method's own rollouts
+ *     ROW_EXTRA     for the first completion of a prompt, the number of completion tokens of the
+ *                   sequences that the method adds to the prompt; else 0
+ *     ROW_CLIPPED   1 if the completion was cut at max_new_tokens
+ *     ROW_LOGP      sum of the completion's log-probs at sampling, in nats
+ *     ROW_KL        ROW_LOGP minus the log-prob sum under the start weights; 0 if not known
+ *     ROW_KL_COUNT  1 if ROW_KL is known */
 enum { ROW_TOKENS, ROW_FRESH, ROW_EXTRA, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
 
-/* Only decision.c writes this struct; a method's decide_step may change the choices of one step. */
+/* What is trained on in an iteration, and why; the same on every rank. Only decision.c writes this
+ * struct; a method's decide_step may change the choices of one step. */
 struct plumb_decision {
     struct plumb_scoreboard *board;
     struct plumb_threshold_state threshold;
@@ -259,7 +265,8 @@ struct plumb_decision {
 plumb_status plumb_decision_open(struct plumb_decision *d, const struct plumb_partition *p,
                                  int64_t group_size);
 void plumb_decision_close(struct plumb_decision *d);
-/* Sets the threshold's state to that of the trainer's state, which save writes. Not collective. */
+/* restore: sets d->threshold to the values in the trainer's state *s, or to its start if *s has
+ * none. save: writes d->threshold to *s. Not collective. */
 void plumb_decision_restore(struct plumb_decision *d, const struct plumb_train_state *s,
                             const struct plumb_align_param *param);
 plumb_status plumb_decision_save(const struct plumb_decision *d, struct plumb_train_state *s);
@@ -295,8 +302,8 @@ plumb_status plumb_align_missing(const struct plumb_decision *d,
 /* Index of plumb_step_result.value: each is a sum over the micro-batches of one optimizer step. */
 enum { SUM_LOSS, SUM_TOKENS, SUM_PAIRS, SUM_CHOSEN, SUM_REJECTED, SUM_ACCURATE };
 
-/* The log-prob of a token at sampling minus its log-prob in the training forward pass, in nats. The
- * struct covers the tokens that this rank has compared so far. */
+/* Statistics of a difference in nats: the log-prob of a token at sampling minus its log-prob in the
+ * training forward pass. They cover the tokens that this rank has compared so far. */
 struct plumb_mismatch {
     double max, sum, tokens; /* largest |difference|; sum of the differences; number of tokens */
 };
@@ -319,7 +326,8 @@ struct plumb_align_step {
     double done;                /* share of the iteration's steps before it, from 0 to below 1 */
 };
 
-/* Only update.c writes this struct. A method's end_step adds to sums.pairs and sums.smoothed. */
+/* The state of the optimizer steps of an iteration. Only update.c writes this struct. A method's
+ * end_step adds to sums.pairs and sums.smoothed. */
 struct plumb_update {
     int64_t *prompt_list;  /* (global_batch,) prompts of the step, on all ranks */
     double denominator;    /* loss denominator of the step, summed over all ranks */
@@ -331,7 +339,7 @@ struct plumb_update {
 
 plumb_status plumb_update_open(struct plumb_update *u, const struct plumb_partition *p);
 void plumb_update_close(struct plumb_update *u);
-/* Starts an iteration: clears the sums. */
+/* Starts an iteration: sets u->sums and u->mismatch to 0. */
 void plumb_update_begin(struct plumb_update *u);
 /* Checks that the rollouts come from the weights of this iteration, and compares a sample of their
  * log-probs with the training forward pass. Collective. */

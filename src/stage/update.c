@@ -182,8 +182,9 @@ struct plumb_align_step plumb_update_next(const struct plumb_update *u,
                                              (double)(in->t->cfg->train.epochs * p->steps)};
 }
 
-/* Discards the comparisons of an interrupted step. `before` is their result at the start of the
- * step. Collective. */
+/* Discards the log-prob comparisons of an interrupted step. Sets u->mismatch to *before, its value
+ * at the start of the step, and u->sums.mismatch to this value reduced over all ranks. Collective.
+ */
 static plumb_status undo(struct plumb_update *u, const struct plumb_mismatch *before,
                          plumb_comm *comm)
 {
@@ -217,7 +218,8 @@ plumb_status plumb_update_step(struct plumb_update *u, const struct plumb_align_
     struct gradient_of arg = {.u = u, .in = in, .d = d, .step = step, .w = w};
     struct plumb_step_result r = {0};
     u->measure_mismatch = u->sums.taken == 0;
-    /* count skipped steps in the schedule, so that it ends with the last step */
+    /* The learning-rate schedule counts skipped steps, so that it ends with the last step of the
+     * run. */
     t->optim->skipped = t->state.iteration * all + (int64_t)u->sums.done - t->state.step;
     for (int64_t prompt = prompts.begin; prompt < prompts.end; prompt++)
         u->prompt_list[prompt - prompts.begin] = prompt;

@@ -37,7 +37,8 @@ struct plumb_trie {
 struct plumb_added {
     struct plumb_added_token *token;
     int64_t n, cap;
-    /* Tokens to be found before normalisation, and after it. */
+    /* raw has the tokens that are searched for before the text is normalised, normal those that
+     * are searched for afterwards. */
     struct plumb_trie raw, normal;
     /* Pattern of one word character; NULL if no token has single_word. */
     plumb_pattern *word;

@@ -211,9 +211,9 @@ static bool holds(const plumb_json *list, const char *text)
     return false;
 }
 
-/* Returns true if a token of added_tokens.json is special: it has a role or is in a list of special
- * tokens. As in transformers, additional_special_tokens of special_tokens_map.json is not
- * searched. */
+/* Returns true if a token of added_tokens.json is special: it has a role of role_name or is in a
+ * list of special tokens. As in transformers, additional_special_tokens of special_tokens_map.json
+ * is not searched. */
 static bool is_special(const struct plumb_beside *z, const char *text)
 {
     const plumb_json *list[2];

@@ -53,8 +53,9 @@ void plumb_beside_name(struct plumb_beside *z, const char *where);
 plumb_status plumb_beside_read(struct plumb_beside *z, const plumb_json *root);
 void plumb_beside_fini(struct plumb_beside *z);
 
-/* Returns the text of the token with this role ("eos_token"), or NULL if it has none. *given
- * becomes true if a file has a member of this name, even if its value is null. */
+/* Returns the text of the token with this role ("eos_token"), or NULL if no token has the role.
+ * *given becomes true if a file that is used has a member of this name, even if its value is
+ * null. */
 const char *plumb_beside_role(const struct plumb_beside *z, const char *role, bool *given);
 
 #endif

@@ -16,7 +16,8 @@
 #include "text/bpe_table.h"
 #include "text/utf8.h"
 
-/* Up to this many symbols the scan is faster than the heap. */
+/* A word of at most this many symbols is merged by scanning, which is then faster than the heap. A
+ * symbol is one of the tokens into which the word is split so far. */
 #define SCAN_MAX 48
 #define NO_RANK  INT32_MAX
 
@@ -99,10 +100,10 @@ static plumb_status unknown(const plumb_bpe *b, int32_t *pending, int32_t *out, 
     return PLUMB_OK;
 }
 
-/* Writes the ids of the word's characters to out, which has room for len ids. A character without a
- * token becomes the tokens of its bytes, the unknown token, or nothing. As in
- * huggingface/tokenizers, an unknown token is output only before the next known character, so that
- * byte tokens may precede it. */
+/* Writes the ids of the characters of the word s (len bytes) to out, which has room for len ids,
+ * and their number to *n. A character without a token becomes the tokens of its bytes, the unknown
+ * token, or nothing. As in huggingface/tokenizers, an unknown token is held back until a character
+ * that is not written as bytes, or the end of the word, so that byte tokens may precede it. */
 static plumb_status characters(const plumb_bpe *b, const char *s, int64_t len, int32_t *out,
                                int64_t *n)
 {

@@ -20,7 +20,7 @@ void plumb_bpe_destroy(plumb_bpe **b); /* does nothing if *b is NULL */
 /* Returns the number of tokens in the vocabulary of the "model". Added tokens that the vocabulary
  * lacks do not count. */
 int64_t plumb_bpe_count(const plumb_bpe *b);
-/* Returns the largest id + 1. */
+/* Returns the largest token id of the vocabulary, plus 1. */
 int64_t plumb_bpe_top(const plumb_bpe *b);
 /* Returns the id of the token with the text s, or -1 if there is none. */
 int32_t plumb_bpe_id(const plumb_bpe *b, const char *s, int64_t n);

@@ -37,10 +37,10 @@ struct plumb_bpe {
     int64_t count, top, longest;
     struct plumb_bpe_slot *slot; /* (slots,) hash table from text to id; slots is a power of two */
     int64_t slots;
-    /* (merges,) hash table of the merges; merges is a power of two. */
+    /* (merges,) hash table of the merges; `merges` is its number of entries, a power of two. */
     struct plumb_bpe_merge *merge;
     int64_t merges;
-    /* Id of the token of each one-character text, or -1. */
+    /* direct[c] is the id of the token whose text is the one character with code point c, or -1. */
     int32_t direct[PLUMB_BPE_DIRECT];
     int32_t byte_id[256]; /* ids of the tokens <0x00> .. <0xFF>; -1 if there is no such token */
     bool byte_fallback, ignore_merges, fuse_unk;
@@ -48,7 +48,8 @@ struct plumb_bpe {
     int32_t unk_id;       /* id of the unknown token; -1 if it is not in the vocabulary */
 };
 
-/* Returns the slot of a text, or the free slot where the text would be stored. */
+/* Returns the slot of a text (n bytes), or the free slot where the text would be stored. *tag
+ * becomes the upper half of the text's hash. */
 struct plumb_bpe_slot *plumb_bpe_find(const plumb_bpe *b, const char *s, int64_t n, uint32_t *tag);
 
 static inline uint64_t plumb_bpe_pair(int32_t left, int32_t right)

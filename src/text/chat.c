@@ -17,8 +17,8 @@
 
 static const char *const reasoning[] = {"reasoning_content", "thinking", "reasoning"};
 
-/* Returns the first of these three members that the message has and that is not null; NULL if there
- * is none. */
+/* Returns the reasoning of a message: the first of the members named in `reasoning` that it has and
+ * that is not null; NULL if there is none. */
 static const plumb_json *reasoning_of(const plumb_json *message)
 {
     for (int i = 0; i < 3; i++)
@@ -152,7 +152,7 @@ static plumb_status set_all(plumb_jinja_vars *v, const struct plumb_chat *chat,
 }
 
 /* Cuts the text at the last mark TAG. The text of the conversation begins at byte offset `begin` of
- * out. */
+ * out. Returns PLUMB_ERR_FORMAT if it has no mark. */
 static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const char *where)
 {
     const char *text = plumb_buf_text(out), *at = NULL;
@@ -275,7 +275,8 @@ static plumb_status find_named(plumb_jinja **out, const char *want, const plumb_
 }
 
 /* Finds and compiles the folder's template for want = "auto". `own` is "chat_template" of
- * tokenizer_config.json. */
+ * tokenizer_config.json, or NULL. If tools is true, a template named "tool_use" is preferred. *out
+ * stays NULL if the folder has no template. */
 static plumb_status find_own(plumb_jinja **out, const plumb_json *own, const char *folder,
                              bool tools)
 {

@@ -145,7 +145,8 @@ static plumb_status unspell(struct plumb_buf *out, const char *s, int64_t n)
     return plumb_buf_add(out, part, len);
 }
 
-/* Joins all tokens to one. Bytes that are not valid UTF-8 become U+FFFD. */
+/* Replaces the characters of all tokens by the bytes that they stand for in ByteLevel's alphabet,
+ * and joins the tokens to one. Bytes that are not valid UTF-8 become U+FFFD. */
 static plumb_status byte_level(struct plumb_token_texts *in, struct plumb_token_texts *out)
 {
     plumb_status st = PLUMB_OK;

@@ -30,7 +30,7 @@ struct plumb_token_texts {
     int64_t *end; /* (n,) offset in `text` at which each token's text ends */
     int64_t n, cap;
 };
-/* Ends the text of one token. */
+/* Makes the bytes that were added to t->text since the last call the text of one more token. */
 plumb_status plumb_token_texts_close(struct plumb_token_texts *t);
 void plumb_token_texts_fini(struct plumb_token_texts *t);
 plumb_status plumb_decoder_apply(const struct plumb_decoder *z, struct plumb_buf *out,

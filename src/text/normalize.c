@@ -162,8 +162,8 @@ static plumb_status map(enum kind kind, const char *s, int64_t len, struct plumb
     return st;
 }
 
-/* Normalises the text between untouched characters. These stay in place, and nothing is reordered
- * or composed across them. */
+/* Normalises the text between the characters of the table `untouched`. These stay in place, and
+ * nothing is reordered or composed across them. */
 static plumb_status unicode(enum kind kind, const struct plumb_buf *text, struct plumb_buf *out)
 {
     int64_t done = 0;
@@ -220,7 +220,8 @@ static plumb_status replace(const struct plumb_normalize_step *s, const struct p
             PLUMB_TRY(plumb_buf_add(out, text->data + a->begin, a->end - a->begin));
     }
     /* huggingface/tokenizers assigns a replacement for several characters to the last of them. So
-     * the replacement does not count as the beginning of the text. */
+     * the text does not begin with its original first character any more, and *start becomes
+     * false. The same holds if the replacement is empty. */
     if (m->n && m->m[0].hit && m->m[0].end > 0 &&
         (s->content.len == 0 || m->m[0].end > plumb_utf8_size(text->data[0])))
         *start = false;

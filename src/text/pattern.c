@@ -149,7 +149,8 @@ plumb_status plumb_pattern_find(const plumb_pattern *p, struct plumb_matches *m,
         m->work = pcre2_match_data_create(1, NULL);
         PLUMB_REQUIRE(m->work, PLUMB_ERR_NOMEM, "cannot match a regular expression");
     }
-    /* last: end of the previous match, or -1 before the first. */
+    /* from: where the next search begins; done: end of the slices that are stored in m; last: end
+     * of the previous match, or -1 if there is none. */
     int64_t from = 0, done = 0, last = -1;
     while (from <= n) {
         bool found;

@@ -62,8 +62,9 @@ static plumb_status copy_bracketed(struct onig *o, char open, char close)
                : refuse(o, "an escape without its closing bracket");
 }
 
-/* Writes \p{..} or \P{..} with the characters that PCRE2 does not know yet. \P inside a class is
- * copied unchanged, because a class cannot exclude characters. */
+/* Rewrites \p{..} or \P{..} so that the category also has the characters that PCRE2 does not know
+ * yet. \P inside a class is copied unchanged, because one part of a class cannot exclude
+ * characters. */
 static plumb_status property(struct onig *o, bool in_class)
 {
     const bool negated = o->s[o->i + 1] == 'P';
@@ -138,7 +139,8 @@ static plumb_status escape(struct onig *o, bool in_class)
     }
 }
 
-/* Rewrites [:name:] inside a class. */
+/* Rewrites [:name:] inside a class: [:space:] and [:word:] become properties, because PCRE2 means
+ * other characters by them; every other name is copied. */
 static plumb_status posix_class(struct onig *o)
 {
     const char *end = memmem(o->s + o->i, (size_t)(o->n - o->i), ":]", 2);
@@ -179,7 +181,8 @@ static plumb_status class(struct onig *o)
 }
 
 /* Rewrites the option letters of a group such as (?im-i: and refuses all other letters than i and
- * m. o->i is after the question mark. */
+ * m. o->i is after the question mark. Options without a group, such as (?i), are refused unless
+ * at_start is true: the expression begins with them. */
 static plumb_status options(struct onig *o, bool at_start)
 {
     while (o->i < o->n && o->s[o->i] != ':' && o->s[o->i] != ')') {
@@ -227,7 +230,8 @@ static plumb_status group(struct onig *o)
 }
 
 /* Returns the length of the repeat {n}, {n,}, {,m} or {n,m} at o->i. Returns 0 if the text is not a
- * repeat; then the brace is an ordinary character. */
+ * repeat; then the brace is an ordinary character. *fixed becomes true for {n}, and *open for
+ * {,m}. */
 static int64_t interval(const struct onig *o, bool *fixed, bool *open)
 {
     int64_t i = o->i + 1, digits = 0;

@@ -38,8 +38,8 @@ static plumb_status move(struct plumb_ids *to, const struct plumb_ids *from)
     return PLUMB_OK;
 }
 
-/* Puts the template's tokens before the text in front of z->before, and its tokens after the text
- * behind z->after. */
+/* Adds the tokens of a TemplateProcessing node v: those that stand before the text are put in front
+ * of z->before, and those that stand after it behind z->after. */
 static plumb_status template(struct plumb_postprocessor *z, const plumb_json *v, const char *where)
 {
     plumb_status st = PLUMB_OK;

@@ -23,7 +23,7 @@ struct plumb_split_step {
     enum prepend when;
     char prefix[4];
     int prefix_len;
-    /* Metaspace: each ' ' becomes the prefix, before the other parts of the step. */
+    /* True for Metaspace: the step first replaces each ' ' of the text by the prefix. */
     bool spaces_become_prefix;
     plumb_pattern *cut; /* pattern at which the text is split; NULL if it is not split */
     enum behavior behavior;
@@ -301,7 +301,7 @@ static plumb_status prepare(const struct plumb_split_step *s, struct plumb_buf *
         return PLUMB_OK;
     if (own->len == 0)
         PLUMB_TRY(plumb_buf_add(own, *text, *n));
-    /* Makes room for the prefix; the bytes are moved below. */
+    /* Appends the prefix only to make room for it; memmove and memcpy then put it in front. */
     PLUMB_TRY(plumb_buf_add(own, s->prefix, s->prefix_len));
     memmove(own->data + s->prefix_len, own->data, (size_t)*n);
     memcpy(own->data, s->prefix, (size_t)s->prefix_len);

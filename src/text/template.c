@@ -66,7 +66,8 @@ static plumb_status placeholder(const struct state *s, const char *at, bool in_m
     return m ? put(s, m->content, (int64_t)strlen(m->content)) : PLUMB_OK;
 }
 
-/* Writes the text and the placeholders of [at, end), which contains no section. */
+/* Writes the part [at, end) of the template, which contains no section, with its placeholders
+ * replaced. */
 static plumb_status plain(const struct state *s, const char *at, const char *end, bool in_messages,
                           const struct plumb_message *one)
 {

@@ -141,7 +141,8 @@ static plumb_status compare_class(const plumb_json *config, const plumb_json *ro
     const bool bytes =
         st == PLUMB_OK && text.len > 0 && strstr(plumb_buf_text(&text), "\"ByteLevel\"");
     bool same = true;
-    /* for a file with byte-level BPE, transformers uses all parts of the file */
+    /* The class Llama has no normalizer and the pre-tokenizer Metaspace; but for byte-level BPE
+     * (`bytes`), transformers uses the parts of the file. */
     if (!strncmp(name, "LlamaTokenizer", 14))
         same = bytes || (!strcmp(normal, "none") && !strcmp(type, "Metaspace"));
     else if (!strncmp(name, "Qwen2Tokenizer", 14))
@@ -166,8 +167,9 @@ static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config,
 {
     const bool no = false;
     bool clean, insist;
-    /* transformers 5 ignores the first key for BPE, because clean-up loses text there, unless the
-     * second key is true. */
+    /* Clean-up removes spaces before punctuation in decoded text. For BPE, transformers 5 ignores
+     * clean_up_tokenization_spaces, because clean-up loses text there, unless the second key below
+     * is true, too. */
     PLUMB_TRY(plumb_json_want_bool(config, "clean_up_tokenization_spaces", &clean, &no, where));
     PLUMB_TRY(plumb_json_want_bool(
         config, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", &insist,

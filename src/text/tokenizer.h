@@ -84,17 +84,19 @@ plumb_status plumb_decode_stream_end(struct plumb_decode_stream *s, const plumb_
                                      struct plumb_buf *out);
 void plumb_decode_stream_fini(struct plumb_decode_stream *s);
 
-/* Returns the largest id + 1. */
+/* Returns the largest id of any token, added tokens included, plus 1. */
 int64_t plumb_tokenizer_vocab(const plumb_tokenizer *t);
-/* Returns the largest id + 1 of tokenizer.json alone, without the tokens that only the files beside
- * it define. */
+/* Returns the largest id of the tokens of tokenizer.json, plus 1. Tokens that only the files beside
+ * it define do not count. */
 int64_t plumb_tokenizer_file_vocab(const plumb_tokenizer *t);
-/* Return the id of a token by its text or by its role; -1 if there is none. */
+/* Returns the id of the token with this text, an added token or one of the vocabulary; -1 if there
+ * is none. */
 int32_t plumb_tokenizer_id(const plumb_tokenizer *t, const char *token);
 /* Return the tokens that the post-processor adds before and after a single text. The caller does
  * not own them. */
 const struct plumb_ids *plumb_tokenizer_before(const plumb_tokenizer *t);
 const struct plumb_ids *plumb_tokenizer_after(const plumb_tokenizer *t);
+/* Return the ids of the BOS and EOS tokens; -1 if there is no such token. */
 int32_t plumb_tokenizer_bos(const plumb_tokenizer *t);
 int32_t plumb_tokenizer_eos(const plumb_tokenizer *t);
 

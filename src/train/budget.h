@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* The state of a run after an iteration. */
+/* The values that decide, after an iteration, how many prompts the next iteration answers. */
 struct plumb_budget {
     int64_t tokens;       /* the budget: tokens that all ranks may generate in the run */
     int64_t generated;    /* tokens that all ranks generated so far */

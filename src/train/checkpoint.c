@@ -24,7 +24,7 @@
 #define MASTER              "master/" /* names of the float32 weights in the trainer state */
 #define RETRY_SECONDS       5.0       /* between two attempts; less if checkpoint.retry < 50 */
 
-/* The moments have the names that torch gives them. */
+/* In the state file the moments have the names that torch gives them. */
 static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};
 
 /* ---- saving ------------------------------------------------------------------------------ */
@@ -180,9 +180,9 @@ static plumb_status write_part(const struct save *s, const char *name, const str
     return PLUMB_OK;
 }
 
-/* Writes what bucket k has of one moment (0: first, 1: second). The moments of each parameter are
- * an array, which the bucket of its first element creates. whole: the bucket, with the moments of
- * all ranks, in device memory. */
+/* Writes the elements of one moment (0: first, 1: second) that bucket k holds. The file has one
+ * array for each moment of a parameter, which is created with the bucket that has the first element
+ * of the parameter. whole: the bucket in device memory, with the moments of all ranks. */
 static plumb_status write_bucket(const struct save *s, int moment, int64_t k, const float *whole)
 {
     const int64_t *border = s->optim->shards.border + k;
@@ -231,8 +231,9 @@ static plumb_status set_paths(struct save *s)
     return plumb_checkpoint_path(s->work_dir, s->options->output_dir, s->name, ".tmp");
 }
 
-/* Gathers one moment bucket by bucket and writes it. *st: this rank's status so far, which is its
- * status afterwards. Collective. */
+/* Gathers one moment (0: first, 1: second) bucket by bucket and writes it on rank 0. *st: on entry
+ * this rank's status so far; on return its status after the last write, on which the ranks have not
+ * agreed yet. Collective. */
 static plumb_status save_moment(struct save *s, plumb_comm *comm, int moment, float *const *scratch,
                                 plumb_status *st)
 {
@@ -292,8 +293,9 @@ static void sleep_for(double seconds)
     nanosleep(&t, NULL); /* a signal may end the sleep early, which is fine */
 }
 
-/* Sets *again to true if a failed save shall be retried: every failure was a write error, and rank
- * 0 has time left. The result is the same on every rank. Collective. */
+/* Sets *again to true if a failed save shall be retried: the save failed on each rank with a write
+ * error or because of another rank, and in_time is true on rank 0 (checkpoint.retry has not passed
+ * yet). The result is the same on every rank. Collective. */
 static plumb_status may_retry(bool *again, plumb_status st, bool in_time, plumb_comm *comm)
 {
     double vote[] = {st == PLUMB_ERR_IO, st != PLUMB_ERR_IO && st != PLUMB_ERR_PEER,

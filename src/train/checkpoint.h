@@ -52,7 +52,7 @@ struct plumb_checkpoint_options {
     bool last; /* this is the last save of the run, so earlier pauses are removed */
 };
 
-/* A save between two complete checkpoints. */
+/* What the caller adds to a checkpoint-STEP-pause-N, a save between two complete checkpoints. */
 struct plumb_checkpoint_pause {
     /* Writes this rank's own files into the folder dir; NULL if there are no such files. */
     plumb_status (*write)(void *arg, const char *dir);

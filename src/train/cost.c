@@ -67,7 +67,7 @@ double plumb_cost_train(const plumb_model *m, const struct plumb_cost_batch *b, 
     const double products = plumb_adapter_lora(m) ? 2 : 3; /* of the size of a forward */
     const double layers = 2 * in_layers(m) * b->n * b->tokens;
     return (products + recompute) * layers + (3.5 + recompute) * attention(m, b) +
-           /* the backward of the head computes the logits again */
+           /* + 1, because the backward of the head computes the logits a second time */
            (products + 1) * 2 * in_head(m) * head_rows(m, b);
 }
 
@@ -111,8 +111,8 @@ void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, doub
     p->sent = steps * moved * (1 / inside - 1 / ranks);
 }
 
-/* Returns the mean lengths of the data's sequences, each a prompt and one of its `completions`
- * answers. The caller sets n. */
+/* Returns a batch with the mean lengths of the data's sequences. Each sequence is a prompt and one
+ * of its `completions` answers. The caller sets the number of sequences, field n of the batch. */
 static struct plumb_cost_batch mean_of(const struct plumb_dataset *data, int completions)
 {
     struct plumb_cost_batch b = {0};

@@ -26,7 +26,7 @@ struct plumb_cost {
     const char *unit;      /* "iteration" or "step" */
     double units;          /* number of units in the whole run */
     int64_t micro_batches; /* in a step, of all ranks together; if < ranks, some have no work */
-    /* name of a method that adds work to the stages which the figures do not contain; else NULL */
+    /* name of the method if it does extra work that the figures do not contain; else NULL */
     const char *left_out;
 };
 

@@ -8,7 +8,7 @@ plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
                               const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
                               int64_t group, const struct plumb_pack *pack)
 {
-    /* a plan without data has no tokenizer, and reads no answer */
+    /* A memory plan without data has no tokenizer. It reads no answer, so any token will do. */
     const int32_t bos = tokenizer ? plumb_tokenizer_bos(tokenizer) : 0;
     const int32_t eos = tokenizer ? plumb_tokenizer_eos(tokenizer) : 0;
     *e = (struct plumb_embed){.model = model,

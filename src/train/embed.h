@@ -23,28 +23,30 @@ struct plumb_embed {
     double *gram;       /* (group,group) cosines between the embeddings of one group */
 };
 
-/* Allocates for the batches of pack. PLUMB_ERR_CONFIG if the tokenizer has neither a begin nor an
- * end token. */
+/* Allocates e->vector, for the most sequences that pack can hold, and e->gram. PLUMB_ERR_CONFIG if
+ * the tokenizer has neither a begin nor an end token. */
 plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
                               const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
                               int64_t group, const struct plumb_pack *pack);
-/* Opens the model that method.embedder names, and calls plumb_embed_init with the rule of
- * method.pick. Counts the memory. PLUMB_ERR_CONFIG if the model changes in the course of the run.
- */
+/* Opens the model that method.embedder names, and calls plumb_embed_init with the selection rule
+ * that method.pick names. Counts the memory in the memory plan. PLUMB_ERR_CONFIG if the model is
+ * `previous` without a snapshot, because its weights change; PLUMB_ERR_UNSUPPORTED if its layers
+ * are divided among the ranks (frozen: sharded). */
 plumb_status plumb_embed_open(struct plumb_embed *e, const struct plumb_trainer *t,
                               plumb_references *references, int64_t group,
                               const struct plumb_pack *pack);
 void plumb_embed_fini(struct plumb_embed *e);
 int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *pack);
 
-/* Appends one answer (n tokens) to the pack, without its prompt. */
+/* Appends one answer (n tokens) to the pack: after the begin token instead of its prompt, and
+ * without its end token if it has other tokens. */
 plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pack,
                              const int32_t *ids, int64_t n);
 /* Sets e->vector to the embeddings of all packed answers. */
 plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass,
                              const struct plumb_pack *pack);
-/* Sets e->gram from the e->group embeddings that begin at sequence `first` of the pack that
- * plumb_embed_run read last. */
+/* Sets e->gram to the cosine of each pair of embeddings of one group: sequences first .. first +
+ * e->group - 1 of the pack that plumb_embed_run read last. */
 void plumb_embed_compare(struct plumb_embed *e, int64_t first);
 
 #endif

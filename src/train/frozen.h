@@ -15,7 +15,8 @@ struct plumb_frozen_run {
     enum plumb_place place;
 };
 
-/* Sets *out by cfg->frozen; auto stands for resident here (plan.c replaces it before). */
+/* Sets *out to the place that cfg->frozen names. The value auto counts as resident here; in a
+ * training run plan.c has replaced auto before. */
 void plumb_frozen_of(struct plumb_frozen_run *out, const struct plumb_config *cfg, plumb_comm *comm,
                      const struct plumb_backend *b);
 /* Returns the name of a mode: "resident". */
@@ -28,20 +29,22 @@ const char *plumb_frozen_name(int mode);
  *     rank 1   pass  end.follow  follow      it gathers with the others, and computes nothing
  *
  * Before each pass a rank calls plumb_lockstep_pass, and after its last one, also after a failure
- * or a pause, plumb_lockstep_end. Both do nothing unless m gathers. */
+ * or a pause, plumb_lockstep_end. Without such shares (plumb_model_gathers(m) is false) a pass
+ * needs no other rank, and both functions only return a status. */
 struct plumb_lockstep {
     bool over; /* all ranks know that no pass follows */
 };
-/* Collective with itself and with _end. Fails with PLUMB_ERR_PEER if another rank has failed, and
- * with PLUMB_STOPPED if another rank pauses. */
+/* Collective: each rank calls either this function or plumb_lockstep_end. Fails with PLUMB_ERR_PEER
+ * if another rank has failed, and with PLUMB_STOPPED if another rank pauses. */
 plumb_status plumb_lockstep_pass(struct plumb_lockstep *s, const struct plumb_frozen_run *run,
                                  const plumb_model *m);
 /* Runs the other ranks' remaining passes with them. local: the status of this rank's passes.
  * Returns it, or the failure or pause of another rank. *s is ready for the next passes. */
 plumb_status plumb_lockstep_end(struct plumb_lockstep *s, const struct plumb_frozen_run *run,
                                 const plumb_model *m, plumb_status local);
-/* Fails with PLUMB_ERR_UNSUPPORTED, naming `what`, if m gathers: for passes that ranks do not run
- * together. */
+/* Checks that a rank can run passes of m without the other ranks. Fails with PLUMB_ERR_UNSUPPORTED
+ * if the layers of m are shares of the ranks. what: subject and verb of the message ("X reads the
+ * answers of each rank,"). */
 plumb_status plumb_frozen_alone(const plumb_model *m, const char *what);
 
 #endif

@@ -80,11 +80,11 @@ plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
     return st;
 }
 
-/* Selects algorithms for the products of the linear layers of the model in dir, and if rank > 0,
- * for those of a LoRA adapter of this rank. If dir is an adapter folder, the model is the base that
- * it names, and its own rank replaces `rank`. classifier: the model gets a score head of one
- * output. Products of the backward passes are only used if the model is trained. how: 0 or
- * PLUMB_GEMM_UNMEASURED. */
+/* Selects algorithms for the products of the linear layers of the model in dir. rank: LoRA rank of
+ * an adapter, whose products get algorithms, too; 0 for none. If dir is an adapter folder, the
+ * model is the base that it names, and the rank of that adapter replaces `rank`. classifier: the
+ * model gets a score head of one output. trained: the backward passes' products get algorithms,
+ * too. how: 0 or PLUMB_GEMM_UNMEASURED. */
 static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool classifier,
                                int64_t rank, bool trained, unsigned how)
 {
@@ -198,7 +198,8 @@ done:
 }
 
 /* On rank 0, appends the classes of GEMM algorithms from the checkpoint that the run will resume.
- * Appends nothing for a fresh start or if that run was on a CPU. Collective. */
+ * Appends nothing for a fresh start, or if the run that wrote the checkpoint was on a CPU.
+ * Collective. */
 static plumb_status read_wanted(struct plumb_buf *wanted, const struct plumb_trainer_source *s)
 {
     char dir[4096];

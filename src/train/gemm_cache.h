@@ -1,5 +1,5 @@
 /* gemm_cache.h - the GEMM algorithm cache: for each product the fastest cuBLASLt algorithms of one
- * class of equal bits, the same on every rank and kept in a file.
+ * class (algorithms that give equal bits), the same on every rank and kept in a file.
  * Layer 5. Includes base/, backend/, comm/, config/, train/trainer.h.
  *
  * The class decides the rounding of a product, so it must be the same on every rank. Rank 0 reads
@@ -11,9 +11,9 @@
 
 #include "train/trainer.h"
 
-/* Reads the cache file on rank 0 and gives every rank its choices. If the file is missing, damaged
- * or of another device, the cache is empty; the last two cases log a warning. Does nothing on a
- * CPU. Collective. */
+/* Reads the cache file on rank 0 and gives its algorithms to every rank. If the file is missing,
+ * damaged or of another device, the cache is empty; the last two cases log a warning. Does nothing
+ * on a CPU. Collective. */
 plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
                                    const struct plumb_config *cfg);
 /* Measures, on rank 0, the products of s's models that are not in the cache, writes the file, and

@@ -33,8 +33,8 @@ struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, in
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
 }
 
-/* Sets the fields that whole and sharded gradients have in common, and allocates the scalars of the
- * micro-batches. */
+/* Sets the fields that whole and sharded gradients have in common, and allocates g->slot: the
+ * figures that each micro-batch returns, such as its loss (plumb_micro_batch_fn). */
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
                          int64_t count, int64_t most_micro_batches)
 {
@@ -142,8 +142,8 @@ static plumb_status run_micro_batch(struct plumb_gradient *g, float *grad, int64
     return fn(arg, micro_batch, grad, g->slot + micro_batch * PLUMB_MICRO_BATCH_VALUES);
 }
 
-/* Merges the top buffers of the stack: `merges` times the second from the top += the top. Only
- * elements [begin, end) are merged. */
+/* Merges the topmost buffers of the stack g->sum, whose top is sum[top]: adds the top buffer to the
+ * one below it and removes it, `merges` times. Only elements [begin, end) are added. */
 static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t begin, int64_t end)
 {
     struct plumb_backend *b = g->backend;
@@ -153,7 +153,8 @@ static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t
     return PLUMB_OK;
 }
 
-/* Runs the first n of this rank's micro-batches `mine`. */
+/* Runs the first n of this rank's micro-batches `mine`. If g->pause asks for a pause, sets
+ * g->paused and skips the others. */
 static plumb_status run_micro_batches(struct plumb_gradient *g, struct plumb_range mine, int64_t n,
                                       plumb_micro_batch_fn *fn, void *arg)
 {
@@ -189,7 +190,8 @@ plumb_status plumb_gradient_final(void *gradient, int64_t from)
     return plumb_comm_reduce_part(g->comm, from);
 }
 
-/* Runs the last micro-batch and exchanges its finished parts meanwhile. */
+/* Runs this rank's last micro-batch. Meanwhile exchanges the parts of the rank's sum that are
+ * already final. A rank without micro-batches offers a sum of -0.0 at once. */
 static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine,
                              plumb_micro_batch_fn *fn, void *arg)
 {
@@ -249,8 +251,8 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t micro_batches,
         PLUMB_TRY(run_overlapped(g, mine, fn, arg));
     else
         PLUMB_TRY(plumb_comm_agree(g->comm, run_all(g, mine, fn, arg)));
-    /* the element after the scalars of the micro-batches counts the ranks that skipped
-     * micro-batches */
+    /* The last element of slot, after the figures of the micro-batches, counts the ranks that
+     * skipped micro-batches. */
     g->slot[slots] = g->paused;
     PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots + 1, PLUMB_SUM));
     g->paused = g->slot[slots] > 0;

@@ -9,7 +9,8 @@
  *            exchange once per step (plumb_comm_reduce_tree, by the caller).
  *   sharded  Each micro-batch goes to another rank in turn. The ranks exchange after each round of
  *            micro-batches, and a rank keeps sums of its shard only. The gradient of the
- * micro-batch that runs is in a ring of buffers (gradient_rounds.h); no rank has it as a whole.
+ *            micro-batch that runs is in a ring of buffers (gradient_rounds.h); no rank has it as
+ *            a whole.
  *
  *            round 0       round 1       round 2       round 3
  *               |   shard     |             |   shard     |
@@ -35,8 +36,8 @@ int64_t plumb_split_micro_batches(const struct plumb_batch_split *c, int64_t ste
 struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, int64_t step,
                                            int64_t micro_batch);
 
-/* Allocates all memory. most_micro_batches: the largest number of micro-batches of any step. Not
- * collective. */
+/* Allocates all memory of a whole gradient of `count` floats. most_micro_batches: the largest
+ * number of micro-batches of any step. Not collective. */
 plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend *backend,
                                  plumb_comm *comm, int64_t count, int64_t most_micro_batches);
 /* Does the same as plumb_gradient_init, but sum[0] is memory that the other ranks of the host can
@@ -44,27 +45,30 @@ plumb_status plumb_gradient_init(struct plumb_gradient *g, struct plumb_backend 
 plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_backend *backend,
                                         plumb_comm *comm, int64_t count,
                                         int64_t most_micro_batches);
-/* Does the same as plumb_gradient_init_shared, for the sharded way: the micro-batch function gets
- * NULL for grad, and whatever writes a part asks plumb_gradient_place where, and then calls
- * plumb_gradient_final. parts is not kept. */
+/* Does the same as plumb_gradient_init_shared for a sharded gradient. The micro-batch function gets
+ * NULL for grad. Code that writes a part of the gradient asks plumb_gradient_place for the address,
+ * and afterwards calls plumb_gradient_final. parts is only read during the call. */
 plumb_status plumb_gradient_init_sharded(struct plumb_gradient *g, struct plumb_backend *backend,
                                          plumb_comm *comm, const struct plumb_gradient_parts *parts,
                                          int64_t most_micro_batches);
-/* A plumb_place_fn, of a sharded gradient. [begin, end) is a part, or several of one bucket. */
+/* A plumb_place_fn for a sharded gradient: sets *grad so that (*grad)[begin .. end - 1] is where
+ * the backward writes elements [begin, end) of the gradient: a part, or several of one bucket. */
 plumb_status plumb_gradient_place(void *gradient, float **grad, int64_t begin, int64_t end);
 /* Returns the micro-batches of a step that this rank computes. Not collective. */
 struct plumb_leaves plumb_gradient_leaves(bool sharded, int64_t micro_batches, plumb_comm *comm);
 /* A plumb_final_fn: states that grad[from, count) of the running micro-batch is final. Whole: does
- * nothing unless overlap is set and the last micro-batch is running. Sharded: exchanges what it
- * completes, so it is collective while a micro-batch runs. */
+ * nothing unless overlap is set and the last micro-batch is running. Sharded: exchanges each bucket
+ * that is now complete. This is collective: each other rank takes part from its own micro-batch of
+ * the round, or from plumb_gradient_run if it has none in this round. */
 plumb_status plumb_gradient_final(void *gradient, int64_t from);
 void plumb_gradient_fini(struct plumb_gradient *g);
 
-/* Runs this rank's micro-batches. g->sum[0] = the sum of their gradients, ready for
- * plumb_comm_reduce_tree; sharded, plumb_gradient_shard returns the sum over all ranks. value = the
- * scalars of all micro-batches of all ranks, added in their order. If g->paused is set afterwards
- * (the same on every rank), some micro-batches were skipped and the results are invalid.
- * Collective: one rank's failure is every rank's. */
+/* Runs this rank's micro-batches with fn. Whole: g->sum[0] = the sum of this rank's gradients; the
+ * caller adds up the ranks with plumb_comm_reduce_tree. Sharded: plumb_gradient_shard returns the
+ * sum over all ranks. value = the sum of fn's values over all micro-batches of all ranks, added in
+ * the order of the micro-batches. If g->paused is set afterwards (the same on every rank), some
+ * micro-batches were skipped and the results are invalid. Collective: one rank's failure is every
+ * rank's. */
 plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t micro_batches,
                                 plumb_micro_batch_fn *fn, void *arg,
                                 double value[PLUMB_MICRO_BATCH_VALUES]);
@@ -73,12 +77,15 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t micro_batches,
 plumb_status plumb_gradient_alone(struct plumb_gradient *g, float *out, int64_t micro_batch,
                                   plumb_micro_batch_fn *fn, void *arg,
                                   double value[PLUMB_MICRO_BATCH_VALUES]);
-/* Lets out (count,) on the host get the gradient of the micro-batch that runs next. Call take after
- * the micro-batch's function, with the grad that the function got; it completes out. */
+/* plumb_gradient_keep, called before a micro-batch, requests that out (count,) on the host gets the
+ * gradient of that micro-batch alone; NULL ends the request. plumb_gradient_take, called after the
+ * micro-batch's function with the grad that the function got, completes out and ends the request.
+ */
 void plumb_gradient_keep(struct plumb_gradient *g, float *out);
 plumb_status plumb_gradient_take(struct plumb_gradient *g, float *out, const float *grad);
 
-/* Returns the division of a sharded gradient among the ranks, or NULL. Not collective. */
+/* Returns the division of a sharded gradient among the ranks; NULL for a whole gradient. Not
+ * collective. */
 const struct plumb_shards *plumb_gradient_shards(const struct plumb_gradient *g);
 /* Returns this rank's shard (shards.count,) of the last sum of a sharded gradient, on the device.
  * It is valid until the next run. Not collective. */

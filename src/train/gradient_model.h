@@ -1,4 +1,4 @@
-/* gradient_model.h - the gradient of a model's trained tensors, and its pass.
+/* gradient_model.h - allocates the gradient of a model's trained tensors and attaches it to a pass.
  * Layer 5. Includes config/, model/, train/gradient.h. */
 #ifndef PLUMB_TRAIN_GRADIENT_MODEL_H
 #define PLUMB_TRAIN_GRADIENT_MODEL_H

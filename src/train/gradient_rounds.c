@@ -16,8 +16,9 @@ static int64_t to_block(int64_t at, int64_t count)
     return plumb_min_i64(blocks * PLUMB_SHARD_BLOCK, count);
 }
 
-/* Joins neighbouring parts to buckets of at least `least` elements, from the last part on. With out
- * NULL it only counts. Returns the number of buckets; out is in ascending order. */
+/* Joins neighbouring parts to buckets of at least `least` elements, from the last part on. Bucket 0
+ * gets the rest, which may be fewer. With out NULL it only counts. Returns the number of buckets;
+ * out is in ascending order. */
 static int64_t join_parts(struct plumb_bucket *out, const struct plumb_gradient_parts *p,
                           int64_t count, int64_t least, int64_t buckets)
 {
@@ -36,7 +37,9 @@ static int64_t join_parts(struct plumb_bucket *out, const struct plumb_gradient_
     return n;
 }
 
-/* Chooses the buffer of each bucket: neighbours have different ones. */
+/* Chooses the buffer of each bucket, and sets the sizes of the buffers. Neighbouring buckets have
+ * different buffers, so that one is computed while the other is exchanged. tied: the backward also
+ * writes bucket 0 at its start, so no other bucket may use the edge buffer. */
 static void choose_buffers(struct plumb_rounds *r, bool tied)
 {
     const int64_t n = r->shards.buckets;
@@ -92,8 +95,8 @@ static plumb_status make_buckets(struct plumb_gradient *g, const struct plumb_gr
     return PLUMB_OK;
 }
 
-/* Takes the buffers and the stored sums from the arena. The buffers are elsewhere if the
- * communicator owns them. */
+/* Takes the stored sums from the arena, and also the buffers, unless the communicator owns them
+ * (take_window). */
 static plumb_status take(struct plumb_gradient *g)
 {
     struct plumb_rounds *r = g->rounds;
@@ -105,8 +108,8 @@ static plumb_status take(struct plumb_gradient *g)
     return PLUMB_OK;
 }
 
-/* Allocates the buffers where the other ranks of the host can read them, if the device is the host.
- */
+/* On a CPU with several ranks, allocates the buffers where the other ranks of the host can read
+ * them. Otherwise does nothing: `take` then takes the buffers from the arena. */
 static plumb_status take_window(struct plumb_gradient *g)
 {
     struct plumb_rounds *r = g->rounds;
@@ -208,7 +211,8 @@ static plumb_status finish(struct plumb_gradient *g)
     return store(g, k);
 }
 
-/* Exchanges bucket k, or enqueues its exchange behind the earlier ones. */
+/* Completes the exchange that is in flight, if there is one, and begins that of bucket k. Without
+ * g->overlap it also completes the exchange of bucket k. */
 static plumb_status exchange(struct plumb_gradient *g, int64_t k)
 {
     struct plumb_rounds *r = g->rounds;
@@ -221,7 +225,9 @@ static plumb_status exchange(struct plumb_gradient *g, int64_t k)
     return plumb_comm_reduce_part(g->comm, 0);
 }
 
-/* Makes the buffer of bucket k hold it: zeros, or the sum of no micro-batches. */
+/* Prepares the buffer of bucket k for it, unless this was done in this round: first finishes the
+ * exchange of another bucket in the same buffer, then fills the buffer with zeros, or with -0.0 if
+ * this rank has no micro-batch in the round. */
 static plumb_status open_bucket(struct plumb_gradient *g, int64_t k)
 {
     struct plumb_rounds *r = g->rounds;
@@ -237,7 +243,8 @@ static plumb_status open_bucket(struct plumb_gradient *g, int64_t k)
     return g->backend->zero(g->backend, x, (b->end - b->begin) * (int64_t)sizeof(*x));
 }
 
-/* Completes bucket k with the elements that were computed in the buffer of the bucket above. */
+/* Completes bucket k: copies the elements that were computed in the buffer of the bucket above to
+ * that of bucket k. If r->keep is set, also copies what the backward of bucket k wrote to it. */
 static plumb_status complete(struct plumb_gradient *g, int64_t k)
 {
     struct plumb_rounds *r = g->rounds;
@@ -263,8 +270,9 @@ static void begin_round(struct plumb_rounds *r, bool nothing)
         r->bucket[k].open = false;
 }
 
-/* Lets all ranks continue with the exchange of this round, or none. local: this rank's status
- * before it. Every rank calls this once per round, wherever in its micro-batch it is. */
+/* Begins the exchange of this round on all ranks, or on none if a rank has failed. local: this
+ * rank's status so far. Every rank calls this once per round, when its first bucket is complete or
+ * its micro-batch has ended. Collective. */
 static plumb_status enter_exchange(struct plumb_gradient *g, plumb_status local)
 {
     const plumb_status st = plumb_comm_agree(g->comm, local);
@@ -307,14 +315,15 @@ plumb_status plumb_rounds_place(struct plumb_gradient *g, float **grad, int64_t 
                   "gradient of [%lld, %lld): it is no part of a micro-batch that runs",
                   (long long)begin, (long long)end);
     PLUMB_TRY(open_bucket(g, k));
-    /* the address of element 0, which need not exist */
+    /* *grad is where element 0 of the whole vector would be; it may lie outside of the buffer. */
     *grad = (float *)((uintptr_t)element(r, k, b->begin) -
                       (uintptr_t)(b->begin * (int64_t)sizeof(float)));
     return PLUMB_OK;
 }
 
-/* Runs this rank's micro-batch of the round, which is -1 if it has none: it then brings the sum of
- * no micro-batches. st: this rank's status before the round. */
+/* Runs one round of this rank: computes its micro-batch and exchanges all buckets. micro_batch is
+ * -1 if the rank has none in this round; it then contributes -0.0, which changes no sum. st: this
+ * rank's status before the round. Returns its status after the round. */
 static plumb_status run_round(struct plumb_gradient *g, plumb_status st, int64_t micro_batch,
                               plumb_micro_batch_fn *fn, void *arg)
 {
@@ -335,7 +344,7 @@ static plumb_status run_round(struct plumb_gradient *g, plumb_status st, int64_t
     return st;
 }
 
-/* Asks all ranks whether one of them wants to pause. */
+/* Sets g->paused on all ranks to whether any rank wants to pause. Collective. */
 static plumb_status agree_pause(struct plumb_gradient *g)
 {
     double paused = g->pause && g->pause(g->pause_arg);
@@ -365,7 +374,7 @@ plumb_status plumb_rounds_run(struct plumb_gradient *g, int64_t micro_batches,
     return plumb_comm_agree(g->comm, st);
 }
 
-/* ---- what else needs a gradient ------------------------------------------------------------ */
+/* ---- one micro-batch alone, and gathering the sum ------------------------------------------ */
 
 plumb_status plumb_rounds_alone(struct plumb_gradient *g, float *out, int64_t micro_batch,
                                 plumb_micro_batch_fn *fn, void *arg,

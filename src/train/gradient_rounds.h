@@ -5,8 +5,8 @@
  * The backward writes the parts of the vector (the layers) from the last to the first. Neighbouring
  * parts form a bucket; a bucket is exchanged as soon as it is complete, and its buffer is then used
  * for another bucket. Part borders are multiples of 64 elements, bucket borders multiples of
- * PLUMB_SHARD_BLOCK: the elements before a bucket's first border come into the buffer of the bucket
- * below.
+ * PLUMB_SHARD_BLOCK. So the backward of a bucket also computes the few elements before the bucket's
+ * border (carry). They are copied to the buffer of the bucket below, to which they belong.
  *
  *     vector   |   part 0    | part 1 | part 2 | part 3 | part 4 |
  *     bucket   |        0        |     1     |     2     |   3   |      borders on blocks
@@ -29,7 +29,8 @@ struct plumb_bucket {
     bool open; /* the buffer holds this bucket: its elements [begin, border above) */
 };
 
-/* How far the round that runs is. ALONE: nothing was exchanged yet. */
+/* How far the running round is. NONE: no round runs. ALONE: nothing was exchanged yet. EXCHANGE:
+ * the ranks have begun to exchange buckets. */
 enum plumb_round_state {
     PLUMB_ROUND_NONE,
     PLUMB_ROUND_ALONE,
@@ -66,7 +67,8 @@ void plumb_rounds_fini(struct plumb_gradient *g);
 /* Runs all rounds of a step. Collective: one rank's failure is every rank's. */
 plumb_status plumb_rounds_run(struct plumb_gradient *g, int64_t micro_batches,
                               plumb_micro_batch_fn *fn, void *arg);
-/* plumb_gradient_place, _final, _alone and _gather of a sharded gradient. */
+/* These do for a sharded gradient what plumb_gradient_place, plumb_gradient_final,
+ * plumb_gradient_alone and plumb_gradient_gather (gradient.h) describe. */
 plumb_status plumb_rounds_place(struct plumb_gradient *g, float **grad, int64_t begin, int64_t end);
 plumb_status plumb_rounds_final(struct plumb_gradient *g, int64_t from);
 plumb_status plumb_rounds_alone(struct plumb_gradient *g, float *out, int64_t micro_batch,

@@ -1,4 +1,4 @@
-/* gradient_state.c - the sum of no micro-batches, on the device.
+/* gradient_state.c - fills a gradient on the device with the sum of no micro-batches (-0.0).
  * Layer 5. Includes train/gradient_state.h, base/, comm/tree.h. */
 #include "train/gradient_state.h"
 

@@ -7,7 +7,8 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 
-/* The gradient buffers for this rank's part of the tree. sum[0] receives the result. */
+/* The state of one rank. For a whole gradient it has the buffers of this rank's subtree, and sum[0]
+ * receives the result; a sharded gradient has its buffers in `rounds`. */
 struct plumb_gradient {
     struct plumb_backend *backend; /* borrowed, as is comm */
     plumb_comm *comm;
@@ -19,17 +20,17 @@ struct plumb_gradient {
     double *slot; /* (most_micro_batches, PLUMB_MICRO_BATCH_VALUES) scalars of all micro-batches */
     float *first; /* sum[0], or the ring, if the communicator owns it; NULL if the arena does */
     struct plumb_arena arena;
-    /* Called before every micro-batch. If it returns true, the remaining micro-batches are skipped.
-     * May be NULL.
-     */
+    /* Called before every micro-batch; sharded: before every round. If it returns true, the rank
+     * (sharded: every rank) skips its remaining micro-batches. May be NULL. */
     bool (*pause)(void *arg);
     void *pause_arg;
     /* true if, in the last call of plumb_gradient_run, `pause` returned true on any rank, which
      * then skipped micro-batches */
     bool paused;
-    /* Starts the exchange with other ranks while the backward pass of the last micro-batch still
-     * runs; that pass calls plumb_gradient_final. reduce_tree must follow. Costs one more
-     * agreement. */
+    /* Whole: the exchange with other ranks starts while the backward of the last micro-batch still
+     * runs, which calls plumb_gradient_final. The caller must then call plumb_comm_reduce_tree. The
+     * ranks agree on their status once more. Sharded: a bucket is exchanged while the backward
+     * computes the next one. */
     bool overlap;
     bool hold; /* whole: nothing of the running micro-batch is merged before it has returned */
     struct {
@@ -42,12 +43,13 @@ struct plumb_gradient {
 #define PLUMB_MICRO_BATCH_VALUES 12
 
 /* Computes one micro-batch: adds its gradient to grad (count,) device, which is zero on entry, and
- * its scalars to value. Not collective: a micro-batch runs on one rank only. */
+ * its figures, such as the loss, to value. grad is NULL for a sharded gradient: the backward then
+ * asks plumb_gradient_place where to write. A micro-batch runs on one rank only. */
 typedef plumb_status plumb_micro_batch_fn(void *arg, int64_t micro_batch, float *grad,
                                           double value[PLUMB_MICRO_BATCH_VALUES]);
 
-/* The parts of the vector, each of which a micro-batch writes at one time, from the last part to
- * the first. */
+/* The division of the gradient vector into parts. The backward of a micro-batch writes one part
+ * after another, from the last part to the first. */
 struct plumb_gradient_parts {
     const int64_t *border; /* (n + 1,) part i is [border[i], border[i+1]); borders are multiples of
                             * 64, and the last is the length of the vector */
@@ -56,7 +58,8 @@ struct plumb_gradient_parts {
     int64_t bucket; /* least number of elements that are exchanged together */
 };
 
-/* Sets x (n,) device to the sum of no micro-batches. */
+/* Fills x (n,) device with -0.0, the gradient sum of a rank without micro-batches: adding it
+ * changes no bit of another sum. */
 plumb_status plumb_gradient_empty(struct plumb_backend *b, float *x, int64_t n);
 
 #endif

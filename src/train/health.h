@@ -21,7 +21,8 @@ enum plumb_health_limit {
 
 enum { PLUMB_HEALTH_WINDOW = 32, PLUMB_HEALTH_LEAST = 16 };
 
-/* Initialise with zeros. A resumed run starts with an empty window. */
+/* The latest losses and which figures are beyond their limits. Initialise it with zeros. It is not
+ * saved, so a resumed run starts without earlier losses. */
 struct plumb_health {
     bool beyond[PLUMB_HEALTH_LIMITS]; /* the figure was beyond its limit when last checked */
     double loss[PLUMB_HEALTH_WINDOW]; /* ring buffer: loss i of this process is at [i % WINDOW] */
@@ -33,9 +34,10 @@ struct plumb_health {
  * with health.action=stop. */
 plumb_status plumb_health_loss(struct plumb_health *h, const struct plumb_config *cfg, int64_t step,
                                double loss);
-/* Compares the rollout metrics of an iteration (counted from 1) with their limits: kl, entropy,
- * completions/clipped_ratio and completions/duplicate_ratio. A metric that is not set in row is not
- * compared. PLUMB_ERR_NUMERIC with health.action=stop. */
+/* Compares the rollout metrics of an iteration (counted from 1) with their limits: kl per token,
+ * entropy (only if generate.temperature > 0), completions/clipped_ratio and
+ * completions/duplicate_ratio. A metric that is not set in row is not compared. If one is beyond
+ * its limit, the result is PLUMB_ERR_NUMERIC with health.action=stop, else a warning. */
 plumb_status plumb_health_rollouts(struct plumb_health *h, const struct plumb_config *cfg,
                                    int64_t iteration, const struct plumb_metrics_row *row);
 /* Logs the warning `text` on rank 0, or returns it as PLUMB_ERR_NUMERIC with health.action=stop.

@@ -46,7 +46,7 @@ plumb_status plumb_held_out_longest(int64_t *tokens, const struct plumb_held_out
 typedef plumb_status plumb_held_out_fn(void *arg, struct plumb_range records, double *value);
 
 /* Runs fn over all blocks and fills row:
- *     eval_loss = sum of losses / terms
+ *     eval_loss = sum of losses / number of tokens (sft) or pairs
  *     pairs: eval_rewards/chosen, /rejected, /margins, /accuracies, means over the pairs
  * and time/eval. Collective. PLUMB_ERR_NUMERIC for a loss that is not finite. */
 plumb_status plumb_held_out_run(struct plumb_held_out *h, struct plumb_trainer *t, bool pairs,

@@ -114,7 +114,8 @@ static bool is_repeated(const char *words, const char *word)
     return false;
 }
 
-/* Appends the regular files among the words of a shell command to out. */
+/* Appends the member "OPTION (files)" to out: names and hashes of the regular files among the words
+ * of a shell command. Appends nothing if the command is empty. */
 static plumb_status put_command(struct plumb_buf *out, const char *option, const char *command)
 {
     char key[64];

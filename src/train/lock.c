@@ -26,7 +26,7 @@
 #define TRIES  1000
 
 struct plumb_lock {
-    /* fresh: the path of a new lock before it gets its name */
+    /* path: the lock file; fresh: the file of this process that is linked to `path` once written */
     char dir[PATH_MAX], path[PATH_MAX], fresh[PATH_MAX];
     char made[PATH_MAX]; /* the topmost folder that was created; "" if none was created */
     struct plumb_lock_holder me;

@@ -40,7 +40,8 @@ plumb_status plumb_lock_holder_put(struct plumb_buf *b, const struct plumb_lock_
 bool plumb_lock_holder_read(struct plumb_lock_holder *h, const char *path);
 /* Writes "process 42 on HOST (plumb sft, job 7, since 2026-01-31T10:00:00Z)". */
 void plumb_lock_holder_describe(char *out, size_t size, const struct plumb_lock_holder *h);
-/* Returns whether h still runs, as far as the process `me` can see without waiting. */
+/* Returns GONE, RUNS or UNKNOWN: whether the process of h still runs, as far as the process `me`
+ * can tell without waiting for a heartbeat. */
 enum plumb_lock_life plumb_lock_holder_life(const struct plumb_lock_holder *h,
                                             const struct plumb_lock_holder *me);
 

@@ -43,8 +43,8 @@ struct plumb_epochs_task {
     const char *what; /* name of the task in the progress line */
     /* Computes one micro-batch; value is indexed by PLUMB_EPOCHS_*. */
     plumb_micro_batch_fn *micro_batch;
-    /* Called before step in_epoch of an epoch. The step's records are order[begin .. end - 1] of
-     * the range `records`. */
+    /* Called before step number in_epoch of an epoch. The step's records are those that the
+     * epochs' `order` lists at records.begin .. records.end - 1. */
     void (*begin)(void *arg, int64_t in_epoch, struct plumb_range records);
     /* Sets the task's own metrics in row. value: sums over the micro-batches, of all ranks, of the
      * step that was just taken. */
@@ -55,8 +55,8 @@ struct plumb_epochs_task {
     plumb_status (*evaluate)(void *arg, struct plumb_metrics_row *row);
     void *arg;
 };
-/* Index of a micro-batch's values: its part of the mean loss, its tokens, and the first index that
- * the task may use itself. */
+/* Indices of a micro-batch's values: its part of the global batch's mean loss, the number of its
+ * tokens, prompts included, and the first index that the task may use itself. */
 enum { PLUMB_EPOCHS_LOSS, PLUMB_EPOCHS_TOKENS, PLUMB_EPOCHS_OWN };
 /* Allocates memory for the batches of pack, and loads the state if the run is resumed. Collective.
  */

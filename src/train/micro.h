@@ -70,7 +70,8 @@ void plumb_micro_end_group(struct plumb_micro *m);
 /* Computes pack.logp and logp, or score. The log-probs of a sequence are added in token order, in
  * double. Non-finite values are no error here. */
 plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model);
-/* Computes logp from pack.logp. */
+/* Sets logp[q] to the sum of the log-probs pack.logp of the completion tokens of sequence q.
+ * plumb_micro_forward calls it. */
 void plumb_micro_sum(struct plumb_micro *m);
 /* Fails with PLUMB_ERR_NUMERIC if a result of the forward pass is not finite, and names record,
  * sample and token of the first one. */

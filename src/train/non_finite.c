@@ -154,7 +154,7 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
 }
 
 /* Writes the replay file of the micro-batch that train.replay names: the input with which
- * `plumb replay` runs this micro-batch again. If it has no term in the loss, only warns. */
+ * `plumb replay` runs this micro-batch again. If it has no sequences, only warns. */
 static plumb_status write_asked(const struct plumb_non_finite *g, int64_t micro_batch,
                                 const float *grad)
 {
@@ -240,7 +240,8 @@ plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_sta
 }
 
 /* Computes this rank's micro-batches again until the gradient of one is not finite. Sets g->failed
- * to its number, own (count,) on the host to its gradient, and `said` to the message. */
+ * to the number of this micro-batch, own (count,) on the host to its gradient, and `said` to the
+ * message. If all are finite, g->failed and `said` do not change. */
 static plumb_status find_micro_batch(struct plumb_non_finite *g, float *own, int64_t micro_batches,
                                      char said[TEXT_BYTES])
 {

@@ -35,7 +35,8 @@ plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_sta
 /* Reports that plumb_optim_step refused the gradient. Every rank computes its micro-batches again,
  * one by one. The message names the lowest micro-batch whose own gradient is not finite, with its
  * records and the first such tensor; the message is the same on every rank. A replay file of that
- * micro-batch is written. Never returns PLUMB_OK. Collective. */
+ * micro-batch is written. If each gradient by itself is finite, the message says so, and no file is
+ * written. Never returns PLUMB_OK. Collective. */
 plumb_status plumb_non_finite_gradient_failed(struct plumb_non_finite *g, int64_t micro_batches);
 
 #endif

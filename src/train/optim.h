@@ -67,9 +67,9 @@ void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
  *
  *   in   grad  (count,) device   this rank's subtree sum; padding between tensors zero.
  *                                Undefined afterwards: zero it before the next accumulation.
- *        the vector must be one bucket (options.shards)
- *        the trained tensors of m are replaced on every rank, then plumb_model_refresh; if the
- *        masters are shares, this rank's share is, then plumb_masters_update
+ *                                o->shards must have one bucket only.
+ *   out  m     its trained tensors are replaced on every rank, then plumb_model_refresh runs; if
+ * the masters are shares, this rank's share is, then plumb_masters_update
  *
  * The norm is summed in double over fixed blocks of PLUMB_SHARD_BLOCK elements in index order:
  * the same bits for any world size. Errors (weights and moments untouched): PLUMB_ERR_NUMERIC on
@@ -77,7 +77,8 @@ void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
 plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, float *grad,
                               struct plumb_optim_result *result);
 
-/* Does the same, but the gradient is summed over the ranks already.
+/* Does the same as plumb_optim_step, but the gradient is already summed over the ranks, and
+ * o->shards may have several buckets.
  *   in   shard  (o->shards.count,) device   the sum of this rank's shard; unchanged */
 plumb_status plumb_optim_step_shard(plumb_optim *o, plumb_model *m, plumb_comm *comm,
                                     const float *shard, struct plumb_optim_result *result);

@@ -52,8 +52,9 @@ done:
     return st;
 }
 
-/* Makes the plan with one place of the frozen models. *excess: by how many bytes the rank that
- * needs most exceeds its budget; INFINITY if the command cannot run so. Collective. */
+/* Makes the plan with the place of the frozen models that s->cfg->frozen names. *excess: bytes that
+ * the plan needs minus the budget, the largest value of all ranks; INFINITY if the command does not
+ * support this place. Appends the outcome to *why unless why is NULL. Collective. */
 static plumb_status try_frozen(double *excess, struct plumb_buf *why, int64_t budget,
                                struct plumb_dataset **data, const struct plumb_job *j,
                                const struct plumb_trainer_source *s)
@@ -78,7 +79,8 @@ static plumb_status try_frozen(double *excess, struct plumb_buf *why, int64_t bu
                : PLUMB_OK;
 }
 
-/* The place with the smallest excess so far, and that excess in bytes; it fits if that is <= 0. */
+/* best: the place of the frozen models with the smallest excess so far (try_frozen). least: that
+ * excess in bytes; the place fits if it is <= 0. */
 struct choice {
     int best;
     double least;
@@ -240,7 +242,8 @@ static void compare_free(struct plumb_backend *b, int64_t before)
                   (long long)gone, (long long)b->margin);
 }
 
-/* Warms up everything that allocates device memory by itself. Collective. */
+/* Runs the GEMM library and NCCL once, because they allocate device memory at their first use: it
+ * is then taken before the free memory is measured. Collective. */
 static plumb_status warm(const struct plumb_trainer_source *s)
 {
     const plumb_status st = s->backend->warm ? s->backend->warm(s->backend) : PLUMB_OK;
@@ -286,7 +289,8 @@ static plumb_status choose_shard(struct plumb_config *cfg, struct plumb_dataset 
     return PLUMB_OK;
 }
 
-/* Chooses the place of the frozen models. Collective. */
+/* If cfg->frozen is auto, replaces it by the place that plumb_plan_choose selects, and logs the
+ * choice on rank 0 unless it is resident. Collective. */
 static plumb_status choose_frozen(struct plumb_config *cfg, struct plumb_dataset **data,
                                   const struct plumb_job *j, const struct plumb_trainer_source *s)
 {

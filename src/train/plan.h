@@ -14,8 +14,8 @@
 struct plumb_job {
     const char *name; /* name of the command */
     int64_t size;     /* bytes of the command's run struct; it is zeroed before setup */
-    /* Checks that the configuration names the data. A run needs it, a plan does not. The answer is
-     * the same on all ranks. PLUMB_ERR_CONFIG. */
+    /* Checks that the configuration names the data files: PLUMB_ERR_CONFIG if not. Called for a run
+     * only, because a plan does not need the data. The result is the same on all ranks. */
     plumb_status (*check)(const struct plumb_config *cfg);
     /* Opens and allocates everything. If *data(run) is not NULL, the data were read already. On a
      * dry backend it writes nothing and starts no program. Collective. */
@@ -23,7 +23,7 @@ struct plumb_job {
     plumb_status (*work)(void *run);                  /* Trains the model. Collective. */
     void (*release)(void *run, plumb_status outcome); /* Frees everything that setup opened. */
     struct plumb_dataset **(*data)(void *run);        /* Returns where the run keeps its data. */
-    /* Counts the work of this rank, after setup. *out is zeroed. */
+    /* Called after setup: counts the work of this rank in *out, which is zero on entry. */
     void (*cost)(const void *run, struct plumb_cost *out);
 };
 extern const struct plumb_job plumb_job_sft;

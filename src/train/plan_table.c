@@ -26,7 +26,8 @@ static bool is_first(const struct plumb_memory *m, int64_t i)
     return true;
 }
 
-/* Finds the largest parts of the line of row i, in descending order, and returns the line's sum. */
+/* A table line stands for all rows with the same owner, phase and `beside` as row i. Sets part[] to
+ * the largest of these rows, in descending order, and returns the sum of their bytes. */
 static int64_t largest(struct part part[PARTS], const struct plumb_memory *m, int64_t i)
 {
     int64_t sum = 0;

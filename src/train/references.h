@@ -2,7 +2,8 @@
  * Layer 5. Includes model/, train/pack.h.
  *
  *   init      the weights that the run (in `plumb run`: the stage) starts from. If the policy has
- * an adapter: the base with the adapter in init_dir, or the base alone if init_dir has none
+ *             an adapter: the base with the adapter in init_dir, or the base alone if init_dir has
+ *             none
  *   previous  the policy at the start of the iteration, before its first update: its snapshot, or
  *             without a snapshot the policy itself, so only correct before the first update
  *   FOLDER    any checkpoint of the same architecture
@@ -58,9 +59,9 @@ bool plumb_references_find(const plumb_references *r, int which, const int32_t *
                            int64_t n_prompt, const int32_t *ids, int64_t n, double *logp);
 /* Sets logp (pack->n_seq,) to the log-prob sum of each packed completion: in token order, in
  * double, nats. Runs one forward pass of the whole pack unless all sums are stored. Overwrites
- * pack->logp. Collective if the reference's layers are shares of the ranks: each rank calls _end
- * after its last pack, also after a failure or a pause, with its status; it returns the status of
- * all ranks. */
+ * pack->logp. Collective if the reference's layers are shares of the ranks: each rank then calls
+ * plumb_references_end with its status after its last pack, also after a failure or a pause; that
+ * function returns the status of all ranks. */
 plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *pass,
                                     struct plumb_pack *pack, double *logp);
 plumb_status plumb_references_end(plumb_references *r, int which, plumb_status local);

@@ -222,8 +222,8 @@ static plumb_status get_pairs(const plumb_h5 *f, struct plumb_micro *m, int64_t 
     return PLUMB_OK;
 }
 
-/* Reads the groups and checks their sizes, so that plumb_objective_eval reads no element outside of
- * the array. */
+/* Reads which sequences belong to each prompt (array "groups"), and checks that the groups are
+ * ascending and within the sequences, so that plumb_objective_eval reads no other memory. */
 static plumb_status get_groups(const plumb_h5 *f, struct plumb_micro *m)
 {
     int64_t n = 0;
@@ -389,7 +389,8 @@ void plumb_replay_fini(struct plumb_replay *r)
 
 enum { PIECE = 65536 };
 
-/* Calls fn for each piece of x in host memory, until fn returns true. */
+/* Called by each_piece for elements [first, first + n) of a vector, which are in host memory.
+ * Returns true if the remaining pieces are not needed. */
 typedef bool piece_fn(void *arg, int64_t first, int64_t n, const float *host);
 
 static plumb_status each_piece(const plumb_model *m, const float *x, enum plumb_place place,

@@ -42,7 +42,8 @@ static plumb_status put_member(struct plumb_buf *b, const char *key, const char 
     return plumb_json_put_string(b, text, (int64_t)strlen(text));
 }
 
-/* Writes the members of the whole run, and copies the sessions of an earlier run.json. */
+/* Appends to r->head the JSON members that describe the whole run, such as the seed, and a copy of
+ * the sessions in an existing run.json. */
 static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *info)
 {
     struct plumb_buf *b = &r->head;
@@ -81,7 +82,8 @@ static plumb_status put_head(struct plumb_run *r, const struct plumb_run_info *i
     return st;
 }
 
-/* Writes the lines of text as an array, if there are any. */
+/* Appends the member `key` with the lines of text as a JSON array of strings. Appends nothing if
+ * text is NULL or empty. */
 static plumb_status put_lines(struct plumb_buf *b, const char *key, const char *text)
 {
     if (!text || !*text)

@@ -97,7 +97,7 @@ static plumb_status read_data(struct sft *s)
 {
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
-    /* the data were read for the memory plan */
+    /* The memory plan has read the data already; the run uses them. */
     if (s->data)
         return PLUMB_OK;
     if (t->backend->dry && !*cfg->data.train)

@@ -12,7 +12,8 @@
 
 #include "comm/comm.h"
 
-/* Elements [begin, end) of the vector are the elements from `at` on of the shard. */
+/* A run: elements [begin, end) of the vector. In the rank's shard they are stored from index `at`
+ * on. */
 struct plumb_shard_run {
     int64_t begin, end, at;
 };
@@ -33,7 +34,8 @@ void plumb_shards_fini(struct plumb_shards *s);
 plumb_status plumb_shards_gather(const struct plumb_shards *s, plumb_comm *comm, float *x,
                                  enum plumb_place place);
 
-/* The part of run k of a shard that lies in [begin, end) of the vector; empty if begin == end. */
+/* Returns the part of run k of this rank's shard that lies in [begin, end) of the vector. If there
+ * is no such part, the result has begin == end. */
 static inline struct plumb_shard_run plumb_shards_cut(const struct plumb_shards *s, int64_t k,
                                                       int64_t begin, int64_t end)
 {

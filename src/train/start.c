@@ -14,8 +14,8 @@ static plumb_status copy(char out[4096], const char *path)
     return PLUMB_OK;
 }
 
-/* Sets out->words: the folder of the option `tokenizer`. If that is not set, the folder of the
- * option `model`, or the folder of the base if the model's folder has no tokenizer.json. */
+/* Sets out->words, the folder of tokenizer.json: the option `tokenizer`, if it is set and differs
+ * from the option `model`; else `model`, or the base's folder if `model` has no tokenizer.json. */
 static plumb_status find_words(struct plumb_start *out, const struct plumb_config *cfg)
 {
     char path[4200];
@@ -32,7 +32,7 @@ static bool is_given(const struct plumb_config *cfg, const char *path)
     return plumb_config_given(cfg, path) != PLUMB_GIVEN_NO;
 }
 
-/* Fails if an option of a new adapter was given without its rank: all weights would be trained.
+/* Fails if an option of a new adapter was given without lora.r: all weights would be trained.
  * With an explicit lora.r=0 such an option is only warned about (config/given.c). */
 static plumb_status check_rank(const struct plumb_config *cfg)
 {

@@ -18,8 +18,8 @@ struct plumb_start {
     char words[4096]; /* folder of tokenizer.json */
 };
 
-/* Finds the folders. PLUMB_ERR_CONFIG if model and lora.adapter both name an adapter, if
- * lora.adapter is no adapter folder, or as plumb_adapter_base. */
+/* Finds the folders. PLUMB_ERR_CONFIG if model and lora.adapter both name an adapter, or if
+ * lora.adapter is no adapter folder; other errors are those of plumb_adapter_base. */
 plumb_status plumb_start_of(struct plumb_start *out, const struct plumb_config *cfg);
 /* Adds the adapter that the run trains to m: that of start->adapter, or with lora.r a new one. Does
  * nothing if the run has none. PLUMB_ERR_CONFIG if an option of the section lora was given and

@@ -17,8 +17,9 @@ struct plumb_state_value {
     double value;
 };
 
-/* There is no state of a random number generator: random numbers are a function of (seed, purpose,
- * iteration, prompt, sample, position). */
+/* What a checkpoint stores of a run besides weights and moments. A random number generator has no
+ * state to store: random numbers are a function of (seed, purpose, iteration, prompt, sample,
+ * position). */
 struct plumb_train_state {
     int64_t step;          /* optimizer steps done; the STEP of the checkpoint's folder */
     int64_t iteration;     /* iterations done */

@@ -61,7 +61,7 @@ double plumb_stop_interval(const struct plumb_stop_watch *w)
 {
     if (w->mtbf <= 0)
         return w->interval;
-    /* How long a save takes is known after the first one. */
+    /* The formula needs the duration of a save, which is unknown (0) before the first one. */
     return w->last > 0 ? sqrt(2 * w->last * w->mtbf) : fmin(w->interval, w->mtbf / 10);
 }
 
@@ -87,8 +87,8 @@ static enum plumb_stop_request look(struct plumb_stop_watch *w)
     return w->reason;
 }
 
-/* Requests have the same numbers on all ranks: the next one is agreed + 1, whichever rank raises
- * it. */
+/* Requests are numbered, equally on all ranks: w->agreed is the number of the last request that all
+ * ranks agreed on, so a rank announces a new one with the number agreed + 1. */
 bool plumb_stop_noticed(void *watch)
 {
     struct plumb_stop_watch *w = watch;

@@ -80,7 +80,8 @@ static plumb_status open_weights(struct plumb_trainer *t, const struct plumb_tra
         snprintf(start->adapter, sizeof(start->adapter), "%s", adapter ? t->resumed_from : "");
     const bool whole = t->resumed_from[0] && !adapter;
     const char *dir = whole ? t->resumed_from : start->base;
-    /* beside an adapter the base is frozen: in bfloat16, its backward reads the packed matrices */
+    /* Beside an adapter the base is not trained. In bfloat16 its backward reads the packed
+     * matrices, so it is opened as a frozen model, without float32 copies of them. */
     static const struct plumb_frozen resident = {.mode = PLUMB_FROZEN_RESIDENT};
     const bool adapted = !whole && (cfg->lora.r > 0 || *start->adapter);
     const bool frozen = adapted && t->backend->dtype == PLUMB_BF16;
@@ -394,8 +395,9 @@ fail:
     return st;
 }
 
-/* A save by time happens only before the first micro-batch of a step, so that no work is lost. A
- * request to end is also honoured between two micro-batches. */
+/* Called before each micro-batch of a step; returns true if the run shall pause. A request to end
+ * is noticed before any micro-batch. A save by time is noticed only before the first one of a step
+ * (w->busy is false there, except in the step after a save), so that no work is lost. */
 static bool noticed_in_step(void *arg)
 {
     struct plumb_stop_watch *w = arg;

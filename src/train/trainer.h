@@ -74,8 +74,8 @@ struct plumb_trainer_source {
     int argc;
     char **argv;
     bool classifier; /* true if a reward model is trained, which has one score as output */
-    /* true for the plan of a stage: the reward model may not be trained yet, and a language model
-     * stands for it */
+    /* true if `plumb plan` plans a stage of `plumb run` ahead: the reward model may not be trained
+     * yet, so the folder reward.model may hold a language model, which counts as one */
     bool ahead;
 };
 
@@ -95,7 +95,8 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
 /* Ends run.json with the outcome and frees everything. Collective. NULL is allowed. */
 void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
 
-/* Returns true if the ranks split the gradients, too (train.shard: gradients). */
+/* Returns true if the ranks divide not only the optimizer's moments but also the gradients among
+ * themselves (train.shard: gradients). */
 static inline bool plumb_trainer_sharded(const struct plumb_config *cfg)
 {
     return cfg->train.shard == PLUMB_SHARD_GRADIENTS;

@@ -13,7 +13,8 @@
 #include "train/trainer.h"
 #include "train/weights.h"
 
-/* Sets what the collectives have cost this rank since the last line of metrics. */
+/* Sets in row the seconds, messages and bytes of this rank's collectives since the last line of
+ * metrics, and which rank this one waited for, if any. */
 static void set_traffic(struct plumb_trainer *t, struct plumb_metrics_row *row)
 {
     static const enum plumb_metric seconds[] = {[PLUMB_TRAFFIC_CONTROL] = PLUMB_METRIC_TIME_WAIT,

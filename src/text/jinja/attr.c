@@ -135,7 +135,8 @@ static plumb_status bound(struct plumb_jrun *r, int64_t *out, jv v, int64_t othe
     return PLUMB_OK;
 }
 
-/* Limits a slice index to the range that Python's slice.indices gives. */
+/* Converts a slice index for a sequence of n elements to the position that Python's slice.indices
+ * gives: a negative index counts from the end. `backwards` is true if the step is negative. */
 static int64_t clamp(int64_t i, int64_t n, bool backwards)
 {
     if (i < 0) {

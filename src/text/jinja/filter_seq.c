@@ -22,8 +22,8 @@ static plumb_status path_part(run *r, jv *item, const char *at, int64_t n)
     return plumb_jinja_item(r, item, *item, key);
 }
 
-/* Follows a path from item. `otherwise` replaces an undefined result; NULL means that it stays
- * undefined. */
+/* Sets *out to the value that a path such as "a.b" or an index leads to from item. `otherwise`
+ * replaces an undefined result; NULL means that it stays undefined. */
 static plumb_status follow(run *r, jv *out, jv item, jv path, const jv *otherwise)
 {
     *out = item;
@@ -57,8 +57,9 @@ static plumb_status fold(run *r, jv *v)
     return v->kind == JK_STR ? plumb_jstr_case(r, v, v->u.str, JC_LOWER) : PLUMB_OK;
 }
 
-/* Gets the sort key of an element: the value at its path, in lower case if fold_case is true. If
- * several is true, a path "a,b" gives a list of two keys. */
+/* Gets the sort key of an element: the value at `path`, in lower case if fold_case is true. If
+ * several is true, `path` may list several paths, such as "a,b"; the key is then a list of their
+ * values. */
 static plumb_status key_of(run *r, jv *out, jv item, jv path, bool fold_case, bool several)
 {
     if (!several || path.kind != JK_STR || !memchr(path.u.str->at, ',', (size_t)path.u.str->n)) {
@@ -506,7 +507,9 @@ static plumb_status f_map(run *r, jv *out, jv in, args_t *args)
     return plumb_jinja_new_iter(r, out, mapped, "generator");
 }
 
-/* Calls the filters select, reject, selectattr and rejectattr. */
+/* Implements select, reject, selectattr and rejectattr: keeps the elements for which the test that
+ * the arguments name gives `want`. Without a test, the truth of the value counts. If attr is true,
+ * the attribute of the element that the first argument names is tested. */
 static plumb_status choose(run *r, jv *out, jv in, args_t *args, bool want, bool attr)
 {
     struct plumb_jseq *s, *kept;

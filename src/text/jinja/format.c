@@ -18,7 +18,7 @@ struct spec {
 };
 #define MAX_WIDTH 100000
 
-/* Appends digits with a separator between groups of three. */
+/* Appends n digits, with the separator `group` between groups of three; 0 means no separator. */
 static plumb_status put_grouped(struct plumb_buf *b, const char *digits, int64_t n, char group)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -101,7 +101,8 @@ static plumb_status put_fill(struct plumb_buf *b, const struct spec *f, int64_t 
     return PLUMB_OK;
 }
 
-/* Appends sign and body, padded to the width of the format specification. */
+/* Appends the sign ("" for none) and the n bytes of body, padded to the width of f. `align` is the
+ * side to which they are aligned; with '=' the padding stands between the sign and the body. */
 static plumb_status put_padded(struct plumb_buf *b, const struct spec *f, const char *sign,
                                const char *body, int64_t n, char align)
 {
@@ -356,8 +357,9 @@ static plumb_status put_formatted(struct plumb_jrun *r, struct plumb_buf *b, jv 
     return put_number(r, b, &f, v);
 }
 
-/* Gets the value of a replacement field: an argument by name or index, then its .attribute and
- * [key] parts. */
+/* Gets the value of the replacement field [at, end): an argument by name or index, then its
+ * .attribute and [key] parts. *automatic is the index for the next field {} without one, or -1 once
+ * a field has named an index. */
 static plumb_status field_value(struct plumb_jrun *r, jv *out, const char *at, const char *end,
                                 const struct plumb_jargs *args, int64_t *automatic)
 {

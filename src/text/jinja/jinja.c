@@ -27,7 +27,8 @@ plumb_status plumb_jinja_bad(const struct plumb_jinja *t, plumb_status code, int
     PLUMB_FAIL(code, "%s line %lld: %s", t->name, (long long)line, text);
 }
 
-/* Writes a short name of the node for error messages. */
+/* Writes what the node is to out, as the end of an error message, such as ", filter upper". Writes
+ * "" for a kind of node that has no such text. */
 static void describe(char *out, size_t size, const struct plumb_jnode *n)
 {
     static const char *const op[] = {

@@ -89,7 +89,8 @@ static char sign_at(const struct lexer *x, int64_t at)
 }
 
 /* Returns the position after the end of a tag ("%}" or "}}", perhaps with a sign before it) at
- * `at`; -1 if the tag does not end there. */
+ * `at`; -1 if the tag does not end there. White space after the tag is skipped if the sign is '-';
+ * without a sign, one line break is skipped if trim is true. */
 static int64_t tag_end(const struct lexer *x, int64_t at, const char *end, bool trim)
 {
     const char sign = sign_at(x, at);
@@ -102,7 +103,8 @@ static int64_t tag_end(const struct lexer *x, int64_t at, const char *end, bool 
     return at + 2 + (trim && at + 2 < x->n && x->s[at + 2] == '\n');
 }
 
-/* Returns the position after {% raw %} (or {% endraw %}) if it begins at `at`, else -1. */
+/* Returns the position after the tag {% word %} if it begins at `at`, else -1. word is "raw", or
+ * "endraw" with end = true; only after {% endraw %} a line break is skipped, too (trim_blocks). */
 static int64_t raw_begin(const struct lexer *x, int64_t at, const char *word, bool end)
 {
     if (!starts(x, at, "{%"))
@@ -225,7 +227,8 @@ static plumb_status string(struct lexer *x)
     return PLUMB_OK;
 }
 
-/* Reads digits with single underscores between them. */
+/* Returns the position after the digits at `at`, which may have single underscores between them;
+ * returns `at` if no digit is there. */
 static int64_t digits(const struct lexer *x, int64_t at)
 {
     const int64_t begin = at;
@@ -322,7 +325,7 @@ static bool name_char(char c)
     return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
 }
 
-/* Reads the tokens inside {{ }} or {% %}, including its end. */
+/* Reads the tokens inside {% %} (block = true) or {{ }}, including the end of the tag. */
 static plumb_status code(struct lexer *x, bool block)
 {
     const int64_t line = x->line;

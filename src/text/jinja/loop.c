@@ -113,8 +113,8 @@ static plumb_status iterate(struct plumb_jrun *r, struct plumb_jloop *l, bool *c
         PLUMB_TRY(st);
         const enum plumb_jflow flow = r->flow;
         r->flow = JF_NORMAL;
-        /* As in jinja2, the loop counts as run if one iteration reaches the end of the body; an
-         * iteration that ends with continue does not. */
+        /* As in jinja2, the else body is skipped if an iteration has reached the end of the loop
+         * body; an iteration that ends with break or continue does not count. */
         *completed |= flow == JF_NORMAL;
         if (flow == JF_BREAK)
             return PLUMB_OK;

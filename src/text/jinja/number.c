@@ -20,7 +20,8 @@ static void strip(const char **s, int64_t *n)
 }
 
 /* Parses an integer. With base 0 its prefix (such as 0x) determines the base. Underscores may stand
- * between digits. */
+ * between digits. Returns false if the text is not an integer, or if the integer does not fit
+ * int64_t; then *big is true. */
 bool plumb_jinja_parse_int(const char *s, int64_t n, int base, int64_t *out, bool *big)
 {
     bool negative = false, digit_before = false, some = false;
@@ -108,7 +109,7 @@ plumb_status plumb_jinja_round(struct plumb_jrun *r, jv *out, jv v, int64_t digi
         for (int64_t k = digits; k < 0; k++)
             unit *= 10;
         const int64_t rest = ((i % unit) + unit) % unit;
-        /* true if the multiple of unit below i is even */
+        /* true if i / unit, rounded down, is even; a tie is rounded to the even multiple of unit */
         const bool even = ((i / unit) - (i % unit < 0)) % 2 == 0;
         const bool up = rest > unit - rest || (rest == unit - rest && !even);
         if (__builtin_sub_overflow(i, rest, &z) || (up && __builtin_add_overflow(z, unit, &z)))

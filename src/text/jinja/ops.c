@@ -30,7 +30,7 @@ static plumb_status join(struct plumb_jrun *r, jv *out, jv a, jv b)
 {
     char *p;
     const bool markup = a.u.str->markup || b.u.str->markup;
-    /* a Markup string escapes the string that is added to it */
+    /* If only one string is Markup, the other one is escaped for HTML first, as in Jinja. */
     if (a.u.str->markup != b.u.str->markup)
         PLUMB_TRY(plumb_jinja_escape(r, a.u.str->markup ? &b : &a, a.u.str->markup ? b : a));
     const int64_t n = a.u.str->n + b.u.str->n;

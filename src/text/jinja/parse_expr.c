@@ -322,7 +322,8 @@ static int operator_of(const struct plumb_jtoken *t, const char *const *names, i
 
 typedef plumb_status level_fn(struct plumb_jparser *p, struct plumb_jnode **out);
 
-/* Parses left-associative binary operators: a op b op c. */
+/* Parses left-associative binary operators of one level of precedence: a op b op c. `next` parses
+ * an operand; ops[i] is the operator that the template writes as names[i]. */
 static plumb_status parse_left(struct plumb_jparser *p, struct plumb_jnode **out, level_fn *next,
                                const char *const *names, const enum plumb_jop *ops, int n)
 {

@@ -65,7 +65,7 @@ plumb_status plumb_jinja_fail(struct plumb_jrun *r, plumb_status code, const cha
  * limit of steps is exceeded. */
 plumb_status plumb_jinja_work(struct plumb_jrun *r, int64_t n);
 
-/* Defined in eval.c and exec.c. */
+/* Defined in eval.c (expressions, filters) and exec.c (statements, output, scopes). */
 plumb_status plumb_jinja_eval(struct plumb_jrun *r, jv *out, const struct plumb_jnode *n);
 plumb_status plumb_jinja_exec(struct plumb_jrun *r, const struct plumb_jnodes *body);
 plumb_status plumb_jinja_write(struct plumb_jrun *r, const char *text, int64_t n);
@@ -135,7 +135,8 @@ plumb_status plumb_jinja_tojson(struct plumb_jrun *r, jv *out, jv v,
  * released in both cases. */
 plumb_status plumb_jinja_take(struct plumb_jrun *r, jv *out, struct plumb_buf *b, plumb_status st);
 
-/* Defined in filter.c, filter_seq.c and test.c. */
+/* Defined in filter.c and filter_seq.c (filters) and in test.c (tests, as in "x is defined"). A
+ * filter sets *out to the filtered value of `in`. */
 typedef plumb_status plumb_jfilter_fn(struct plumb_jrun *r, jv *out, jv in,
                                       const struct plumb_jargs *args);
 struct plumb_jfilter {
@@ -196,7 +197,7 @@ plumb_status plumb_jinja_percent(struct plumb_jrun *r, jv *out, const struct plu
 plumb_status plumb_jinja_format(struct plumb_jrun *r, jv *out, const struct plumb_jstr *s,
                                 const struct plumb_jargs *args);
 
-/* Defined in number.c. */
+/* Defined in number.c: converts text to numbers, and rounds. */
 bool plumb_jinja_parse_int(const char *s, int64_t n, int base, int64_t *out, bool *big);
 bool plumb_jinja_parse_float(const char *s, int64_t n, double *out);
 plumb_status plumb_jinja_round(struct plumb_jrun *r, jv *out, jv v, int64_t digits);

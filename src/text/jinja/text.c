@@ -47,7 +47,8 @@ bool plumb_jchar_printable(uint32_t c)
     }
 }
 
-/* Includes characters of other categories that count as lower case (Unicode's Other_Lowercase). */
+/* Returns true for lower-case letters (category Ll), and for characters of other categories that
+ * count as lower case (Unicode's Other_Lowercase). */
 static bool is_lower(uint32_t c)
 {
     static const uint32_t other[][2] = {
@@ -134,8 +135,9 @@ static bool is_ignorable(uint32_t c)
     }
 }
 
-/* Returns true if the capital sigma at byte `at` becomes a final sigma: a letter comes before it
- * and none after it. Text before byte `begin` is ignored. */
+/* Returns true if the capital sigma at byte `at` becomes a final sigma: the character before it is
+ * a cased letter, and the one after it, if any, is not. Characters for which is_ignorable is true
+ * are skipped, and text before byte `begin` is ignored. */
 static bool final_sigma(const struct plumb_jstr *s, int64_t at, int64_t begin)
 {
     int64_t i = at;
@@ -184,8 +186,8 @@ plumb_status plumb_jstr_case(struct plumb_jrun *r, jv *out, const struct plumb_j
     struct plumb_buf b = {0};
     plumb_status st = PLUMB_OK;
     bool start = true, inside = false;
-    /* JC_JINJA_TITLE: first byte after the first letter of the word, because Jinja converts the
-     * rest alone */
+    /* With JC_JINJA_TITLE, byte offset after the first letter of the current word; otherwise 0.
+     * Jinja converts the rest of the word alone, so put_lower ignores the text before `begin`. */
     int64_t begin = 0;
     for (int64_t i = 0; i < s->n && st == PLUMB_OK; i += plumb_utf8_size(s->at[i])) {
         const uint32_t c = plumb_utf8_at(s->at + i);
@@ -337,7 +339,7 @@ bool plumb_jstr_is_case(const struct plumb_jstr *s, enum plumb_jcase how)
 
 enum { P_ALPHA, P_ALNUM, P_DIGIT, P_DECIMAL, P_NUMERIC, P_SPACE, P_ASCII, P_PRINTABLE, N_P };
 
-/* Returns 1 if c has the property, 0 if not, and -2 if plumb cannot decide it. */
+/* Returns 1 if c has the property `what` (P_ALPHA ..), 0 if not, and -2 if plumb cannot decide. */
 static int has(uint32_t c, int what)
 {
     static const uint32_t digit[][2] = {

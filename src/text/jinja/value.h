@@ -20,7 +20,8 @@ struct plumb_jrun; /* the state of one rendering */
  * rendering. */
 struct plumb_jarena {
     struct plumb_jchunk *chunk;
-    /* in bytes; used: allocated so far, limit: largest allowed value, 0 if there is none */
+    /* `used` is the number of bytes allocated so far. It may not exceed `limit`, unless `limit` is
+     * 0. */
     int64_t used, limit;
     /* The rendering whose current line is shown if the arena is full; NULL if there is none. */
     struct plumb_jrun *run;
