@@ -65,9 +65,8 @@ struct online {
 };
 
 /* Turns the products q.k in s (16,PAGE) into probabilities relative to each row's largest score so
- * far, and updates the state `row`. factor[i] receives the factor by which the sums over the
- * earlier pages must be multiplied in the lane's row i (0: row g, 1: row g+8). `first` is the
- * position of the page's first key. CAP: true if the scores are soft-capped. */
+ * far, and updates `row`. factor[i] receives the factor for the sums over the earlier pages of the
+ * lane's row i (0: row g, 1: row g+8). `first` is the position of the page's first key. */
 template <bool CAP>
 DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, const heads &shape,
                     int first)
@@ -106,8 +105,7 @@ DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, cons
     }
 }
 
-/* Multiplies acc (16,W) by factor, row by row. Returns at once if the factor is 1 for all rows of
- * the warp. */
+/* Multiplies acc (16,W) by factor, row by row; does nothing if all factors of the warp are 1. */
 template <int W> DEVICE void rescale(float (*acc)[4], const float *factor)
 {
     if (__ballot_sync(ALL_LANES, factor[0] != 1.0f || factor[1] != 1.0f) == 0)
@@ -119,16 +117,15 @@ template <int W> DEVICE void rescale(float (*acc)[4], const float *factor)
             acc[n][j] *= factor[j / 2];
 }
 
-/* Returns a row's sum: adds the partial sums of the four lanes that hold the row. All four receive
- * the result. */
+/* Returns a row's sum over the four lanes that hold its parts; all four receive the result. */
 DEVICE float whole_sum(float sum)
 {
     sum += __shfl_xor_sync(ALL_LANES, sum, 1);
     return sum + __shfl_xor_sync(ALL_LANES, sum, 2);
 }
 
-/* Stores the lane's elements of columns [c, c+W) of its i-th row (0: row g, 1: row g+8), divided by
- * the row's sum. Adding 0 turns the -0 of an empty sum into 0. */
+/* Stores columns [c, c+W) of the lane's row i (0: row g, 1: row g+8), divided by the row's sum.
+ * Adding 0 turns the -0 of an empty sum into 0. */
 template <int W>
 DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, int c, int d)
 {
@@ -189,8 +186,7 @@ template <int W> DEVICE void unfold(const float *total, online *row, float (*acc
 /* number of floats that the array `total` of fold() has in one lane: max[2], sum[2] and acc */
 template <int W> constexpr int TOTAL = 4 + W / 2;
 
-/* Returns true if the current page of w is the first one of a chunk but not the first one of the
- * run. */
+/* Returns true if the current page of w is the first one of a chunk but not of the run. */
 DEVICE bool at_chunk(const walk &w)
 {
     return w.block % CHUNK_PAGES == 0 && w.block > w.first;
@@ -316,8 +312,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 /* ---- decode_kernel: one row -------------------------------------------------------------- */
 
 static constexpr int64_t ENOUGH_BLOCKS = 512; /* about four blocks per SM of an H100 */
-/* row stride in floats of the scores in shared memory; the 8 floats of padding put neighbouring
- * rows into different banks */
+/* floats of a row of scores in shared memory; the 8 of padding put rows into different banks */
 static constexpr int SCORE_STRIDE = PAGE + 8;
 template <int D> constexpr int DECODE_STAGES = D <= 128 ? 4 : 2;
 

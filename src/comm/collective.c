@@ -173,6 +173,9 @@ plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, i
                   "allgather of %lld bytes: rank %d has room for %.0f", (long long)total, tightest,
                   c->slots[2 * tightest + 1]);
 
+    if (total == 0)
+        return PLUMB_OK;
+
     /* Ring: in step s every rank sends on the part that it received in step s - 1. */
     char *out = recv;
     if (bytes > 0)

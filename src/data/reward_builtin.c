@@ -168,8 +168,7 @@ static double score_words(const struct function *f, const struct words *words)
     return words->n ? hits / (double)words->n : 0.0;
 }
 
-/* Argument of compare_runs, which compares two sequences of k words. It compares them word by word,
- * so that punctuation between the words has no influence. */
+/* compare_runs compares two sequences of k words word by word: punctuation has no influence. */
 struct run_order {
     const struct words *words;
     int64_t k;

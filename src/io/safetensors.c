@@ -23,11 +23,9 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
-/* A file begins with the length of its header, in LENGTH_BYTES bytes. As in the reference
- * implementation, the header has at most MAX_HEADER bytes. */
+/* bytes of the header's length, which begins a file, and the reference implementation's limit */
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 };
-/* PIECE is the largest number of bytes that one pread reads; BLOCK is the number of bytes that are
- * read and converted at once. */
+/* the largest number of bytes of one pread, and the number of bytes that are converted at once */
 enum { PIECE = 1 << 24, BLOCK = 1 << 16 };
 
 struct plumb_st_shard {

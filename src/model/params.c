@@ -277,3 +277,16 @@ const struct plumb_param *plumb_model_find(const plumb_model *m, const char *nam
             return &m->param[i];
     return NULL;
 }
+
+int64_t plumb_param_file_count(const struct plumb_param *p)
+{
+    return p->count / p->dim[0] * p->file_rows;
+}
+
+int64_t plumb_model_largest(const plumb_model *m)
+{
+    int64_t most = 1;
+    for (int64_t i = 0; i < m->n_param; i++)
+        most = plumb_max_i64(most, plumb_param_file_count(&m->param[i]));
+    return most;
+}

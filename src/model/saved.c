@@ -9,19 +9,6 @@
 #include "model/block_hash.h"
 #include "model/net.h"
 
-int64_t plumb_param_file_count(const struct plumb_param *p)
-{
-    return p->count / p->dim[0] * p->file_rows;
-}
-
-int64_t plumb_model_largest(const plumb_model *m)
-{
-    int64_t most = 1;
-    for (int64_t i = 0; i < m->n_param; i++)
-        most = plumb_max_i64(most, plumb_param_file_count(&m->param[i]));
-    return most;
-}
-
 plumb_status plumb_param_read(const plumb_model *m, const struct plumb_param *p, float *copy,
                               const float **w)
 {

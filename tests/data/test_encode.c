@@ -92,7 +92,7 @@ static void check_joins(const plumb_tokenizer *t, const struct plumb_ids *ids, b
     CHECK_OK(plumb_tokenizer_decode(t, &all, ids->id, ids->n, skip));
     if (is_broken(&all)) /* a character may be split */
         goto done;
-    for (int64_t at = 0; at <= ids->n; at++) {
+    for (int64_t at = 0; at <= ids->n && ids->n > 0; at++) {
         plumb_buf_clear(&part);
         CHECK_OK(plumb_tokenizer_decode(t, &part, ids->id, at, skip));
         if (is_broken(&part))
