@@ -201,8 +201,8 @@ def plan(bench, base):
     lines = [x for x in r.out.splitlines() if " alone needs " in x]
     bench.check(r.code == 4 and any(x.startswith("train.recompute=true alone needs ") for x in lines), "advice", r, r.out)
     need = float(r.err.split(" needs ")[1].split()[0])
-    less = float(next(x for x in lines if x.startswith("train.kl_to_start=false")).split(" needs ")[1].split()[0])
-    after = bench.run("plan", *args, "train.kl_to_start=false")
+    less = float(next(x for x in lines if x.startswith("train.recompute=true")).split(" needs ")[1].split()[0])
+    after = bench.run("plan", *args, "train.recompute=true")
     bench.check(abs(float(after.err.split(" needs ")[1].split()[0]) - (need - less)) < 0.002, "the advice is wrong", less, need, after)
 
 
