@@ -89,10 +89,12 @@ def table(rows, needs, plumb_version):
             f"- Prompts of {PROMPT} tokens, answers as long as each file allows (pairs: {PROMPT + 512} tokens); an "
             f"iteration of align has {PROMPTS:,} prompts.",
             "- spa is a file of stages: memory is that of the stage that needs most, time that of its last stage.",
-            f"- The files as they are, except `global_batch_size`: {PER_RANK} prompts or pairs per rank and step on 64 "
-            "GPUs, 64 on 1 and 8. LoRA: r 8, alpha 16, all-linear.",
+            "- The files without eval and `*_lora`. Changed in them: the models, the longest prompt or pair, the prompts "
+            f"per iteration, `lora.r` (full: 0) and `global_batch_size`: {PER_RANK} prompts or pairs per rank and step "
+            "on 64 GPUs, 64 on 1 and 8. LoRA: r 8, alpha 16, all-linear.",
             "- A cell: GB that the rank with the largest need takes, with the margin; bold: it fits. In brackets the "
-            "largest `train.micro_batch_size` and `generate.slots` that fit, each alone.",
+            "largest `train.micro_batch_size` and `generate.slots` that fit, each alone; `with micro-batch N` behind a cell "
+            "that is not bold: it fits with that micro-batch.",
             "- resident, sharded, offload: where the layers of frozen models are (`frozen: auto`); shards: a rank has shards "
             "of gradients and float32 masters, too (`train.shard: auto` takes `gradients`).",
             "- 80 GB and 141 GB are what a rank may take (`plan.memory`). Such GPUs have 85 and 150 GB; CUDA's context and "
@@ -112,7 +114,10 @@ def table(rows, needs, plumb_version):
              f"Seconds per iteration (align) or step (prefer), estimated from {rates['flops']:.3g} FLOP/s, "
              f"{rates['bandwidth']:.3g} bytes/s from memory (141 GB: {wide['bandwidth']:.3g}), {rates['host_link']:.3g} "
              f"bytes/s inside a host of 8 and {rates['link']:.3g} between hosts: NVIDIA's published peaks times assumed "
-             "shares (`plumb help plan`). In brackets the GPU-hours of the run. Whether it fits is not asked here.", "",
+             "shares (`plumb help plan`). In brackets the GPU-hours of the run (prefer: of one step; spa: of its last "
+             "stage). Whether it fits is not asked here. pro and selm have micro-batches of 14 and 16: with 8 prompts per "
+             "rank, 5 and 4 of 8 ranks have one, so their times are too long (the files have 112 and 128 prompts per "
+             "step).", "",
              "| file | " + " | ".join(f"{t}, {w} x {m}" for t in TRAINED for m in MEMORIES for w in WORLDS) + " |",
              "|---|" + "---|" * (len(WORLDS) * len(MEMORIES) * len(TRAINED))]
     key = {(r["config"], r["trained"], r["world_size"], r["memory"]): r for r in rows}

@@ -168,7 +168,7 @@ template <int W> DEVICE void fold(float *total, online *row, float (*acc)[4], bo
             acc[n][e] = 0.0f;
         }
 }
-/* Copies total back to row and acc. */
+/* Copies max, sum and acc of all chunks, which fold() combined in total, back to row and acc. */
 template <int W> DEVICE void unfold(const float *total, online *row, float (*acc)[4])
 {
 #pragma unroll

@@ -1,6 +1,6 @@
 /* fused.cu - bfloat16 kernels that do the work of two or three others in one launch, with the same
- * bits: sum and norm; rotary embedding and page writes. Also the kernels that read and change some
- * columns of an array.
+ * bits: sum and norm; the norms of q and k, rotary embedding and page writes. Also the kernels that
+ * read, or add to, some columns of an array.
  * Layer 1 (cuda). Includes norm.cuh, attention.cuh. */
 #include "cuda/attention.cuh"
 #include "cuda/norm.cuh"

@@ -320,7 +320,8 @@ static plumb_status open_eval(struct plumb_eval *e)
         m->value = calloc(answers * PLUMB_EVAL_VALUES, sizeof(double));
         m->reference = calloc((size_t)e->prompts * PLUMB_EVAL_REFERENCE, sizeof(double));
         PLUMB_REQUIRE(m->value && m->reference, PLUMB_ERR_NOMEM,
-                      "values of the answers to %lld prompts", (long long)e->prompts);
+                      "cannot store the values of the answers to %lld prompts",
+                      (long long)e->prompts);
     }
     /* a judge needs no rewards; if neither is set, plumb_rewards_create names the missing options
      */

@@ -116,8 +116,8 @@ static bool ends_in(const char *path, const char *end)
     return n >= m && !strcmp(path + n - m, end);
 }
 
-/* Called for every line. Sets *arg to the JSON value of the first line, or to NULL if that line is
- * no complete JSON value, so that the file cannot be JSON Lines. */
+/* Called for every line; does nothing after the first. Sets *arg to the JSON value of the first
+ * line, or to NULL if it is no complete JSON value, so that the file cannot be JSON Lines. */
 static plumb_status first_line(void *arg, const char *line, int64_t len, int64_t number)
 {
     plumb_json **out = arg;

@@ -224,7 +224,7 @@ plumb_status plumb_cmd_score(struct plumb_app *app)
         return score_by_model(app);
     }
     PLUMB_REQUIRE(!*cfg->model, PLUMB_ERR_CONFIG,
-                  "model: name the model as model= or as one of the sources, reward.model=, but "
-                  "not both model= and reward.*");
+                  "model: cannot be set together with an option of reward.*; to combine the model "
+                  "with other reward sources, set reward.model= instead of model=");
     return score_by_sources(app);
 }

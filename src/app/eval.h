@@ -112,8 +112,10 @@ plumb_status plumb_eval_judge(struct plumb_eval *e, const struct plumb_dataset *
 /* eval_figures.c: computes the figures of every model from the scalars of all ranks. */
 plumb_status plumb_eval_figure(struct plumb_eval *e);
 
-/* eval_write.c: writes tables to standard output. If output_dir is set, writes eval.json and
- * report.html there. If `output` is not "-", writes the JSON to that file. Only rank 0 calls it. */
+/* eval_write.c: writes the results. The tables always go to standard output. If output_dir is set,
+ * it gets eval.json, and report.html unless the option report.html is false. If `output` names a
+ * file, the same JSON is written to it; "-" means that no such file is written (the JSON does not
+ * go to standard output). Only rank 0 calls it. */
 plumb_status plumb_eval_write(const struct plumb_eval *e);
 
 #endif

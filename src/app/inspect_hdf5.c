@@ -252,7 +252,7 @@ done:
     return st;
 }
 
-/* ---- replay and paused answers -------------------------------------------------------------- */
+/* ---- replay files, and answers of a run paused in an iteration ------------------------------ */
 
 static plumb_status inspect_replay(const struct plumb_inspect *w)
 {

@@ -58,8 +58,9 @@ static int help(const char *command)
 
 /* Number of seconds that a rank waits at its end for the other ranks to reach theirs. */
 #define MEETING_SECONDS 10.0
-/* Unit, in seconds, of `turn`: after a failed communication, ranks wait different multiples of it
- * before they print why. The first rank that prints then ends the run. */
+/* Unit, in seconds, of `turn`. A rank that only lost the connection waits `turn` units before it
+ * prints why; ranks 0 to 8 wait for different times, higher ranks as long as rank 8. The first rank
+ * that prints ends the run. A rank with another failure prints without a wait. */
 #define TURN_SECONDS 0.25
 
 /* Describes how a run ends on this rank. */

@@ -128,7 +128,8 @@ void plumb_window_unmap(char **mine, char **peer, int size, int64_t bytes);
 plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes);
 bool plumb_window_release(plumb_comm *c, void *memory);
 void plumb_window_destroy(struct plumb_mpi *m);
-/* Returns the number of the window that holds these bytes, and their offset in it; 0 = none. */
+/* Returns the serial number of this rank's window that holds all these bytes, and sets *offset to
+ * their place in it. Returns 0 if no window holds them. */
 int64_t plumb_window_find(const struct plumb_mpi *m, const void *data, int64_t bytes,
                           int64_t *offset);
 /* Returns the address at which this rank has mapped byte `offset` of window `number` of a peer, or

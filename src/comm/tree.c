@@ -60,8 +60,9 @@ struct plumb_tree_step plumb_tree_at(int64_t count, int64_t t)
 
 int plumb_tree_buffers(int64_t count)
 {
-    /* The largest number of set bits of any t < count. It is that of count - 1, or of a number that
-     * results from clearing one set bit of count - 1 and setting all bits below it. */
+    /* Leaf t is written to buffer[popcount(t)] (plumb_tree_at), so `most` is the largest number of
+     * set bits of any t < count. It is that of count - 1, or of a number that results from clearing
+     * one set bit of count - 1 and setting all bits below it. */
     int most = 0;
     for (int64_t t = count - 1; t > 0; t &= t - 1) {
         const int here = __builtin_popcountll((unsigned long long)t);

@@ -11,8 +11,9 @@
 
 static const struct alias {
     const char *names; /* names in other programs, separated by blanks */
-    /* Names of plumb's options, separated by blanks. The message names those that the command uses,
-     * or all of them if it uses none. "" if plumb has no such option. */
+    /* Names of plumb's options with the same meaning, separated by blanks; "" if plumb has none.
+     * The error message for the unknown key names those that the command uses, or all of them if
+     * it uses none. */
     const char *options;
     const char *remark; /* note for the message; NULL if there is none */
 } aliases[] = {

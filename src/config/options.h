@@ -26,7 +26,7 @@
     X(TEXT, output_dir, "", "", "folder", "asrfenm", 0, "folder to which the run writes its checkpoints, rollouts, metrics and report") \
     X(TEXT, input, "-", "", "file", "ldctipk", 0, "JSON lines to read, - for standard input; inspect: the path to describe; top: the folder of the run; replay: the replay file") \
     X(TEXT, output, "-", "", "file", "gldcetpmbw", 0, "JSON lines to write, - for standard output; gradient: the safetensors file to write; plan: a file for the table as one JSON object; merge: the folder to write") \
-    X(SEED, seed, "1", "", "", "asrfge", 1, "seed of all random numbers; the same seed gives the same result on any number of ranks") \
+    X(SEED, seed, "1", "", "", "asrfge", 1, "seed of all random numbers; the same seed gives the same result on any number of ranks that is a power of two") \
     X(WORD, device, "auto", "auto|cpu|cuda|ref", "", "asrfgldceopn", 1, "device that computes; cuda: one GPU per rank (needs a build with CUDA); ref: the slow reference implementation of each kernel") \
     X(CHOICE, dtype, "float32", "float32|bfloat16", "", "asrfgldceopn", 1, "dtype of activations and of the weights that multiply them; the stored weights, gradients and sums stay float32; bfloat16 needs device: cuda") \
     X(CHOICE, frozen, "auto", "auto|resident|sharded|offload", "", "af", 0, "where the layers of frozen models are (references, the reward model); resident: on every rank's device; sharded (not with prefer): each rank has a share of every layer and gathers the others' layer by layer; offload: in host memory, page-locked for a GPU, copied layer by layer; auto: the first of these that the memory plan finds to fit") \

@@ -1,4 +1,5 @@
-/* chat.c - determines, compares and writes the chat settings of a model.
+/* chat.c - determines, compares and writes the chat settings of a model: its chat template, the
+ * template arguments, the system text and the special tokens.
  * Layer 4. Includes data/chat.h, base/, config/, io/, text/. */
 #include "data/chat.h"
 

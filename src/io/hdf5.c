@@ -346,7 +346,7 @@ fail:
     return st;
 }
 
-/* ---- virtual arrays ---- */
+/* ---- virtual arrays: arrays whose values are in other files ---- */
 
 static plumb_status add_part(plumb_h5 *f, const char *name, hid_t create, hid_t space,
                              const struct plumb_h5_part *p)

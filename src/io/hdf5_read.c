@@ -235,7 +235,7 @@ fail:
     return st;
 }
 
-/* ---- virtual arrays ---- */
+/* ---- virtual arrays: arrays whose values are in other files ---- */
 
 /* The files behind one virtual array. Each file is opened only once. */
 struct sources {

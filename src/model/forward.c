@@ -236,7 +236,8 @@ static plumb_status joined_qkv(const plumb_model *m, int64_t l, const struct plu
     return plumb_op_qkv_write_fwd(b, q, kc, vc, qkv, &norm, table, rows);
 }
 
-/* The same with a product for each of q, k and v, and with their norms. */
+/* Does the same as joined_qkv, but with one product each for q, k and v. q and k are normalised if
+ * the model has norms for them. */
 static plumb_status separate_qkv(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  const plumb_real *in, const struct plumb_rows *rows)
 {

@@ -120,7 +120,8 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->seen_words = need->penalty ? plumb_ceil_div(m->spec.v, 32) : 0;
     g->work_count = b->k.sample_work_count(g->block, m->spec.v, b->threads);
     g->arena = (struct plumb_arena){.place = b->place, .name = "kv"};
-    /* Every slot may need its own pages, and one group without a slot may need as many. */
+    /* Each slot may need max_pages pages. A group whose samples have no slot yet may need as many
+     * for its prompt; there is at most one such group at a time. */
     PLUMB_TRY_GOTO(st, plumb_kv_init(&g->kv, (slots + 1) * g->max_pages), fail);
     PLUMB_TRY_GOTO(st, place_host(g), fail);
     PLUMB_TRY_GOTO(st, place(g), fail);

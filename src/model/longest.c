@@ -1,5 +1,6 @@
-/* longest.c - the longest sequence of a run, which chooses between the factors of longrope, and its
- * place in a checkpoint.
+/* longest.c - the largest number of tokens that a sequence of the run may have (data.max_tokens, at
+ * most the model's own limit). It decides whether longrope uses long_factor or short_factor, and is
+ * written to checkpoints.
  * Layer 4. Includes base/, io/ and model/net.h. */
 #include <string.h>
 

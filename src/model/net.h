@@ -126,8 +126,9 @@ plumb_status plumb_param_take(float *w, const struct plumb_st_entry *e,
 /* Sets w (count,) to the initial values of parameter `index` of m that plumb_model_create
  * describes. They are a function of config.json, seed and index. */
 void plumb_param_draw(float *w, const plumb_model *m, int64_t index, uint64_t seed);
-/* Fails unless the tensors of the files are those of the model; `fresh` names a parameter that may
- * be missing. */
+/* Fails unless the files have every tensor of the model, with its shape. `fresh` names a parameter
+ * that may be missing; NULL if none may be missing. Also fails for a tensor that the model does not
+ * have, except for the few that old checkpoints hold (check_extra in load.c). */
 plumb_status plumb_params_check(const plumb_model *m, const plumb_st *st, const char *fresh);
 /* Returns the checkpoint's tensor of parameter p, or NULL. */
 const struct plumb_st_entry *plumb_param_entry(const plumb_model *m, const plumb_st *st,
@@ -137,7 +138,8 @@ const struct plumb_st_entry *plumb_param_entry(const plumb_model *m, const plumb
  * not those of the model. */
 plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *fresh,
                                uint64_t seed);
-/* Sets all parameters to random values, as plumb_model_create describes. */
+/* Sets all parameters to the initial values that plumb_model_create describes: matrices are random,
+ * norms and biases are constants. */
 plumb_status plumb_params_draw(plumb_model *m, uint64_t seed);
 
 /* Converts elements [at, at + n) of a checkpoint's tensor to floats in `part` (n,). */

@@ -12,7 +12,9 @@
 plumb_status plumb_param_read(const plumb_model *m, const struct plumb_param *p, float *copy,
                               const float **w)
 {
-    PLUMB_REQUIRE(!m->frozen, PLUMB_ERR_ARG, "%s: a frozen model has no float32 matrices", m->dir);
+    PLUMB_REQUIRE(!m->frozen, PLUMB_ERR_ARG,
+                  "%s: the model was loaded frozen, without the float32 matrices needed here",
+                  m->dir);
     *w = copy;
     if (m->masters)
         return m->masters->get(m->masters->arg, p, copy);
@@ -114,8 +116,9 @@ void plumb_param_describe(struct plumb_st_entry *e, const struct plumb_param *p)
     }
 }
 
-/* Makes the entry of the file tensor whose first row is in parameter i. If the tensor has another
- * layout than the parameter, it is built in *built; otherwise *built is NULL. */
+/* Makes the entry of a file tensor. Parameter i holds its first row; later parameters may hold its
+ * other rows. If the tensor is parameter i alone in the same layout, the data of the entry are in w
+ * and *built stays NULL. Otherwise they are collected in *built, which the caller frees. */
 static plumb_status make_entry(struct plumb_st_entry *e, float **built,
                                const struct plumb_param *param, int64_t n_param, const float *w,
                                int64_t i)

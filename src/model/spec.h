@@ -1,5 +1,5 @@
 /* spec.h - the model architecture described by a config.json.
- * Layer 4. Includes base/, io/ and kernels.h. */
+ * Layer 4. Includes base/ and kernels.h. */
 #ifndef PLUMB_MODEL_SPEC_H
 #define PLUMB_MODEL_SPEC_H
 

@@ -420,7 +420,8 @@ static plumb_status put_answer(struct plumb_buf *out, const char *text, double r
     return plumb_buf_add_text(out, "</td>");
 }
 
-/* Writes the end of a long prompt, as the table on the console does. */
+/* Writes the last SAMPLE_RUNES characters of a prompt, after U+2026 if the prompt is longer. The
+ * table on the console also shows the end, because prompts of one template begin alike. */
 static plumb_status put_prompt(struct plumb_buf *out, const char *prompt)
 {
     const char *at = prompt ? prompt + strlen(prompt) : NULL;

@@ -22,8 +22,10 @@ void plumb_load_begin(struct plumb_load *l, const plumb_comm *comm,
 /* Adds the time since the last lap to a phase, PLUMB_LOAD_ROLLOUT to PLUMB_LOAD_TRAIN, or to none
  * if phase is PLUMB_LOAD_COUNT. Returns that time in seconds. Not collective. */
 double plumb_load_lap(struct plumb_load *l, enum plumb_load_value phase);
-/* On several ranks, sets the metrics comm/idle_* and comm/tail_* in row, and writes the line of
- * load.jsonl for the iteration that the trainer's state counts last. Collective. */
+/* Exchanges the measured load between the ranks. Sets in row the metrics comm/idle_* (share of each
+ * phase that a rank waits, mean over the ranks) and comm/tail_* (largest number of generated tokens
+ * and of forward passes of a rank, divided by the mean). Rank 0 appends a line to load.jsonl. Call
+ * it after t->state.iteration has counted the iteration. Does nothing on one rank. Collective. */
 plumb_status plumb_load_share(const struct plumb_load *l, const struct plumb_trainer *t,
                               struct plumb_metrics_row *row);
 

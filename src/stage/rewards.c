@@ -235,8 +235,10 @@ static plumb_status flush_pack(plumb_rewards *r, double *score,
     return PLUMB_OK;
 }
 
-/* Writes the record's messages and the completion to r->text with the reward model's chat template.
- * If the completion is the record's own list of messages, writes those messages. */
+/* Renders a conversation to r->text with the reward model's chat template: the messages of the
+ * record's prompt, then the completion as one message of the assistant. If the completion is a list
+ * of messages in the record, these follow the prompt instead. An item that is `alone` has no
+ * completion; its conversation is the record's field "messages". */
 static plumb_status put_turns(plumb_rewards *r, const struct plumb_reward_item *item,
                               const plumb_json *record)
 {

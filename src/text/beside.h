@@ -54,8 +54,8 @@ plumb_status plumb_beside_read(struct plumb_beside *z, const plumb_json *root);
 void plumb_beside_fini(struct plumb_beside *z);
 
 /* Returns the text of the token with this role ("eos_token"), or NULL if no token has the role.
- * *given becomes true if a file that is used has a member of this name, even if its value is
- * null. */
+ * Reads special_tokens_map.json, unless it is not used, and then tokenizer_config.json. *given
+ * becomes true if one of them has a member of this name, even if its value is null, else false. */
 const char *plumb_beside_role(const struct plumb_beside *z, const char *role, bool *given);
 
 #endif

@@ -305,7 +305,9 @@ plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const
     if (!own && plumb_file_exists(want))
         return compile_file(out, want);
     PLUMB_REQUIRE(folder || own, PLUMB_ERR_CONFIG,
-                  "chat_template is %s: there is no such file, and no folder with templates", want);
+                  "chat_template is %s: there is no such file; a template name needs the folder "
+                  "of a tokenizer: set tokenizer",
+                  want);
     if (!folder)
         return PLUMB_OK;
     PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "tokenizer_config.json"));

@@ -22,7 +22,8 @@ static plumb_status path_of(char out[4096], char dir[4096], const struct plumb_c
         return PLUMB_OK;
     if (*cfg->pins) {
         PLUMB_REQUIRE(strlen(cfg->pins) < 4096, PLUMB_ERR_CONFIG,
-                      "pins: the path has %zu bytes, expected at most 4095", strlen(cfg->pins));
+                      "pins: the path of the GEMM cache has %zu bytes, expected at most 4095",
+                      strlen(cfg->pins));
         strcpy(out, cfg->pins);
         return PLUMB_OK;
     }

@@ -362,8 +362,8 @@ plumb_status plumb_rounds_run(struct plumb_gradient *g, int64_t micro_batches,
     r->rounds = plumb_ceil_div(micro_batches, size);
     for (r->at = 0; r->at < r->rounds; r->at++) {
         PLUMB_TRY(agree_pause(g));
-        if (g->paused)
-            return PLUMB_OK;
+        if (g->paused) /* a failure of the round before is still only this rank's */
+            return plumb_comm_agree(g->comm, st);
         const int64_t micro_batch = r->at * size + rank;
         st = run_round(g, st, micro_batch < micro_batches ? micro_batch : -1, fn, arg);
         const bool failed = r->state == PLUMB_ROUND_FAILED;

@@ -64,7 +64,9 @@ plumb_status plumb_rounds_divide(struct plumb_shards *out, const plumb_comm *com
 /* Allocates *g->rounds for the parts of the vector. Collective, but a rank may fail alone. */
 plumb_status plumb_rounds_init(struct plumb_gradient *g, const struct plumb_gradient_parts *parts);
 void plumb_rounds_fini(struct plumb_gradient *g);
-/* Runs all rounds of a step. Collective: one rank's failure is every rank's. */
+/* Runs the rounds of a step; in a round, each rank runs at most one micro-batch. Stops before the
+ * next round, with PLUMB_OK and g->paused, if the ranks agree to pause. Collective: one rank's
+ * failure is every rank's. */
 plumb_status plumb_rounds_run(struct plumb_gradient *g, int64_t micro_batches,
                               plumb_micro_batch_fn *fn, void *arg);
 /* These do for a sharded gradient what plumb_gradient_place, plumb_gradient_final,

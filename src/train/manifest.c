@@ -141,8 +141,8 @@ static plumb_status check_unlisted(const char *dir, const plumb_json *files,
     for (int64_t i = 0; i < names.n; i++)
         if (decides(names.name[i]) && !plumb_json_member(files, names.name[i]))
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
-                            "%s/%s: " PLUMB_MANIFEST_NAME " does not list it, so it was not "
-                            "written with the others",
+                            "%s/%s: " PLUMB_MANIFEST_NAME " does not list this file, so it "
+                            "was not written with the other files",
                             dir, names.name[i]);
 done:
     plumb_names_fini(&names);

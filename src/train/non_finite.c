@@ -269,8 +269,10 @@ static plumb_status find_micro_batch(struct plumb_non_finite *g, float *own, int
     return PLUMB_OK;
 }
 
-/* Finds the micro-batch and fails as plumb_non_finite_gradient_failed describes it. own (count,) is
- * on the host. `refused`: why the optimizer step failed. st: this rank's status. Collective. */
+/* Finds the micro-batch whose gradient is not finite, and fails as plumb_non_finite_gradient_failed
+ * describes it. own (count,): host memory that receives the gradient of one micro-batch after the
+ * other. `refused`: the message with which the optimizer step failed. st: this rank's status so
+ * far. Collective. */
 static plumb_status find_and_fail(struct plumb_non_finite *g, float *own, int64_t micro_batches,
                                   const char *refused, plumb_status st)
 {

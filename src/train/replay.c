@@ -1,4 +1,5 @@
-/* replay.c - writes and reads replay files.
+/* replay.c - writes and reads replay files. Such a file has the inputs of one micro-batch and the
+ * results of its run, so that `plumb replay` can run it again.
  * Layer 5. Includes train/replay.h, base/, io/. */
 #include "train/replay.h"
 

@@ -303,7 +303,7 @@ static plumb_status check_inputs(struct plumb_trainer *t)
     PLUMB_TRY(plumb_inputs_put(&t->inputs, t->cfg, t->command));
     if (!t->resumed_from[0])
         return check_begun(t);
-    /* dir may be a link or end in a slash, so resolve it before taking its parent. */
+    /* resumed_from may be a link or end in a slash, so resolve it before taking its parent. */
     PLUMB_REQUIRE(realpath(t->resumed_from, dir), PLUMB_ERR_IO, "%s: %s", t->resumed_from,
                   strerror(errno));
     *strrchr(dir, '/') = '\0';

@@ -241,7 +241,7 @@ def reads_as_trained(bench, reward):
     for by in ("model", "reward.model"):
         r = bench.good("score", f"{by}={other}", f"input={records}")
         bench.check(r.err.count("has no plumb_encoding.json") == 1, "a folder that does not say:", r)
-    # a policy has no such file, and a reward model that starts from this one has its own
+    # a policy's checkpoint has no plumb_encoding.json; a reward model trained from it has its own
     bench.check(not (bench.base() / "plumb_encoding.json").exists(), "a policy's checkpoint has plumb_encoding.json")
 
 

@@ -326,7 +326,9 @@ def test_8b(bench):
         bench.check(held(p, "weights", "policy") > 4 * 8e9, name, p)
         p = plan_8b(bench, name, "plan.memory=250GB")
         packed, wide = held(p, "packed weights", "policy"), held(p, "weights", "policy")
-        # beside an adapter (psle) the base is frozen: the embedding is narrow, too, and norms are all that is wide
+        # psle trains an adapter on a frozen base: everything but the norms is held in bfloat16
+        # only. prefer_dpo trains all weights: all are held in float32, and all but the norms and
+        # the embedding also in bfloat16.
         whole, narrow = (norms, 0) if name == "psle" else (count, embedding)
         bench.check(0 <= packed - 2 * (count - narrow - norms) <= GUARD and p["fits"], name, p)
         bench.check(0 <= wide - 4 * whole <= 16384 + GUARD, name, "float32 weights:", wide)

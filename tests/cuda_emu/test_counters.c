@@ -159,8 +159,9 @@ static struct counted decode(const plumb_model *m, struct plumb_sample_param sam
     return *c;
 }
 
-/* A rollout as a run does it: more completions than slots, prompts of many lengths, completions
- * that end at different steps. The second rollout of a generator counts. */
+/* Generates as in a training run: more completions than slots, prompts of many lengths, completions
+ * that end at different steps. Does so twice with one generator; all results are those of the
+ * second time, when the CUDA graphs are already recorded. */
 static struct counted rollout(const plumb_model *m, struct plumb_generator_count *count,
                               double *replayed)
 {

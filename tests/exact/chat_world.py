@@ -14,7 +14,8 @@ SHARED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
           "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range")
 # Per family what config.json has besides the sizes of the world's model.
 FAMILIES = {
-    # A window that most records exceed, soft caps, norms of q and k, two rotary embeddings.
+    # A window that most records exceed, a soft cap of the logits, norms of q and k, two rotary
+    # embeddings.
     "gemma3": {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "num_key_value_heads": 2, "head_dim": 16,
                "query_pre_attn_scalar": 20, "sliding_window": 12, "sliding_window_pattern": 2, "final_logit_softcapping": 30.0},
     # LayerNorm, biases, a parallel residual, q, k and v in one tensor.

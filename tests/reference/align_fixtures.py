@@ -437,7 +437,7 @@ def method_cases():
               for kind in ("token", "sequence", "sum"))]
 
 
-# --- smoothed labels -------------------------------------------------------------------------
+# --- labels smoothed where the margin is small (noise_*) --------------------------------------
 
 def noise_case(rng, batch, steps, none=0.0, **over):
     """Returns steps of `batch` prompts each; the margins of a step are added to the window before its labels are used."""

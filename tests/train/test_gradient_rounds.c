@@ -267,7 +267,9 @@ static void test_memory(void)
             int64_t bytes = dry->memory.held[dry->memory.phase];
             for (int64_t i = 0; i < dry->memory.rows; i++)
                 bytes += dry->memory.row[i].beside ? dry->memory.row[i].bytes : 0;
-            /* a bucket has at least four blocks per rank, and a part more at most */
+            /* Upper bound of a bucket in bytes. Parts are joined until the bucket has four blocks
+             * per rank, so it exceeds these by less than one part. The 8192 floats allow for
+             * parts of uneven length and for rounding to blocks. */
             const int64_t bucket = 4 * (4 * world * PLUMB_SHARD_BLOCK + COUNT / PARTS + 8192);
             const int64_t shards = 4 * plumb_gradient_shards(&g)->count * (stored ? stored : 1);
             CHECKF(bytes >= shards && bytes <= shards + 3 * bucket, "M %d W %d: %lld bytes", (int)m,
