@@ -200,21 +200,30 @@ static int print_names(void)
     return 0;
 }
 
-/* test_kernels_cuda [KERNEL]... [alignment]; test_kernels_cuda list prints the names. */
+/* test_kernels_cuda [KERNEL]... [alignment] checks these kernels, or all. test_kernels_cuda list
+ * prints the names. test_kernels_cuda part K N checks every N-th kernel, from the K-th one on, so
+ * that N processes check all; the first one also checks the alignment. */
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "list") == 0)
         return print_names();
     skip_without_gpu();
+    int first = 0, parts = 1;
+    if (argc == 4 && strcmp(argv[1], "part") == 0) {
+        first = atoi(argv[2]) - 1;
+        parts = atoi(argv[3]);
+        CHECKF(first >= 0 && first < parts, "part %s of %s", argv[2], argv[3]);
+        argc = 1;
+    }
     for (int j = 1; j < argc; j++)
         CHECKF(is_name(argv[j]), "'%s' is no kernel; 'list' prints their names", argv[j]);
-    if (argc == 1 || strcmp(argv[argc - 1], "alignment") == 0) {
+    if (argc == 1 ? first == 0 : strcmp(argv[argc - 1], "alignment") == 0) {
         check_alignment(PLUMB_F32);
         check_alignment(PLUMB_BF16);
         check_rounding();
     }
     for (int i = 0; i < KERNELS; i++) {
-        bool wanted = argc == 1 && !is_elsewhere(&list[i]);
+        bool wanted = argc == 1 && i % parts == first && !is_elsewhere(&list[i]);
         for (int j = 1; j < argc; j++)
             wanted = wanted || strcmp(argv[j], list[i].name) == 0;
         uint64_t digest = 0;
