@@ -67,8 +67,6 @@ MUTATIONS = [
      [("page * hk + head - (key ? h : h + hk)", "page * hk + head - h - (key ? 0 : hk - 1)")]),
     ("part of the rotation copied", "kernels/cuda/fused.cu", "fused:fused", [],
      [("unit * UNIT >= r", "unit * UNIT >= half")]),
-    ("bias of the part before", "kernels/cuda/linear.cu", "fused:linear", [],
-     [("from = bias.at[p], first", "from = bias.at[p > 0 ? p - 1 : 0], first")]),
     ("step of a product read before it is there", "kernels/cuda/gemm_skinny.cu",
      "gemm_cache:gemm_skinny", [], [("copy_async_wait(STAGES - 2)", "copy_async_wait(STAGES - 1)")]),
     ("dropped barrier before a buffer of the ring is used", "kernels/cuda/gemm_skinny.cu",
