@@ -58,6 +58,24 @@ static plumb_status add_rmsnorm_fwd(plumb_stream *s, plumb_bf16 *sum, plumb_bf16
     return launched("add_rmsnorm_fwd");
 }
 
+/* Rotates columns [j, j + PIECE) of a head with the same columns of its second half, as rope_fwd
+ * does. `half` is half of the rotated columns; table holds their cosines and then their sines. All
+ * addresses are multiples of 16 bytes. `to` may be `from`. */
+DEVICE void rotate_piece(plumb_bf16 *to, const plumb_bf16 *from, const float *table, int64_t j,
+                         int64_t half)
+{
+    vec<PIECE> x1 = load<PIECE>(from, j, half, true), x2 = load<PIECE>(from + half, j, half, true);
+    const vec<PIECE> c = load<PIECE>(table, j, half, true);
+    const vec<PIECE> s = load<PIECE>(table + half, j, half, true);
+    for (int e = 0; e < PIECE; e++) {
+        const float before = x1.v[e];
+        x1.v[e] = fmaf(before, c.v[e], -(x2.v[e] * s.v[e]));
+        x2.v[e] = fmaf(x2.v[e], c.v[e], before * s.v[e]);
+    }
+    store(to, x1, j, half, true);
+    store(to + half, x2, j, half, true);
+}
+
 /* Each thread rotates 16 bytes of the first half of a head of q or k with 16 bytes of the second
  * half, as rope_fwd does, or copies 16 bytes of each half of a head of v. The threads of a row are
  * numbered by head: first the heads of q, which are rotated in place, then those of k and those of
@@ -88,16 +106,7 @@ static __global__ void __launch_bounds__(THREADS)
     }
     const plumb_bf16 *from = head < h ? to : k + (i * hk + kv) * d;
     const float *table = cos_sin + pos * d;
-    vec<PIECE> x1 = load<PIECE>(from, j, half, true), x2 = load<PIECE>(from + half, j, half, true);
-    const vec<PIECE> c = load<PIECE>(table, j, half, true);
-    const vec<PIECE> s = load<PIECE>(table + half, j, half, true);
-    for (int e = 0; e < PIECE; e++) {
-        const float before = x1.v[e];
-        x1.v[e] = fmaf(before, c.v[e], -(x2.v[e] * s.v[e]));
-        x2.v[e] = fmaf(x2.v[e], c.v[e], before * s.v[e]);
-    }
-    store(to, x1, j, half, true);
-    store(to + half, x2, j, half, true);
+    rotate_piece(to, from, table, j, half);
 }
 
 static plumb_status rope_write_fwd(plumb_stream *s, plumb_bf16 *q, plumb_bf16 *kc, plumb_bf16 *vc,
@@ -165,16 +174,7 @@ static __global__ void __launch_bounds__(THREADS)
         }
         return;
     }
-    vec<PIECE> x1 = load<PIECE>(from, j, half, true), x2 = load<PIECE>(from + half, j, half, true);
-    const vec<PIECE> c = load<PIECE>(table, j, half, true);
-    const vec<PIECE> s = load<PIECE>(table + half, j, half, true);
-    for (int e = 0; e < PIECE; e++) {
-        const float before = x1.v[e];
-        x1.v[e] = fmaf(before, c.v[e], -(x2.v[e] * s.v[e]));
-        x2.v[e] = fmaf(x2.v[e], c.v[e], before * s.v[e]);
-    }
-    store(to, x1, j, half, true);
-    store(to + half, x2, j, half, true);
+    rotate_piece(to, from, table, j, half);
 }
 
 static constexpr int NORM_WARPS = THREADS / WARP;
