@@ -204,8 +204,8 @@ plumb_status plumb_coll_alltoall(plumb_comm *c, void *recv, const int64_t *recv_
     char *out = recv;
     for (int s = 0; s < c->size; s++) {
         const int to = (c->rank + s) % c->size, from = (c->rank - s + c->size) % c->size;
-        const char *part = in + (send_bytes[to] > 0 ? offset_of(send_bytes, to) : 0);
-        char *place = out + (recv_bytes[from] > 0 ? offset_of(recv_bytes, from) : 0);
+        const char *part = send_bytes[to] > 0 ? in + offset_of(send_bytes, to) : in;
+        char *place = recv_bytes[from] > 0 ? out + offset_of(recv_bytes, from) : out;
         if (s == 0 && send_bytes[to] > 0)
             memcpy(place, part, (size_t)send_bytes[to]);
         if (s == 0 || (send_bytes[to] == 0 && recv_bytes[from] == 0))
