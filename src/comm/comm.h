@@ -106,7 +106,9 @@ plumb_status plumb_comm_allgather(plumb_comm *c, void *recv, int64_t recv_cap, i
 /* Sends a part of `send` to every rank, and receives a part from every rank. send_bytes and
  * recv_bytes (world_size,) have the bytes for and from each rank; the parts lie in rank order
  * without gaps. What rank a sends to rank b must be what rank b expects from rank a. A rank's part
- * for itself is copied. Parts of no bytes cost no message. send and recv must not overlap. */
+ * for itself is copied. Parts of no bytes cost no message. send and recv must not overlap; each may
+ * be NULL if all of its parts have no bytes. Collective. PLUMB_ERR_ARG if a size is negative, if a
+ * buffer is missing, or if a rank sends itself more or fewer bytes than it expects. */
 plumb_status plumb_comm_alltoall(plumb_comm *c, void *recv, const int64_t *recv_bytes,
                                  const void *send, const int64_t *send_bytes);
 
@@ -127,7 +129,8 @@ plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n, enum 
 plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n,
                                          enum plumb_place place);
 /* Does the same for a vector of n elements of 2 bytes (bfloat16) at x, which is aligned to 4 bytes.
- * n must be even. The shards have the same elements as those of n floats. */
+ * n must be even, otherwise PLUMB_ERR_ARG. The shards have the same elements as those of n floats.
+ */
 plumb_status plumb_comm_allgather_halves(plumb_comm *c, void *x, int64_t n, enum plumb_place place);
 
 /* The functions by which the communicator reaches the memory of this rank's device; the owner of

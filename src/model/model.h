@@ -258,7 +258,8 @@ struct plumb_file_tensors {
     float **built;                /* (n,) NULL if the entry's data lies in the vector */
 };
 /* Lists w, a vector in host memory with the parameters param (n_param,). param and w must outlive
- * *t, which the caller passes to plumb_file_tensors_fini. On failure *t is empty. */
+ * *t, which the caller passes to plumb_file_tensors_fini. On failure (PLUMB_ERR_NOMEM) *t is empty.
+ */
 plumb_status plumb_file_tensors_make(struct plumb_file_tensors *t, const struct plumb_param *param,
                                      int64_t n_param, const float *w);
 void plumb_file_tensors_fini(struct plumb_file_tensors *t);

@@ -49,11 +49,11 @@ struct plumb_load_spread {
 struct plumb_load_spread plumb_load_spread(const struct plumb_load_line *line,
                                            enum plumb_load_value value);
 
-/* Appends a line to load.jsonl in the folder. Not collective. */
+/* Appends a line to load.jsonl in the folder. Not collective. PLUMB_ERR_IO, PLUMB_ERR_NOMEM. */
 plumb_status plumb_load_write(const char *dir, const struct plumb_load_line *line);
 /* Reads the newest line of load.jsonl in the folder; out->ranks is 0 if there is none. An
- * incomplete last line is ignored. The caller frees out->value. PLUMB_ERR_FORMAT if the line is
- * broken. */
+ * incomplete last line is ignored. The caller frees out->value. Not collective. PLUMB_ERR_FORMAT if
+ * the line is broken; PLUMB_ERR_IO, PLUMB_ERR_NOMEM. */
 plumb_status plumb_load_newest(struct plumb_load_line *out, const char *dir);
 
 #endif
