@@ -1,7 +1,7 @@
 /* test_joined_cuda.c - LoRA adapters on projections that bfloat16 computes as one product: for each
  * choice of targets, log-probs and gradients agree with those of float32, which has a product for
  * each projection.
- * Test of layer 4. Includes gpu.h, model/adapter.h. Covers src/model/linear.c, lora.c. */
+ * Test of layer 4. Includes gpu.h, model/adapter.h. Covers src/model/project.c, lora.c. */
 #include <stdlib.h>
 
 #include "gpu.h"
