@@ -111,7 +111,7 @@ static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool cl
     } size[] = {{q, s.c, bias[PLUMB_Q], true, !joined.qkv, true},
                 {kv, s.c, bias[PLUMB_K], true, !joined.qkv, true},
                 {kv, s.c, bias[PLUMB_V], true, !joined.qkv, true},
-                {q + 2 * kv, s.c, bias[PLUMB_Q], false, joined.qkv, false},
+                {q + 2 * kv, s.c, false, false, joined.qkv, false},
                 {s.c, q, bias[PLUMB_O], true, true, true},
                 {s.f, s.c, bias[PLUMB_GATE], true, !joined.gate_up, !joined.gate_up},
                 {s.f, s.c, bias[PLUMB_UP], true, !joined.gate_up, !joined.gate_up},
