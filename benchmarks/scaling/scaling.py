@@ -73,6 +73,10 @@ class Bench:
         root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
         return ["mpirun", "-n", str(ranks), *bind, *root]
 
+    def shares_cores(self, row):
+        """Returns true if ranks of this row had to share cores: then its times say nothing about scaling."""
+        return not self.args.launcher and row["ranks"] > self.cores
+
     def run(self, command, **more):
         done = subprocess.run([str(c) for c in command], cwd=ROOT, text=True, capture_output=True, **more)
         if done.returncode != 0:
@@ -281,6 +285,8 @@ def write(bench, rows, fitted, projected):
     lines = ["# Scaling of plumb align", "", "    " + " ".join(["python3", "benchmarks/scaling/scaling.py", *sys.argv[1:]]), ""]
     if rows:
         lines += ["    " + line for line in table(rows, header(bench))]
+        if any(bench.shares_cores(r) for r in rows):
+            lines += ["", f"With more than {bench.cores} ranks the ranks share cores: of those rows only the messages and bytes count, and no time is predicted."]
     else:
         lines += [fitted["assumed"]["name"], "", *(f"- {line}" for line in fitted["assumed"]["sources"])]
     series = [(f"{m}, measured", False, [(r["ranks"], r["efficiency"]) for r in rows if r["mode"] == m])
@@ -320,6 +326,8 @@ def main():
     rows, single = measure(bench, ranks)
     fitted = fit(bench, rows, single)
     for row in rows if fitted else []:
+        if bench.shares_cores(row):
+            continue
         row["predicted_s"] = fitted["model"].iteration(row["ranks"], row["prompts"])["iteration"]
         row["error"] = row["predicted_s"] / row["iteration_s"] - 1
     write(bench, rows, fitted, project(bench, fitted) if fitted else [])
