@@ -75,18 +75,22 @@ static plumb_status find_local(struct plumb_mpi *m)
     return PLUMB_OK;
 }
 
-/* Initialises this rank's communicator and allocates its memory for messages and notes, before the
- * ranks exchange anything. Not collective. */
+plumb_status plumb_mpi_prepare(struct plumb_mpi *m, const struct plumb_comm_ops *ops, int rank,
+                               int size, double timeout_s)
+{
+    PLUMB_TRY(plumb_comm_base_init(&m->base, ops, rank, size, timeout_s));
+    m->staging = malloc((size_t)PLUMB_MPI_DEPTH * (size_t)PLUMB_MPI_BLOCK);
+    PLUMB_REQUIRE(m->staging, PLUMB_ERR_NOMEM, "an MPI communicator of %d ranks", size);
+    PLUMB_TRY(plumb_shared_prepare(m));
+    return plumb_mail_prepare(m);
+}
+
 static plumb_status prepare(struct plumb_mpi *m, double timeout_s)
 {
     int rank = 0, size = 1;
     PLUMB_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
     PLUMB_MPI(MPI_Comm_size(MPI_COMM_WORLD, &size));
-    PLUMB_TRY(plumb_comm_base_init(&m->base, &mpi_ops, rank, size, timeout_s));
-    m->staging = malloc((size_t)PLUMB_MPI_DEPTH * (size_t)PLUMB_MPI_BLOCK);
-    PLUMB_REQUIRE(m->staging, PLUMB_ERR_NOMEM, "an MPI communicator of %d ranks", size);
-    PLUMB_TRY(plumb_shared_prepare(m));
-    return plumb_mail_prepare(m);
+    return plumb_mpi_prepare(m, &mpi_ops, rank, size, timeout_s);
 }
 
 /* Runs the first exchange of the ranks. It fails if any rank could not prepare; *level becomes the
@@ -130,22 +134,28 @@ static plumb_status connect_ranks(struct plumb_mpi *m)
     return PLUMB_OK;
 }
 
+plumb_status plumb_mpi_start(struct plumb_mpi *m)
+{
+    /* From here on a second thread sends heartbeats, if there is more than one rank and MPI
+     * provides MPI_THREAD_SERIALIZED or more. */
+    PLUMB_TRY(plumb_comm_agree(&m->base, m->threads ? plumb_heartbeat_start(&m->base) : PLUMB_OK));
+    PLUMB_TRY(plumb_coll_enter(&m->base, "start", (struct plumb_args){-1, NULL, -1}));
+    PLUMB_TRY(plumb_coll_leave(&m->base, plumb_shared_create(m)));
+    m->shared.on = true;
+    return PLUMB_OK;
+}
+
 static plumb_status mpi_setup(struct plumb_mpi *m, int level, double timeout_s)
 {
     PLUMB_TRY(meet(m, prepare(m, timeout_s), timeout_s, &level));
     PLUMB_TRY(connect_ranks(m));
     m->threads = level >= MPI_THREAD_SERIALIZED;
     m->up = true;
-    /* From here on a second thread sends heartbeats, if there is more than one rank and MPI
-     * provides MPI_THREAD_SERIALIZED or more. */
-    PLUMB_TRY(plumb_comm_agree(&m->base, m->threads ? plumb_heartbeat_start(&m->base) : PLUMB_OK));
+    PLUMB_TRY(plumb_mpi_start(m));
     if (!m->threads && m->base.rank == 0 && m->base.size > 1)
         plumb_log(PLUMB_LOG_WARN,
                   "this MPI does not support threads, so there is no heartbeat: a stopped "
                   "rank is detected only after comm.max_wait");
-    PLUMB_TRY(plumb_coll_enter(&m->base, "start", (struct plumb_args){-1, NULL, -1}));
-    PLUMB_TRY(plumb_coll_leave(&m->base, plumb_shared_create(m)));
-    m->shared.on = true;
     return PLUMB_OK;
 }
 

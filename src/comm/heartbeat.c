@@ -76,6 +76,11 @@ struct timespec plumb_clock_in(double seconds)
     return t;
 }
 
+double plumb_heartbeat_pause(const plumb_comm *c)
+{
+    return c->heartbeat.period_s * fmin(1, (double)PLUMB_HEARTBEAT_RANKS / c->size);
+}
+
 /* The heartbeat thread. It ends if sending fails; the other ranks then get no more notes and report
  * this rank. */
 static void *heartbeat(void *arg)
@@ -90,8 +95,7 @@ static void *heartbeat(void *arg)
         if (!frozen)
             st = c->ops->send_heartbeat(c);
         pthread_mutex_lock(&w->lock);
-        const double share = fmin(1, (double)PLUMB_HEARTBEAT_RANKS / c->size);
-        const struct timespec until = plumb_clock_in(w->period_s * share);
+        const struct timespec until = plumb_clock_in(plumb_heartbeat_pause(c));
         if (!w->stop)
             pthread_cond_timedwait(&w->wake, &w->lock, &until);
     }
