@@ -69,7 +69,7 @@ void plumb_comm_phase(plumb_comm *c, const char *phase);
 /* Sets the timeout in seconds; 0 = none. If a rank sends no heartbeat for that long (its process is
  * dead or stopped), a waiting collective fails with PLUMB_ERR_COMM. The effective limit is at least
  * 4 heartbeat periods; the period is timeout / 10 within [0.1 s, 1 s], and at least
- * 1 ms x world_size. Not collective, but every rank must set the same value. The default is 60 for
+ * 2 ms x world_size. Not collective, but every rank must set the same value. The default is 60 for
  * threads, and the value given to create for MPI. */
 void plumb_comm_timeout(plumb_comm *c, double seconds);
 
