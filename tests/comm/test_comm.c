@@ -153,6 +153,39 @@ static void check_allgather(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
+/* On a power of two of ranks, small parts take log2 W messages of each rank, and large ones W - 1;
+ * before that, an allreduce of the sizes takes log2 W. */
+static void check_allgather_messages(plumb_comm *c)
+{
+    const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
+    const int64_t each[] = {1, 64 << 10, (64 << 10) + 1};
+    int64_t count[64], rounds = 0;
+    while (1 << rounds < size)
+        rounds++;
+    char *mine = malloc((size_t)each[2]), *all = malloc((size_t)(each[2] * size));
+    memset(mine, 'a' + r % 26, (size_t)each[2]);
+    for (int i = 0; i < 3; i++) {
+        const struct plumb_traffic before = plumb_comm_traffic(c, PLUMB_TRAFFIC_CONTROL);
+        CHECK_OK(plumb_comm_allgather(c, all, each[i] * size, count, mine, each[i]));
+        const struct plumb_traffic after = plumb_comm_traffic(c, PLUMB_TRAFFIC_CONTROL);
+        for (int k = 0; k < size; k++)
+            for (int64_t at = 0; at < each[i]; at += plumb_max_i64(each[i] - 1, 1))
+                CHECK(all[k * each[i] + at] == 'a' + k % 26);
+#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check sends messages of its own */
+        const int64_t steps = i < 2 ? rounds : size - 1;
+        if (plumb_is_pow2(size))
+            CHECKF(after.messages - before.messages == rounds + steps, "%lld",
+                   (long long)(after.messages - before.messages));
+        if (plumb_is_pow2(size))
+            CHECK(after.bytes - before.bytes == rounds * 16 * size + (size - 1) * each[i]);
+#else
+        (void)before, (void)after, (void)rounds;
+#endif
+    }
+    free(all);
+    free(mine);
+}
+
 /* Bytes that rank a sends to rank b: none for a third of the pairs, more than one piece for some.
  */
 static int64_t part_bytes(int a, int b)
@@ -323,6 +356,7 @@ static void contract(plumb_comm *c)
     check_slots(c);
     check_broadcast(c);
     check_allgather(c);
+    check_allgather_messages(c);
     check_alltoall(c);
     check_traffic(c);
     const int64_t sizes[] = {0, 1, 4095, 4096, 4097, 3 * 4096 + 5, 300001};
