@@ -34,6 +34,36 @@ class Schedule:
         return sum(p["path_messages"] for p in parts), sum(p["path_bytes"] for p in parts)
 
 
+class Start:
+    """The output of bench_start, run once per number of ranks: what a rank needs among many ranks."""
+
+    def __init__(self, program):
+        self.program = program
+
+    @functools.lru_cache(maxsize=None)
+    def of(self, ranks):
+        return json.loads(subprocess.run([self.program, str(ranks)], check=True, text=True, capture_output=True).stdout)
+
+    def costs(self, ranks, latency):
+        """Returns memory, start and heartbeat of a rank. latency: seconds that a message takes, here also of the time of
+        each rank that sends or receives a note."""
+        x = self.of(ranks)
+        beat = x["heartbeat"]
+        sent = beat["notes_per_period"] / beat["period_s"]
+        return {"memory_bytes": x["memory"]["bytes"],
+                "start_messages": x["start"]["path_messages"], "start_bytes": x["start"]["bytes_of_busiest_rank"],
+                "start_s": x["start"]["path_messages"] * latency, "row_messages": x["allgather"]["path_messages"],
+                "period_s": beat["period_s"], "notes_per_second": sent, "bytes_per_second": sent * beat["bytes_per_note"],
+                "notes_of_a_wait": beat["notes_of_a_wait"], "heartbeat_share": 2 * sent * latency}
+
+
+def start_formula(ranks):
+    """Returns the messages of the start on a power of two of ranks, by arithmetic instead of by replay: the ranks agree
+    once, and gather one row of each rank twice. Before the rows they exchange the rows' sizes."""
+    rounds = ranks.bit_length() - 1
+    return rounds + 2 * (rounds + rounds)
+
+
 def formula(ranks, elements, block):
     """Returns (messages, bytes) on the longest path of one gradient exchange on a power of two of ranks,
     by arithmetic instead of by replay: log2 W halvings and as many doublings. Every piece is cut

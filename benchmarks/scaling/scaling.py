@@ -244,12 +244,28 @@ def fit(bench, rows, single):
     return {"model": model, "probe": probe, "elements": elements, "control_collectives": control[0], "control_bytes": control[1]}
 
 
+def costs(start, model, ranks, modes):
+    """Returns what each of `ranks` ranks needs, and the share of an iteration, by mode, that the small collectives, the
+    hashes of a sharded fingerprint in each step, and the heartbeat take."""
+    out = start.costs(ranks, model.link.latency)
+    if ranks > 1 and ranks & (ranks - 1) == 0 and out["start_messages"] != predict.start_formula(ranks):
+        sys.exit(f"{ranks} ranks: the start has {out['start_messages']} messages on its longest path, "
+                 f"the formula {predict.start_formula(ranks)}")
+    small = model.steps * out["row_messages"] * model.link.latency
+    out["agree_s"] = model.schedule.of(ranks, 1)["agree"]["path_messages"] * model.link.latency
+    for mode, t in modes.items():
+        out[f"{mode}_share"] = (t["control"] + small) / t["iteration"] + out["heartbeat_share"]
+    return out
+
+
 def project(bench, fitted):
     """Returns the predicted rows up to --project ranks, and compares the replayed schedule with the formula. Strong scaling
     ends where a rank would have less than one prompt."""
     model, args = fitted["model"], bench.args
     strong = fitted.get("strong_prompts", args.prompts)
     base = {"strong": model.iteration(1, strong)["iteration"], "weak": model.iteration(1, args.prompts)["iteration"]}
+    program = bench.programs / "bench_start"
+    start = predict.Start(str(program)) if program.exists() else None  # not in a build without MPI
     out, w = [], 1
     while w <= args.project:
         row = {"ranks": w}
@@ -262,6 +278,8 @@ def project(bench, fitted):
         if tuple(replayed) != expected:
             sys.exit(f"{w} ranks: the replayed schedule has (messages, bytes) {replayed} on its longest path, the formula {expected}")
         row["path_messages"], row["path_bytes"] = replayed
+        if start:
+            row["rank"] = costs(start, model, w, {m: row[m] for m in row if m in ("strong", "weak")})
         out.append(row)
         w *= 2
     return out
@@ -277,6 +295,30 @@ def assumed(bench):
     model = predict.Model([(a["prompts"], a["single"])], lengths, a["steps"], a["elements"], control, link,
                           predict.Schedule(str(bench.programs / "bench_schedule")))
     return {"model": model, "assumed": a, "strong_prompts": a["strong_prompts"], "elements": a["elements"], "control_collectives": control[0], "control_bytes": control[1]}
+
+
+def rank_table(projected, latency, modes):
+    """Returns the lines about memory, start, heartbeat and agreement of a rank; none without their counts."""
+    if not all("rank" in row for row in projected):
+        return []
+    lines = ["", "## What a rank needs among many", "",
+             f"Counted by the code of src/comm for every rank in one process (`bench_start`), times {latency * 1e6:.3g} us per message. "
+             "Memory is that of a communicator, without MPI's own and without what the ranks of a host share; it grows by one row per rank "
+             "and not with the model (`app scaling` also checks that the plan of a rank needs no more on 1,024 ranks than on 8). Start: the messages after `MPI_Init` until the first collective, on the longest path, which "
+             "equals the formula. A heartbeat note is sent to every other rank once per period; its time counts twice, where it is sent "
+             "and where it is received. agree: one call, on the longest path. Share: of an iteration, taken by all small collectives, by "
+             "the gathered hashes of each step (`train.shard: gradients`) and by the heartbeat. A rank that has waited for 0.05 s in a "
+             "collective also sends one note to each other rank.", "",
+             "| ranks | memory, kB | start: messages | kB sent | ms | heartbeat: period, s | notes per s | kB/s | % of the time | agree, us |"
+             + "".join(f" share, {m}, % |" for m in modes), "|---|" + "---|" * (9 + len(modes))]
+    for row in projected:
+        x = row["rank"]
+        cells = [f"{row['ranks']}", f"{x['memory_bytes'] / 1e3:.0f}", f"{x['start_messages']:.0f}", f"{x['start_bytes'] / 1e3:.1f}",
+                 f"{1e3 * x['start_s']:.3f}", f"{x['period_s']:.3f}", f"{x['notes_per_second']:.0f}",
+                 f"{x['bytes_per_second'] / 1e3:.1f}", f"{100 * x['heartbeat_share']:.3f}", f"{1e6 * x['agree_s']:.0f}"]
+        cells += [f"{100 * x[m + '_share']:.3f}" if m + "_share" in x else "-" for m in modes]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def write(bench, rows, fitted, projected):
@@ -304,6 +346,7 @@ def write(bench, rows, fitted, projected):
                 cells += [f"{t['iteration']:.3f}", f"{t['imbalance']:.2f}", f"{t['exchange']:.4f}", f"{t['control']:.4f}",
                           f"{t['efficiency']:.3f}"] if t else ["-"] * 5
             lines.append("| " + " | ".join(cells) + " |")
+        lines += rank_table(projected, fitted["model"].link.latency, bench.args.modes.split(","))
         series += [(f"{m}, predicted", True, [(r["ranks"], r[m]["efficiency"]) for r in projected if m in r]) for m in bench.args.modes.split(",")]
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
     clean = [{k: v for k, v in r.items() if k != "phases"} for r in rows]

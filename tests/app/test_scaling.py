@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """test_scaling.py: checks benchmarks/scaling: the replayed schedule has the messages and bytes of the formula on its longest path,
-for 1 to 1,024 ranks; a small measurement writes its table, and 2 ranks send what the schedule has. No time is checked."""
+for 1 to 1,024 ranks, and so has the start; no memory grows with ranks x ranks or ranks x parameters, and the heartbeat and the
+small collectives take less than 1 % of an iteration; a small measurement writes its table, and 2 ranks send what the schedule has. No time is checked."""
 import json
 import subprocess
 import sys
@@ -32,6 +33,38 @@ def replayed(bench, schedule):
         half = 1 << (ranks.bit_length() - 1)
         inner, outer = (schedule.of(r, 10_000_000)["reduce_tree"]["path_messages"] for r in (half, ranks))
         bench.check(outer == inner + 1, ranks, inner, outer)
+
+
+def many_ranks(bench, start):
+    """Checks what a rank needs among 1 to 1,024 ranks, as counted by the code of src/comm."""
+    for ranks in (1, 2, 4, 8, 64, 256, 1024):
+        x, want = start.of(ranks), predict.start_formula(ranks)
+        bench.check(x["start"]["path_messages"] == x["start"]["messages_of_busiest_rank"] == want, ranks, x["start"], want)
+        bench.check(x["start"]["messages"] == ranks * want, ranks, x["start"])
+        bench.check(x["allgather"]["messages"] == 2 * ranks * (ranks.bit_length() - 1), ranks, x["allgather"])
+        beat, cost = x["heartbeat"], start.costs(ranks, 5e-6)
+        bench.check(beat["notes_per_period"] == beat["notes_of_a_wait"] == ranks - 1 and beat["bytes_per_note"] <= 256, ranks, beat)
+        bench.check(beat["period_s"] >= 1 and cost["heartbeat_share"] <= 0.005, ranks, cost)
+    for ranks in (3, 5, 6):  # the ring: W - 1 messages of each rank, after an allreduce of the sizes
+        half = 1 << (ranks.bit_length() - 1)
+        sizes = half * (half.bit_length() - 1) + 2 * (ranks - half)
+        bench.check(start.of(ranks)["allgather"]["messages"] == ranks * (ranks - 1) + sizes, ranks, start.of(ranks))
+    memory = {ranks: start.of(ranks)["memory"] for ranks in (256, 512, 1024)}
+    per_rank = (memory[1024]["bytes"] - memory[512]["bytes"]) / 512
+    bench.check(per_rank == (memory[512]["bytes"] - memory[256]["bytes"]) / 256 <= 1024, "a line:", memory)
+    bench.check(len({m["allocations"] for m in memory.values()}) == 1, "allocations:", memory)
+
+
+def planned(bench, base):
+    """Checks that a rank of 1,024 needs no more memory than one of 8 with as many micro-batches."""
+    for shard in ("optimizer", "gradients"):
+        need = {}
+        for ranks in (8, 1024):
+            out = bench.folder / "plan.json"
+            bench.good("plan", "sft", f"model={base}", "plan.memory=1GB", f"plan.world_size={ranks}", "data.max_tokens=32",
+                       f"train.global_batch_size={2 * ranks}", "train.micro_batch_size=1", f"train.shard={shard}", f"output={out}")
+            need[ranks] = json.loads(out.read_text())["bytes"]
+        bench.check(need[1024] <= need[8], shard, need)
 
 
 def arithmetic(bench, schedule):
@@ -83,6 +116,10 @@ def assumed(bench):
     rows = json.loads(out.with_suffix(".json").read_text())["predicted"]
     bench.check(["strong" in r for r in rows] == [True] * 4 + [False] and all("weak" in r for r in rows), rows)
     bench.check(all(a["weak"]["efficiency"] > b["weak"]["efficiency"] for a, b in zip(rows, rows[1:])), rows)
+    if (bench.plumb.parent / "benchmarks/bench_start").exists():
+        shares = [r["rank"][f"{mode}_share"] for r in rows for mode in ("strong", "weak") if mode in r]
+        bench.check(shares[0] == 0 and all(0 < s < 0.01 for s in shares[2:]), "heartbeat and small collectives:", shares)
+        bench.check("| 16 |" in out.with_suffix(".md").read_text().split("## What a rank needs")[1], "the table of a rank is missing")
     bench.check("Assumed, not measured" in out.with_suffix(".md").read_text(), "the sources of the assumptions are missing")
 
 
@@ -90,6 +127,9 @@ def test(bench):
     bench.make_world(pairs=64, prompts=64)
     schedule = predict.Schedule(str(bench.plumb.parent / "benchmarks/bench_schedule"))
     replayed(bench, schedule)
+    if (bench.plumb.parent / "benchmarks/bench_start").exists():  # not in a build without MPI
+        many_ranks(bench, predict.Start(str(bench.plumb.parent / "benchmarks/bench_start")))
+    planned(bench, bench.base())
     arithmetic(bench, schedule)
     assumed(bench)
     if bench.mpirun:
