@@ -2,6 +2,8 @@
  * Layer 5. Includes stage/method.h, train/cost.h. */
 #include "train/cost.h"
 
+#include <math.h>
+
 #include "base/num.h"
 #include "stage/method.h"
 
@@ -57,6 +59,8 @@ void plumb_align_cost(struct plumb_cost *out, const struct plumb_align_context *
         plumb_cost_add(out, "reward")->flops = plumb_cost_forward(reward, &b);
     plumb_cost_add(out, "reference")->flops =
         references_of(reference) * plumb_cost_forward(t->model, &b);
+    const double all = b.n;
+    b.n = fmin(all, (double)part->split.micro_batch); /* those that plumb_mismatch_rescore visits */
     plumb_cost_add(out, "comparison")->flops = plumb_cost_forward(t->model, &b);
     b.n = local * (trained_of(c) + (double)add->extra_sequences) * (double)cfg->train.epochs;
     plumb_cost_add(out, "update")->flops = plumb_cost_train(t->model, &b, cfg->train.recompute);
