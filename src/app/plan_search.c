@@ -27,11 +27,13 @@ static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cos
     return st;
 }
 
+/* Makes the plans of the ranks with the configured train.shard, and sets *out to the one that needs
+ * the most memory. Ends with the first that needs more than `enough` bytes. */
 static plumb_status make_given(struct plumb_backend **out, int *which, struct plumb_cost *cost,
-                               struct plumb_plan *p)
+                               struct plumb_plan *p, int64_t enough)
 {
     *out = NULL;
-    for (int r = 0; r < p->world; r++) {
+    for (int r = 0; r < p->world && (!*out || plumb_plan_bytes(*out) <= enough); r++) {
         struct plumb_backend *plan = NULL;
         struct plumb_cost work;
         const plumb_status st = make_rank(&plan, &work, p, r);
@@ -68,26 +70,38 @@ plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_
     const int shard = p->cfg.train.shard;
     plumb_status st = PLUMB_OK;
     if (shard != PLUMB_SHARD_AUTO)
-        return make_given(out, which, cost, p);
+        return make_given(out, which, cost, p, INT64_MAX);
     p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER; /* decided as a run decides it (plumb_job_run) */
-    st = make_given(out, which, cost, p);
+    st = make_given(out, which, cost, p, p->budget);
     if (st == PLUMB_OK && plumb_plan_bytes(*out) > p->budget) {
         plumb_backend_destroy(out);
         p->cfg.train.shard = PLUMB_SHARD_GRADIENTS;
-        st = make_given(out, which, cost, p);
+        st = make_given(out, which, cost, p, INT64_MAX);
     }
     p->shard = p->cfg.train.shard;
     p->cfg.train.shard = shard;
     return st;
 }
 
-/* Sets *out to true if every rank's plan fits with the current configuration. Begins with the rank
- * that needs the most memory as configured, and ends with the first that does not fit. */
-static plumb_status every_rank_fits(bool *out, struct plumb_plan *p)
+/* Sets *bytes to what rank p->rank needs with the current configuration. */
+static plumb_status bytes_of_rank(int64_t *bytes, struct plumb_plan *p)
+{
+    struct plumb_backend *plan = NULL;
+    struct plumb_cost work;
+    const plumb_status st = make_rank(&plan, &work, p, p->rank);
+    if (st == PLUMB_OK)
+        *bytes = plumb_plan_bytes(plan);
+    plumb_backend_destroy(&plan);
+    return st;
+}
+
+/* Sets *out to true if the plans of `ranks` ranks fit with the current configuration. Begins with
+ * the rank that needs the most memory as configured, and ends with the first that does not fit. */
+static plumb_status ranks_fit(bool *out, struct plumb_plan *p, int ranks)
 {
     plumb_status st = PLUMB_OK;
     *out = true;
-    for (int i = 0; i < p->world && *out && st == PLUMB_OK; i++) {
+    for (int i = 0; i < ranks && *out && st == PLUMB_OK; i++) {
         struct plumb_backend *plan = NULL;
         struct plumb_cost work;
         st = make_rank(&plan, &work, p, (p->rank + i) % p->world);
@@ -98,43 +112,58 @@ static plumb_status every_rank_fits(bool *out, struct plumb_plan *p)
     return st;
 }
 
-/* Sets *out to true if the plans fit with this value of the option. With train.shard: auto, either
- * of its choices may fit. */
-static plumb_status fits(bool *out, struct plumb_plan *p, int64_t *option, int64_t value)
+/* Sets *out to true if the plans of `ranks` ranks, as in ranks_fit, fit with this value of the
+ * option. With train.shard: auto, either of its choices may fit. */
+static plumb_status fits(bool *out, struct plumb_plan *p, int ranks, int64_t *option, int64_t value)
 {
     const int64_t was = *option;
     const int shard = p->cfg.train.shard;
     *option = value;
     if (shard == PLUMB_SHARD_AUTO)
         p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER;
-    plumb_status st = every_rank_fits(out, p);
+    plumb_status st = ranks_fit(out, p, ranks);
     if (st == PLUMB_OK && !*out && shard == PLUMB_SHARD_AUTO) {
         p->cfg.train.shard = PLUMB_SHARD_GRADIENTS;
-        st = every_rank_fits(out, p);
+        st = ranks_fit(out, p, ranks);
     }
     p->cfg.train.shard = shard;
     *option = was;
     return st;
 }
 
-/* Finds the largest value in [low, high] that fits, by bisection: if a value fits, all smaller ones
- * must. *out is unchanged if low does not fit. */
-static plumb_status largest_in(int64_t *out, struct plumb_plan *p, int64_t *option, int64_t low,
-                               int64_t high)
+/* Sets *out to the largest value in [low, high] that fits on `ranks` ranks, by bisection: if a
+ * value fits, all smaller ones must. Sets it to low - 1 if low does not fit. */
+static plumb_status bisect(int64_t *out, struct plumb_plan *p, int ranks, int64_t *option,
+                           int64_t low, int64_t high)
 {
     bool good;
-    PLUMB_TRY(fits(&good, p, option, low));
-    if (!good)
-        return PLUMB_OK;
-    while (low < high) {
-        const int64_t middle = low + (high - low + 1) / 2;
-        PLUMB_TRY(fits(&good, p, option, middle));
+    *out = low - 1;
+    while (*out < high) {
+        const int64_t middle = *out < low ? low : *out + (high - *out + 1) / 2;
+        PLUMB_TRY(fits(&good, p, ranks, option, middle));
         if (good)
-            low = middle;
+            *out = middle;
         else
             high = middle - 1;
     }
-    *out = low;
+    return PLUMB_OK;
+}
+
+/* Finds the largest value in [low, high] that fits on every rank. The plans of the ranks differ
+ * little, so one rank is searched, and the others are asked about the result. *out is unchanged if
+ * low does not fit. */
+static plumb_status largest_in(int64_t *out, struct plumb_plan *p, int64_t *option, int64_t low,
+                               int64_t high)
+{
+    int64_t most;
+    bool good = false;
+    PLUMB_TRY(bisect(&most, p, 1, option, low, high));
+    if (most >= low)
+        PLUMB_TRY(fits(&good, p, p->world, option, most));
+    if (most >= low && !good)
+        PLUMB_TRY(bisect(&most, p, p->world, option, low, most - 1));
+    if (most >= low)
+        *out = most;
     return PLUMB_OK;
 }
 
@@ -223,6 +252,28 @@ static int list_changes(struct change *out, struct plumb_plan *p)
     return n;
 }
 
+/* Sets *less to the bytes that the rank which needs the most now needs less with the current
+ * configuration, and *good to true if every rank then fits. Other ranks' plans differ from that
+ * rank's by a few blocks, so they are made only to see whether all fit. */
+static plumb_status gain_of(int64_t *less, bool *good, struct plumb_plan *p, int64_t need)
+{
+    const int shard = p->cfg.train.shard;
+    int64_t bytes = 0;
+    if (shard == PLUMB_SHARD_AUTO)
+        p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER;
+    plumb_status st = bytes_of_rank(&bytes, p);
+    if (st == PLUMB_OK && shard == PLUMB_SHARD_AUTO && bytes > p->budget) {
+        p->cfg.train.shard = PLUMB_SHARD_GRADIENTS;
+        st = bytes_of_rank(&bytes, p);
+    }
+    *less = need - bytes;
+    *good = false;
+    if (st == PLUMB_OK && bytes <= p->budget)
+        st = ranks_fit(good, p, p->world);
+    p->cfg.train.shard = shard;
+    return st;
+}
+
 /* Tries each possible change of one option, and prints by how much it alone lowers the memory.
  * Leaves out changes that do not lower it, and those with which the run could not be set up. */
 void plumb_plan_advise(struct plumb_plan *p)
@@ -232,19 +283,17 @@ void plumb_plan_advise(struct plumb_plan *p)
     const int64_t need = plumb_plan_bytes(p->best);
     for (int i = 0; i < n; i++) {
         const struct plumb_config was = p->cfg;
-        struct plumb_backend *plan = NULL;
-        int rank;
+        int64_t less;
+        bool good;
         if (list[i].number)
             *list[i].number = list[i].value;
         else if (list[i].choice)
             *list[i].choice = (int)list[i].value;
         else
             *list[i].flag = list[i].value != 0;
-        if (plumb_plan_of(&plan, &rank, NULL, p) == PLUMB_OK && plumb_plan_bytes(plan) < need)
-            printf("%s alone needs %.3f MB less%s\n", list[i].text,
-                   1e-6 * (double)(need - plumb_plan_bytes(plan)),
-                   plumb_plan_bytes(plan) <= p->budget ? " and fits" : "");
-        plumb_backend_destroy(&plan);
+        if (gain_of(&less, &good, p, need) == PLUMB_OK && less > 0)
+            printf("%s alone needs %.3f MB less%s\n", list[i].text, 1e-6 * (double)less,
+                   good ? " and fits" : "");
         p->cfg = was;
     }
     printf("more ranks (plan.world_size) divide the optimizer's moments%s\n",
