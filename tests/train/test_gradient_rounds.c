@@ -314,6 +314,47 @@ static void *run_faults(void *arg)
     return NULL;
 }
 
+/* A rank fails in the middle of the exchange of round 0, so that only it knows; then the ranks
+ * agree to pause before round 1. The failure must reach every rank, and the pause must not hide it.
+ */
+static void *run_fault_before_pause(void *arg)
+{
+    struct rank *r = arg;
+    struct plumb_backend *backend;
+    struct plumb_gradient g;
+    double value[PLUMB_MICRO_BATCH_VALUES];
+    struct writer w = {.g = &g, .fail_at = r->fail_at, .fail_part = r->fail_part};
+    const int me = plumb_comm_rank(r->comm), size = plumb_comm_size(r->comm);
+    int64_t left = 1;
+    CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
+    CHECK_OK(make(&g, backend, r->comm, r->tied, r->to));
+    g.pause = me == size - 1 ? count_down : NULL;
+    g.pause_arg = &left;
+    const plumb_status st = plumb_gradient_run(&g, r->to, micro_batch, &w, value);
+    CHECKF(st == (me == r->fail_at ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER), "rank %d of %d: %d", me,
+           size, (int)st);
+    CHECK(strstr(plumb_trail_message(), "micro-batch "));
+    CHECK(g.paused); /* else the failure was seen in round 1, and this tests nothing */
+    w.fail_at = -1;
+    g.pause = NULL;
+    check_step(&g, r, r->to);
+    plumb_gradient_fini(&g);
+    plumb_backend_destroy(&backend);
+    plumb_comm_destroy(&r->comm);
+    return NULL;
+}
+
+static void test_faults_before_pauses(const float *want)
+{
+    struct rank rank[RANKS];
+    for (int world = 1; world <= 4; world *= 2)
+        for (int64_t bad = 0; bad < world; bad++)
+            for (int64_t part = 1; part <= PARTS / 2; part += PARTS / 2 - 1)
+                run_world(rank, world,
+                          &(struct rank){.want = want, .to = 9, .fail_at = bad, .fail_part = part},
+                          run_fault_before_pause);
+}
+
 /* The failure comes before any exchange, or in the middle of it. */
 static void test_faults(const float *want)
 {
@@ -338,6 +379,7 @@ int main(void)
     test_bytes(want);
     test_memory();
     test_faults(want);
+    test_faults_before_pauses(want);
     free(want);
     return 0;
 }
