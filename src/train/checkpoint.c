@@ -43,6 +43,15 @@ struct save {
     plumb_h5 *h5;
 };
 
+/* Returns the bytes that a checkpoint has for each trained weight: in the weights files, and,
+ * unless it has weights only, two moments and the float32 weight beside a rounded one. */
+static int64_t bytes_per_weight(const struct save *s)
+{
+    const int64_t size = (int64_t)sizeof(float);
+    const int64_t weight = plumb_dtype_size(s->model->saved_as);
+    return s->options->weights_only ? weight : weight + 2 * size + (weight < size ? size : 0);
+}
+
 /* Checks the free space before anything is written: finding out later would cost minutes. */
 static plumb_status check_space(const struct save *s)
 {
@@ -50,15 +59,14 @@ static plumb_status check_space(const struct save *s)
     const char *dir = s->options->output_dir;
     PLUMB_REQUIRE(!statvfs(dir, &fs), PLUMB_ERR_IO, "%s: %s", dir, strerror(errno));
     const int64_t more = s->pause ? s->pause->bytes : 0;
-    const int64_t copies = s->options->weights_only ? 1 : 3;
-    const int64_t need = s->trained.count * copies * (int64_t)sizeof(float) + (1 << 18) + more;
+    const int64_t need = s->trained.count * bytes_per_weight(s) + (1 << 18) + more;
     const double free_bytes = (double)fs.f_bavail * (double)fs.f_frsize;
     PLUMB_REQUIRE(fs.f_blocks == 0 || free_bytes >= (double)need, PLUMB_ERR_IO,
                   "%s: no room for %s: it needs about %.1f MB (weights%s), the disk has %.1f MB "
                   "free; remove files there, for example earlier checkpoints (checkpoint.keep_last "
                   "removes them only after a save)",
                   dir, strrchr(s->final_dir, '/') + 1, (double)need / 1e6,
-                  copies == 1 ? "" : " and moments", free_bytes / 1e6);
+                  s->options->weights_only ? "" : " and moments", free_bytes / 1e6);
     return PLUMB_OK;
 }
 

@@ -83,6 +83,7 @@ struct run {
     int64_t save_at;    /* save after this step too; 0: only after `until` */
     double metric;      /* metric.x of the state that is saved; 0: none */
     bool device;        /* host memory counts as device memory */
+    bool rounded;       /* checkpoint.dtype: bfloat16 */
     plumb_status expect;
     const char *says; /* part of the failure's message */
     float *w;         /* out, (count,): rank 0's weights at the end; NULL: not wanted */
@@ -151,6 +152,7 @@ static inline void run_rank(plumb_comm *comm, void *arg)
     struct run *run = arg;
     plumb_model *m = fake_model(fake_decoder, FAKE_DECODER);
     const size_t bytes = (size_t)m->count * sizeof(float);
+    m->saved_as = run->rounded ? PLUMB_BF16 : PLUMB_F32;
     if (run->device) {
         m->backend->place = PLUMB_DEVICE;
         const struct plumb_comm_device device = plumb_exchange_device(m->backend);

@@ -287,6 +287,17 @@ static void test_full_disk(void)
     run.expect = PLUMB_ERR_IO;
     run.says = "no room for checkpoint";
     fake_world(2, run_rank, &run);
+    /* per weight 4 bytes and two moments; or 2 bytes, the float32 weight and two moments */
+    plumb_model *m = fake_model(fake_decoder, FAKE_DECODER);
+    char need[64];
+    run.says = need;
+    for (int rounded = 0; rounded < 2; rounded++) {
+        snprintf(need, sizeof(need), "it needs about %.1f MB (weights and moments)",
+                 ((double)m->count * (rounded ? 14 : 12) + (1 << 18)) / 1e6);
+        run.rounded = rounded;
+        fake_world(2, run_rank, &run);
+    }
+    fake_model_free(m);
     folders_are(out, "1 2 ");
     latest_is(out, "checkpoint-2");
     CHECK(!umount(dir));
