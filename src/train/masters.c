@@ -3,6 +3,7 @@
 #include "train/masters.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -219,6 +220,24 @@ static float *scratch_of(const struct plumb_masters *s, int64_t k)
     return (s->like ? s->like : s)->scratch[k];
 }
 
+/* Lists the hashes of all blocks as the ranks have them in memory, once between two calls of
+ * plumb_masters_finish. Collective: the same result on every rank. */
+static plumb_status list_hashes(struct plumb_masters *s)
+{
+    uint64_t hash = 0;
+    if (s->listed)
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_masters_hash(s, &hash));
+    PLUMB_REQUIRE(hash == s->model->fingerprint, PLUMB_ERR_NUMERIC,
+                  "the ranks' master weights are %016" PRIx64
+                  " in memory, but their fingerprint is %016" PRIx64
+                  ": something else wrote to them, so they are not saved (bad memory? resume from "
+                  "the last checkpoint)",
+                  hash, s->model->fingerprint);
+    s->listed = true;
+    return PLUMB_OK;
+}
+
 /* Gathers bucket k in its scratch. Collective. */
 static plumb_status gather(struct plumb_masters *s, int64_t k)
 {
@@ -226,8 +245,8 @@ static plumb_status gather(struct plumb_masters *s, int64_t k)
     float *x = scratch_of(s, k);
     const int64_t begin = s->shards.border[k], n = s->shards.border[k + 1] - begin;
     const struct plumb_shard_run *r = &s->shards.run[k];
-    plumb_status st = PLUMB_OK;
-    if (r->end > r->begin)
+    plumb_status st = list_hashes(s);
+    if (st == PLUMB_OK && r->end > r->begin)
         st = b->copy(b, x + (r->begin - begin), s->w + r->at,
                      (r->end - r->begin) * (int64_t)sizeof(*s->w));
     st = plumb_comm_agree(s->comm, st);
@@ -235,6 +254,44 @@ static plumb_status gather(struct plumb_masters *s, int64_t k)
         st = plumb_comm_allgather_shards(s->comm, x, n, b->place);
     s->failed = st != PLUMB_OK;
     return st;
+}
+
+/* Fails because of the block of bucket k that begins `at` elements behind the bucket's begin. */
+static plumb_status refuse_block(const struct plumb_masters *s, int64_t k, int64_t at)
+{
+    const int64_t begin = s->shards.border[k], n = s->shards.border[k + 1] - begin;
+    const int64_t last = plumb_min_i64(at + PLUMB_HASH_BLOCK, n) - 1;
+    int rank = 0;
+    while (plumb_comm_shard(s->comm, n, rank).end <= at)
+        rank++;
+    PLUMB_FAIL(PLUMB_ERR_NUMERIC,
+               "elements %lld to %lld of the master weights came to rank 0 with other bits than "
+               "rank %d has, so they are not saved (a bad link or bad memory? resume from the last "
+               "checkpoint)",
+               (long long)(begin + at), (long long)(begin + last), rank);
+}
+
+/* Compares the blocks of bucket k, which rank 0 has gathered, with the hashes of the ranks' own
+ * blocks. The device has memory for the hashes of a shard, so a bucket may take several turns. */
+static plumb_status check_bucket(struct plumb_masters *s, int64_t k)
+{
+    struct plumb_backend *b = s->backend;
+    const float *x = scratch_of(s, k);
+    const int64_t begin = s->shards.border[k], n = s->shards.border[k + 1] - begin;
+    const int64_t most = blocks_of(s->shards.count) * PLUMB_HASH_BLOCK;
+    const int64_t first = begin / PLUMB_HASH_BLOCK;
+    assert(most > 0); /* rank 0 has a part of every bucket */
+    for (int64_t at = 0; at < n; at += most) {
+        const int64_t piece = plumb_min_i64(n - at, most);
+        PLUMB_TRY(b->k.hash_blocks(b->stream, s->hash_device, x + at, piece));
+        PLUMB_TRY(b->sync(b));
+        PLUMB_TRY(b->to_host(b, s->gathered + first + at / PLUMB_HASH_BLOCK, s->hash_device,
+                             blocks_of(piece) * (int64_t)sizeof(*s->gathered)));
+    }
+    for (int64_t i = 0; i < blocks_of(n); i++)
+        if (s->gathered[first + i] != s->hash[first + i])
+            return refuse_block(s, k, i * PLUMB_HASH_BLOCK);
+    return PLUMB_OK;
 }
 
 static plumb_status read_bucket(struct plumb_masters *s, int64_t k)
@@ -246,6 +303,7 @@ static plumb_status read_bucket(struct plumb_masters *s, int64_t k)
     s->at = -1;
     PLUMB_TRY(tell(s, &(int64_t){k}));
     PLUMB_TRY(gather(s, k));
+    PLUMB_TRY(check_bucket(s, k));
     s->at = k;
     return PLUMB_OK;
 }
@@ -291,7 +349,7 @@ plumb_status plumb_masters_finish(const plumb_model *m, plumb_status st)
         done = serve(s);
     else if (!s->failed)
         done = tell(s, &over);
-    s->failed = false;
+    s->failed = s->listed = false;
     s->at = -1;
     return st != PLUMB_OK ? st : done;
 }

@@ -1,5 +1,6 @@
 /* test_masters.c - src/train/masters.c: masters that are shares of 1 to 8 ranks have the
- * fingerprint of the whole model, are written to the same files, and a changed share is noticed.
+ * fingerprint of the whole model, are written to the same files, and a changed share is noticed,
+ * also on its way to the file.
  * Updates need bfloat16: tests/cuda_emu/test_masters_cuda.py. Test. Includes comm/threads.h,
  * train/. */
 #include "train/masters.h"
@@ -104,6 +105,40 @@ static void flip(float *x)
     memcpy(x, &bits, sizeof(bits));
 }
 
+/* Copies as a rank does whose share changes on its way to rank 0. */
+static plumb_status copy_badly(struct plumb_backend *b, void *to, const void *from, int64_t bytes)
+{
+    (void)b;
+    memcpy(to, from, (size_t)bytes);
+    flip((float *)to + 7);
+    return PLUMB_OK;
+}
+
+/* A bit that flips between the check of the weights and the file: in the share of a rank, and on
+ * the way of a share to rank 0. Nothing is saved, and the next save is sound. */
+static void check_save_flips(struct world *w, plumb_comm *c)
+{
+    const int me = plumb_comm_rank(c), bad = plumb_comm_size(c) > 1;
+    const struct plumb_backend sound = *w->b;
+    char says[64];
+    if (me == bad)
+        w->b->copy = copy_badly;
+    plumb_status st = plumb_masters_finish(w->m, me == 0 ? save(w, 0) : PLUMB_OK);
+    w->b->copy = sound.copy;
+    CHECK(st == (me == 0 ? PLUMB_ERR_NUMERIC : PLUMB_OK));
+    snprintf(says, sizeof(says), "with other bits than rank %d has", bad);
+    CHECKF(me > 0 || strstr(plumb_trail_message(), says), "%s", plumb_trail_message());
+    if (me == bad)
+        flip(&w->s.w[100]);
+    CHECK_FAILS(plumb_masters_finish(w->m, me == 0 ? save(w, 0) : PLUMB_OK), PLUMB_ERR_NUMERIC,
+                "something else wrote to them, so they are not saved");
+    if (me == bad)
+        flip(&w->s.w[100]);
+    CHECK_OK(plumb_masters_finish(w->m, me == 0 ? save(w, 0) : PLUMB_OK));
+    if (me == 0)
+        same_folders(whole[0], other[0]);
+}
+
 /* One flipped bit in the weights of one rank, and then in the share of one. */
 static void check_flips(struct world *w, plumb_comm *c, uint64_t want)
 {
@@ -150,6 +185,7 @@ static void rank(plumb_comm *c)
         w.m, first ? plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "disk full") : PLUMB_OK);
     CHECK(st == (first ? PLUMB_ERR_IO : PLUMB_OK));
     check_reads(&w, first);
+    check_save_flips(&w, c);
     check_flips(&w, c, want);
     world_close(&w);
 }
