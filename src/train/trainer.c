@@ -541,4 +541,8 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_lock_release(&t->lock);
     free(t);
     *tp = NULL;
+    /* On a full disk run.json fails, too; the message stays that of the failure that ended the run
+     */
+    if (outcome != PLUMB_OK && strcmp(result, plumb_trail_message()) != 0)
+        (void)plumb_fail_at(outcome, __FILE__, __LINE__, "%s", result);
 }

@@ -2,11 +2,14 @@
  * that changes a file below a folder. For tests. Includes libc only.
  *
  *     PLUMB_FAULT_DIR   calls on paths below it are counted, from 1
+ *     PLUMB_FAULT_RANK  only in this rank of a job (0 without mpirun)
  *     PLUMB_FAULT_LOG   a line "number call path" for each of them
  *     PLUMB_FAULT_AT    the number of the call that is hit; 0 or absent: none
- *     PLUMB_FAULT_HOW   kill: SIGKILL before the call; once ERRNO: that call fails; from ERRNO:
- * from it on, every call that needs room fails; short: a write writes half PLUMB_FAULT_RANK  only
- * in this rank of a job (0 without mpirun)
+ *     PLUMB_FAULT_HOW   kill R: SIGKILL to rank R before the call; stop R: SIGSTOP to rank R before
+ *                       the call; once ERRNO: that call fails; from ERRNO: from it on, every call
+ *                       that needs room fails; short: a write writes half
+ *     PLUMB_FAULT_PIDS  a folder: each rank R writes its process id to R.pid, and its exit code to
+ *                       R.exit if it ends by itself; kill and stop need it
  *
  * The streams of libc write without a call that this library could replace, so its fopen returns a
  * stream that writes by its write(). */
@@ -30,13 +33,56 @@ static struct {
     const char *dir;
     int log; /* descriptor, -1: none */
     long count, at;
-    enum { KILL, ONCE, FROM, SHORT } how;
-    int error;
+    enum { NONE, KILL, STOP, ONCE, FROM, SHORT } how;
+    int error;         /* ONCE, FROM */
+    int victim;        /* KILL, STOP: the rank that gets the signal */
+    int me;            /* this rank */
     char *path[FDS];   /* of descriptors that are open below dir */
     bool written[FDS]; /* open for writing: only these fail to close */
 } fault = {.log = -1};
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+/* Sets path to that of a file of a rank in the folder PLUMB_FAULT_PIDS: R.pid or R.exit. Returns
+ * false if there is no such folder. */
+static bool rank_path(char path[PATH], int rank, const char *kind)
+{
+    const char *dir = getenv("PLUMB_FAULT_PIDS");
+    snprintf(path, PATH, "%s/%d.%s", dir ? dir : "", rank, kind);
+    return dir != NULL;
+}
+
+static void write_number(int rank, const char *kind, long number)
+{
+    char path[PATH], text[32];
+    if (!rank_path(path, rank, kind))
+        return;
+    const int n = snprintf(text, sizeof(text), "%ld", number);
+    const int fd = REAL(open)(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (fd < 0 || REAL(write)(fd, text, (size_t)n) != n)
+        abort();
+    REAL(close)(fd);
+}
+
+static void write_exit(int code, void *arg)
+{
+    (void)arg;
+    write_number(fault.me, "exit", code);
+}
+
+/* Sends the signal to the rank `fault.victim`. If its process id is not known, this process ends
+ * with another signal than the test expects. */
+static void signal_victim(int number)
+{
+    char path[PATH], text[32] = "";
+    const int fd = rank_path(path, fault.victim, "pid") ? REAL(open)(path, O_RDONLY) : -1;
+    const bool known = fd >= 0 && REAL(read)(fd, text, sizeof(text) - 1) > 0 && atol(text) > 0;
+    if (fd >= 0)
+        REAL(close)(fd);
+    if (!known)
+        abort();
+    kill((pid_t)atol(text), number);
+}
 
 static void set_up(void)
 {
@@ -46,11 +92,17 @@ static void set_up(void)
     const char *rank = getenv("OMPI_COMM_WORLD_RANK"), *want = getenv("PLUMB_FAULT_RANK");
     const char *at = getenv("PLUMB_FAULT_AT"), *how = getenv("PLUMB_FAULT_HOW");
     const char *log = getenv("PLUMB_FAULT_LOG");
+    const char *program = program_invocation_short_name; /* plumb_emu: on the CUDA emulator */
+    const bool ours = strcmp(program, "plumb") == 0 || strcmp(program, "plumb_emu") == 0;
+    fault.me = atoi(rank ? rank : "0");
     fault.dir = getenv("PLUMB_FAULT_DIR");
-    fault.on = fault.dir && strcmp(program_invocation_short_name, "plumb") == 0 &&
-               atoi(rank ? rank : "0") == atoi(want ? want : "0");
+    fault.on = fault.dir && ours && fault.me == atoi(want ? want : "0");
     fault.at = at ? atol(at) : 0;
-    if (how && strncmp(how, "once ", 5) == 0)
+    if (how && strncmp(how, "kill ", 5) == 0)
+        fault.how = KILL;
+    else if (how && strncmp(how, "stop ", 5) == 0)
+        fault.how = STOP;
+    else if (how && strncmp(how, "once ", 5) == 0)
         fault.how = ONCE;
     else if (how && strncmp(how, "from ", 5) == 0)
         fault.how = FROM;
@@ -58,6 +110,12 @@ static void set_up(void)
         fault.how = SHORT;
     if (fault.how == ONCE || fault.how == FROM)
         fault.error = atoi(how + 5);
+    if (fault.how == KILL || fault.how == STOP)
+        fault.victim = atoi(how + 5);
+    if (ours) {
+        write_number(fault.me, "pid", getpid());
+        on_exit(write_exit, NULL);
+    }
     if (fault.on && log)
         fault.log = REAL(open)(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 }
@@ -84,8 +142,8 @@ static bool hit(const char *call, const char *path, bool needs_room)
     if (fault.log >= 0 && n > 0 && REAL(write)(fault.log, line, (size_t)n) != n)
         fault.on = false;
     const bool here = fault.at > 0 && number == fault.at;
-    if (here && fault.how == KILL)
-        kill(getpid(), SIGKILL);
+    if (here && (fault.how == KILL || fault.how == STOP))
+        signal_victim(fault.how == KILL ? SIGKILL : SIGSTOP);
     if ((here && fault.how == ONCE) ||
         (fault.how == FROM && fault.at > 0 && number >= fault.at && needs_room)) {
         errno = fault.error;

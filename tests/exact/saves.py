@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """saves.py PLUMB PLUMB_WORLD KILL_AT_LIBRARY - kills a run, or makes a call fail, at every call that
 changes a file, and damages every file of a checkpoint. Each time the run must resume from the newest
-valid checkpoint and write the files of a run without faults."""
+valid checkpoint and write the files of a run without faults. If the ranks have shares of what is saved
+(train.shard=gradients), other ranks than the writing one are killed and stopped, too."""
 import concurrent.futures
 import errno
 import os
@@ -16,14 +17,20 @@ from pathlib import Path
 import exact
 from exact import common
 
-KINDS = { # the fault at the call: PLUMB_FAULT_HOW
-    "kill": "kill",
+KINDS = { # the fault at the call: PLUMB_FAULT_HOW; {rank}: the rank of the call, {other}: another one
+    "kill": "kill {rank}",
     "EIO": f"once {errno.EIO}",
     "EDQUOT": f"once {errno.EDQUOT}",
     "full disk": f"from {errno.ENOSPC}",
     "short write": "short",
 }
+SHARED_KINDS = {**KINDS, "kill of another rank": "kill {other}", "stop": "stop {rank}",
+                "stop of another rank": "stop {other}"}
 ERROR = {"EIO": errno.EIO, "EDQUOT": errno.EDQUOT, "full disk": errno.ENOSPC}
+NEEDS_ROOM = ("open", "write", "pwrite", "ftruncate", "fsync", "fdatasync", "symlink", "mkdir")
+TIMEOUT = 60 # s, the default of comm.timeout
+MOST_STOPS = 10 # a stopped rank is found after a timeout
+SHARED = ["train.shard=gradients", "comm.bucket=0"] # several buckets also of so small a model
 
 
 def may_fail(call, path):
@@ -33,25 +40,48 @@ def may_fail(call, path):
         (call == "rename" and path.endswith(".tmp"))
 
 
-class Case:
-    """A job, the rank that gets the fault, and the calls and files of a run without faults."""
+class Checks:
+    """Counts the failed checks of one fault; `what` begins their messages."""
 
-    def __init__(self, bench, preload, name, args, ranks=1, rank=0):
+    def __init__(self, bench, what):
+        self.bench, self.what, self.wrong = bench, what, 0
+
+    def __call__(self, good, *words):
+        self.wrong += not good
+        return self.bench.check(good, self.what, *words)
+
+
+class Case:
+    """A job, the rank that gets the fault, and the calls and files of a run without faults. shares: the
+    options with which the ranks have shares of what is saved; quick: faults of each kind in CI."""
+
+    def __init__(self, bench, preload, name, args, quick, ranks=1, rank=0, shares=(), more_env=()):
         self.bench, self.preload, self.name, self.args = bench, preload, name, args
-        self.ranks, self.rank = ranks, rank
+        self.quick, self.ranks, self.rank, self.shares = quick, ranks, rank, list(shares)
+        self.more_env = dict(more_env)
         self.folder = bench.folder / name.replace(" ", "-").replace(",", "")
         self.folder.mkdir()
         self.whole = self.folder / "whole"
         log = self.folder / "calls"
-        bench.good(*args(self.whole), "resume=auto", ranks=ranks, env=self.env(self.whole, log))
+        ran = bench.good(*args(self.whole), *self.shares, "resume=auto", ranks=ranks,
+                         env=self.env(self.whole, log))
+        self.seconds = ran.seconds
         self.calls = [line.split(" ", 2)[1:] for line in log.read_text().splitlines()]
         self.left = self.look(self.whole)
 
-    def env(self, out, log=None, at=0, how=""):
-        env = {"LD_PRELOAD": str(self.preload), "PLUMB_FAULT_DIR": str(out),
+    def env(self, out, log=None, at=0, kind=None):
+        pids = out.with_name(f"{out.name}.pids")
+        pids.mkdir(exist_ok=True)
+        how = SHARED_KINDS.get(kind, "").format(rank=self.rank, other=(self.rank + 1) % self.ranks)
+        env = {**self.more_env, "LD_PRELOAD": str(self.preload), "PLUMB_FAULT_DIR": str(out),
                "PLUMB_FAULT_RANK": str(self.rank), "PLUMB_FAULT_AT": str(at),
-               "PLUMB_FAULT_HOW": how}
+               "PLUMB_FAULT_HOW": how, "PLUMB_FAULT_PIDS": str(pids)}
         return {**env, "PLUMB_FAULT_LOG": str(log)} if log else env
+
+    def exit_codes(self, out):
+        """Returns the exit codes of the ranks that ended by themselves."""
+        files = out.with_name(f"{out.name}.pids").glob("*.exit")
+        return {int(f.read_text()) for f in files}
 
     def look(self, out):
         return {**exact.left_by(out), "checkpoint": common.tree(out / "latest/"),
@@ -66,59 +96,93 @@ class Case:
                 step = max(step, int(found.group(1)))
         return step
 
-    def go_on(self, out, least, what):
-        """Resumes the run; it must use the newest checkpoint, and its files must be the same."""
-        check = self.bench.check
-        newest = max(exact.checkpoints(out), default=0)
-        if not check(newest >= least, what, "checkpoint", least, "is gone, there is", newest):
-            return
-        r = self.bench.run(*self.args(out), "resume=auto", ranks=self.ranks)
-        if not check(r.code == 0, what, "cannot go on:", r):
-            return
-        check("passed over" not in r.err, what, "a checkpoint is not sound:", r)
-        check(exact.resumed_step(out) >= newest, what, "went on from step",
-              exact.resumed_step(out), "with checkpoint", newest, "there")
-        self.compare(out, what)
+    def resume(self, out, turn):
+        """Goes on with a run. With shares it goes on in turn on one rank, which has everything, and on
+        other numbers of ranks."""
+        ranks = (self.ranks, 1, 4 if self.ranks == 2 else 2)[turn % 3] if self.shares else self.ranks
+        return self.bench.run(*self.args(out), *(self.shares if ranks > 1 else []), "resume=auto",
+                              ranks=ranks, env=self.more_env)
 
-    def compare(self, out, what, tidied=True):
+    def go_on(self, check, out, least, turn=0):
+        """Resumes the run; it must use the newest checkpoint, and its files must be the same."""
+        newest = max(exact.checkpoints(out), default=0)
+        if not check(newest >= least, "checkpoint", least, "is gone, there is", newest):
+            return
+        r = self.resume(out, turn)
+        if not check(r.code == 0, "cannot go on:", r):
+            return
+        check("passed over" not in r.err, "a checkpoint is not sound:", r)
+        check(exact.resumed_step(out) >= newest, "went on from step", exact.resumed_step(out),
+              "with checkpoint", newest, "there")
+        self.compare(check, out)
+
+    def compare(self, check, out, tidied=True):
         got = self.look(out)
         unlike = [k for k in got if got[k] != self.left[k]]
-        self.bench.check(not unlike, what, "differ:", unlike)
+        check(not unlike, "differ:", unlike)
         left = exact.leftovers(out) if tidied else []
-        self.bench.check(not left, what, "leaves", left)
+        check(not left, "leaves", left)
 
 
-def one(case, kind, at):
-    """Makes one fault; returns its effect: killed, error or ignored."""
+def check_error(case, check, kind, at, r, out):
+    """Checks a run that ended with an error: the exit code of all ranks, and that it says what failed and where."""
+    check(r.code is not None and 0 < r.code < 100 and kind != "short write", "ends badly:", r)
+    # the launcher may kill a rank that ends later than the first
+    check(case.exit_codes(out) == {r.code}, "the ranks end with other codes:", case.exit_codes(out), r)
+    if kind == "short write":
+        return
+    failed = case.calls[at - 1:]
+    if kind == "full disk": # the first call that needs room and whose failure ends the run
+        failed = [c for c in failed if c[0] in NEEDS_ROOM and not may_fail(*c)] or failed
+    name = Path(failed[0][1].replace(str(case.whole), str(out))).name.removesuffix(".tmp")
+    check((os.strerror(ERROR[kind]) in r.err and name in r.err) or "no room for" in r.err,
+          "is not explained, or the error does not name", name, r)
+
+
+def check_signal(case, check, kind, r):
+    """Checks a run of which a rank was killed or stopped: a stopped rank is named by the others."""
+    check(r.code not in (0, None), "goes on:", r)
+    if kind.startswith("kill"):
+        check(r.code in (-signal.SIGKILL, 128 + signal.SIGKILL), "was not killed:", r)
+    else:
+        rank = case.rank if kind == "stop" else (case.rank + 1) % case.ranks
+        check(f"rank {rank} on" in r.err and "no heartbeat for" in r.err and 'phase "save' in r.err,
+              "does not name the rank and the phase:", r)
+
+
+def one(case, kind, at, timeout):
+    """Makes one fault; returns its kind, its effect (killed, error or ignored) and the failed checks."""
     call, path = case.calls[at - 1]
     out = case.folder / f"{kind}-{at}".replace(" ", "-")
     what = f"{case.name}: {kind} at call {at} ({call} {Path(path).name}):"
-    check = case.bench.check
-    r = case.bench.run(*case.args(out), "resume=auto", ranks=case.ranks,
-                       env=case.env(out, at=at, how=KINDS[kind]))
+    check = Checks(case.bench, what)
+    stops = [f"comm.timeout={timeout:g}"] if kind.startswith("stop") else []
+    r = case.bench.run(*case.args(out), *case.shares, *stops, "resume=auto", ranks=case.ranks,
+                       env=case.env(out, at=at, kind=kind))
+    check(r.seconds < case.seconds + TIMEOUT, "took longer than comm.timeout to end:", r)
     came = "ignored"
-    if kind == "kill":
-        check(r.code not in (0, None), what, "was not killed:", r)
+    if kind.startswith(("kill", "stop")):
+        check_signal(case, check, kind, r)
         came = "killed"
     elif r.code != 0:
-        check(r.code is not None and 0 < r.code < 100 and kind != "short write", what,
-              "ends badly:", r)
-        check(kind == "short write" or os.strerror(ERROR[kind]) in r.err or "room" in r.err, what,
-              "is not explained:", r)
+        check_error(case, check, kind, at, r, out)
         came = "error"
     else:
         warned = "run.json" in r.err and os.strerror(ERROR.get(kind, 0)) in r.err
-        check(kind == "short write" or may_fail(call, path) or warned, what, "goes unnoticed:", r)
-        case.compare(out, what, tidied=False)
+        check(kind == "short write" or may_fail(call, path) or warned, "goes unnoticed:", r)
+        case.compare(check, out, tidied=False)
     if came != "ignored" or exact.leftovers(out):
-        case.go_on(out, case.durable(at) if case.rank == 0 else 0, what)
+        case.go_on(check, out, case.durable(at) if case.rank == 0 else 0, turn=at)
     shutil.rmtree(out, ignore_errors=True)
-    return came
+    return kind, came, check.wrong
 
 
 def fits(case, kind, at):
-    """Returns true if this fault can occur at the call: a short write needs a write."""
-    call = case.calls[at - 1][0]
+    """Returns true if this fault can occur at the call: a short write needs a write. With shares, faults
+    are made only while the files of a checkpoint are written."""
+    call, path = case.calls[at - 1]
+    if case.shares and (not re.search(r"/checkpoint-\d+\.tmp/", path) or call in ("unlink", "rmdir")):
+        return False
     return kind != "short write" or call in ("write", "pwrite")
 
 
@@ -131,26 +195,39 @@ def decides(call, path):
 def most_of(case, kind, options):
     """Returns the number of faults of this kind to make; 0: all, -1: none."""
     if options.quick:
-        return (5 if kind == "kill" else 2) if case.ranks == 1 else (2 if kind == "kill" else -1)
-    return options.most if case.ranks == 1 else options.most_ranks
+        return case.quick.get(kind, -1)
+    most = options.most if case.ranks == 1 else options.most_ranks
+    return min(most or MOST_STOPS, MOST_STOPS) if kind.startswith("stop") else most
+
+
+def drawn(case, kind, points, most, rng):
+    """Returns `most` of the calls, at equal distances from a random one on. Without shares, kills are
+    also made at each call of decides()."""
+    if not 0 < most < len(points):
+        return points
+    apart = len(points) / most
+    first = rng.random() * apart
+    found = {points[int(first + i * apart)] for i in range(most)}
+    if kind == "kill" and not case.shares:
+        found |= {at for at in points if decides(*case.calls[at - 1])}
+    return sorted(found)
 
 
 def faults(case, options, report, rng):
-    kinds = {k: most_of(case, k, options) for k in KINDS}
-    for kind, most in kinds.items():
-        if most < 0:
-            continue
-        points = [at for at in range(1, len(case.calls) + 1) if fits(case, kind, at)]
-        tried = points
-        if 0 < most < len(points): # a sample; kills also at each call of decides()
-            tried = {at for at in points if kind == "kill" and decides(*case.calls[at - 1])}
-            tried = sorted(tried | set(rng.sample(points, most)))
-        before = case.bench.failures
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            came = list(pool.map(lambda at, k=kind: one(case, k, at), tried))
-        counts = [came.count(c) for c in ("killed", "error", "ignored")]
-        report(f"| {case.name} | {kind} | {len(points)} | {len(tried)} | "
-               f"{' | '.join(map(str, counts))} | {case.bench.failures - before} |")
+    """Makes the faults of all kinds, several at the same time."""
+    tried, points = [], {}
+    for kind in SHARED_KINDS if case.shares else KINDS:
+        most = most_of(case, kind, options)
+        if most >= 0:
+            points[kind] = [at for at in range(1, len(case.calls) + 1) if fits(case, kind, at)]
+            tried += [(kind, at) for at in drawn(case, kind, points[kind], most, rng)]
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        came = list(pool.map(lambda job: one(case, *job, options.timeout), tried))
+    for kind, at in points.items():
+        mine = [c[1:] for c in came if c[0] == kind]
+        counts = [sum(c[0] == word for c in mine) for word in ("killed", "error", "ignored")]
+        report(f"| {case.name} | {kind} | {len(at)} | {len(mine)} | "
+               f"{' | '.join(map(str, counts))} | {sum(c[1] for c in mine)} |")
 
 
 # ---- damage on disk -----------------------------------------------------------------------------
@@ -181,27 +258,31 @@ def damages(size, rng, flips):
 
 
 def damage(case, options, report, rng):
-    """Damages every file of the newest checkpoint: it must be found and named, and the checkpoint before it used."""
+    """Damages every file of the newest checkpoint: it must be found and named, and the checkpoint before it
+    used."""
     steps = exact.checkpoints(case.whole)
     newest, before = steps[-2], steps[-3]
     names = sorted(p.name for p in (case.whole / f"checkpoint-{newest}").iterdir())
+    if options.quick and case.shares: # the files that are gathered
+        names = [n for n in names if n in ("model.safetensors", "trainer_state.h5")]
+
     def one_damage(job):
         number, name, how, change = job
         out = rewound(case, case.folder / f"damage-{number}", newest)
         path = out / f"checkpoint-{newest}" / name
-        what = f"{case.name}: {name} {how}:"
+        check = Checks(case.bench, f"{case.name}: {name} {how}:")
         if change is None:
             path.unlink()
         else:
             path.write_bytes(change(bytearray(path.read_bytes())))
-        r = case.bench.run(*case.args(out), "resume=auto", ranks=case.ranks)
+        r = case.resume(out, number)
         seen = f"checkpoint-{newest}" in r.err and "passed over" in r.err
-        if case.bench.check(r.code == 0, what, "cannot go on:", r):
+        if check(r.code == 0, "cannot go on:", r):
             # the list of hashes is JSON: a change of a blank changes nothing
-            case.bench.check(seen or name == "hashes.json", what, "is not noticed:", r)
-            case.bench.check(exact.resumed_step(out) == (before if seen else newest), what,
-                             "goes on from step", exact.resumed_step(out))
-            case.compare(out, what)
+            check((seen and name in r.err) or name == "hashes.json", "is not noticed and named:", r)
+            check(exact.resumed_step(out) == (before if seen else newest), "goes on from step",
+                  exact.resumed_step(out))
+            case.compare(check, out)
         shutil.rmtree(out)
         return seen
 
@@ -209,7 +290,11 @@ def damage(case, options, report, rng):
     for name in names:
         size = (case.whole / f"checkpoint-{newest}" / name).stat().st_size
         cases = damages(size, rng, 1 if options.quick else 6)
-        jobs += [(name, *c) for c in (rng.sample(cases, 1) if options.quick else cases)]
+        if options.quick and case.shares: # a flipped bit for one, two and four ranks
+            cases = rng.sample([c for c in cases if "flipped" in c[0]], 1 if jobs else 2)
+        elif options.quick:
+            cases = rng.sample(cases, 1)
+        jobs += [(name, *c) for c in cases]
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         seen = list(pool.map(one_damage, [(i, *job) for i, job in enumerate(jobs)]))
     tried, noticed = len(seen), sum(seen)
@@ -242,7 +327,7 @@ def torn(case, options, report, rng):
             path.unlink()
         else:
             path.write_bytes(path.read_bytes()[:n])
-        case.go_on(out, step, f"{case.name}: {name} cut to {n} bytes:")
+        case.go_on(Checks(case.bench, f"{case.name}: {name} cut to {n} bytes:"), out, step)
         shutil.rmtree(out)
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
@@ -253,48 +338,107 @@ def torn(case, options, report, rng):
 
 # ---- the cases ----------------------------------------------------------------------------------
 
+RULE = "reward.functions=[{name: length, target: 5}]"
+ONE_RANK = {kind: 5 if kind == "kill" else 2 for kind in KINDS} # faults of each kind in CI
+
+
+def sft(bench, *more):
+    return lambda out: bench.sft_args(out, "global_batch_size=8", "log_every=1", "checkpoint.every=2",
+                                      *more, steps=4)
+
+
+def align(bench, *more, method="psle"):
+    return lambda out: bench.align_args(out, bench.base(), RULE, "max_new_tokens=4", *more, prompts=8,
+                                        group=2, iterations=2, method=method)
+
+
+def whole_cases(bench):
+    """Every rank has everything that a save writes, or rank 0 alone."""
+    last = "checkpoint.keep_last=1"
+    yield {"name": "sft", "args": sft(bench, last), "quick": ONE_RANK}
+    yield {"name": "align", "args": align(bench, last), "quick": ONE_RANK}
+    if bench.mpirun:
+        two = {"quick": {"kill": 2}, "ranks": 2}
+        yield {"name": "sft, 2 ranks, rank 0", "args": sft(bench, last), **two}
+        yield {"name": "align, 2 ranks, rank 1", "args": align(bench, last), "rank": 1, **two}
+
+
+def shared_cases(bench, quick):
+    """The ranks have shares of the moments, and of frozen models."""
+    last = "checkpoint.keep_last=1"
+    yield {"name": "sft, shares of 2 ranks", "args": sft(bench, last), "shares": SHARED, "ranks": 2,
+           "quick": {"kill": 1, "full disk": 1, "kill of another rank": 1, "stop": 1}}
+    yield {"name": "sft, shares of 4 ranks", "args": sft(bench, last), "shares": SHARED, "ranks": 4,
+           "quick": {"EIO": 1, "kill of another rank": 1}}
+    for name, more in (("dpo", []), ("dpo with an adapter", ["lora.r=4"])) if not quick else ():
+        yield {"name": f"{name}, frozen models in shares of 2 ranks", "quick": {}, "ranks": 2,
+               "args": align(bench, last, *more, method="dpo"),
+               "shares": [*SHARED, "frozen=sharded"]}
+
+
+def emulated_cases(bench, quick):
+    """bfloat16 on emulated GPUs: the ranks have shares of the float32 masters, too. Rank 0 gathers them
+    for the rounded weights, for their fingerprint and for the state file."""
+    gpu = ["device=cuda", "dtype=bfloat16", "report.html=false", "global_batch_size=4",
+           "micro_batch_size=2", "checkpoint.every=1", "checkpoint.keep_last=1",
+           "checkpoint.dtype=bfloat16"]
+    # the preloaded library stands before the address sanitizer's
+    env = {"PLUMB_EMU_DEVICES": "4", "ASAN_OPTIONS": "detect_leaks=0:verify_asan_link_order=0"}
+    for ranks in (2,) if quick else (2, 4):
+        yield {"name": f"sft, bfloat16, shares of {ranks} ranks", "shares": SHARED, "ranks": ranks,
+               "args": lambda out: bench.sft_args(out, *gpu, steps=2),
+               "quick": {"full disk": 1, "kill of another rank": 1}, "more_env": env}
+
+
+def fault_cases(bench, options):
+    """Yields the arguments of Case for each job."""
+    if options.emulated:
+        yield from emulated_cases(bench, options.quick)
+        return
+    yield from whole_cases(bench)
+    if bench.mpirun:
+        yield from shared_cases(bench, options.quick)
+
+
 def body(bench, options, report):
     bench.make_world()
-    base = bench.base()
     rng = random.Random(options.seed)
-    rule = "reward.functions=[{name: length, target: 5}]"
-
-    def sft(*more):
-        return lambda out: bench.sft_args(out, "global_batch_size=8", "log_every=1",
-                                          "checkpoint.every=2", *more, steps=4)
-
-    def align(*more):
-        return lambda out: bench.align_args(out, base, rule, "max_new_tokens=4", *more, prompts=8,
-                                            group=2, iterations=2)
-    cases = [Case(bench, options.preload, "sft", sft("checkpoint.keep_last=1")),
-             Case(bench, options.preload, "align", align("checkpoint.keep_last=1"))]
-    if bench.mpirun:
-        cases.append(Case(bench, options.preload, "sft, 2 ranks, rank 0",
-                          sft("checkpoint.keep_last=1"), ranks=2))
-        cases.append(Case(bench, options.preload, "align, 2 ranks, rank 1",
-                          align("checkpoint.keep_last=1"), ranks=2, rank=1))
     report.head("Killed, or an error, at every call that changes a file")
-    report("Calls below output_dir: open for writing, write, pwrite, ftruncate, fsync, close, "
-           "rename, symlink, unlink, mkdir, rmdir, of the whole run. Each run then goes on with "
-           "resume=auto; every file of the last checkpoint, metrics and rollouts must be equal.")
+    report(f"seed {options.seed}. Calls below output_dir: open for writing, write, pwrite, ftruncate, fsync, close, "
+           "rename, symlink, unlink, mkdir, rmdir, of the whole run; with shares, those of its saves. "
+           "Each run then goes on with resume=auto (with shares on 1, 2 and 4 ranks in turn); every file "
+           "of the last checkpoint, metrics and rollouts must be equal.")
     report()
     report("| job | what | calls | tried | killed | ended with an error | went on | wrong |")
     report("|---|---|---|---|---|---|---|---|")
     began = time.monotonic()
-    for case in cases:
-        faults(case, options, report, rng)
-        shutil.rmtree(case.folder)
+    for named in fault_cases(bench, options):
+        if options.only in named["name"]:
+            case = Case(bench, options.preload, **named)
+            faults(case, options, report, rng)
+            shutil.rmtree(case.folder)
     report()
+    if not options.emulated and not options.only:
+        damaged(bench, options, report, rng)
+    report(f"{bench.failures} wrong, {time.monotonic() - began:.0f} s.")
+
+
+def damaged(bench, options, report, rng):
+    """Damage on disk to runs with three checkpoints."""
     report("| job | damaged or cut | times | outcome |")
     report("|---|---|---|---|")
-    for name, args in (("sft", lambda out: sft("checkpoint.keep_last=0", "max_steps=6")(out)),
-                       ("align", align("checkpoint.keep_last=0", "iterations=3"))):
-        case = Case(bench, options.preload, f"{name}, 3 checkpoints", args)
+    three = sft(bench, "checkpoint.keep_last=0", "max_steps=6")
+    for name, args in (("sft", three),
+                       ("align", align(bench, "checkpoint.keep_last=0", "iterations=3"))):
+        case = Case(bench, options.preload, f"{name}, 3 checkpoints", args, {})
         if name == "sft" or not options.quick:
             damage(case, options, report, rng)
         torn(case, options, report, rng)
+    if bench.mpirun:
+        case = Case(bench, options.preload, "sft, 3 checkpoints, shares of 2 ranks", three, {}, ranks=2,
+                    shares=SHARED)
+        damage(case, options, report, rng)
     report()
-    report(f"{bench.failures} wrong, {time.monotonic() - began:.0f} s.")
 
 
 def main():
@@ -303,6 +447,10 @@ def main():
     p.add_argument("--most", type=int, default=0, help="faults of a kind on one rank; 0: all")
     p.add_argument("--most-ranks", type=int, default=0, help="the same on two ranks")
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time")
+    p.add_argument("--timeout", type=float, default=4, help="comm.timeout of runs with a stopped rank")
+    p.add_argument("--only", default="", help="only faults, and of the jobs with this in their name")
+    p.add_argument("--emulated", action="store_true",
+                   help="the program is plumb_emu: only the cases of bfloat16 on emulated GPUs")
     options = p.parse_args()
     if sys.platform != "linux":
         common.skip("LD_PRELOAD as kill_at uses it is Linux's")
