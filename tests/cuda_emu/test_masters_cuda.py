@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """test_masters_cuda.py PLUMB WORLD - train.shard=gradients in bfloat16 on emulated GPUs: the float32
 masters are shares of the ranks. The same files as with train.shard=optimizer on 1, 2 and 4 ranks:
-weights, state, rounded weights, snapshots of pauses, replay files of failures; memory is what was
-planned, and what is sent is what the formula says."""
+weights, state, rounded weights, snapshots of pauses, replay files; runs go on with other ranks and with
+the other value of train.shard; other commands read the checkpoints; memory is what was planned, and
+what is sent is what the formula says."""
 import json
 import shutil
 import struct
@@ -42,7 +43,8 @@ def jobs_of(bench):
     """Runs by name: arguments for a folder and more options, and (ranks, exchange) of those with shares."""
     both = ((2, "mpi"), (4, "nccl"))
     return {"sft": (lambda out, *more: few(bench, out, *more), ((1, "auto"), *both)),
-            "rounded": (lambda out, *more: few(bench, out, "checkpoint.dtype=bfloat16", "checkpoint.every=1", *more), both),
+            "rounded": (lambda out, *more: few(bench, out, "checkpoint.dtype=bfloat16", "checkpoint.every=1",
+                                                   "checkpoint.keep_last=0", "train.replay=2:1", *more), both),
             "reward": (lambda out, *more: [*bench.reward_args(out, bench.base(), *GPU, *more, steps=2),
                                            "global_batch_size=6", "micro_batch_size=2"], both[1:]),
             "spa": (lambda out, *more: spa(bench, out, *more), ((1, "auto"), *both))}
@@ -61,14 +63,68 @@ def check_bytes(bench, jobs):
     return seconds
 
 
+def check_moved(bench, args, whole, shared):
+    """From shares on 4 ranks to one rank that has everything, and from there to shares on 2 ranks. whole,
+    shared: the runs of one rank and of 4 ranks, uninterrupted."""
+    for start, ranks, how in ((shared, 1, ["train.shard=optimizer"]), (whole, 2, SHARES)):
+        out = common.rewind(start, bench.folder / f"{start.name}-on-{ranks}", 1)
+        bench.good(*args(out, "resume=auto", *how), ranks=ranks, env=ENV)
+        same(bench, whole, out, f"{start.name}, resumed on {ranks} ranks:")
+
+
+def check_adapter(bench):
+    """An adapter on the model that rank 0 gathered from the shares of 4 ranks."""
+    base = bench.folder / "sft-4/latest"
+
+    def args(out, *more):
+        return few(bench, out, f"model={base}", "train.init=checkpoint", "lora.r=2", "checkpoint.every=1",
+                   "checkpoint.keep_last=0", *more)
+    whole, shared = bench.folder / "adapter", bench.folder / "adapter-4"
+    bench.good(*args(whole), env=ENV)
+    bench.good(*args(shared, *SHARES), ranks=4, env=ENV)
+    same(bench, whole, shared, "adapter, shares on 4 ranks:")
+    check_moved(bench, args, whole, shared)
+
+
+def check_readers(bench):
+    """merge, generate, score and eval read what runs with shares have written."""
+    merged, prompts, answers = (bench.folder / name for name in ("merged", "few.jsonl", "answers.jsonl"))
+    prompts.write_text("".join(f'{{"prompt": "ask: {word}."}}\n' for word in ("hi", "why")))
+    bench.good("merge", f"model={bench.folder}/adapter-4/latest", f"output={merged}")
+    models = {"whole": bench.folder / "sft/latest", "shares": bench.folder / "sft-4/latest",
+              "rounded": bench.folder / "rounded-4/latest", "merged": merged}
+    said = bench.good("generate", f"model={models['shares']}", f"prompts={prompts}", "max_new_tokens=4")
+    answers.write_text(said.out)
+    scores = bench.good("score", f"model={bench.folder}/reward-4/latest", f"input={answers}").lines()
+    bench.check(len(scores) == 2 and all("score" in line for line in scores), "score:", scores)
+    bench.good("eval", "eval.models=" + ",".join(f"{name}={model}" for name, model in models.items()), f"data.eval={prompts}",
+               f"reward.model={bench.folder}/reward-4/latest", "max_new_tokens=4", f"output_dir={bench.folder}/eval")
+    rows = {row["name"]: row for row in json.loads((bench.folder / "eval/eval.json").read_text())["models"]}
+    bench.check(rows.keys() == models.keys() and rows["whole"]["reward"] == rows["shares"]["reward"], "eval:", rows)
+    changed = weights(merged) != weights(models["shares"])
+    bench.check(changed and weights(models["whole"]) == weights(models["shares"]), "the adapter changed nothing")
+
+
+def weights(model):
+    return common.digest(model / "model.safetensors")
+
+
+def check_replay(bench):
+    """train.replay: the file and the weights beside it, which need all ranks; it runs again to the same bits."""
+    for ranks in (2, 4):
+        for name in ("replay-2-1.h5", "replay-2"):
+            a, b = (bench.folder / run / name for run in ("rounded", f"rounded-{ranks}"))
+            bench.check(a.exists() and b.exists(), name, "is missing")
+            bench.check(common.tree(a) == common.tree(b) if a.is_dir() else common.digest(a) == common.digest(b), name,
+                        "differs on", ranks, "ranks")
+    r = bench.good("replay", bench.folder / "rounded-4/replay-2-1.h5", *GPU[:2], env=ENV)
+    bench.check([line["same_bits"] for line in r.lines() if "same_bits" in line] == [True] * 4, "replayed:", r)
+
+
 def check_resumed(bench, jobs, seconds):
     """Resumed on other ranks: from rounded files beside the masters, and from pauses in the middle of an
     iteration, whose files hold the snapshot of its start."""
-    args = jobs["rounded"][0]
-    for name, how in (("shares", SHARES), ("whole", ["train.shard=optimizer"])):
-        out = common.rewind(bench.folder / "rounded-4", bench.folder / f"rounded-{name}", 1)
-        bench.good(*args(out, "resume=auto", *how), ranks=2, env=ENV)
-        same(bench, bench.folder / "rounded", out, f"rounded, resumed with {name}:")
+    check_moved(bench, jobs["rounded"][0], bench.folder / "rounded", bench.folder / "rounded-4")
     args, out = jobs["spa"][0], bench.folder / "spa-cut"
     for share, ranks in ((0.5, 2), (0.7, 4), (0.9, 2)):
         r = bench.run(*args(out, "resume=auto", *SHARES, f"train.max_time={share * seconds['spa', ranks]:.3f}"), ranks=ranks,
@@ -164,6 +220,9 @@ def test(bench):
     seconds = check_bytes(bench, jobs)
     check_memory(bench, jobs)
     check_failure(bench)
+    check_replay(bench)
+    check_adapter(bench)
+    check_readers(bench)
     check_resumed(bench, jobs, seconds)
 
 
