@@ -405,7 +405,7 @@ def body(bench, options, report):
     rng = random.Random(options.seed)
     report.head("Killed, or an error, at every call that changes a file")
     report(f"seed {options.seed}. Calls below output_dir: open for writing, write, pwrite, ftruncate, fsync, close, "
-           "rename, symlink, unlink, mkdir, rmdir, of the whole run; with shares, those of its saves. "
+           "rename, symlink, unlink, mkdir, rmdir, of the whole run, but no line of train.log; with shares, those of its saves. "
            "Each run then goes on with resume=auto (with shares on 1, 2 and 4 ranks in turn); every file "
            "of the last checkpoint, metrics and rollouts must be equal.")
     report()
