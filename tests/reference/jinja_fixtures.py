@@ -279,6 +279,21 @@ b' }}
 {{ namespace(a=1) is mapping }} {{ namespace(a=1) is iterable }} {{ 'a' in namespace(a=1) }}
 {{ n if n > 3 }}{{ n if n > 30 }}{{ "%s" | format(n) }}{{ f"x" }}
 {% if x is defined and x.y %}a{% elif l and l[0] == 3 %}b{% endif %}{% if 'content' in messages[0] %}c{% endif %}{% if messages[0].get('content', '') %}d{% endif %}
+{{ (l | select('gt', 0)).type is defined }}{{ (l | reverse).x }}|{{ range.start is defined }}{{ s.upper.x }}{{ raise_exception.y }}
+{% macro m(a) %}{% endmacro %}{{ m.type is defined }}{{ m.type }}|{{ m.type.x }}
+{{ range(2, 9, 3).start }} {{ range(2, 9, 3)['stop'] }} {{ range(2, 9, 3).step }} {{ range(3).start is callable }} {{ n.real }} {{ n.imag }} {{ n.numerator }} {{ t.denominator }} {{ f.real }} {{ f.imag }} {{ n.real is callable }}
+{{ nl.splitlines(true) }} {{ nl.splitlines(0) }}
+{{ nl.splitlines('x') }}
+{{ nl.splitlines(none) }}
+{{ '{:5}|{:<3}|{:+}'.format(t, t, t) }} {{ '{}'.format(t) }} {{ '{:<05}'.format(n) }} {{ '{:<05}'.format(f) }} {{ '{:05}'.format(-7) }} {{ '{:07}'.format('ab') }} {{ '{:>07}'.format('ab') }} {{ '{:*<05}'.format(n) }}
+{{ d.keys() == d.keys() }} {{ d.keys() != d.keys() }} {{ d.values() == d.values() }} {{ d.items() == {'b': 1}.items() }} {{ {'a': 1, 'b': 2}.items() == {'b': 2, 'a': 1}.items() }} {{ d.get == d.get }} {{ d.get == d.keys }}
+{{ l in d.keys() }}
+{{ dict(undefined_name) }}
+{{ namespace(d.nope).a }}
+{{ '%5%' % d }}
+{{ '42' | int(1, 99) }} {{ '42' | int(1, 'b') }} {{ 2.5 | int(0, 'b') }} {{ 'zz' | int(7, 1) }}
+{{ l is filter }}
+{{ d is test }}
 {{ 9223372036854775807 }} {{ -9223372036854775807 - 1 }} {{ 1e308 * 10 }} {{ -1e308 * 10 }} {{ 5 // 0.3 }} {{ 5.5 % -2 }} {{ -0.0 }} {{ 1e-5 }} {{ 0.0001 }} {{ 12345678901234567890.0 }}
 '''
 

@@ -22,6 +22,50 @@ plumb_status plumb_jinja_undefined(struct plumb_jrun *r, jv *out, const char *fm
     return PLUMB_OK;
 }
 
+/* Returns true if a macro, a function or an iterator has this attribute in Python, and plumb does
+ * not support it. Its methods and functions have no attributes that a template may use, except
+ * fromkeys of dict and mro of namespace. */
+static bool unsupported_attr(jv a, const struct plumb_jstr *name)
+{
+    static const char *const macro[] = {"arguments",     "caller",          "catch_kwargs",
+                                        "catch_varargs", "explicit_caller", NULL};
+    static const char *const function[] = {"fromkeys", "mro", NULL};
+    static const char *const generator[] = {"close",      "gi_code",      "gi_frame",
+                                            "gi_running", "gi_suspended", "gi_yieldfrom",
+                                            "send",       "throw",        NULL};
+    const char *const *list = a.kind == JK_MACRO  ? macro
+                              : a.kind == JK_FUNC ? function
+                              : a.kind == JK_ITER ? generator
+                                                  : NULL;
+    for (; list && *list; list++)
+        if (plumb_jstr_is(name, *list))
+            return true;
+    return false;
+}
+
+/* Gets an attribute of a number or a range that is a value and no method. Returns false if the type
+ * has no such attribute. */
+static bool plain_attr(jv *out, jv a, const struct plumb_jstr *name)
+{
+    if (a.kind == JK_RANGE) {
+        const struct plumb_jseq *s = a.u.seq;
+        *out = plumb_jv_int(plumb_jstr_is(name, "start")  ? s->start
+                            : plumb_jstr_is(name, "stop") ? s->stop
+                                                          : s->step);
+        return plumb_jstr_is(name, "start") || plumb_jstr_is(name, "stop") ||
+               plumb_jstr_is(name, "step");
+    }
+    if (!plumb_jv_is_number(a))
+        return false;
+    const bool whole = plumb_jv_is_int(a), imaginary = plumb_jstr_is(name, "imag");
+    const jv real = whole ? plumb_jv_int(plumb_jv_as_int(a)) : a;
+    *out = !imaginary ? real : whole ? plumb_jv_int(0) : plumb_jv_float(0);
+    if (whole && plumb_jstr_is(name, "denominator"))
+        *out = plumb_jv_int(1);
+    return imaginary || plumb_jstr_is(name, "real") ||
+           (whole && (plumb_jstr_is(name, "numerator") || plumb_jstr_is(name, "denominator")));
+}
+
 /* Gets an attribute that the Python type has. *found is false if the type has no attribute with
  * this name. */
 static plumb_status python_attr(struct plumb_jrun *r, jv *out, bool *found, jv a,
@@ -38,7 +82,7 @@ static plumb_status python_attr(struct plumb_jrun *r, jv *out, bool *found, jv a
         *out = (jv){.kind = JK_STR, .u.str = a.u.macro->def->name};
         return PLUMB_OK;
     }
-    if (a.kind == JK_MACRO || a.kind == JK_FUNC || a.kind == JK_METHOD || a.kind == JK_ITER)
+    if (unsupported_attr(a, name))
         JREFUSE(r, "the attribute %.*s of a %s is not supported", (int)name->n, name->at,
                 plumb_jv_type(a));
     if (a.kind == JK_SPACE) {
@@ -53,6 +97,10 @@ static plumb_status python_attr(struct plumb_jrun *r, jv *out, bool *found, jv a
         *out = a.u.seq->at[plumb_jstr_is(name, "list")];
         return PLUMB_OK;
     }
+    if (plain_attr(out, a, name))
+        return PLUMB_OK;
+    if (a.kind == JK_VIEW && plumb_jstr_is(name, "mapping"))
+        JREFUSE(r, "the attribute mapping of %s is not supported", plumb_jv_type(a));
     if (!plumb_jinja_has_method(a, name, &method)) {
         *found = false;
         return PLUMB_OK;

@@ -250,6 +250,8 @@ static plumb_status call_dict(struct plumb_jrun *r, jv *out, const struct plumb_
     PLUMB_TRY(plumb_jmap_new(&r->arena, &m, 0));
     if (args->n > 1)
         JFAIL(r, "%s takes at most one argument without a name", space ? "namespace" : "dict");
+    if (args->n && args->at[0].kind == JK_UNDEFINED)
+        return plumb_jinja_raise_undefined(r, args->at[0]);
     if (args->n && args->at[0].kind == JK_DICT) {
         const struct plumb_jmap *from = args->at[0].u.map;
         for (int64_t i = 0; i < from->n; i++)

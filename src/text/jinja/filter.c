@@ -161,10 +161,13 @@ static plumb_status f_int(run *r, jv *out, jv in, args_t *args)
     int64_t i = 0, base = 10;
     double d = 0;
     PLUMB_TRY(plumb_jinja_spread(r, args, "default=,base=", v, got));
-    if (got[1])
-        PLUMB_TRY(want_int(r, v[1], &base, "the base"));
-    if (base != 0 && (base < 2 || base > 36))
-        JFAIL(r, "the base must be 0 or from 2 to 36");
+    /* A base that Python's int refuses counts as an integer that cannot be parsed. */
+    bool usable = true;
+    if (got[1]) {
+        usable = plumb_jv_is_int(v[1]);
+        base = usable ? plumb_jv_as_int(v[1]) : 10;
+        usable &= base == 0 || (base >= 2 && base <= 36);
+    }
     if (in.kind == JK_UNDEFINED && in.u.str)
         return plumb_jinja_raise_undefined(r, in);
     if (plumb_jv_is_int(in)) {
@@ -175,7 +178,7 @@ static plumb_status f_int(run *r, jv *out, jv in, args_t *args)
     if (real)
         d = in.u.d;
     if (in.kind == JK_STR) {
-        if (plumb_jinja_parse_int(in.u.str->at, in.u.str->n, (int)base, &i, &big)) {
+        if (usable && plumb_jinja_parse_int(in.u.str->at, in.u.str->n, (int)base, &i, &big)) {
             *out = plumb_jv_int(i);
             return PLUMB_OK;
         }

@@ -243,6 +243,10 @@ static plumb_status conversion(struct percent *p, const char **at, const char *e
         named = true;
         *at = close + 1;
     }
+    if (!named && *at < end && **at == '%') {
+        ++*at;
+        return plumb_buf_add(p->b, "%", 1);
+    }
     for (; *at < end && strchr("-+ #0", **at); ++*at) {
         if (**at == '-')
             f.align = '<';
@@ -266,7 +270,7 @@ static plumb_status conversion(struct percent *p, const char **at, const char *e
         JFAIL(p->r, "the format ends within a conversion");
     const char type = *(*at)++;
     if (type == '%')
-        return plumb_buf_add(p->b, "%", 1);
+        JFAIL(p->r, "a percent sign is written %%%%, without anything between the two");
     if (!named)
         PLUMB_TRY(next_arg(p, &v));
     return convert(p, &f, type, v);
@@ -298,7 +302,7 @@ plumb_status plumb_jinja_percent(struct plumb_jrun *r, jv *out, const struct plu
 static plumb_status parse_spec(struct plumb_jrun *r, struct spec *f, const char *at,
                                const char *end)
 {
-    *f = (struct spec){.fill = " ", .fill_n = 1, .precision = -1};
+    *f = (struct spec){.precision = -1};
     const int first = at < end ? plumb_utf8_size(*at) : 0;
     if (at + first < end && strchr("<>^=", at[first])) {
         f->fill = at;
@@ -314,11 +318,15 @@ static plumb_status parse_spec(struct plumb_jrun *r, struct spec *f, const char 
         f->alternate = *at++ == '#';
     if (at < end && *at == '0') {
         at++;
-        if (!f->align) {
-            f->zero = true;
+        if (f->fill_n == 0) {
             f->fill = "0";
-            f->align = '=';
+            f->fill_n = 1;
         }
+        f->zero = !f->align;
+    }
+    if (f->fill_n == 0) {
+        f->fill = " ";
+        f->fill_n = 1;
     }
     PLUMB_TRY(parse_number(r, &at, end, &f->width));
     if (at < end && (*at == ',' || *at == '_'))
@@ -348,12 +356,12 @@ static plumb_status put_formatted(struct plumb_jrun *r, struct plumb_buf *b, jv 
             JFAIL(r, "the format is not for a string");
         return put_string(b, &f, v.u.str);
     }
-    if (v.kind == JK_BOOL && !f.type)
-        JREFUSE(r, "a format of a bool is not supported");
     if (!plumb_jv_is_number(v))
         JFAIL(r, "a format other than {} is not for a %s", plumb_jv_type(v));
     if (f.type == 'n' || f.type == 'c')
         JREFUSE(r, "the format type %c is not supported", f.type);
+    if (f.zero)
+        f.align = '=';
     return put_number(r, b, &f, v);
 }
 

@@ -165,6 +165,8 @@ static plumb_status m_splitlines(struct plumb_jrun *r, jv *out, const struct plu
     struct plumb_jseq *lines;
     (void)name;
     PLUMB_TRY(plumb_jinja_spread(r, args, "keepends=", &keep, &got));
+    if (got && !plumb_jv_is_int(keep))
+        JFAIL(r, "keepends must be true or false, not a %s", plumb_jv_type(keep));
     PLUMB_TRY(plumb_jseq_new(&r->arena, &lines, 0));
     *out = plumb_jv_of(JK_LIST, lines);
     return plumb_jstr_lines(r, lines, s, got && plumb_jv_true(keep));

@@ -267,6 +267,8 @@ plumb_status plumb_jinja_contains(struct plumb_jrun *r, bool *out, jv in, jv wha
         *out = plumb_jmap_get(in.u.map, what) != NULL;
         return PLUMB_OK;
     }
+    if (in.kind == JK_VIEW && strcmp(in.u.seq->what, "dict_keys") == 0 && !plumb_jv_hashable(what))
+        JFAIL(r, "a %s cannot be the key of a dict", plumb_jv_type(what));
     if (!plumb_jinja_iterable(in))
         JFAIL(r, "a %s has no elements to look among", plumb_jv_type(in));
     struct plumb_jseq *s;

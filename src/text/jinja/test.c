@@ -34,16 +34,18 @@ static plumb_status t_divisibleby(run *r, bool *out, jv v, const jv *arg)
 
 static plumb_status t_filter(run *r, bool *out, jv v, const jv *arg)
 {
-    (void)r;
     (void)arg;
+    if (!plumb_jv_hashable(v))
+        JFAIL(r, "a %s is no name of a filter", plumb_jv_type(v));
     *out = v.kind == JK_STR && plumb_jinja_find_filter(v.u.str->at, v.u.str->n) >= 0;
     return PLUMB_OK;
 }
 
 static plumb_status t_test(run *r, bool *out, jv v, const jv *arg)
 {
-    (void)r;
     (void)arg;
+    if (!plumb_jv_hashable(v))
+        JFAIL(r, "a %s is no name of a test", plumb_jv_type(v));
     *out = v.kind == JK_STR && plumb_jinja_find_test(v.u.str->at, v.u.str->n) >= 0;
     return PLUMB_OK;
 }

@@ -321,6 +321,24 @@ static bool equal_seq(const struct plumb_jseq *a, const struct plumb_jseq *b)
     return true;
 }
 
+/* Returns true if both views are keys, or both are items, and have the same elements in any order.
+ * Views of values are never equal. */
+static bool equal_view(const struct plumb_jseq *a, const struct plumb_jseq *b)
+{
+    if (a == b)
+        return true;
+    if (a->n != b->n || strcmp(a->what, b->what) != 0 || strcmp(a->what, "dict_values") == 0)
+        return false;
+    for (int64_t i = 0; i < a->n; i++) {
+        int64_t k = 0;
+        while (k < b->n && !plumb_jv_equal(a->at[i], b->at[k]))
+            k++;
+        if (k == b->n)
+            return false;
+    }
+    return true;
+}
+
 static bool equal_map(const struct plumb_jmap *a, const struct plumb_jmap *b)
 {
     if (a->n != b->n)
@@ -354,10 +372,16 @@ bool plumb_jv_equal(jv a, jv b)
         return equal_seq(a.u.seq, b.u.seq);
     case JK_DICT:
         return equal_map(a.u.map, b.u.map);
+    case JK_VIEW:
+        return equal_view(a.u.seq, b.u.seq);
     case JK_FUNC:
         return a.u.i == b.u.i;
+    case JK_METHOD:
+        return a.u.method->name == b.u.method->name &&
+               a.u.method->self.kind == b.u.method->self.kind &&
+               a.u.method->self.u.seq == b.u.method->self.u.seq;
     default:
-        return a.u.seq == b.u.seq; /* identity: a view or iterator equals only itself */
+        return a.u.seq == b.u.seq; /* identity: an iterator equals only itself */
     }
 }
 
