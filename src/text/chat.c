@@ -3,11 +3,11 @@
  * Layer 3. Includes text/chat.h, base/, io/. */
 #include "text/chat.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "io/file.h"
+#include "text/utf8.h"
 
 /* This mark is put after the content of the last message if a model is to continue that message.
  * The rendered text is cut at the mark. transformers uses the same mark. */
@@ -47,46 +47,78 @@ static plumb_status put_open_text(struct plumb_buf *out, const plumb_json *text)
     return st;
 }
 
-/* Writes the content of a message that a model is to continue. The mark TAG follows the content or,
- * if the content is a list of parts, the last part that has a text. Only the type and the text of
- * that part are written. */
+/* Returns the index of the last part that has a member "text"; -1 if there is none. */
+static int64_t last_text(const plumb_json *parts)
+{
+    int64_t last = plumb_json_count(parts) - 1;
+    while (last >= 0 && !plumb_json_member(plumb_json_at(parts, last), "text"))
+        last--;
+    return last;
+}
+
+/* Returns the text of a content that a model is to continue: the content itself or, if it is a list
+ * of parts, the text of its last part that has one. Returns NULL if that is no string. */
+static const plumb_json *open_text(const plumb_json *content)
+{
+    const plumb_json *text = content;
+    if (plumb_json_type_of(content) == PLUMB_JSON_ARRAY)
+        text = plumb_json_get(plumb_json_at(content, last_text(content)), "text");
+    return plumb_json_type_of(text) == PLUMB_JSON_STRING ? text : NULL;
+}
+
+/* Writes a part of a content. The mark TAG follows its text. */
+static plumb_status put_open_part(struct plumb_buf *out, const plumb_json *part)
+{
+    PLUMB_TRY(plumb_buf_add_text(out, "{"));
+    for (int64_t i = 0; i < plumb_json_count(part); i++) {
+        const char *key = "";
+        const plumb_json *v = NULL;
+        PLUMB_TRY(plumb_json_member_at(part, i, &key, &v));
+        if (strcmp(key, "text") != 0) {
+            PLUMB_TRY(put_member(out, key, v));
+            continue;
+        }
+        PLUMB_TRY(plumb_json_put_key(out, key));
+        PLUMB_TRY(put_open_text(out, v));
+    }
+    return plumb_buf_add_text(out, "}");
+}
+
+/* Writes the content of a message that a model is to continue. The mark TAG follows its text, see
+ * open_text. */
 static plumb_status put_open(struct plumb_buf *out, const plumb_json *content)
 {
-    int64_t last = plumb_json_count(content) - 1;
     if (plumb_json_type_of(content) != PLUMB_JSON_ARRAY)
         return put_open_text(out, content);
-    while (last >= 0 && !plumb_json_get(plumb_json_at(content, last), "text"))
-        last--;
+    const int64_t last = last_text(content);
     PLUMB_TRY(plumb_buf_add_text(out, "["));
     for (int64_t i = 0; i < plumb_json_count(content); i++) {
         const plumb_json *part = plumb_json_at(content, i);
         PLUMB_TRY(plumb_buf_add_text(out, i ? "," : ""));
-        if (i != last) {
-            PLUMB_TRY(plumb_json_put_node(out, part));
-            continue;
-        }
-        PLUMB_TRY(plumb_buf_add_text(out, "{\"type\":\"text\",\"text\":"));
-        PLUMB_TRY(put_open_text(out, plumb_json_get(part, "text")));
-        PLUMB_TRY(plumb_buf_add_text(out, "}"));
+        PLUMB_TRY(i == last ? put_open_part(out, part) : plumb_json_put_node(out, part));
     }
     return plumb_buf_add_text(out, "]");
 }
 
 /* Writes the message m as a JSON object. Members that are null are dropped. The reasoning is
- * written both as "thinking" (unless m has this member) and as "reasoning_content", because some
- * templates read the one and some the other. If open is true, the mark TAG follows the content, so
- * that the rendered text can be cut there and a model can continue the message. */
+ * written both as "thinking" and as "reasoning_content", because some templates read the one and
+ * some the other. The order of the members is that of transformers, because a template may print
+ * the whole message: "thinking" is the first, and "reasoning_content" keeps its place or is the
+ * last. If open is true, the mark TAG follows the content, so that the rendered text can be cut
+ * there and a model can continue the message. */
 static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool open)
 {
     const plumb_json *thought = reasoning_of(m);
     PLUMB_TRY(plumb_buf_add_text(out, "{"));
-    if (thought && !plumb_json_get(m, "thinking"))
-        PLUMB_TRY(put_member(out, "thinking", thought));
+    if (thought) {
+        const plumb_json *own = plumb_json_get(m, "thinking");
+        PLUMB_TRY(put_member(out, "thinking", own ? own : thought));
+    }
     for (int64_t i = 0; i < plumb_json_count(m); i++) {
         const char *key = "";
         const plumb_json *v = NULL;
         PLUMB_TRY(plumb_json_member_at(m, i, &key, &v));
-        if (plumb_json_type_of(v) == PLUMB_JSON_NULL || strcmp(key, reasoning[0]) == 0)
+        if (plumb_json_type_of(v) == PLUMB_JSON_NULL || strcmp(key, "thinking") == 0)
             continue;
         if (!open || strcmp(key, "content") != 0) {
             PLUMB_TRY(put_member(out, key, v));
@@ -95,7 +127,7 @@ static plumb_status put_message(struct plumb_buf *out, const plumb_json *m, bool
         PLUMB_TRY(plumb_json_put_key(out, key));
         PLUMB_TRY(put_open(out, v));
     }
-    if (thought)
+    if (thought && !plumb_json_get(m, reasoning[0]))
         PLUMB_TRY(put_member(out, reasoning[0], thought));
     return plumb_buf_add_text(out, "}");
 }
@@ -107,7 +139,7 @@ static plumb_status read_messages(plumb_json **out, const struct plumb_chat *cha
     struct plumb_buf text = {0};
     plumb_status st = PLUMB_OK;
     PLUMB_REQUIRE(plumb_json_type_of(chat->messages) == PLUMB_JSON_ARRAY && n > 0, PLUMB_ERR_FORMAT,
-                  "%s: expected a list of messages", where);
+                  "%s: expected a list of one or more messages", where);
     PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "["), done);
     for (int64_t i = 0; i < n; i++) {
         const plumb_json *m = plumb_json_at(chat->messages, i);
@@ -115,8 +147,15 @@ static plumb_status read_messages(plumb_json **out, const struct plumb_chat *cha
             PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
                             "%s: message %lld is %s, expected an object with role and content",
                             where, (long long)i, plumb_json_type_name(plumb_json_type_of(m)));
+        const bool open = chat->continue_final_message && i == n - 1;
+        if (open && !open_text(plumb_json_get(m, "content")))
+            PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done,
+                            "%s: message %lld is to be continued, but its content is %s, expected "
+                            "a text or a list whose last text is a string",
+                            where, (long long)i,
+                            plumb_json_type_name(plumb_json_type_of(plumb_json_get(m, "content"))));
         PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, i ? "," : ""), done);
-        PLUMB_TRY_GOTO(st, put_message(&text, m, chat->continue_final_message && i == n - 1), done);
+        PLUMB_TRY_GOTO(st, put_message(&text, m, open), done);
     }
     PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "]"), done);
     st = plumb_json_parse(out, text.data, text.len, where);
@@ -151,23 +190,64 @@ static plumb_status set_all(plumb_jinja_vars *v, const struct plumb_chat *chat,
     return plumb_jinja_set_bool(v, "add_generation_prompt", chat->add_generation_prompt);
 }
 
-/* Cuts the text at the last mark TAG. The text of the conversation begins at byte offset `begin` of
- * out. Returns PLUMB_ERR_FORMAT if it has no mark. */
-static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const char *where)
+static bool is_space(const char *at)
 {
-    const char *text = plumb_buf_text(out), *at = NULL;
-    for (const char *next = strstr(text + begin, TAG); next; next = strstr(next + 1, TAG))
+    const uint32_t c = plumb_utf8_at(at);
+    return plumb_utf8_is_space(c) || (c >= 0x1c && c <= 0x1f);
+}
+
+/* Returns the length of the n bytes of s without the white space at their end. White space is that
+ * of Python's str.strip. */
+static int64_t without_space(const char *s, int64_t n)
+{
+    while (n > 0) {
+        const int64_t at = plumb_utf8_before(s, n);
+        if (!is_space(s + at))
+            break;
+        n = at;
+    }
+    return n;
+}
+
+/* Returns true if the n bytes of text contain `part` without the white space around it. */
+static bool contains(const char *text, int64_t n, const plumb_json *part)
+{
+    const char *s = plumb_json_string(part, "");
+    int64_t len = without_space(s, plumb_json_string_len(part));
+    while (len > 0 && is_space(s)) {
+        len -= plumb_utf8_size(*s);
+        s += plumb_utf8_size(*s);
+    }
+    return !len || memmem(text, (size_t)n, s, (size_t)len);
+}
+
+/* Cuts the text at the last mark TAG. The text of the conversation begins at byte offset `begin` of
+ * out; `last` is the message to continue. Returns PLUMB_ERR_FORMAT if the text has no mark, or if
+ * the template has changed the content of the message: then the model would continue another text
+ * than that of the record. */
+static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const plumb_json *last,
+                             const char *where)
+{
+    const size_t tag = strlen(TAG);
+    const char *text = plumb_buf_text(out), *stop = text + out->len, *at = NULL;
+    for (const char *next = text + begin; (next = memmem(next, (size_t)(stop - next), TAG, tag));
+         next++)
         at = next;
     PLUMB_REQUIRE(at, PLUMB_ERR_FORMAT,
                   "%s: the last message is to be continued, but the chat template does not write "
                   "its content",
                   where);
+    PLUMB_REQUIRE(
+        contains(text + begin, out->len - begin, open_text(plumb_json_get(last, "content"))),
+        PLUMB_ERR_FORMAT,
+        "%s: the last message is to be continued, but the chat template changes its "
+        "content",
+        where);
     int64_t end = at - text;
     /* If the template has removed the space after TAG, it removes white space around contents.
      * Remove it here too. */
-    if (at[strlen(TAG)] != ' ')
-        while (end > begin && isspace((unsigned char)text[end - 1]))
-            end--;
+    if (at[tag] != ' ')
+        end = begin + without_space(text + begin, end - begin);
     out->len = end;
     out->data[end] = '\0';
     return PLUMB_OK;
@@ -194,7 +274,8 @@ plumb_status plumb_chat_render(const plumb_jinja *t, struct plumb_buf *out,
     if (st == PLUMB_ERR_FORMAT || st == PLUMB_ERR_UNSUPPORTED)
         st = plumb_fail_at(st, __FILE__, __LINE__, "%s: %s", where, plumb_trail_message());
     if (st == PLUMB_OK && chat->continue_final_message)
-        st = cut_open(out, begin, where);
+        st = cut_open(out, begin,
+                      plumb_json_at(chat->messages, plumb_json_count(chat->messages) - 1), where);
 done:
     plumb_json_free(&messages);
     plumb_jinja_vars_free(&v);

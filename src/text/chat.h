@@ -32,8 +32,9 @@ struct plumb_chat_token {
  * is used. spans is as in plumb_jinja_render and may be NULL; it must be NULL with
  * continue_final_message. where is "file:line", for messages. Returns PLUMB_ERR_ARG if
  * continue_final_message is combined with add_generation_prompt or spans; PLUMB_ERR_FORMAT if there
- * is no message, if a message is not an object, or if the message to continue is not in the output
- * of the template; otherwise the errors of plumb_jinja_render. */
+ * is no message, if a message is not an object, if the message to continue has no text, or if the
+ * output of the template does not have this text unchanged (white space around it does not count);
+ * otherwise the errors of plumb_jinja_render. */
 plumb_status plumb_chat_render(const plumb_jinja *t, struct plumb_buf *out,
                                struct plumb_jinja_spans *spans, const struct plumb_chat *chat,
                                const struct plumb_chat_token *tokens, int64_t n_tokens,

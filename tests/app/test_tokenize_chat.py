@@ -50,6 +50,41 @@ def nulls(bench):
         bench.check(r["text"] == want, "null members", given, r)
 
 
+def whole_messages(bench):
+    """Checks the order of a message's members for a template that prints the whole message (transformers 5)."""
+    path = bench.folder / "whole.jinja"
+    path.write_text("{{ messages[0] | tojson }}")
+    for given, want in (
+            ({"reasoning": "r", "content": "a"},
+             {"thinking": "r", "reasoning": "r", "content": "a", "reasoning_content": "r"}),
+            ({"reasoning_content": "r", "content": "a"},
+             {"thinking": "r", "reasoning_content": "r", "content": "a"}),
+            ({"content": "a", "thinking": "t", "reasoning_content": "r"},
+             {"thinking": "t", "content": "a", "reasoning_content": "r"})):
+        r = ask(bench, [f"chat_template={path}"], {"messages": [given]})
+        bench.check(r["text"] == json.dumps(want), "order of the members", given, r)
+
+
+def continued(bench):
+    """Checks that a continued text is that of the record: with parts, and with white space around it."""
+    path = bench.folder / "open.jinja"
+    path.write_text("{% set c = messages[-1].content %}{% if c is string %}<{{ c.split('</think>')[-1] | trim }}>"
+                    "{% else %}{% for p in c %}{{ p.type }}{{ p.n }}={{ p.text }};{% endfor %}{% endif %}")
+    for content, want in (("yes\u2003\u0085", "<yes"), ("", "<"), ("a\0b", "<a\0b"),
+                          ([{"type": "say", "n": 7, "text": "so "}, {"type": "image"}], "say7=so ")):
+        r = ask(bench, [f"chat_template={path}"],
+                {"messages": [{"role": "assistant", "content": content}], "continue_final_message": True})
+        bench.check(r["text"] == want, "continued", content, r)
+    for content, *wanted in (("<think>hm</think>yes", "-:1", "changes its content"), (5, "message 0", "int,"),
+                             ([{"type": "image"}], "message 0", "array"), ([{"text": 1}], "message 0", "text"),
+                             (None, "message 0", "null")):
+        line = {"messages": [{"role": "assistant", "content": content}], "continue_final_message": True}
+        r = bench.run("tokenize", f"chat_template={path}", "input=-", stdin=json.dumps(line) + "\n")
+        bench.check(r.code not in (0, None) and r.out == "", "continued", content, "is accepted", r)
+        for w in wanted:
+            bench.check(w in r.err, "continued", content, "message lacks", w, r)
+
+
 def masks(bench, path, folder):
     """Checks that the mask is 1 for the tokens of the assistant's text and 0 for all others."""
     words = [f"tokenizer={folder}", f"chat_template={path}"]
@@ -95,6 +130,8 @@ def test(bench):
     (folder / "additional_chat_templates" / "named.jinja").write_text("{{ messages | length }}")
     texts(bench, path, folder)
     nulls(bench)
+    whole_messages(bench)
+    continued(bench)
     masks(bench, path, folder)
     refusals(bench, path, folder)
 
