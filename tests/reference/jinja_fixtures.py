@@ -282,6 +282,7 @@ b' }}
 {{ (l | select('gt', 0)).type is defined }}{{ (l | reverse).x }}|{{ range.start is defined }}{{ s.upper.x }}{{ raise_exception.y }}
 {% macro m(a) %}{% endmacro %}{{ m.type is defined }}{{ m.type }}|{{ m.type.x }}
 {{ range(2, 9, 3).start }} {{ range(2, 9, 3)['stop'] }} {{ range(2, 9, 3).step }} {{ range(3).start is callable }} {{ n.real }} {{ n.imag }} {{ n.numerator }} {{ t.denominator }} {{ f.real }} {{ f.imag }} {{ n.real is callable }}
+{{ range(9)[1:3] }} {{ range(9)[::-1] }} {{ range(2, 20, 3)[4:1:-2] }} {{ range(4)[::100] }} {{ range(4)[7:] }} {{ range(5, 0, -2)[-2:] | list }} {{ range(9)[1:7][::2] | join }} {{ range(3)[1:0] == range(0) }}
 {{ nl.splitlines(true) }} {{ nl.splitlines(0) }}
 {{ nl.splitlines('x') }}
 {{ nl.splitlines(none) }}
@@ -334,7 +335,7 @@ def cases():
 REFUSED = ["{{ '\\ud800' }}", "{{ l[] }}", "{{ l[1,2] }}", "{% raw %}", "a{#", "{% for x in l %}{{ loop }}{% endfor %}", "{{ s.__class__ }}",
            "{{ 10 ** 30 }}", "{{ 99999999999999999999 }}", "{% for x in l recursive %}{% endfor %}", "{{ l | pprint }}", "{{ d | xmlattr }}",
            "{{ 'a b' | urlencode }}", "{{ s | wordwrap(3) }}", "{{ 5 | filesizeformat }}", "{{ '<b>x' | striptags }}", "{{ s.encode() }}",
-           "{{ lipsum() }}", "{{ 'a' is sameas 'a' }}", "{{ range(9)[1:3] }}", "{{ (-8) ** 0.5 }}", "{{ '\\N{BULLET}' }}", "{{ s.casefold() }}",
+           "{{ lipsum() }}", "{{ 'a' is sameas 'a' }}", "{{ (-8) ** 0.5 }}", "{{ '\\N{BULLET}' }}", "{{ s.casefold() }}",
            "{% autoescape true %}{% endautoescape %}"]
 
 

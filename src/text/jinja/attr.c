@@ -218,6 +218,21 @@ static plumb_status slice_str(struct plumb_jrun *r, jv *out, const struct plumb_
     return plumb_jinja_take(r, out, &b, st);
 }
 
+/* Sets start, stop and step of the slice [begin:end:stride] of a range. Python prints such a slice
+ * as a range. */
+static plumb_status slice_bounds(struct plumb_jrun *r, struct plumb_jseq *out,
+                                 const struct plumb_jseq *range, int64_t begin, int64_t end,
+                                 int64_t stride)
+{
+    if (__builtin_mul_overflow(begin, range->step, &out->start) ||
+        __builtin_add_overflow(out->start, range->start, &out->start) ||
+        __builtin_mul_overflow(end, range->step, &out->stop) ||
+        __builtin_add_overflow(out->stop, range->start, &out->stop) ||
+        __builtin_mul_overflow(range->step, stride, &out->step))
+        JREFUSE(r, "an integer of more than 64 bits is not supported");
+    return PLUMB_OK;
+}
+
 plumb_status plumb_jinja_slice(struct plumb_jrun *r, jv *out, jv a, jv from, jv to, jv step)
 {
     int64_t by, n, begin, end;
@@ -240,13 +255,14 @@ plumb_status plumb_jinja_slice(struct plumb_jrun *r, jv *out, jv a, jv from, jv 
                                : (end > begin ? (end - begin - 1) / by + 1 : 0);
     if (!seq)
         return slice_str(r, out, a.u.str, begin, count, by);
-    if (a.kind == JK_RANGE)
-        JREFUSE(r, "a slice of a range is not supported; make it a list first");
     struct plumb_jseq *s;
     PLUMB_TRY(plumb_jinja_work(r, count));
     PLUMB_TRY(plumb_jseq_new(&r->arena, &s, count));
     for (int64_t i = 0; i < count; i++)
         PLUMB_TRY(plumb_jseq_add(&r->arena, s, a.u.seq->at[begin + i * by]));
     *out = plumb_jv_of(a.kind, s);
-    return PLUMB_OK;
+    if (a.kind != JK_RANGE)
+        return PLUMB_OK;
+    return slice_bounds(r, s, a.u.seq, begin, end,
+                        step.kind == JK_NONE ? 1 : plumb_jv_as_int(step));
 }
