@@ -18,6 +18,7 @@
 #include "train/gemm_cache.h"
 #include "train/loops.h"
 #include "train/plan.h"
+#include "train/same.h"
 
 static const struct command {
     const char *name;
@@ -362,6 +363,27 @@ static void note_values(const struct plumb_app *app)
         plumb_config_notes(app->stages->item[i].cfg, app->stages->item[i].command);
 }
 
+/* Fails if this rank was started with another command or other options than rank 0. Collective. */
+static plumb_status check_options(const struct plumb_app *app)
+{
+    const char *command = app->planned ? app->planned : app->command;
+    struct plumb_buf text = {0};
+    plumb_status st = plumb_buf_addf(&text, "plumb %s\n", app->command);
+    if (st == PLUMB_OK && !app->stages)
+        st = plumb_config_to_yaml(&text, app->cfg, command);
+    for (int64_t i = 0; app->stages && i < app->stages->n && st == PLUMB_OK; i++) {
+        const struct plumb_stage *one = &app->stages->item[i];
+        st = plumb_buf_addf(&text, "stage %s, %s\n", one->name, one->command);
+        if (st == PLUMB_OK)
+            st = plumb_config_to_yaml(&text, one->cfg, one->command);
+    }
+    st = plumb_comm_agree(app->comm, st);
+    if (st == PLUMB_OK)
+        st = plumb_same_options(app->comm, plumb_buf_text(&text));
+    plumb_buf_fini(&text);
+    return st;
+}
+
 static plumb_status run(struct plumb_app *app, const struct command *command)
 {
     struct plumb_config *cfg = NULL;
@@ -371,6 +393,7 @@ static plumb_status run(struct plumb_app *app, const struct command *command)
     if (cfg)
         plumb_comm_max_wait(app->comm, cfg->comm.max_wait);
     PLUMB_TRY(plumb_comm_agree(app->comm, st));
+    PLUMB_TRY(check_options(app));
     plumb_log_setup((enum plumb_log_level)cfg->log_level, plumb_comm_rank(app->comm),
                     plumb_comm_size(app->comm));
     if (plumb_comm_rank(app->comm) == 0)

@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "data/length.h"
 #include "io/file.h"
+#include "train/same.h"
 
 plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app)
 {
@@ -172,6 +173,10 @@ plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
         st = plumb_lines_read(app, &text, path);
     if (st == PLUMB_OK)
         st = plumb_comm_agree(app->comm, read_input(s, kind, path, &text));
+    if (st == PLUMB_OK && s->model)
+        st = plumb_same_weights(app->comm, "model", s->model);
+    if (st == PLUMB_OK) /* rank 0 sent the lines, but each rank has its own tokenizer files */
+        st = plumb_same_records(app->comm, "tokenizer", path, s->data);
     if (st == PLUMB_OK && s->model)
         plumb_length_note(app->cfg,
                           s->longest + (kind == PLUMB_DATA_PROMPTS ? answer_tokens(app) : 0));

@@ -15,6 +15,7 @@
 #include "train/micro.h"
 #include "train/plan.h"
 #include "train/references.h"
+#include "train/same.h"
 #include "train/start.h"
 
 enum {
@@ -332,6 +333,9 @@ static plumb_status setup(struct pairs *s, const struct plumb_trainer_source *so
 {
     PLUMB_TRY(plumb_trainer_open(&s->t, source));
     PLUMB_TRY(plumb_comm_agree(source->comm, prepare_all(s)));
+    PLUMB_TRY(plumb_same_records(source->comm, "data.train", source->cfg->data.train, s->data));
+    PLUMB_TRY(
+        plumb_same_records(source->comm, "data.eval", source->cfg->data.eval, s->held_out.data));
     return plumb_epochs_prepare(&s->epochs, s->t, &s->micro.pack);
 }
 

@@ -9,6 +9,7 @@
 #include "stage/align_run.h"
 #include "train/loops.h"
 #include "train/plan.h"
+#include "train/same.h"
 #include "train/schedule.h"
 
 static plumb_status check_text(const char *option, const char *path, const struct plumb_method *m)
@@ -167,14 +168,33 @@ static bool uses_reward(const struct plumb_align_run *a)
            (plumb_method_needs_reward(m) && !a->t->backend->dry);
 }
 
+static plumb_status open_data(struct plumb_align_run *a)
+{
+    PLUMB_TRY(open_prompts(a));
+    a->context.data = a->data;
+    PLUMB_TRY(plumb_partition_open(&a->part, &a->context));
+    return plumb_align_held_out_open(&a->held_out, a->t);
+}
+
+/* Fails if a rank has read other prompts than rank 0. Collective. */
+static plumb_status check_data(const struct plumb_align_run *a)
+{
+    const struct plumb_config *cfg = a->t->cfg;
+    PLUMB_TRY(plumb_same_records(a->t->comm, "data.prompts", cfg->data.prompts, a->data));
+    return plumb_same_records(a->t->comm, "data.eval", cfg->data.eval, a->held_out.data);
+}
+
+/* Fails if a rank has another reward model than rank 0. Collective. */
+static plumb_status check_reward(const struct plumb_align_run *a)
+{
+    const plumb_model *m = a->reward.sources ? plumb_rewards_model(a->reward.sources) : NULL;
+    return m && !a->t->backend->dry ? plumb_same_weights(a->t->comm, "reward.model", m) : PLUMB_OK;
+}
+
 static plumb_status open_parts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
     const struct plumb_align_context *c = &a->context;
-    PLUMB_TRY(open_prompts(a));
-    a->context.data = a->data;
-    PLUMB_TRY(plumb_partition_open(&a->part, c));
-    PLUMB_TRY(plumb_align_held_out_open(&a->held_out, a->t));
     PLUMB_TRY(create_buffers(a));
     plumb_memory_enter(a->t->backend, "reward model", PLUMB_PHASE_ALWAYS);
     if (uses_reward(a))
@@ -205,9 +225,14 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
     a->context.t = a->t;
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->backend, "other", PLUMB_PHASE_ALWAYS);
-    const plumb_status st = open_parts(a);
+    plumb_status st = plumb_comm_agree(s->comm, open_data(a));
+    if (st == PLUMB_OK)
+        st = check_data(a);
+    if (st == PLUMB_OK)
+        st = plumb_comm_agree(s->comm, open_parts(a));
     plumb_memory_leave(s->backend, outer);
-    PLUMB_TRY(plumb_comm_agree(s->comm, st));
+    PLUMB_TRY(st);
+    PLUMB_TRY(check_reward(a));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&a->work.micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
     plumb_say_small(a->t, a->part.per_iteration, "prompts in an iteration");

@@ -15,6 +15,7 @@
 #include "io/file.h"
 #include "train/best_metric.h"
 #include "train/inputs.h"
+#include "train/same.h"
 #include "train/start.h"
 #include "train/weights.h"
 
@@ -386,6 +387,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
     if (st == PLUMB_OK)
         st = plumb_config_results(&t->results, s->cfg, s->command);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
+    if (!dry)
+        PLUMB_TRY_GOTO(st, plumb_same_weights(t->comm, "model", t->model), fail);
     plumb_memory_leave(s->backend, outer);
     *out = t;
     return PLUMB_OK;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """test_ranks.py: checks that training writes the same bytes on 1, 2 and 4 ranks and with 1 and 2 threads."""
 import shutil
+import subprocess
 
 import common
 
@@ -43,6 +44,50 @@ def on_all(bench, name, args_of, setups=SETUPS, rollouts=0):
     return outs[0] / "latest"
 
 
+def mixed(bench, what, one, other, *words, cwd=None):
+    """Checks that a run whose rank 1 has other arguments or another working folder is refused with these texts, and writes nothing."""
+    before = common.tree(bench.folder)
+    line = [*common.MPIRUN, "-n", "1", bench.plumb, *one, ":", "-n", "1", bench.plumb, *other]
+    if cwd: # a shell changes the folder, because launchers name the option for it differently
+        line = line[:len(line) - len(other) - 1] + ["sh", "-c", 'cd "$0" && exec "$@"', cwd, bench.plumb, *other]
+    p = subprocess.run(line, cwd=bench.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=common.LIMIT)
+    bench.check(p.returncode != 0 and "rank 1 of 2" in p.stderr and all(w in p.stderr for w in words), what, "is not refused:", p.returncode, p.stderr[-2000:])
+    bench.check(common.tree(bench.folder) == before, what, "leaves files")
+
+
+def unlike(bench, base, reward):
+    """Checks that ranks with other options, records or weights than rank 0 are refused before the run writes anything."""
+    out = bench.folder / "mixed"
+    sft, train = bench.sft_args(out), "data.train={}".format
+    elsewhere = bench.folder / "elsewhere"
+    for place in (bench.folder, elsewhere):
+        place.mkdir(exist_ok=True)
+        (place / "mixed.jsonl").write_text('{"prompt": "ask: hi.", "completion": " yes"}\n' * 4 + f'{{"prompt": "a", "completion": " {place.name[0]}"}}\n')
+        shutil.copytree(base, place / "mixed-model")
+    weights = elsewhere / "mixed-model" / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    mixed(bench, "another seed", [*sft, "seed=1"], [*sft, "seed=2"], "'seed: 2'", "'seed: 1'")
+    mixed(bench, "another rate", sft, [*sft, "learning_rate=1e-7"], "train.learning_rate: 1e-07")
+    mixed(bench, "another command", sft, ["doctor"], "plumb doctor", "plumb sft")
+    records = [a for a in sft if not a.startswith(("data.train", "model=", "train.init"))] + [train("mixed.jsonl"), f"model={base}"]
+    mixed(bench, "other records", records, records, "data.train", "mixed.jsonl", cwd=elsewhere)
+    (elsewhere / "mixed.jsonl").write_bytes((bench.folder / "mixed.jsonl").read_bytes())
+    same = [a for a in records if not a.startswith("model=")] + ["model=mixed-model"]
+    mixed(bench, "other weights", same, same, "model: the weights in mixed-model", cwd=elsewhere)
+    generate = ["generate", "model=mixed-model", "prompts=mixed.jsonl", "max_new_tokens=2", "output=mixed.out"]
+    mixed(bench, "other weights, generate", generate, generate, "model: the weights in mixed-model", cwd=elsewhere)
+    align = [*bench.align_args(out, base, "reward.model=mixed-reward", method="raft")]
+    for place in (bench.folder, elsewhere):
+        shutil.copytree(reward, place / "mixed-reward")
+    score = elsewhere / "mixed-reward" / "model.safetensors"
+    raw = bytearray(score.read_bytes())
+    raw[-1] ^= 1
+    score.write_bytes(raw)
+    mixed(bench, "another reward model", align, align, "reward.model: the weights in mixed-reward", cwd=elsewhere)
+
+
 def test(bench):
     if not shutil.which("h5dump"):
         common.skip("there is no h5dump to read rollouts with")
@@ -52,6 +97,7 @@ def test(bench):
     def align(out):
         return bench.align_args(out, base, f"reward.model={reward}")
     aligned = on_all(bench, "align", align, rollouts=2)
+    unlike(bench, base.resolve(), reward.resolve())
     # the reference is the starting policy in every iteration, not the current one
     kl = [row.get("kl") for row in common.metrics(aligned.parent)]
     bench.check(len(kl) == 2 and kl[0] == 0 and kl[1] not in (0, None), "divergence from the start",
