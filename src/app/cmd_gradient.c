@@ -1,6 +1,7 @@
 /* cmd_gradient.c - writes the gradient of the mean negative log-likelihood of given completions,
  * with the names and shapes of the model's files, for comparisons with other programs. Layer 6. May
  * include everything. */
+#include <math.h>
 #include <string.h>
 
 #include "app/session.h"
@@ -127,6 +128,10 @@ static plumb_status run(struct gradient *g)
     const enum plumb_place place = app->backend->place;
     PLUMB_TRY(plumb_gradient_run(&g->gradient, plumb_split_micro_batches(&g->split, 0),
                                  micro_batch_gradient, g, value));
+    PLUMB_REQUIRE(isfinite(value[0]), PLUMB_ERR_NUMERIC,
+                  "the loss is %g, expected a finite number: the weights in %s hold non-finite or "
+                  "very large numbers; nothing is written",
+                  value[0], g->s.model->dir);
     if (plumb_gradient_shards(&g->gradient))
         return gather_and_write(g, value[0]);
     float *sum = g->gradient.sum[0];

@@ -1,5 +1,6 @@
 /* cmd_logprob.c - writes the log-probabilities of given completions, and their embeddings.
  * Layer 6. May include everything. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "app/session.h"
@@ -23,6 +24,11 @@ static plumb_status put_line(struct plumb_buf *out, const struct logprob *l,
     for (int64_t j = 0; j < r->completion[0].n; j++) {
         if (r->trained && !r->trained[j])
             continue;
+        PLUMB_REQUIRE(isfinite(l->logp[j]), PLUMB_ERR_NUMERIC,
+                      "%s:%lld: the log-prob of completion token %lld is %g, expected a finite "
+                      "number: the weights in %s hold non-finite or very large numbers",
+                      l->s.app->cfg->input, (long long)r->line, (long long)j, (double)l->logp[j],
+                      l->s.model->dir);
         sum += (double)l->logp[j];
         if (!first)
             PLUMB_TRY(plumb_buf_add_text(out, ","));

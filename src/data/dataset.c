@@ -342,7 +342,11 @@ static plumb_status read_line(void *arg, const char *line, int64_t len, int64_t 
     struct reader *r = arg;
     if (r->o->limit && r->set->n + r->set->skipped >= r->o->limit)
         return PLUMB_OK;
-    if (line_no == 1 && len >= 3 && memcmp(line, "\xEF\xBB\xBF", 3) == 0) {
+    if (len >= 3 && memcmp(line, "\xEF\xBB\xBF", 3) == 0) {
+        PLUMB_REQUIRE(line_no == 1, PLUMB_ERR_FORMAT,
+                      "%s:%lld: the line begins with a byte order mark (EF BB BF), as where files "
+                      "were joined; remove it",
+                      r->path, (long long)line_no);
         line += 3;
         len -= 3;
     }
@@ -419,10 +423,13 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file has no records", r.path);
     if (r.set->n == 0)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_ARG, fail,
-                        "%s: all %lld records are too long: at most %lld prompt tokens and %lld "
-                        "tokens in total are allowed (0: any number)",
-                        r.path, (long long)r.set->skipped, (long long)options->max_prompt_tokens,
-                        (long long)options->max_tokens);
+                        "%s: no record is left: %s too long%s (data.max_prompt_tokens %lld, "
+                        "data.max_tokens %lld; 0: no limit)",
+                        r.path, r.set->skipped == 1 ? "the only one is" : "each of them is",
+                        options->overlong == PLUMB_OVERLONG_DROP
+                            ? ""
+                            : ", and cut to the limit it has no token to train on",
+                        (long long)options->max_prompt_tokens, (long long)options->max_tokens);
     plumb_misspelt_say(&r.draft.misspelt);
     report_merged_prompts(&r);
     plumb_overlong_say(r.set, options, r.path);

@@ -390,6 +390,28 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
     return PLUMB_OK;
 }
 
+plumb_status plumb_fields_check_asked(const plumb_json *line, const char *chosen, const char *where)
+{
+    static const char *const name[] = {"question", "instruction", "query",         "input",
+                                       "problem",  "user",        "conversations", "conversation",
+                                       "messages", "context"};
+    for (int i = 0; i < COUNT(name); i++) {
+        const plumb_json *v = plumb_json_get(line, name[i]);
+        const enum plumb_json_type type = plumb_json_type_of(v);
+        const bool text = type == PLUMB_JSON_STRING;
+        if (plumb_field_is_empty(v) || (!text && type != PLUMB_JSON_ARRAY) ||
+            (text && strstr(chosen, plumb_json_string(v, ""))))
+            continue;
+        PLUMB_FAIL(
+            PLUMB_ERR_UNSUPPORTED,
+            "%s: field \"%s\": plumb does not read it in a pair, and there is no \"prompt\", "
+            "so the prompt would be only what \"chosen\" and \"rejected\" begin with; rename "
+            "the field to \"prompt\", or remove it",
+            where, name[i]);
+    }
+    return PLUMB_OK;
+}
+
 /* Roles that chat templates know. */
 static const char *const roles[] = {"system",   "user",    "assistant", "tool", "developer",
                                     "function", "ipython", "model",     NULL};

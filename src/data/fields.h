@@ -45,6 +45,11 @@ bool plumb_field_is_generated(const plumb_json *line);
 plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,
                                        const plumb_jinja *t, struct plumb_fields_named *named,
                                        const char *where);
+/* Checks a pair of plain texts without a prompt: the prompt is what both begin with. Fails if
+ * another member looks like the prompt (question, instruction, ...) and its text is not in
+ * `chosen`, because it would be dropped (PLUMB_ERR_UNSUPPORTED). */
+plumb_status plumb_fields_check_asked(const plumb_json *line, const char *chosen,
+                                      const char *where);
 /* Checks the members of one message except content. A role that is almost a known one is refused
  * (PLUMB_ERR_FORMAT). `at` is the place of the message, such as "messages[2].". trained tells
  * whether the loss covers this message; otherwise it is part of a prompt. training tells whether

@@ -337,6 +337,8 @@ static plumb_status read_implicit(struct plumb_draft *d, const plumb_json *line,
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail,
                         "%s: field \"rejected\": found %s, expected the type of \"chosen\"", where,
                         found(plumb_json_get(line, key[1])));
+    if (!chats)
+        PLUMB_TRY_GOTO(st, plumb_fields_check_asked(line, a[0].message->content, where), fail);
     PLUMB_TRY_GOTO(st, chats ? split_chats(d, a, o, where) : split_texts(d, a, o, where), fail);
 fail:
     talk_fini(&a[0]);

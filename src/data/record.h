@@ -56,8 +56,9 @@ plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
  * caller owns *out. It converts:
  *   - sharegpt: "conversations" becomes "messages"; in messages, "from" and "value" become "role"
  *     and "content", human becomes user and gpt becomes assistant.
- *   - alpaca: {"instruction", "input", "output"} becomes prompt and completion. If chat is true,
- *     the prompt is a list with one user message.
+ *   - alpaca: {"instruction", "input", "output"} becomes prompt and completion, and {"instruction",
+ *     "input", "chosen", "rejected"} becomes prompt, chosen and rejected. If chat is true, the
+ *     prompt is a list with one user message.
  *   - If chat is false, a content that is a list of text parts becomes one text.
  * Returns PLUMB_ERR_UNSUPPORTED for a part that is not text; PLUMB_ERR_FORMAT. */
 plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool chat,

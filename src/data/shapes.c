@@ -7,21 +7,22 @@
 #include "data/record.h"
 
 static const char *const chats[] = {"prompt", "completion", "messages", "chosen", "rejected"};
-enum { CHATS = sizeof(chats) / sizeof(chats[0]) };
+enum { CHATS = sizeof(chats) / sizeof(chats[0]), FIRST_OF_PAIR = 3 };
 
 static bool is_string(const plumb_json *line, const char *key)
 {
     return plumb_json_type_of(plumb_json_get(line, key)) == PLUMB_JSON_STRING;
 }
 
-/* Returns true if the record has the shape {"instruction", "input", "output"} ("input" is optional)
- * and no member prompt, completion, messages, chosen or rejected. */
+/* Returns true if the record has the shape {"instruction", "input", "output"}, or {"instruction",
+ * "input", "chosen", "rejected"} ("input" is optional), and no other member of plumb's shapes. */
 static bool is_alpaca(const plumb_json *line)
 {
-    for (int i = 0; i < CHATS; i++)
+    const bool pair = plumb_json_get(line, "chosen") && plumb_json_get(line, "rejected");
+    for (int i = 0; i < CHATS && !(pair && i == FIRST_OF_PAIR); i++)
         if (plumb_json_get(line, chats[i]))
             return false;
-    return is_string(line, "instruction") && is_string(line, "output");
+    return is_string(line, "instruction") && (pair || is_string(line, "output"));
 }
 
 static bool is_shared(const plumb_json *line)
@@ -103,15 +104,23 @@ static plumb_status put_messages(struct plumb_buf *out, const plumb_json *list, 
 
 /* Appends the member "prompt": the instruction and, if there is an input, a blank line and the
  * input. If chat is true, the prompt is a list with one user message. */
-static plumb_status put_instruction(struct plumb_buf *out, const plumb_json *line, bool chat)
+static plumb_status put_instruction(struct plumb_buf *out, const plumb_json *line, bool chat,
+                                    const char *where)
 {
     const plumb_json *text = plumb_json_get(line, "instruction");
-    const char *input = plumb_json_string(plumb_json_get(line, "input"), "");
+    const plumb_json *input = plumb_json_get(line, "input");
+    const int64_t n =
+        plumb_json_type_of(input) == PLUMB_JSON_STRING ? plumb_json_string_len(input) : 0;
     struct plumb_buf whole = {0};
+    PLUMB_REQUIRE(n > 0 || plumb_field_is_empty(input), PLUMB_ERR_FORMAT,
+                  "%s: field \"input\": found %s, expected a string", where,
+                  plumb_json_type_name(plumb_json_type_of(input)));
     plumb_status st =
         plumb_buf_add(&whole, plumb_json_string(text, ""), plumb_json_string_len(text));
-    if (st == PLUMB_OK && *input)
-        st = plumb_buf_addf(&whole, "\n\n%s", input);
+    if (st == PLUMB_OK && n > 0)
+        st = plumb_buf_add_text(&whole, "\n\n");
+    if (st == PLUMB_OK && n > 0) /* a NUL is kept here and refused with the prompt */
+        st = plumb_buf_add(&whole, plumb_json_string(input, ""), n);
     if (st == PLUMB_OK)
         st = plumb_json_put_key(out, "prompt");
     if (st == PLUMB_OK && chat)
@@ -155,7 +164,7 @@ plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool cha
         const plumb_json *v = NULL;
         PLUMB_TRY_GOTO(st, plumb_json_member_at(line, i, &key, &v), done);
         if (alpaca && strcmp(key, "instruction") == 0)
-            st = put_instruction(&text, line, chat);
+            st = put_instruction(&text, line, chat, where);
         else if (alpaca && strcmp(key, "output") == 0) {
             st = plumb_json_put_key(&text, "completion");
             if (st == PLUMB_OK)

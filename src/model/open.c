@@ -1,7 +1,11 @@
 /* open.c - opens a model from its folder: whole, frozen, or an adapter with its base; as a language
  * model or as a classifier. Also creates one with random weights.
  * Layer 4. Includes io/, model/adapter.h, model/net.h. */
+#include <string.h>
+
+#include "base/log.h"
 #include "io/file.h"
+#include "io/json.h"
 #include "model/adapter.h"
 #include "model/net.h"
 
@@ -17,6 +21,36 @@ static bool has_weights(const char *dir)
     return false;
 }
 
+/* Warns if the folder has model.safetensors and also an index that names other files: only the
+ * first is read, so the other files may be what the user means. */
+static plumb_status note_both(const char *dir)
+{
+    char path[4096];
+    plumb_json *index = NULL;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(path, sizeof path, dir, "model.safetensors"));
+    if (!plumb_file_exists(path))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_path_join(path, sizeof path, dir, "model.safetensors.index.json"));
+    if (!plumb_file_exists(path) || plumb_json_read_file(&index, path) != PLUMB_OK)
+        return PLUMB_OK; /* an index that is not read does no harm */
+    const plumb_json *map = plumb_json_get(index, "weight_map"), *v = NULL;
+    const char *key = "", *file = "model.safetensors";
+    for (int64_t i = 0; i < plumb_json_count(map) && st == PLUMB_OK; i++) {
+        st = plumb_json_member_at(map, i, &key, &v);
+        if (st == PLUMB_OK && strcmp(plumb_json_string(v, file), "model.safetensors") != 0) {
+            file = plumb_json_string(v, file);
+            plumb_log_alike("%s: holds the weights twice, in model.safetensors and in the files of "
+                            "model.safetensors.index.json (%.80s, ...): model.safetensors is read, "
+                            "as in transformers; remove the ones that are not meant",
+                            dir, file);
+            break;
+        }
+    }
+    plumb_json_free(&index);
+    return st;
+}
+
 static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const char *dir,
                             struct plumb_spec *s, const char *fresh, uint64_t seed,
                             const struct plumb_opening *o)
@@ -26,6 +60,8 @@ static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const ch
     plumb_status st = PLUMB_OK;
     if (b->dry && !has_weights(dir)) /* a plan needs only the sizes in config.json */
         return plumb_model_build(out, b, dir, s, o);
+    if (!b->dry)
+        PLUMB_TRY(note_both(dir));
     PLUMB_TRY(plumb_st_open_dir(&files, dir));
     PLUMB_TRY_GOTO(st, plumb_tie_resolve(s, files, dir), fail);
     PLUMB_TRY_GOTO(st, plumb_model_build(&m, b, dir, s, o), fail);

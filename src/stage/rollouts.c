@@ -2,7 +2,9 @@
  * Layer 5. Includes stage/rollouts.h, base/. */
 #include "stage/rollouts.h"
 
+#include <float.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,7 +73,7 @@ struct plumb_generate_options plumb_generate_options_of(const struct plumb_confi
     return (struct plumb_generate_options){
         .sample = {.temperature = (float)cfg->generate.temperature,
                    .top_k = (int32_t)cfg->generate.top_k,
-                   .top_p = (float)cfg->generate.top_p,
+                   .top_p = fmaxf((float)cfg->generate.top_p, FLT_MIN), /* smaller would be 0 */
                    .min_p = (float)cfg->generate.min_p},
         .repetition_penalty = cfg->generate.repetition_penalty,
         .max_new_tokens = cfg->generate.max_new_tokens,

@@ -104,6 +104,16 @@ static void test_shapes(void)
     check_piece(&d->record[4].completion[1], "\xC3\xA8");
     plumb_dataset_close(&d);
 
+    /* alpaca, and a field whose text both answers have, too */
+    d = open_kind(
+        "{\"instruction\":\"q\",\"input\":\"i\",\"chosen\":\"a b\",\"rejected\":\"a c\"}\n"
+        "{\"question\":\"say\",\"chosen\":\"say it: yes\",\"rejected\":\"say it: no\"}",
+        PLUMB_DATA_PAIRS);
+    check_piece(&d->record[0].prompt, "[user]q\n\ni\n[assistant]");
+    check_piece(&d->record[0].completion[PLUMB_CHOSEN], "a b");
+    check_piece(&d->record[1].prompt, "[user]say it:\n[assistant]");
+    plumb_dataset_close(&d);
+
     d = open_kind("{\"text\":\"a\\u0000b\"}\n{\"messages\":[" USER("a") "]}", PLUMB_DATA_TEXTS);
     CHECK(d->n == 2 && d->record[0].prompt.len == 3 &&
           !memcmp(d->record[0].prompt.text, "a\0b", 4));
@@ -283,6 +293,12 @@ static void test_bad(void)
          "field \"prompt\": found nothing"},
         {PLUMB_DATA_PAIRS, "{\"chosen\":\"b\",\"rejected\":[" BOT("c") "]}",
          "field \"rejected\": found"},
+        {PLUMB_DATA_SFT, "{\"instruction\":\"a\",\"input\":5,\"output\":\"b\"}",
+         "field \"input\": found int, expected a string"},
+        {PLUMB_DATA_SFT, "{\"instruction\":\"a\",\"input\":\"b\\u0000c\",\"output\":\"d\"}",
+         "NUL character at byte 4"},
+        {PLUMB_DATA_PROMPTS, "\xEF\xBB\xBF{\"prompt\":\"a\"}",
+         ":2: the line begins with a byte order mark"},
         {PLUMB_DATA_TEXTS, "{\"txt\":\"a\"}", "text"},
         {PLUMB_DATA_PROMPTS, "", ":2: the line is blank"},
     };
@@ -466,6 +482,11 @@ static void test_record_fields(void)
         snprintf(line, sizeof line, "{\"prompt\":\"a\",%s}", field[i].member);
         check_said(line, PLUMB_DATA_PROMPTS, field[i].prompts);
     }
+    /* the prompt of another program, which only what both answers begin with would replace */
+    check_said("{\"question\":\"q\",\"chosen\":\"the a\",\"rejected\":\"the b\"}", PLUMB_DATA_PAIRS,
+               "!field \"question\": plumb does not read it in a pair");
+    check_said("{\"conversations\":[" USER("q") "],\"chosen\":\"the a\",\"rejected\":\"the b\"}",
+               PLUMB_DATA_PAIRS, "!field \"messages\": plumb does not read it in a pair");
     check_said("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":2}",
                PLUMB_DATA_PAIRS, "\"margin\"");
     check_said("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", PLUMB_DATA_ANY,
