@@ -420,7 +420,8 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
     else
         PLUMB_TRY_GOTO(st, plumb_file_lines(path, read_line, &r), fail);
     if (r.set->n == 0 && r.set->skipped == 0)
-        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file has no records", r.path);
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, fail, "%s: the file has no records%s", r.path,
+                        r.left_out > 0 ? " after those that data.skip leaves out" : "");
     if (r.set->n == 0)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_ARG, fail,
                         "%s: no record is left: %s too long%s (data.max_prompt_tokens %lld, "

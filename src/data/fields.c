@@ -459,6 +459,10 @@ plumb_status plumb_fields_check_message(const plumb_json *message, const char *a
             PLUMB_TRY(check_role(plumb_json_string(v, ""), at, t, named, where));
         if (!strcmp(key, "role") || !strcmp(key, "content") || plumb_field_is_empty(v))
             continue;
+        const enum plumb_json_type type = plumb_json_type_of(v);
+        PLUMB_REQUIRE(strcmp(key, "tool_calls") != 0 || !reads(t, key) || type == PLUMB_JSON_ARRAY,
+                      PLUMB_ERR_FORMAT, "%s: field \"%stool_calls\": found %s, expected a list",
+                      where, at, plumb_json_type_name(type));
         while (k < COUNT(of_message) && strcmp(of_message[k].name, key) != 0)
             k++;
         if (k < COUNT(of_message)) {

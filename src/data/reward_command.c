@@ -4,6 +4,7 @@
 
 #include "data/line_client.h"
 #include "io/json.h"
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -85,7 +86,7 @@ static bool take_answer(void *arg, int64_t i, const char *line, int64_t len)
         sense = miss(s, i, PLUMB_MISSING_FORMAT, line);
     else if (type == PLUMB_JSON_NULL)
         sense = miss(s, i, PLUMB_MISSING_NULL, line);
-    else if ((type != PLUMB_JSON_REAL && type != PLUMB_JSON_INT) || !isfinite(x))
+    else if ((type != PLUMB_JSON_REAL && type != PLUMB_JSON_INT) || !(fabs(x) <= FLT_MAX))
         sense = miss(s, i, PLUMB_MISSING_NUMBER, line);
     else
         s->score[i] = x;

@@ -8,6 +8,7 @@
 
 #include "base/num.h"
 #include "data/chat.h"
+#include "data/fields.h"
 
 enum { TURNS_MOST = 4096 };
 
@@ -324,9 +325,9 @@ done:
 
 /* ---- rendering ------------------------------------------------------------------------------ */
 
-/* Gets a list from a field of the record. The field may also be a string that contains the list as
- * JSON; then *owned is the parsed list, which the caller frees. *out is NULL if the field is absent
- * or empty. */
+/* Gets a list of objects from a field of the record. The field may also be a string that contains
+ * the list as JSON; then *owned is the parsed list, which the caller frees. *out is NULL if the
+ * field is absent or empty. */
 static plumb_status list_of(const plumb_json **out, plumb_json **owned, const plumb_json *record,
                             const char *key, const char *where)
 {
@@ -340,6 +341,10 @@ static plumb_status list_of(const plumb_json **out, plumb_json **owned, const pl
     *out = plumb_json_count(v) > 0 ? v : NULL;
     PLUMB_REQUIRE(!*out || plumb_json_type_of(v) == PLUMB_JSON_ARRAY, PLUMB_ERR_FORMAT,
                   "%s: field \"%s\": found %s, expected a list", where, key, found(v));
+    for (int64_t i = 0; *out && i < plumb_json_count(v); i++)
+        PLUMB_REQUIRE(plumb_json_type_of(plumb_json_at(v, i)) == PLUMB_JSON_OBJECT,
+                      PLUMB_ERR_FORMAT, "%s: field \"%s\"[%lld]: found %s, expected an object",
+                      where, key, (long long)i, found(plumb_json_at(v, i)));
     return PLUMB_OK;
 }
 
@@ -397,7 +402,7 @@ plumb_status plumb_turns_render(const struct plumb_turns *t, int64_t n,
     PLUMB_TRY_GOTO(st, list_of(&chat.tools, &tools, record, "tools", where), done);
     PLUMB_TRY_GOTO(st, list_of(&chat.documents, &documents, record, "documents", where), done);
     const plumb_json *more = plumb_json_get(record, "chat_template_kwargs");
-    if (plumb_json_count(more) > 0) {
+    if (!plumb_field_is_empty(more)) {
         PLUMB_TRY_GOTO(st, merge_arguments(&arguments, c, more, where), done);
         chat.arguments = arguments;
     }

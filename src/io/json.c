@@ -345,8 +345,8 @@ static plumb_status want(const plumb_json **m, const plumb_json *v, const char *
                   "%s: expected an object with '%s', found %s", where, key,
                   plumb_json_type_name(plumb_json_type_of(v)));
     *m = plumb_json_get(v, key);
-    PLUMB_REQUIRE(*m || has_fallback, PLUMB_ERR_FORMAT, "%s: '%s' is missing, expected %s", where,
-                  key, expected);
+    PLUMB_REQUIRE(*m || has_fallback, PLUMB_ERR_FORMAT, "%s: '%s' is %s, expected %s", where, key,
+                  plumb_json_member(v, key) ? "null" : "missing", expected);
     return PLUMB_OK;
 }
 

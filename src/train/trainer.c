@@ -459,6 +459,16 @@ static void say_start(const struct plumb_trainer *t)
               ranks == 1 ? "" : "s", threads, threads == 1 ? "" : "s", t->model->fingerprint);
 }
 
+/* Warns if the warm-up takes all steps of the run and its learning rate is 0 in each. */
+static void note_rate(const struct plumb_trainer *t)
+{
+    if (t->state.total_steps == 1 && t->cfg->train.warmup_ratio > 0)
+        plumb_log_alike(
+            "train.warmup_ratio: the run has one step, and the warm-up begins at 0: the "
+            "learning rate of this step is 0, so the weights do not change; set "
+            "train.warmup_ratio=0, or train for more steps");
+}
+
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_micro_batches)
 {
@@ -481,6 +491,7 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
     if (t->resumed_from[0])
         plumb_log(PLUMB_LOG_INFO, "resuming from %s", t->resumed_from);
     say_start(t);
+    note_rate(t);
     if (!plumb_is_pow2(plumb_comm_size(t->comm)))
         plumb_log(PLUMB_LOG_INFO,
                   "%d ranks is no power of two: results agree with other rank counts to rounding, "

@@ -112,6 +112,13 @@ def lengths(bench, base):
     said(bench, 0, [], "plan", *bench.sft_args(bench.folder / "x", f"tokenizer={long}"), no=["model_max_length"])
 
 
+def rate(bench):
+    """Checks the warning if the learning rate of a run's only step is 0."""
+    words = ["train.warmup_ratio: the run has one step"]
+    said(bench, 0, words, *bench.sft_args(bench.folder / "one", "warmup_ratio=0.1", steps=1))
+    said(bench, 0, [], *bench.sft_args(bench.folder / "two", "warmup_ratio=0.1", steps=2), no=words)
+
+
 def templates(bench, base):
     """Checks that additional_chat_templates is copied to the checkpoint, and that its files are in hashes.json."""
     model = changed(base, bench.folder / "talks", "tokenizer_config.json")
@@ -199,6 +206,7 @@ def test(bench):
     inspected(bench)
     states(bench, base)
     lengths(bench, base)
+    rate(bench)
     templates(bench, base)
     sampling(bench, base)
     alike(bench, base)

@@ -266,6 +266,18 @@ static void test_refused(void)
     check_refused("{\"prompt\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}",
                   PLUMB_DATA_PROMPTS, PLUMB_ERR_UNSUPPORTED, "a part of type \"image\"");
     put_file("chat_template.jinja",
+             "{{ tools }}{{ x }}{% for m in messages %}{{ m.content }}{% if m.tool_calls %}"
+             "{% for c in m.tool_calls %}{{ c }}{% endfor %}{% endif %}{% endfor %}");
+    check_refused("{\"prompt\":[" USER("a") "],\"tools\":[\"{}\"]}", PLUMB_DATA_PROMPTS,
+                  PLUMB_ERR_FORMAT, "field \"tools\"[0]: found string, expected an object");
+    check_refused("{\"prompt\":[" USER("a") "],\"chat_template_kwargs\":\"{}\"}",
+                  PLUMB_DATA_PROMPTS, PLUMB_ERR_FORMAT,
+                  "\"chat_template_kwargs\": found string, expected an object");
+    check_refused("{\"messages\":[" USER("a") ",{\"role\":\"assistant\",\"content\":\"\","
+                                              "\"tool_calls\":\"[{}]\"}]}",
+                  PLUMB_DATA_SFT, PLUMB_ERR_FORMAT,
+                  "field \"messages[1].tool_calls\": found string, expected a list");
+    put_file("chat_template.jinja",
              "{% for m in messages %}{{ m.role }}:{% if loop.last %}{{ m.content }}{% endif %}|"
              "{% endfor %}");
     check_refused("{\"messages\":[" USER("a") "," BOT("b") "," USER("c") "," BOT("d") "]}",

@@ -182,6 +182,9 @@ static void test_tokens(void)
     d = open_text(file, o);
     CHECK(d->n == 1 && d->record[0].line == 2);
     plumb_dataset_close(&d);
+    o.skip = 5;
+    CHECK(plumb_dataset_parse(&d, file, (int64_t)strlen(file), "x", &o) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail_message(), "no records after those that data.skip leaves out"));
     o.skip = 0;
     d = open_text(file, o);
     CHECK(d->n == 1);

@@ -128,6 +128,8 @@ static void test_missing(void)
     check_scores(1, PLUMB_MISSING_NULL);
     CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": \\\"1\\\"}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_NUMBER);
+    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": -1e39}\"\n"), 60, 0)); /* no float32 */
+    check_scores(1, PLUMB_MISSING_NUMBER);
     CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": NaN}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_FORMAT);
     /* A line that the command prints at its start makes every answer one line late. */

@@ -153,6 +153,8 @@ static void test_want(void)
     CHECK(!strcmp(plumb_trail_message(), "m/config.json: 'half' is real, expected int"));
     CHECK(plumb_json_want_int(v, "none", &i, NULL, "w") == PLUMB_ERR_FORMAT);
     CHECK(!strcmp(plumb_trail_message(), "w: 'none' is missing, expected int"));
+    CHECK(plumb_json_want_int(v, "z", &i, NULL, "w") == PLUMB_ERR_FORMAT);
+    CHECK(!strcmp(plumb_trail_message(), "w: 'z' is null, expected int"));
     CHECK(plumb_json_want_real(v, "s", &r, NULL, "w") == PLUMB_ERR_FORMAT);
     CHECK(plumb_json_want_bool(v, "i", &b, NULL, "w") == PLUMB_ERR_FORMAT);
     CHECK(plumb_json_want_string(v, "i", &s, NULL, "w") == PLUMB_ERR_FORMAT);
