@@ -38,6 +38,8 @@ struct reader {
     struct plumb_buf text;
     int64_t left_out; /* number of records that data.skip has left out so far */
     int64_t blank;    /* line number of the first blank line, or 0 */
+    /* number of records whose answer begins with the whole prompt, and the line of the first */
+    int64_t echoes, echo_line;
 };
 
 static plumb_status keep(void **out, struct plumb_dataset *d, const void *bytes, int64_t n)
@@ -337,6 +339,19 @@ static struct plumb_columns trim(const char *line, int64_t len)
     return (struct plumb_columns){line, len};
 }
 
+/* Returns true if the answer of a record of plain texts begins with the whole prompt. Prompts of a
+ * few bytes do not count, because answers may begin with them by chance. */
+static bool repeats_prompt(const plumb_json *line)
+{
+    static const char *const answer[] = {"completion", "chosen"};
+    const char *prompt = plumb_json_string(plumb_json_get(line, "prompt"), "");
+    const size_t n = strlen(prompt);
+    for (int i = 0; i < 2 && n >= 8; i++)
+        if (strncmp(plumb_json_string(plumb_json_get(line, answer[i]), ""), prompt, n) == 0)
+            return true;
+    return false;
+}
+
 static plumb_status read_line(void *arg, const char *line, int64_t len, int64_t line_no)
 {
     struct reader *r = arg;
@@ -372,6 +387,8 @@ static plumb_status read_line(void *arg, const char *line, int64_t len, int64_t 
     r->draft.json = trim(line, len);
     PLUMB_TRY_GOTO(st, plumb_record_read(&r->draft, root, r->o, where), fail);
     PLUMB_TRY_GOTO(st, add_record(r, line_no, where), fail);
+    if (repeats_prompt(root))
+        r->echo_line = r->echoes++ ? r->echo_line : line_no;
 fail:
     plumb_json_free(&root);
     return st;
@@ -397,6 +414,17 @@ static void say_turns(const struct reader *r)
             "%s: %lld record%s several messages of the assistant: the loss covers only the last "
             "one, because no chat template is used",
             r->path, (long long)r->set->last_turns, r->set->last_turns == 1 ? " has" : "s have");
+}
+
+/* Warns if the answers of all records begin with their prompts. */
+static void say_echoes(const struct reader *r)
+{
+    if ((r->o->kind == PLUMB_DATA_SFT || r->o->kind == PLUMB_DATA_PAIRS) && r->echoes > 0 &&
+        r->echoes == r->set->n + r->set->skipped)
+        plumb_log_alike("%s:%lld: the answer begins with the whole prompt, as in every record of "
+                        "the file: the model would read the prompt twice; leave the prompt out of "
+                        "\"completion\" (\"chosen\", \"rejected\")",
+                        r->path, (long long)r->echo_line);
 }
 
 /* Reads the data set *out from the file `path`. If text is not NULL, reads these len bytes instead;
@@ -435,6 +463,7 @@ static plumb_status read_all(struct plumb_dataset **out, const char *path, const
     report_merged_prompts(&r);
     plumb_overlong_say(r.set, options, r.path);
     say_turns(&r);
+    say_echoes(&r);
     *out = r.set;
     r.set = NULL;
 fail:

@@ -223,12 +223,29 @@ static plumb_status check_differ(const struct pairs *s)
     return PLUMB_OK;
 }
 
+/* Warns about records whose scores say the opposite of the pair. */
+static void note_scores(const struct pairs *s)
+{
+    int64_t lower = 0, first = 0;
+    for (int64_t i = 0; i < s->data->n && !s->t->backend->dry; i++) {
+        const struct plumb_record *r = &s->data->record[i];
+        if (r->score[PLUMB_CHOSEN] < r->score[PLUMB_REJECTED])
+            first = lower++ ? first : r->line;
+    }
+    if (lower)
+        plumb_log_alike("%s: in %lld of %lld record%s score_chosen is lower than score_rejected, "
+                        "first in line %lld: by their scores, chosen and rejected are exchanged",
+                        s->t->cfg->data.train, (long long)lower, (long long)s->data->n,
+                        plumb_plural(s->data->n), (long long)first);
+}
+
 static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
 {
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
     PLUMB_TRY(read_data(s));
     PLUMB_TRY(check_differ(s));
+    note_scores(s);
     const int64_t n = s->data->n;
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->given->share ? s->given->share(cfg, n) : n));
     s->kept = calloc((size_t)n, sizeof(*s->kept));

@@ -198,6 +198,9 @@ def wording(bench, base):
     low = write(f / "low.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1, "score_rejected": 2}])
     said(bench, 6, ["low.jsonl:1:", "not lower than score_rejected; found 1 and 2"], "prefer", f"model={base}",
          f"data.train={low}", f"output_dir={f}/never", "method.name=rdo")
+    for method in ("dpo", "ipo"): # trains on the pair as it is
+        said(bench, 0, ["in 1 of 1 record score_chosen is lower than score_rejected, first in line 1"], "prefer", f"model={base}",
+             f"data.train={low}", f"output_dir={f}/{method}", f"method.name={method}")
 
 
 def test(bench):

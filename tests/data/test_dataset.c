@@ -474,6 +474,8 @@ static void test_record_fields(void)
         {"\"attention_mask\":[1,1]", "\"attention_mask\"", NULL},
         {"\"mask\":[1]", "\"mask\"", NULL},
         {"\"temperature\":0.5", NULL, "\"temperature\""},
+        {"\"stop\":[\"x\"]", NULL, "\"stop\""},
+        {"\"seed\":5", NULL, "\"seed\""},
         {"\"category\":\"math\"", NULL, NULL},
         {"\"prompt_ids\":[5]", NULL, "\"prompt_ids\""},
         {"\"messages\":[" USER("a") "," BOT("b") "]", "\"completion\"", NULL},
@@ -485,6 +487,13 @@ static void test_record_fields(void)
         snprintf(line, sizeof line, "{\"prompt\":\"a\",%s}", field[i].member);
         check_said(line, PLUMB_DATA_PROMPTS, field[i].prompts);
     }
+    check_said("{\"prompt\":\"say it now\",\"completion\":\"say it now, he said\"}", PLUMB_DATA_SFT,
+               "the answer begins with the whole prompt");
+    check_said(
+        "{\"prompt\":\"say it now\",\"chosen\":\"say it now!\",\"rejected\":\"say it now?\"}",
+        PLUMB_DATA_PAIRS, "the answer begins with the whole prompt");
+    check_said("{\"prompt\":\"say it\",\"completion\":\"say it now\"}", PLUMB_DATA_SFT, NULL);
+    check_said("{\"prompt\":\"say it now\",\"completion\":\"say it soon\"}", PLUMB_DATA_SFT, NULL);
     /* the prompt of another program, which only what both answers begin with would replace */
     check_said("{\"question\":\"q\",\"chosen\":\"the a\",\"rejected\":\"the b\"}", PLUMB_DATA_PAIRS,
                "!field \"question\": plumb does not read it in a pair");
