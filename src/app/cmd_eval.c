@@ -89,7 +89,7 @@ static plumb_status examine(const struct plumb_eval *e, struct plumb_eval_model 
     if (st == PLUMB_OK)
         st = prepare(e, m, &o, &src);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
-    PLUMB_TRY_GOTO(st, plumb_same_weights(comm, "eval.models", o.model), done);
+    PLUMB_TRY_GOTO(st, plumb_same_model(comm, "eval.models", o.model), done);
     PLUMB_TRY_GOTO(st, plumb_same_records(comm, "data.eval", e->app->cfg->data.eval, o.data), done);
     PLUMB_TRY_GOTO(st, plumb_eval_answer(e, m, &src), done);
     plumb_generator_destroy(&src.generator);

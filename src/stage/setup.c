@@ -188,7 +188,7 @@ static plumb_status check_data(const struct plumb_align_run *a)
 static plumb_status check_reward(const struct plumb_align_run *a)
 {
     const plumb_model *m = a->reward.sources ? plumb_rewards_model(a->reward.sources) : NULL;
-    return m && !a->t->backend->dry ? plumb_same_weights(a->t->comm, "reward.model", m) : PLUMB_OK;
+    return m && !a->t->backend->dry ? plumb_same_model(a->t->comm, "reward.model", m) : PLUMB_OK;
 }
 
 static plumb_status open_parts(struct plumb_align_run *a)

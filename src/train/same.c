@@ -23,7 +23,41 @@ static plumb_status compare(plumb_comm *comm, struct told *first, uint64_t hash)
     return plumb_comm_broadcast(comm, first, (int64_t)sizeof(*first), 0);
 }
 
-plumb_status plumb_same_weights(plumb_comm *comm, const char *key, const plumb_model *m)
+/* Sets *out to a hash of the files beside the weights that decide how the model computes and when
+ * its answers end. */
+static plumb_status hash_settings(uint64_t *out, const char *dir)
+{
+    static const char *const name[] = {"config.json", "generation_config.json"};
+    char path[4200];
+    *out = 0;
+    for (size_t i = 0; i < sizeof(name) / sizeof(name[0]); i++) {
+        uint64_t hash = 0;
+        PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, name[i]));
+        if (plumb_file_exists(path))
+            PLUMB_TRY(plumb_file_hash(&hash, path));
+        *out = plumb_hash(&hash, (int64_t)sizeof(hash), *out);
+    }
+    return PLUMB_OK;
+}
+
+/* Fails unless config.json and generation_config.json of this rank are those of rank 0. */
+static plumb_status same_settings(plumb_comm *comm, const char *key, const char *dir)
+{
+    struct told first;
+    uint64_t mine = 0;
+    plumb_status st = plumb_comm_agree(comm, hash_settings(&mine, dir));
+    PLUMB_TRY(st);
+    PLUMB_TRY(compare(comm, &first, mine));
+    if (first.hash != mine)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                           "%s: config.json or generation_config.json of %s on %s is not that of "
+                           "rank 0 on %s; copy the folder to every host again, or put it on a "
+                           "shared file system",
+                           key, dir, plumb_comm_host(comm), first.host);
+    return plumb_comm_agree(comm, st);
+}
+
+plumb_status plumb_same_model(plumb_comm *comm, const char *key, const plumb_model *m)
 {
     struct told first;
     plumb_status st = PLUMB_OK;
@@ -31,6 +65,7 @@ plumb_status plumb_same_weights(plumb_comm *comm, const char *key, const plumb_m
         return PLUMB_OK;
     /* If the masters are shares, equal fingerprints do not yet mean equal weights. */
     const uint64_t mine = m->masters ? m->fingerprint ^ m->held_hash : m->fingerprint;
+    PLUMB_TRY(same_settings(comm, key, m->dir));
     PLUMB_TRY(compare(comm, &first, mine));
     if (first.hash != mine)
         st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,

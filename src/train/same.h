@@ -20,10 +20,11 @@
  * PLUMB_ERR_PEER on the others. */
 plumb_status plumb_same_options(plumb_comm *comm, const char *text);
 
-/* Fails unless this rank's weights are those of rank 0, compared by their fingerprint. key is the
- * option that names the folder m->dir. Collective. PLUMB_ERR_CONFIG on a rank that differs,
- * PLUMB_ERR_PEER on the others. */
-plumb_status plumb_same_weights(plumb_comm *comm, const char *key, const plumb_model *m);
+/* Fails unless this rank's model is that of rank 0: its weights, compared by their fingerprint, and
+ * the files config.json and generation_config.json in m->dir. key is the option that names this
+ * folder. Collective. PLUMB_ERR_CONFIG on a rank that differs, PLUMB_ERR_PEER on the others;
+ * PLUMB_ERR_IO. */
+plumb_status plumb_same_model(plumb_comm *comm, const char *key, const plumb_model *m);
 
 /* Fails unless this rank has read the same records as rank 0: tokens, trained tokens, scores, and
  * the texts that rewards get. key is the option that names the file `path`. Does nothing if data is

@@ -388,7 +388,7 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
         st = plumb_config_results(&t->results, s->cfg, s->command);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(t->comm, st), fail);
     if (!dry)
-        PLUMB_TRY_GOTO(st, plumb_same_weights(t->comm, "model", t->model), fail);
+        PLUMB_TRY_GOTO(st, plumb_same_model(t->comm, "model", t->model), fail);
     plumb_memory_leave(s->backend, outer);
     *out = t;
     return PLUMB_OK;

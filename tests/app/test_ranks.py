@@ -76,6 +76,14 @@ def unlike(bench, base, reward):
     (elsewhere / "mixed.jsonl").write_bytes((bench.folder / "mixed.jsonl").read_bytes())
     same = [a for a in records if not a.startswith("model=")] + ["model=mixed-model"]
     mixed(bench, "other weights", same, same, "model: the weights in mixed-model", cwd=elsewhere)
+    weights.write_bytes((bench.folder / "mixed-model" / "model.safetensors").read_bytes())
+    config = elsewhere / "mixed-model" / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace("{", '{"rope_theta": 20000,', 1) if "rope_theta" not in text else
+                      text.replace('"rope_theta": 1', '"rope_theta": 2'))
+    mixed(bench, "another config.json", same, same, "model: config.json or generation_config.json of mixed-model", cwd=elsewhere)
+    config.write_text(text)
+    weights.write_bytes(raw)
     generate = ["generate", "model=mixed-model", "prompts=mixed.jsonl", "max_new_tokens=2", "output=mixed.out"]
     mixed(bench, "other weights, generate", generate, generate, "model: the weights in mixed-model", cwd=elsewhere)
     align = [*bench.align_args(out, base, "reward.model=mixed-reward", method="raft")]
