@@ -423,6 +423,18 @@ plumb_status plumb_fields_check_asked(const plumb_json *line, const char *chosen
     return PLUMB_OK;
 }
 
+plumb_status plumb_fields_note_dropped(const char *role, const char *at,
+                                       struct plumb_fields_named *named, const char *where)
+{
+    bool fresh = false;
+    PLUMB_TRY(is_new(&fresh, named, "dropped ", role, where));
+    if (fresh)
+        plumb_log_alike("%s: %s: the chat template leaves out this text, so the model does not see "
+                        "it; name another template in data.chat_template, or remove the text",
+                        where, at);
+    return PLUMB_OK;
+}
+
 /* Roles that chat templates know. */
 static const char *const roles[] = {"system",   "user",    "assistant", "tool", "developer",
                                     "function", "ipython", "model",     NULL};

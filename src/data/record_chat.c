@@ -1,5 +1,6 @@
 /* record_chat.c - renders one JSON record that contains messages with a chat template.
  * Layer 4. Includes data/record.h, base/, io/, text/. */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -81,6 +82,43 @@ static plumb_status repeated(int64_t *n, const plumb_json *prompt, const plumb_j
     return PLUMB_OK;
 }
 
+/* Returns true if text has the content, without the white space around it, which templates often
+ * remove. */
+static bool has_text(const struct plumb_buf *text, const char *content)
+{
+    size_t n = strlen(content);
+    while (n > 0 && isspace((unsigned char)*content)) {
+        content++;
+        n--;
+    }
+    while (n > 0 && isspace((unsigned char)content[n - 1]))
+        n--;
+    return n == 0 || (text->len > 0 && memmem(text->data, (size_t)text->len, content, n));
+}
+
+/* Warns if the rendered text lacks a message of the system or the user among the first n (-1: all)
+ * of the list v, or data.system. Messages of other roles are often rewritten by templates. */
+static plumb_status note_dropped(struct plumb_draft *d, const struct plumb_buf *text,
+                                 const plumb_json *v, const char *key, int64_t n,
+                                 const struct plumb_data_options *o, const char *where)
+{
+    char at[96];
+    bool own = false;
+    for (int64_t i = 0; i < (n < 0 ? plumb_json_count(v) : n); i++) {
+        const plumb_json *m = plumb_json_at(v, i);
+        const char *role = plumb_json_string(plumb_json_get(m, "role"), "");
+        const bool system = strcmp(role, "system") == 0;
+        own = own || system;
+        snprintf(at, sizeof(at), "field \"%.32s[%lld].content\"", key, (long long)i);
+        if ((system || strcmp(role, "user") == 0) &&
+            !has_text(text, plumb_json_string(plumb_json_get(m, "content"), "")))
+            PLUMB_TRY(plumb_fields_note_dropped(role, at, &d->named, where));
+    }
+    if (!own && o->chat->system && !has_text(text, o->chat->system))
+        PLUMB_TRY(plumb_fields_note_dropped("data.system", "data.system", &d->named, where));
+    return PLUMB_OK;
+}
+
 /* A prompt: the first n messages of the list v, or the string v. */
 struct asked {
     const plumb_json *v;
@@ -116,6 +154,8 @@ static plumb_status put_prompt(struct plumb_draft *d, struct asked p, const plum
                                  ? plumb_json_get(plumb_json_at(p.v, n - 1), "content")
                                  : p.v;
     PLUMB_TRY(render_prompt(d, &d->prompt, p, NULL, line, o, where));
+    if (plumb_json_type_of(p.v) == PLUMB_JSON_ARRAY)
+        PLUMB_TRY(note_dropped(d, &d->prompt, p.v, p.key, n, o, where));
     if (o->whole)
         PLUMB_TRY(plumb_content_text(&d->asked, last, p.key, where));
     if (o->principle && prompts)
@@ -204,10 +244,12 @@ static plumb_status read_messages(struct plumb_draft *d, const plumb_json *line,
             plumb_content_text(&d->asked, plumb_json_get(last, "content"), "messages", where));
     if (!trains || o->all_tokens) {
         d->all = trains;
-        return plumb_turns_render(&d->turns, d->turns.n, o->chat, line, PLUMB_TAIL_NONE, &d->prompt,
-                                  NULL, where);
+        PLUMB_TRY(plumb_turns_render(&d->turns, d->turns.n, o->chat, line, PLUMB_TAIL_NONE,
+                                     &d->prompt, NULL, where));
+        return note_dropped(d, &d->prompt, v, "messages", -1, o, where);
     }
     PLUMB_TRY(plumb_turns_spans(&d->turns, o->chat, line, &d->whole[0], &d->spans, where));
+    PLUMB_TRY(note_dropped(d, &d->whole[0], v, "messages", -1, o, where));
     PLUMB_TRY(
         plumb_content_text(&d->completion[0], plumb_json_get(last, "content"), "messages", where));
     d->completions = 1;

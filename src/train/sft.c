@@ -108,21 +108,40 @@ static plumb_status read_data(struct sft *s)
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
+/* Returns true if the loss of a record covers an end token. */
+static bool learns_to_stop(const struct plumb_trainer *t, const struct plumb_record *r)
+{
+    const struct plumb_piece *c = &r->completion[0];
+    for (int64_t j = c->n - 1; j >= 0; j--)
+        if ((!r->trained || r->trained[j]) && (plumb_spec_stops_at(&t->model->spec, c->ids[j]) ||
+                                               c->ids[j] == plumb_tokenizer_eos(t->tokenizer)))
+            return true;
+    return false;
+}
+
 /* Refuses a record of token ids without a token to train on. Warns about records whose only trained
- * token is the end token: a model learns from them to answer nothing. */
+ * token is the end token: a model learns from them to answer nothing. Warns also if the loss of no
+ * record covers an end token: a model does not learn from them where an answer ends. */
 static plumb_status check_trained(const struct sft *s)
 {
     const struct plumb_trainer *t = s->t;
     int64_t empty = 0, first = 0;
+    bool stops = t->backend->dry || !t->cfg->data.append_eos;
     for (int64_t i = 0; i < s->data->n && !t->backend->dry; i++) {
         const struct plumb_record *r = &s->data->record[i];
         const int64_t trained = plumb_record_trained(r), n = r->completion[0].n;
         PLUMB_REQUIRE(trained > 0, PLUMB_ERR_FORMAT,
                       "%s:%lld: no token of the record is trained on: its completion is empty",
                       t->cfg->data.train, (long long)r->line);
+        stops = stops || learns_to_stop(t, r);
         if (trained == 1 && r->completion[0].ids[n - 1] == plumb_tokenizer_eos(t->tokenizer))
             first = empty++ ? first : r->line;
     }
+    if (!stops)
+        plumb_log_alike("%s: the loss covers no end token in any record, so the model does not "
+                        "learn where an answer ends: let the chat template, or the token ids, end "
+                        "an answer with one",
+                        t->cfg->data.train);
     if (empty)
         plumb_log_alike("%s: %lld of %lld record%s an empty completion, first in line %lld: only "
                         "the end token is trained on",
