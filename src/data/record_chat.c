@@ -96,8 +96,9 @@ static bool has_text(const struct plumb_buf *text, const char *content)
     return n == 0 || (text->len > 0 && memmem(text->data, (size_t)text->len, content, n));
 }
 
-/* Warns if the rendered text lacks a message of the system or the user among the first n (-1: all)
- * of the list v, or data.system. Messages of other roles are often rewritten by templates. */
+/* Warns if the rendered text lacks a message of the system, developer or user among the first n
+ * (-1: all) of the list v, or data.system. Messages of other roles are often rewritten by
+ * templates. */
 static plumb_status note_dropped(struct plumb_draft *d, const struct plumb_buf *text,
                                  const plumb_json *v, const char *key, int64_t n,
                                  const struct plumb_data_options *o, const char *where)
@@ -110,7 +111,7 @@ static plumb_status note_dropped(struct plumb_draft *d, const struct plumb_buf *
         const bool system = strcmp(role, "system") == 0;
         own = own || system;
         snprintf(at, sizeof(at), "field \"%.32s[%lld].content\"", key, (long long)i);
-        if ((system || strcmp(role, "user") == 0) &&
+        if ((system || strcmp(role, "developer") == 0 || strcmp(role, "user") == 0) &&
             !has_text(text, plumb_json_string(plumb_json_get(m, "content"), "")))
             PLUMB_TRY(plumb_fields_note_dropped(role, at, &d->named, where));
     }

@@ -116,13 +116,14 @@ def rendered(bench, base):
     """Checks the warnings about a chat template without an end token, and about one that leaves out the system's text."""
     f = bench.folder
     end, system = "the loss covers no end token in any record", "the chat template leaves out this text"
-    talk = write(f / "talk.jsonl", [{"messages": [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"},
+    talk = write(f / "talk.jsonl", [{"messages": [{"role": "system", "content": "be kind"},
+                                                  {"role": "developer", "content": "in verse"}, {"role": "user", "content": "hi"},
                                                   {"role": "assistant", "content": "good day"}]}])
     ask = "{% for m in messages %}ask: {{ m.content }} {% endfor %}"
     for name, template, words, no in (
             ("ends", ask.replace("} {", "}{{ eos_token }}{"), [], [end, system]), ("bare", ask, [end], [system]),
-            ("silent", ask.replace("%}ask", "%}{% if m.role != 'system' %}ask").replace("} {", "}{{ eos_token }}{% endif %}{"),
-             ["talk.jsonl:1: field \"messages[0].content\": " + system], [end])):
+            ("silent", ask.replace("%}ask", "%}{% if m.role in ['user', 'assistant'] %}ask").replace("} {", "}{{ eos_token }}{% endif %}{"),
+             ["talk.jsonl:1: field \"messages[0].content\": " + system, "field \"messages[1].content\": " + system], [end])):
         model = changed(base, f / name, "tokenizer_config.json", chat_template=template)
         said(bench, 0, words, "sft", f"model={model}", f"output_dir={f}/{name}-run", f"data.train={talk}", "max_steps=1", no=no)
 
