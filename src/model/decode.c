@@ -1,6 +1,6 @@
 /* decode.c - one step of the generator on the device: its memory and its kernels, and recorded
  * decode steps that run with one launch.
- * Layer 4. Includes base/, op/, model/generator.h.
+ * Layer 4. Includes base/, op/, model/{generator,provider}.h.
  *
  * A recorded step has a fixed number of rows. The number of rows of a step is therefore rounded up
  * to one of a few sizes, and the extra rows are token 0 of an extra sequence, whose page nobody
@@ -11,6 +11,7 @@
 
 #include "base/num.h"
 #include "model/generator.h"
+#include "model/provider.h"
 
 void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, void *block)
 {
@@ -62,14 +63,23 @@ void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *
 
 /* ---- kernels --------------------------------------------------------------------------------- */
 
-static plumb_status forward(plumb_generator *g, const plumb_model *m, const int32_t *ids,
+/* Runs the embedding and all layers. Once o->pass has met the other ranks, they wait for the layers
+ * of this pass, so a failed pass gathers them, too. */
+static plumb_status forward(plumb_generator *g, const plumb_model *m,
+                            const struct plumb_generate_options *o, const int32_t *ids,
                             const struct plumb_rows *rows)
 {
-    PLUMB_TRY(plumb_embed_forward(m, g->x, g->act[0].xm, ids, rows->pos, rows->n));
-    return plumb_layers_forward(m, g->act, g->x, rows);
+    if (o->pass)
+        PLUMB_TRY(o->pass(o->pass_arg));
+    plumb_status st = plumb_embed_forward(m, g->x, g->act[0].xm, ids, rows->pos, rows->n);
+    if (st == PLUMB_OK)
+        st = plumb_layers_forward(m, g->act, g->x, rows);
+    const plumb_status end = plumb_provider_finish(m);
+    return st ? st : end;
 }
 
-plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n)
+plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m,
+                                const struct plumb_generate_options *o, int64_t n)
 {
     const struct plumb_rows rows = {.n = n,
                                     .n_seq = g->sequences,
@@ -78,10 +88,11 @@ plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_
                                     .pos = g->dev.pos,
                                     .page = g->dev.page,
                                     .present = g->apart ? n : g->sequences};
-    return forward(g, m, g->dev.ids, &rows);
+    return forward(g, m, o, g->dev.ids, &rows);
 }
 
-plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m, int64_t n, int64_t present)
+plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m,
+                             const struct plumb_generate_options *o, int64_t n, int64_t present)
 {
     struct plumb_backend *b = g->backend;
     const struct plumb_prefill *p = &g->read_dev;
@@ -98,7 +109,7 @@ plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m, int64_t n
         return PLUMB_OK;
     PLUMB_TRY(b->send(b, g->read_dev.last, g->read_host.last, g->read_host.bytes));
     if (n > 0)
-        PLUMB_TRY(forward(g, m, p->ids, &rows));
+        PLUMB_TRY(forward(g, m, o, p->ids, &rows));
     if (g->n_last > 0)
         PLUMB_TRY(plumb_op_move_rows(b, V(g->x, 1, all, c), VI(p->last, g->n_last, 2), all * c));
     if (g->n_copy > 0)
@@ -158,7 +169,7 @@ plumb_status plumb_step_receive(plumb_generator *g)
 static plumb_status kernels(plumb_generator *g, const plumb_model *m,
                             const struct plumb_generate_options *o, int64_t n)
 {
-    PLUMB_TRY(plumb_step_forward(g, m, n));
+    PLUMB_TRY(plumb_step_forward(g, m, o, n));
     return plumb_step_draw(g, m, o, n);
 }
 

@@ -115,7 +115,7 @@ static plumb_status forward(struct plumb_run *r)
     if (g->n_rows == 0)
         return PLUMB_OK;
     PLUMB_TRY(b->send(b, g->dev.ids, g->host.ids, g->dev.in_bytes - g->dev.draw_bytes));
-    PLUMB_TRY(plumb_step_forward(g, r->m, g->n_rows));
+    PLUMB_TRY(plumb_step_forward(g, r->m, r->o, g->n_rows));
     /* waits until the copies are done, because the host overwrites the rows next */
     return b->sync(b);
 }
@@ -177,7 +177,7 @@ static plumb_status mixed_step(struct plumb_run *r)
     }
     PLUMB_TRY(forward(r));
     PLUMB_TRY(plumb_read_end(r, &rows));
-    PLUMB_TRY(plumb_step_read(g, r->m, 0, 0));
+    PLUMB_TRY(plumb_step_read(g, r->m, r->o, 0, 0));
     collect_draws(r);
     return draw(r);
 }
@@ -216,7 +216,7 @@ static plumb_status step_apart(struct plumb_run *r)
     PLUMB_TRY(plumb_read_end(r, &rows));
     if (g->n_prefill == 0)
         g->waited = 0;
-    PLUMB_TRY(plumb_step_read(g, r->m, rows.n, rows.groups));
+    PLUMB_TRY(plumb_step_read(g, r->m, r->o, rows.n, rows.groups));
     g->n_draw = 0;
     if (plumb_reads_on(g, &rows))
         return g->backend->sync(g->backend);
@@ -344,14 +344,16 @@ static plumb_status hand_out(struct plumb_run *r, const struct plumb_slot *s, en
     return r->done(r->arg, &c);
 }
 
-/* Hands out the unfinished completions, and returns PLUMB_STOPPED. Slots that wait for their prompt
- * are not handed out, because they have no tokens beyond those that their request gave. */
+/* Hands out the unfinished completions that have tokens beyond those that their request gave, and
+ * returns PLUMB_STOPPED. */
 static plumb_status pause_here(struct plumb_run *r)
 {
     const plumb_generator *g = r->g;
-    for (int64_t i = 0; i < g->slots; i++)
-        if (g->slot[i].state == SLOT_LIVE)
-            PLUMB_TRY(hand_out(r, &g->slot[i], PLUMB_STOP_PAUSED));
+    for (int64_t i = 0; i < g->slots; i++) {
+        const struct plumb_slot *s = &g->slot[i];
+        if (s->state == SLOT_LIVE && s->n > r->request[s->request].n_given)
+            PLUMB_TRY(hand_out(r, s, PLUMB_STOP_PAUSED));
+    }
     PLUMB_FAIL(PLUMB_STOPPED,
                "generation stopped on a pause request; the unfinished completions are handed out");
 }
@@ -458,6 +460,10 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
     PLUMB_REQUIRE(
         m->backend == g->backend && plumb_spec_same_sizes(&m->spec, &g->spec), PLUMB_ERR_SHAPE,
         "the generator was created for another architecture or backend than model %s", m->dir);
+    PLUMB_REQUIRE(o->pass || !plumb_model_gathers(m), PLUMB_ERR_ARG,
+                  "the layers of %s are shares of the ranks, so the ranks must meet before each "
+                  "forward pass, but no function for that is given",
+                  m->dir);
     PLUMB_TRY(check(&r, &wanted));
     plumb_kv_reset(&g->kv);
     g->n_prefill = g->waited = 0;
@@ -471,7 +477,12 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
     while (finished < wanted) {
         if (o->pause && o->pause(o->pause_arg))
             return pause_here(&r);
-        PLUMB_TRY(step(&r));
+        const plumb_status st = step(&r);
+        if (st == PLUMB_STOPPED) { /* by o->pass: no token of this step is drawn */
+            PLUMB_TRY(g->backend->sync(g->backend)); /* the step's inputs may still be sent */
+            return pause_here(&r);
+        }
+        PLUMB_TRY(st);
         PLUMB_TRY(take_tokens(&r, &finished));
     }
     return PLUMB_OK;

@@ -33,9 +33,15 @@ void plumb_generator_count(const plumb_generator *g, struct plumb_generator_coun
  * PLUMB_ERR_ARG and its prompt_id before anything runs. A completion that reaches max_tokens or
  * max_pos stops with PLUMB_STOP_LENGTH.
  *
- * If o->pause returns true, done is also called for the unfinished completions that have new
- * tokens, with PLUMB_STOP_PAUSED, and plumb_generate returns PLUMB_STOPPED. The completions without
- * new tokens are not reported; their requests are still valid as they are. */
+ * If o->pause returns true, or o->pass returns PLUMB_STOPPED, done is also called for the
+ * unfinished completions that have new tokens, with PLUMB_STOP_PAUSED, and plumb_generate returns
+ * PLUMB_STOPPED. The completions without new tokens are not reported; their requests are still
+ * valid as they are.
+ *
+ * Not collective, unless the layers of m are shares of the ranks (plumb_model_gathers). Then each
+ * forward pass is collective, and o->pass must be set (otherwise PLUMB_ERR_ARG): a rank calls it
+ * before each of its passes, and the other ranks run the same pass or call plumb_model_follow. A
+ * pass gathers all layers even if it fails. */
 plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
                             const struct plumb_request *request, int64_t n,
                             const struct plumb_generate_options *o, plumb_completion_fn *done,

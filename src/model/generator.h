@@ -156,14 +156,18 @@ void plumb_step_place(struct plumb_step *s, const struct plumb_generator *g, voi
 void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *g, void *block);
 
 /* Launch the kernels of a step on the data in g->dev, asynchronously. plumb_step_forward computes
- * the hidden states g->x of the first n rows (tokens) of the step; plumb_step_draw draws n tokens,
- * each from the row of g->x that g->dev.source names. */
-plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m, int64_t n);
+ * the hidden states g->x of the first n rows (tokens) of the step, and is collective if the layers
+ * of m are shares of the ranks; plumb_step_draw draws n tokens, each from the row of g->x that
+ * g->dev.source names. */
+plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m,
+                                const struct plumb_generate_options *o, int64_t n);
 /* Reads prompts: copies g->read_host to the device, computes the hidden states g->x of its first n
  * rows, which belong to `present` groups, and then copies the rows of x and the KV pages that the
  * pairs in read_host.last and read_host.copy name. Asynchronous: the caller must not touch
- * g->read_host until sync. */
-plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m, int64_t n, int64_t present);
+ * g->read_host until sync. With n > 0 it is collective if the layers of m are shares of the ranks.
+ */
+plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m,
+                             const struct plumb_generate_options *o, int64_t n, int64_t present);
 plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
                              const struct plumb_generate_options *o, int64_t n);
 /* Copies the tokens and log-probs of the draws to the host. Synchronous. */

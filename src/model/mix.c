@@ -59,16 +59,14 @@ static plumb_status hidden(plumb_pass *p, const plumb_model *m, const struct plu
     return PLUMB_OK;
 }
 
-plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const plumb_model *m,
-                                      const plumb_model *other, double far,
-                                      const struct plumb_batch *batch, float *logp)
+static plumb_status check(const plumb_pass *p, const struct plumb_mix *x,
+                          const struct plumb_batch *batch)
 {
-    struct plumb_backend *b = p->backend;
-    const int64_t c = p->spec.c, v = p->spec.v, most = p->limit.head_rows / 2;
+    const int64_t c = p->spec.c;
     PLUMB_REQUIRE(p->spec.labels == 0, PLUMB_ERR_ARG,
                   "mixed log-probs need a language model, not a classifier");
     PLUMB_REQUIRE(
-        most >= 1, PLUMB_ERR_ARG,
+        p->limit.head_rows >= 2, PLUMB_ERR_ARG,
         "mixed logits need 2 rows of logits at a time, but train.head_rows or the largest number "
         "of tokens of a batch is 1");
     PLUMB_REQUIRE(
@@ -76,10 +74,26 @@ plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const 
         "the batch has %lld completion tokens with hidden size %lld, the buffers hold %lld with "
         "hidden size %lld",
         (long long)plumb_batch_targets(batch), (long long)c, (long long)x->rows, (long long)x->c);
+    return PLUMB_OK;
+}
+
+plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const plumb_model *m,
+                                      const plumb_model *other, double far,
+                                      const struct plumb_batch *batch, float *logp)
+{
+    struct plumb_backend *b = p->backend;
+    const int64_t c = p->spec.c, v = p->spec.v, most = p->limit.head_rows / 2;
+    const plumb_status sound = check(p, x, batch);
+    if (sound != PLUMB_OK) { /* other ranks may wait for the layers of `other` */
+        const plumb_status end = plumb_model_follow(other);
+        return end ? end : sound;
+    }
     const bool capped = p->spec.head_cap > 0; /* the cap comes before the factor */
     const float mine = (float)(1.0 + far), theirs = (float)-far;
-    PLUMB_TRY(hidden(p, m, batch, capped ? 1.0f : mine, x->first));
+    /* `other` first: its pass is collective if its layers are shares, so nothing that can fail on
+     * one rank alone comes before it */
     PLUMB_TRY(hidden(p, other, batch, capped ? 1.0f : theirs, x->second));
+    PLUMB_TRY(hidden(p, m, batch, capped ? 1.0f : mine, x->first));
     p->state = PLUMB_PASS_EMPTY; /* a backward is not possible after this */
     const int64_t k = p->batch.n_targets, bytes = plumb_real_bytes(b, k * c);
     if (k == 0)

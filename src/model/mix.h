@@ -30,7 +30,11 @@ int64_t plumb_mix_bytes(const struct plumb_mix *x);
  * not depend on the other rows of the batch.
  *
  *   out  logp  (n_targets,) host
- *   in   p     a pass of this architecture; its backward is not possible afterwards */
+ *   in   p     a pass of this architecture; its backward is not possible afterwards
+ *
+ * Runs one pass of `other` and then one of m. Collective if the layers of `other` are shares of the
+ * ranks (plumb_model_gathers): the pass of `other` then gathers all layers, even if this function
+ * fails. */
 plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const plumb_model *m,
                                       const plumb_model *other, double far,
                                       const struct plumb_batch *batch, float *logp);

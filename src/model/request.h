@@ -43,6 +43,11 @@ struct plumb_generate_options {
     bool eager;
     plumb_pause_fn *pause; /* NULL if generation never pauses */
     void *pause_arg;
+    /* Called before each forward pass with pass_arg; NULL: nothing is called. If the layers of the
+     * model are shares of the ranks, a pass needs all ranks, and this function meets them. If it
+     * returns PLUMB_STOPPED, generation pauses there; any other failure ends it. */
+    plumb_status (*pass)(void *arg);
+    void *pass_arg;
     /* Number of requests, counted from the first, that may begin. It is read before every decode
      * step and must never decrease. NULL allows all requests. If it is smaller than the number of
      * requests, the pause function must raise it; while no request runs and none may begin,
