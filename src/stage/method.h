@@ -15,9 +15,11 @@
 /* Functions of a method, called at fixed points of the run. A function is NULL if the method does
  * nothing there. A function gets what it reads as const, and the struct that it changes without
  * const. The method's own state is *own or in->own: `open_rollouts` or `open` allocates it,
- * `close` frees it. None is collective, unless its comment says so. A long-running function calls
- * plumb_stop_noticed between its parts and returns PLUMB_STOPPED if that is true. The stage then
- * calls the function again, which must skip the parts already done. */
+ * `close` frees it. None is collective, unless its comment says so; but passes of a frozen model
+ * whose layers are shares of the ranks are (plumb_references_pass), so a rank calls the function
+ * that runs them even if it has no prompts. A long-running function calls plumb_stop_noticed
+ * between its parts and returns PLUMB_STOPPED if that is true. The stage then calls the function
+ * again, which must skip the parts already done. */
 struct plumb_method_stages {
     /* ---- once, at the start ---- */
     /* Allocates rollouts of the method's own and adds their host bytes to *bytes. */

@@ -79,13 +79,90 @@ static plumb_status add_pair(struct pairs *s, const struct plumb_record *rec, in
     return PLUMB_OK;
 }
 
+/* Packs the pairs of a range of data.eval's records, or of a range of the epoch's order. */
+static plumb_status pack_held_out(struct pairs *s, struct plumb_range records)
+{
+    plumb_micro_clear(&s->micro);
+    for (int64_t i = records.begin; i < records.end; i++)
+        PLUMB_TRY(add_pair(s, &s->held_out.data->record[i], i));
+    return PLUMB_OK;
+}
+
+static plumb_status pack_ordered(struct pairs *s, struct plumb_range r)
+{
+    plumb_micro_clear(&s->micro);
+    for (int64_t i = r.begin; i < r.end; i++) {
+        const int64_t at = record_of(s, i);
+        PLUMB_TRY(add_pair(s, &s->data->record[at], at));
+    }
+    return PLUMB_OK;
+}
+
+/* ---- a reference whose layers are shares of the ranks ---------------------------------------
+ *
+ * Its passes are collective, but a rank runs its micro-batches when the others do not: their
+ * numbers differ, and a gradient may be exchanged in between. So all ranks run the passes of a step
+ * before its micro-batches. These then find the log-probs stored: s->references has room for all
+ * records.
+ *
+ *     rank 0   reference 0  reference 1 | micro-batch 0   micro-batch 1   exchange
+ *     rank 1   reference 2  follow      | micro-batch 2                   exchange         */
+
+static bool reference_gathers(const struct pairs *s)
+{
+    return s->references &&
+           plumb_model_gathers(plumb_references_model(s->references, s->reference));
+}
+
+static plumb_status reference_score(struct pairs *s)
+{
+    return plumb_references_score(s->references, s->reference, s->t->pass, &s->micro.pack,
+                                  s->micro.logp_ref);
+}
+
+/* Computes the reference's log-probs of this rank's micro-batches of the step. Returns
+ * PLUMB_STOPPED on a pause request. */
+static plumb_status score_step(struct pairs *s, int64_t micro_batches)
+{
+    const struct plumb_leaves mine = plumb_trainer_leaves(s->t, micro_batches);
+    for (int64_t i = mine.begin; i < mine.end; i += mine.step) {
+        PLUMB_REQUIRE(!plumb_stop_noticed(&s->t->stop), PLUMB_STOPPED,
+                      "the log-probs of the reference model stopped on a pause request");
+        PLUMB_TRY(pack_ordered(s, plumb_split_micro_batch(&s->epochs.split, s->step, i)));
+        PLUMB_TRY(reference_score(s));
+    }
+    return PLUMB_OK;
+}
+
+static plumb_status prepare_step(void *arg, int64_t micro_batches, bool *paused)
+{
+    struct pairs *s = arg;
+    plumb_comm_phase(s->t->comm, "reference");
+    s->t->stop.busy = true; /* a save by time waits until the step's first micro-batch */
+    plumb_status st = score_step(s, micro_batches);
+    s->t->stop.busy = false;
+    /* also after a failure or a pause: the other ranks may wait for this one */
+    st = plumb_references_end(s->references, s->reference, st);
+    *paused = st == PLUMB_STOPPED;
+    return *paused ? PLUMB_OK : st;
+}
+
+/* Evaluation on data.eval exchanges nothing between its blocks, so they run the passes themselves.
+ */
+static plumb_status end_held_out(void *arg, plumb_status local)
+{
+    struct pairs *s = arg;
+    return s->references ? plumb_references_end(s->references, s->reference, local) : local;
+}
+
+/* ---- micro-batches -------------------------------------------------------------------------- */
+
 /* Computes the loss and metrics of the packed pairs. */
 static plumb_status forward(struct pairs *s)
 {
     struct plumb_micro *m = &s->micro;
     if (s->references)
-        PLUMB_TRY(
-            plumb_references_score(s->references, s->reference, s->t->pass, &m->pack, m->logp_ref));
+        PLUMB_TRY(reference_score(s));
     PLUMB_TRY(plumb_micro_forward(m, s->t->pass, s->t->model));
     PLUMB_TRY(plumb_micro_check(m));
     return plumb_micro_loss(m);
@@ -95,9 +172,7 @@ static plumb_status held_out_block(void *arg, struct plumb_range records, double
 {
     struct pairs *s = arg;
     struct plumb_micro *m = &s->micro;
-    plumb_micro_clear(m);
-    for (int64_t i = records.begin; i < records.end; i++)
-        PLUMB_TRY(add_pair(s, &s->held_out.data->record[i], i));
+    PLUMB_TRY(pack_held_out(s, records));
     m->scale = 1;
     PLUMB_TRY(forward(s));
     value[PLUMB_HELD_OUT_LOSS] = m->out.loss;
@@ -137,12 +212,7 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
     struct pairs *s = arg;
     struct plumb_trainer *t = s->t;
     struct plumb_micro *m = &s->micro;
-    const struct plumb_range r = plumb_split_micro_batch(&s->epochs.split, s->step, micro_batch);
-    plumb_micro_clear(m);
-    for (int64_t i = r.begin; i < r.end; i++) {
-        const int64_t at = record_of(s, i);
-        PLUMB_TRY(add_pair(s, &s->data->record[at], at));
-    }
+    PLUMB_TRY(pack_ordered(s, plumb_split_micro_batch(&s->epochs.split, s->step, micro_batch)));
     PLUMB_TRY(forward(s));
     value[PLUMB_EPOCHS_LOSS] = m->out.loss;
     value[PLUMB_EPOCHS_TOKENS] = (double)m->pack.offset[m->pack.n_seq];
@@ -256,6 +326,7 @@ static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
     int64_t tokens = 0;
     PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 2, cfg->train.micro_batch_size));
     PLUMB_TRY(plumb_held_out_open(&s->held_out, t, PLUMB_DATA_PAIRS));
+    s->held_out.end = end_held_out;
     PLUMB_TRY(plumb_held_out_longest(&tokens, &s->held_out, 2, cfg->train.micro_batch_size));
     t->micro = &s->micro;
     return plumb_micro_init(&s->micro, kind, tokens, most);
@@ -335,9 +406,6 @@ static plumb_status prepare_prefer(struct pairs *s)
     if (st == PLUMB_OK)
         st = plumb_references_open(s->references, &s->reference,
                                    previous ? "init" : cfg->method.reference, "method.reference");
-    if (st == PLUMB_OK)
-        st = plumb_frozen_alone(plumb_references_model(s->references, s->reference),
-                                "prefer runs the reference in micro-batches,");
     const struct plumb_given_inputs in = given_inputs(s);
     if (st == PLUMB_OK && s->given->open)
         st = s->given->open(&s->own, &in, s->references);
@@ -376,6 +444,7 @@ static plumb_status work(void *run)
         .what = s->t->command,
         .micro_batch = micro_batch_gradient,
         .begin = begin,
+        .prepare = reference_gathers(s) ? prepare_step : NULL,
         .report = report,
         .evaluate = s->held_out.data ? evaluate : NULL,
         .arg = s,

@@ -64,8 +64,9 @@ static plumb_status select_pair(const struct plumb_align_inputs *in, int64_t loc
     return PLUMB_OK;
 }
 
-static plumb_status preselect(const struct plumb_align_inputs *in,
-                              struct plumb_reward_stage *reward, struct plumb_work *w)
+/* Selects the pairs of all local prompts of this rank. */
+static plumb_status select_local(const struct plumb_align_inputs *in,
+                                 struct plumb_reward_stage *reward, struct plumb_work *w)
 {
     struct real *r = in->own;
     struct plumb_pack *p = &w->micro.pack;
@@ -84,6 +85,14 @@ static plumb_status preselect(const struct plumb_align_inputs *in,
                                   reward->scores.dropped));
     }
     return PLUMB_OK;
+}
+
+static plumb_status preselect(const struct plumb_align_inputs *in,
+                              struct plumb_reward_stage *reward, struct plumb_work *w)
+{
+    struct real *r = in->own;
+    /* also after a failure or a pause: the other ranks may wait for this one */
+    return plumb_embed_end(&r->embed, select_local(in, reward, w));
 }
 
 const struct plumb_method_stages plumb_add_real = {

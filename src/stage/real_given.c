@@ -72,6 +72,7 @@ static plumb_status select_share(void *own, const struct plumb_given_inputs *in,
     plumb_status st = cosine ? cosines(r, in, cosine)
                              : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
                                              "cosines of %lld pairs", (long long)n);
+    st = plumb_embed_end(&r->embed, st); /* also after a failure: other ranks may wait */
     st = plumb_comm_agree(in->t->comm, st);
     if (st == PLUMB_OK) /* one owner per record; the other ranks add 0 */
         st = plumb_comm_allreduce_f64(in->t->comm, cosine, n, PLUMB_SUM);

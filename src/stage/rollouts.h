@@ -112,8 +112,9 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
 plumb_status plumb_rollouts_put(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
                                 int64_t k, const struct plumb_completion *c);
 /* Generates all unfinished completions; a partial completion continues after its last token. Not
- * collective. Returns PLUMB_STOPPED if src->options.pause returned true; the tokens so far are
- * kept. PLUMB_ERR_FORMAT if other weights generated the tokens so far. */
+ * collective, unless the layers of src->model are shares of the ranks (plumb_generate). Returns
+ * PLUMB_STOPPED if src->options.pause returned true or src->options.pass returned PLUMB_STOPPED;
+ * the tokens so far are kept. PLUMB_ERR_FORMAT if other weights generated the tokens so far. */
 plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
                                      const struct plumb_rollout_source *src);
 

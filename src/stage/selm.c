@@ -8,6 +8,7 @@
 
 struct selm {
     struct plumb_rollouts greedy; /* the reference's greedy completion of each local prompt */
+    struct plumb_reference_of reference;
 };
 
 static plumb_status open_rollouts(void **own, const struct plumb_align_context *c,
@@ -27,11 +28,11 @@ static plumb_status open(void **own, const struct plumb_align_context *c,
                          const struct plumb_partition *part,
                          struct plumb_reference_stage *reference, const struct plumb_work *w)
 {
-    (void)own, (void)part, (void)w;
+    struct selm *s = *own;
+    (void)part, (void)w;
     PLUMB_TRY(plumb_reference_stage_keep(reference, c));
-    return plumb_frozen_alone(
-        plumb_references_model(reference->set, reference->role[PLUMB_ROLE_LOSS]),
-        "selm generates answers with its reference,");
+    s->reference = (struct plumb_reference_of){reference->set, reference->role[PLUMB_ROLE_LOSS]};
+    return PLUMB_OK;
 }
 
 static void close(void *own)
@@ -45,15 +46,18 @@ static void close(void *own)
  * an iteration, so a pause does not save these completions: a resumed run generates them again. */
 static struct plumb_rollout_source greedy_of(const struct plumb_align_inputs *in)
 {
+    struct selm *s = in->own;
     struct plumb_rollout_source src = {
         .data = in->data,
         .tokenizer = in->t->tokenizer,
         .generator = in->rollout->generator,
         .options = plumb_generate_options_of(in->t->cfg, in->t->state.iteration + 1)};
-    src.model = plumb_references_model(in->reference->set, in->reference->role[PLUMB_ROLE_LOSS]);
+    src.model = plumb_references_model(s->reference.set, s->reference.which);
     src.options.sample = (struct plumb_sample_param){.top_p = 1};
     src.options.pause = plumb_stop_noticed;
     src.options.pause_arg = &in->t->stop;
+    src.options.pass = plumb_references_before;
+    src.options.pass_arg = &s->reference;
     return src;
 }
 
@@ -71,7 +75,9 @@ static plumb_status rollout(const struct plumb_align_inputs *in)
 {
     struct selm *s = in->own;
     const struct plumb_rollout_source src = greedy_of(in);
-    return plumb_rollouts_generate(&s->greedy, &src);
+    const plumb_status st = plumb_rollouts_generate(&s->greedy, &src);
+    /* also after a failure or a pause: the other ranks may wait for this one */
+    return plumb_references_end(s->reference.set, s->reference.which, st);
 }
 
 static int64_t rollout_tokens(const struct plumb_align_inputs *in, int64_t local_prompt)

@@ -39,9 +39,6 @@ static plumb_status open(void **own, const struct plumb_align_context *c,
     if (c->param.decoupling == 0)
         return PLUMB_OK;
     PLUMB_TRY(plumb_reference_stage_keep(reference, c));
-    PLUMB_TRY(plumb_frozen_alone(
-        plumb_references_model(reference->set, reference->role[PLUMB_ROLE_LOSS]),
-        "method.decoupling mixes the logits of policy and reference in a step,"));
     PLUMB_TRY(plumb_mix_init(&s->mix, c->t->model, w->micro.pack.max_tokens));
     return plumb_memory_beside(c->t->backend, "hidden states to mix", plumb_mix_bytes(&s->mix));
 }
@@ -97,13 +94,15 @@ static plumb_status score_packed(const struct plumb_align_inputs *in, struct plu
 {
     struct spa *s = in->own;
     struct plumb_micro *m = &w->micro;
-    const plumb_model *reference =
-        plumb_references_model(in->reference->set, in->reference->role[PLUMB_ROLE_LOSS]);
+    plumb_references *set = in->reference->set;
+    const int which = in->reference->role[PLUMB_ROLE_LOSS];
     const struct plumb_batch batch = plumb_pack_batch(&m->pack);
     if (in->param->decoupling == 0)
         return plumb_micro_forward(m, in->t->pass, in->t->model);
-    PLUMB_TRY(plumb_pass_mixed_logprob(in->t->pass, &s->mix, in->t->model, reference,
-                                       in->param->decoupling, &batch, m->pack.logp));
+    PLUMB_TRY(plumb_references_pass(set, which));
+    PLUMB_TRY(plumb_pass_mixed_logprob(in->t->pass, &s->mix, in->t->model,
+                                       plumb_references_model(set, which), in->param->decoupling,
+                                       &batch, m->pack.logp));
     plumb_micro_sum(m);
     return PLUMB_OK;
 }
@@ -132,18 +131,24 @@ static plumb_status micro_margins(const struct plumb_align_inputs *in,
     return PLUMB_OK;
 }
 
+/* Sets margin (the step's prompts) for the prompts with a pair that this rank owns. Collective if
+ * the layers of the reference are shares of the ranks. */
 static plumb_status local_margins(const struct plumb_align_inputs *in,
                                   const struct plumb_decision *d,
                                   const struct plumb_align_step *step, struct plumb_work *w,
                                   double *margin)
 {
+    plumb_status st = PLUMB_OK;
     const struct plumb_batch_split *split = &in->part->split;
     const struct plumb_leaves mine =
         plumb_trainer_leaves(in->t, plumb_split_micro_batches(split, step->step));
-    for (int64_t micro = mine.begin; micro < mine.end; micro += mine.step)
-        PLUMB_TRY(micro_margins(in, d, plumb_split_micro_batch(split, step->step, micro), w,
-                                step->prompts.begin, margin));
-    return PLUMB_OK;
+    for (int64_t micro = mine.begin; micro < mine.end && st == PLUMB_OK; micro += mine.step)
+        st = micro_margins(in, d, plumb_split_micro_batch(split, step->step, micro), w,
+                           step->prompts.begin, margin);
+    if (in->param->decoupling == 0) /* no pass of the reference */
+        return st;
+    /* also after a failure: the other ranks may wait for this one */
+    return plumb_references_end(in->reference->set, in->reference->role[PLUMB_ROLE_LOSS], st);
 }
 
 /* Computes the margins of the step's pairs under the current weights, and smooths the labels of

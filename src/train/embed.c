@@ -4,9 +4,9 @@
 
 #include <stdlib.h>
 
-plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
-                              const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
-                              int64_t group, const struct plumb_pack *pack)
+static plumb_status init(struct plumb_embed *e, const plumb_model *model,
+                         const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
+                         int64_t group, const struct plumb_pack *pack)
 {
     /* A memory plan without data has no tokenizer. It reads no answer, so any token will do. */
     const int32_t bos = tokenizer ? plumb_tokenizer_bos(tokenizer) : 0;
@@ -37,9 +37,10 @@ plumb_status plumb_embed_open(struct plumb_embed *e, const struct plumb_trainer 
     const plumb_model *model = plumb_references_frozen(references, which);
     PLUMB_REQUIRE(model, PLUMB_ERR_CONFIG,
                   "method.embedder: found previous, expected init or a checkpoint folder");
-    PLUMB_TRY(plumb_frozen_alone(model, "method.embedder reads the answers of each rank,"));
-    PLUMB_TRY(plumb_embed_init(e, model, t->tokenizer, (enum plumb_pair_selection)cfg->method.pick,
-                               group, pack));
+    PLUMB_TRY(
+        init(e, model, t->tokenizer, (enum plumb_pair_selection)cfg->method.pick, group, pack));
+    e->references = references;
+    e->which = which;
     return plumb_memory_beside(t->backend, "embeddings", plumb_embed_bytes(e, pack));
 }
 
@@ -66,8 +67,14 @@ plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pac
 plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass, const struct plumb_pack *pack)
 {
     const struct plumb_batch batch = plumb_pack_batch(pack);
+    PLUMB_TRY(plumb_references_pass(e->references, e->which));
     PLUMB_TRY(plumb_pass_hidden(pass, e->model, &batch));
     return plumb_pass_embedding(pass, e->model, e->vector);
+}
+
+plumb_status plumb_embed_end(struct plumb_embed *e, plumb_status local)
+{
+    return plumb_references_end(e->references, e->which, local);
 }
 
 void plumb_embed_compare(struct plumb_embed *e, int64_t first)

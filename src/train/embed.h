@@ -14,7 +14,9 @@
  * begin token (or end token if it has none) before the answer. This token is not in the mean. The
  * answer's end token is left out, unless it is the only token. These two rules are ours. */
 struct plumb_embed {
-    const plumb_model *model; /* borrowed */
+    const plumb_model *model;     /* borrowed */
+    plumb_references *references; /* borrowed: the set that has `model` ... */
+    int which;                    /* ... as this number */
     enum plumb_pair_selection selection;
     int32_t begin, end; /* token that the model reads before each answer; the tokenizer's end token,
                            or -1 if it has none */
@@ -23,15 +25,10 @@ struct plumb_embed {
     double *gram;       /* (group,group) cosines between the embeddings of one group */
 };
 
-/* Allocates e->vector, for the most sequences that pack can hold, and e->gram. PLUMB_ERR_CONFIG if
- * the tokenizer has neither a begin nor an end token. */
-plumb_status plumb_embed_init(struct plumb_embed *e, const plumb_model *model,
-                              const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
-                              int64_t group, const struct plumb_pack *pack);
-/* Opens the model that method.embedder names, and calls plumb_embed_init with the selection rule
- * that method.pick names. Counts the memory in the memory plan. PLUMB_ERR_CONFIG if the model is
- * `previous` without a snapshot, because its weights change; PLUMB_ERR_UNSUPPORTED if its layers
- * are divided among the ranks (frozen: sharded). */
+/* Opens the model that method.embedder names, and takes the selection rule that method.pick names.
+ * Allocates e->vector, for the most sequences that pack can hold, and e->gram, and counts them in
+ * the memory plan. PLUMB_ERR_CONFIG if the tokenizer has neither a begin nor an end token, or if
+ * the model is `previous` without a snapshot, because its weights change. */
 plumb_status plumb_embed_open(struct plumb_embed *e, const struct plumb_trainer *t,
                               plumb_references *references, int64_t group,
                               const struct plumb_pack *pack);
@@ -42,9 +39,12 @@ int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *
  * without its end token if it has other tokens. */
 plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pack,
                              const int32_t *ids, int64_t n);
-/* Sets e->vector to the embeddings of all packed answers. */
+/* Sets e->vector to the embeddings of all packed answers. Collective if the layers of e->model are
+ * shares of the ranks: each rank then calls plumb_embed_end with its status after its last pack,
+ * also after a failure or a pause; that function returns the status of all ranks. */
 plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass,
                              const struct plumb_pack *pack);
+plumb_status plumb_embed_end(struct plumb_embed *e, plumb_status local);
 /* Sets e->gram to the cosine of each pair of embeddings of one group: sequences first .. first +
  * e->group - 1 of the pack that plumb_embed_run read last. */
 void plumb_embed_compare(struct plumb_embed *e, int64_t first);

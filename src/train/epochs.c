@@ -151,9 +151,12 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
         uint64_t weights;
         plumb_epochs_at(e, t->state.step, &in_epoch);
         task->begin(task->arg, in_epoch, plumb_split_step(&e->split, in_epoch));
-        struct plumb_step_result r;
-        PLUMB_TRY(plumb_trainer_step(t, plumb_split_micro_batches(&e->split, in_epoch),
-                                     task->micro_batch, task->arg, &r));
+        const int64_t micro_batches = plumb_split_micro_batches(&e->split, in_epoch);
+        struct plumb_step_result r = {.paused = false};
+        if (task->prepare)
+            PLUMB_TRY(task->prepare(task->arg, micro_batches, &r.paused));
+        if (!r.paused)
+            PLUMB_TRY(plumb_trainer_step(t, micro_batches, task->micro_batch, task->arg, &r));
         if (r.paused) {
             struct plumb_checkpoint_pause none = {0};
             bool paused;

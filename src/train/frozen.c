@@ -81,13 +81,3 @@ plumb_status plumb_lockstep_end(struct plumb_lockstep *s, const struct plumb_fro
     s->over = false;
     return local;
 }
-
-plumb_status plumb_frozen_alone(const plumb_model *m, const char *what)
-{
-    PLUMB_REQUIRE(
-        !plumb_model_gathers(m), PLUMB_ERR_UNSUPPORTED,
-        "frozen: sharded needs all ranks to run a frozen model together, but %s at another "
-        "time on each rank; set frozen=offload or frozen=resident",
-        what);
-    return PLUMB_OK;
-}

@@ -42,9 +42,5 @@ plumb_status plumb_lockstep_pass(struct plumb_lockstep *s, const struct plumb_fr
  * Returns it, or the failure or pause of another rank. *s is ready for the next passes. */
 plumb_status plumb_lockstep_end(struct plumb_lockstep *s, const struct plumb_frozen_run *run,
                                 const plumb_model *m, plumb_status local);
-/* Checks that a rank can run passes of m without the other ranks. Fails with PLUMB_ERR_UNSUPPORTED
- * if the layers of m are shares of the ranks. what: subject and verb of the message ("X reads the
- * answers of each rank,"). */
-plumb_status plumb_frozen_alone(const plumb_model *m, const char *what);
 
 #endif

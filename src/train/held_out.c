@@ -83,7 +83,10 @@ plumb_status plumb_held_out_run(struct plumb_held_out *h, struct plumb_trainer *
     double sum[PLUMB_HELD_OUT_VALUES] = {0};
     memset(h->value, 0, (size_t)n * sizeof(*h->value));
     plumb_comm_phase(t->comm, "evaluate");
-    PLUMB_TRY(plumb_comm_agree(t->comm, run_blocks(h, t, fn, arg)));
+    plumb_status st = run_blocks(h, t, fn, arg);
+    if (h->end)
+        st = h->end(arg, st);
+    PLUMB_TRY(plumb_comm_agree(t->comm, st));
     /* one rank computes each block and the other ranks add 0, so the sum is exact */
     PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, h->value, n, PLUMB_SUM));
     for (int64_t i = 0; i < n; i++)

@@ -25,6 +25,10 @@ struct plumb_held_out {
     struct plumb_dataset *data; /* NULL if data.eval is not set, or a memory plan lacks the file */
     int64_t blocks;             /* number of blocks of micro_batch_size records */
     double *value;              /* (blocks, PLUMB_HELD_OUT_VALUES) */
+    /* If the blocks' passes are collective (plumb_lockstep in train/frozen.h): is called after the
+     * last block of this rank with its status, and returns the status of all ranks. Otherwise NULL.
+     * Collective. */
+    plumb_status (*end)(void *arg, plumb_status local);
 };
 
 /* Reads data.eval, if it is set, as records of this kind. data.skip and data.limit do not apply to
@@ -45,7 +49,7 @@ plumb_status plumb_held_out_longest(int64_t *tokens, const struct plumb_held_out
 /* Adds the figures of the records [begin, end) to value (PLUMB_HELD_OUT_VALUES), zero on entry. */
 typedef plumb_status plumb_held_out_fn(void *arg, struct plumb_range records, double *value);
 
-/* Runs fn over all blocks and fills row:
+/* Runs fn over all blocks, then h->end if it is set, both with arg, and fills row:
  *     eval_loss = sum of losses / number of tokens (sft) or pairs
  *     pairs: eval_rewards/chosen, /rejected, /margins, /accuracies, means over the pairs
  * and time/eval. Collective. PLUMB_ERR_NUMERIC for a loss that is not finite. */

@@ -46,6 +46,11 @@ struct plumb_epochs_task {
     /* Called before step number in_epoch of an epoch. The step's records are those that the
      * epochs' `order` lists at records.begin .. records.end - 1. */
     void (*begin)(void *arg, int64_t in_epoch, struct plumb_range records);
+    /* Called after `begin`, with the number of the step's micro-batches: does what all ranks must
+     * do together before they run their micro-batches. Sets *paused to true on every rank if a rank
+     * stopped it on a pause request; it is then called again. NULL if there is nothing to do.
+     * Collective. */
+    plumb_status (*prepare)(void *arg, int64_t micro_batches, bool *paused);
     /* Sets the task's own metrics in row. value: sums over the micro-batches, of all ranks, of the
      * step that was just taken. */
     void (*report)(void *arg, const double value[PLUMB_MICRO_BATCH_VALUES],

@@ -261,7 +261,7 @@ plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *
         return PLUMB_OK;
     const struct plumb_batch batch = plumb_pack_batch(pack);
     const plumb_model *weights = plumb_references_model(r, which);
-    PLUMB_TRY(plumb_lockstep_pass(&r->lockstep, r->frozen, weights));
+    PLUMB_TRY(plumb_references_pass(r, which));
     PLUMB_TRY(plumb_pass_logprob(pass, weights, &batch, pack->logp));
     const float *at = pack->logp;
     for (int64_t q = 0; q < pack->n_seq; q++) {
@@ -273,6 +273,17 @@ plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *
         keep(r, which, ids, p, ids + p, n - p, logp[q]);
     }
     return PLUMB_OK;
+}
+
+plumb_status plumb_references_pass(plumb_references *r, int which)
+{
+    return plumb_lockstep_pass(&r->lockstep, r->frozen, plumb_references_model(r, which));
+}
+
+plumb_status plumb_references_before(void *of)
+{
+    const struct plumb_reference_of *r = of;
+    return plumb_references_pass(r->set, r->which);
 }
 
 plumb_status plumb_references_end(plumb_references *r, int which, plumb_status local)

@@ -59,11 +59,24 @@ bool plumb_references_find(const plumb_references *r, int which, const int32_t *
                            int64_t n_prompt, const int32_t *ids, int64_t n, double *logp);
 /* Sets logp (pack->n_seq,) to the log-prob sum of each packed completion: in token order, in
  * double, nats. Runs one forward pass of the whole pack unless all sums are stored. Overwrites
- * pack->logp. Collective if the reference's layers are shares of the ranks: each rank then calls
- * plumb_references_end with its status after its last pack, also after a failure or a pause; that
- * function returns the status of all ranks. */
+ * pack->logp. If the pass is needed and the reference's layers are shares of the ranks, it calls
+ * plumb_references_pass. */
 plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *pass,
                                     struct plumb_pack *pack, double *logp);
+/* If the layers of a reference are shares of the ranks, its forward passes are collective
+ * (plumb_lockstep in train/frozen.h):
+ *     pass: a rank calls it before each of its passes. Fails if another rank has failed or pauses.
+ *     end: each rank calls it after its last pass, also after a failure or a pause, with its
+ *          status. Runs the other ranks' remaining passes with them. Returns the status of all.
+ * If its layers are not shares, `pass` does nothing, and `end` returns `local`. */
+plumb_status plumb_references_pass(plumb_references *r, int which);
 plumb_status plumb_references_end(plumb_references *r, int which, plumb_status local);
+/* Calls plumb_references_pass with the arguments in `of`, a struct plumb_reference_of: a function
+ * for plumb_generate_options.pass. */
+struct plumb_reference_of {
+    plumb_references *set;
+    int which;
+};
+plumb_status plumb_references_before(void *of);
 
 #endif

@@ -121,8 +121,11 @@ class Bench:
         return self.check(a.read_bytes() == b.read_bytes(), what, "differ:", a, b)
 
     def same_run(self, whole, out, what):
-        """Checks that runs of align, sft or reward have the same weights, state, metrics and rollouts."""
-        for name in ("model.safetensors", "trainer_state.h5"):
+        """Checks that two runs have the same weights, or adapter, and the same state, metrics and rollouts."""
+        weights = "model.safetensors"
+        if not (whole / "latest" / weights).exists():
+            weights = "adapter_model.safetensors"
+        for name in (weights, "trainer_state.h5"):
             self.same(whole / "latest" / name, out / "latest" / name, what)
         a, b = ([timeless(r) for r in metrics(x)] for x in (whole, out))
         steps = [r["step"] for r in b]

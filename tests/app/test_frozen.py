@@ -44,26 +44,72 @@ def test_pause(bench, reward):
     bench.same_run(bench.folder / "resident-1", out, "interrupted:")
 
 
-def test_refused(bench, reward):
-    """Passes that the ranks do not run together."""
-    out = bench.folder / "never"
-    pairs = bench.prefer_args(out, bench.base(), "method.name=dpo", "frozen=sharded")
-    for args, says in (
-            (pairs, "prefer runs the reference in micro-batches"),
-            (args_of(bench, out, reward, "frozen=sharded", method="real"), "method.embedder reads"),
-            (args_of(bench, out, reward, "frozen=sharded", method="selm"), "selm generates"),
-            (bench.align_args(out, bench.base(), "frozen=sharded", "method.decoupling=0.5", method="spa", group=2),
-             "method.decoupling mixes")):
-        for command in ([], ["plan"]):
-            r = bench.run(*command, *args)
-            bench.check(r.code == 7 and says in r.err and "frozen=offload" in r.err, "not refused:", r)
-    bench.check(not out.exists(), "a refused run left its folder")
-    whole, moved = bench.folder / "pairs", bench.folder / "pairs-offload"
-    for folder, mode in ((whole, "resident"), (moved, "offload")):
-        bench.good(*bench.prefer_args(folder, bench.base(), "method.name=dpo", f"frozen={mode}", steps=3))
-    bench.same_run(whole, moved, "prefer, offload:")
+def alone_or_together(bench, name, make, worlds=(2, 4)):
+    """A run leaves the same bytes on one rank with resident layers and in shares of several ranks, and takes
+    what was planned. Of 4 ranks, one has no work in some steps: 6 prompts, and the last 6 pairs of an epoch,
+    are 3 micro-batches."""
+    whole = bench.folder / f"{name}-resident"
+    bench.good(*make(whole), "frozen=resident")
+    for ranks in worlds if bench.mpirun else (1,):
+        out = bench.folder / f"{name}-{ranks}"
+        test_plan.same_as_run(bench, [*make(out), "frozen=sharded"], ranks=ranks)
+        bench.same_run(whole, out, f"{name}, shares of {ranks} ranks:")
+    return whole
+
+
+def test_together(bench, reward):
+    """Runs whose ranks need a frozen model at different times: `prefer`, which needs it in its micro-batches
+    and on held-out pairs; generation with it (selm); its embeddings (real); its logits mixed with the policy's
+    in every step (spa); also beside an adapter, whose reference is a folder."""
+    base = bench.base()
+    few = ["global_batch_size=8", "micro_batch_size=2", "data.limit=22", "log_every=1"]
+    held = [f"data.eval={bench.world}/pairs.jsonl", "eval_every=2"]
+
+    def prefer(*more):
+        return lambda out: bench.prefer_args(out, base, *few, *more, steps=5)
+
+    def align(method, *more, group=4):
+        return lambda out: bench.align_args(out, base, *more, method=method, prompts=6, group=group)
+    seed = alone_or_together(bench, "prefer", prefer("method.name=dpo", *held))
+    other = f"method.reference={seed}/latest"
+    moved = bench.folder / "prefer-offload"
+    bench.good(*prefer("method.name=dpo", *held)(moved), "frozen=offload")
+    bench.same_run(seed, moved, "prefer, offload:")
+    alone_or_together(bench, "prefer-lora", prefer("method.name=ipo", "lora.r=2", other, "train.shard=gradients"), (4,))
+    alone_or_together(bench, "prefer-real", prefer("method.name=real", "method.keep=0.5"), (4,))
+    scored = f"reward.model={reward}"
+    alone_or_together(bench, "real", align("real", scored), (4,))
+    alone_or_together(bench, "selm", align("selm", scored))
+    alone_or_together(bench, "selm-lora", align("selm", scored, "lora.r=2", other), (2,))
+    alone_or_together(bench, "spa", align("spa", other, "method.decoupling=0.5", f"method.judge={seed}/latest", group=2), (4,))
+    return {"prefer": prefer("method.name=dpo", *held), "selm": align("selm", scored)}
+
+
+def test_stops(bench, jobs):
+    """max_time ends these runs wherever they are, with shares in every second session."""
+    for name, make in jobs.items():
+        out = bench.folder / f"{name}-stopped"
+        for i in range(60):
+            r = bench.run(*make(out), "resume=auto", f"frozen={MODES[(i + 1) % 2]}", f"max_time={0.03 * 1.4**i:.3f}",
+                          ranks=(2, 1, 4)[i % 3] if bench.mpirun else 1)
+            if r.code != 99:
+                break
+        bench.check(r.code == 0 and i > 1, name, "was not interrupted, or has no end:", i, r)
+        bench.same_run(bench.folder / f"{name}-resident", out, f"{name}, interrupted {i} times:")
+
+
+def test_refused(bench):
+    """What cannot be in shares, and a command that has no frozen model."""
+    out, adapter = bench.folder / "never", bench.folder / "reward-lora"
+    bench.good(*bench.reward_args(adapter, bench.base(), "lora.r=2", steps=1))
+    args = args_of(bench, out, adapter / "latest", "frozen=sharded")
+    for command in ([], ["plan"]):
+        r = bench.run(*command, *args)
+        bench.check(r.code == 7 and "is the adapter of a classifier" in r.err and "frozen=resident" in r.err,
+                    "not refused:", r)
     r = bench.run(*bench.sft_args(out, "frozen=offload"))
     bench.check(r.code == 12 and "frozen" in r.err, "sft takes frozen:", r)
+    bench.check(not out.exists(), "a refused run left its folder")
 
 
 def test_auto(bench):
@@ -86,8 +132,12 @@ def test_auto(bench):
         bench.check(p["frozen"] == m and p["fits"], "auto:", p["frozen"], "expected", m)
         p = made(str(bytes_of[m] - 1))
         bench.check(p["frozen"] == MODES[min(i + 1, 2)] and p["fits"] == (i < 2), "auto, a byte less:", p["frozen"])
-    p = test_plan.plan_8b(bench, "prefer_dpo", f"plan.memory=130GB")
-    bench.check(p["frozen"] != "sharded", "prefer:", p["frozen"])
+    full = ["prefer_dpo", "train.shard=gradients"]
+    pairs = {m: test_plan.plan_8b(bench, *full, f"frozen={m}")["bytes_with_host"] for m in MODES[:2]}
+    p = test_plan.plan_8b(bench, *full, f"plan.memory={pairs['sharded']}")
+    bench.check(p["frozen"] == "sharded" and p["fits"], "prefer:", p["frozen"], pairs)
+    saved = pairs["resident"] - pairs["sharded"]
+    bench.check(abs(saved - (layers * 7 // 8 - buffers // 2)) < 2**25, "prefer, sharded:", saved, layers)
     one = made("1TB", "plan.world_size=1")
     bench.check(one["frozen"] == "resident" and json.dumps(one), "one rank:", one["frozen"])
 
@@ -97,7 +147,8 @@ def test(bench):
     bench.good(*bench.reward_args(bench.folder / "reward", bench.base(), steps=2))
     test_same(bench, reward)
     test_pause(bench, reward)
-    test_refused(bench, reward)
+    test_stops(bench, test_together(bench, reward))
+    test_refused(bench)
     test_auto(bench)
 
 

@@ -31,6 +31,16 @@ def test(bench):
     for owner in ("reference models", "reward model"):
         wide, packed = (test_plan.held(needs["resident"], what, owner) for what in ("weights", "packed weights"))
         bench.check(wide < packed / 10, owner, "has float32 matrices:", wide, packed)
+    for mode, ranks in (("resident", 1), ("sharded", 2)): # the passes of prefer, and generation with a reference
+        pairs = [*bench.prefer_args(bench.folder / f"prefer-{mode}", bench.base(), "device=cuda", "dtype=bfloat16",
+                                    "method.name=dpo", "global_batch_size=6", "micro_batch_size=2", "data.limit=6",
+                                    f"frozen={mode}", steps=1)]
+        test_plan.same_as_run(bench, pairs, ranks=ranks if bench.mpirun else 1, env=ENV)
+        greedy = dpo(bench, f"selm-{mode}", "method.name=selm", f"frozen={mode}")
+        test_plan.same_as_run(bench, greedy, ranks=ranks if bench.mpirun else 1, env=ENV)
+        for run in ("prefer", "selm"):
+            bench.same(bench.folder / f"{run}-resident" / "latest/model.safetensors",
+                       bench.folder / f"{run}-{mode}" / "latest/model.safetensors", f"{run}, frozen: {mode}")
     lora = test_plan.same_as_run(bench, dpo(bench, "lora", "lora.r=2", "frozen=offload"), env=ENV)
     wide, packed = (test_plan.held(lora, what, "policy") for what in ("weights", "packed weights"))
     bench.check(wide < packed / 10, "the base of an adapter has float32 matrices:", wide, packed)

@@ -84,6 +84,8 @@ METHODS = {
     "dpo, lora, previous": ("align", ["method.name=dpo", "method.reference=previous", "epochs=2",
                                       "lora.r=3", "lora.rslora=true"]),
     "reward, lora": ("reward", ["lora.r=4", "lora.targets=q_proj,v_proj,down_proj"]),
+    "prefer, dpo, lora, folder": ("prefer", ["method.name=dpo", "lora.r=4",
+                                             "method.reference={seed}"]),
     "prefer, dpo, lora": ("prefer", ["method.name=dpo", "lora.r=4", "weight_decay=0.1"]),
     "sft, messages, gemma3": ("sft", ["model={chat:gemma3}", "data.train={chat:gemma3}/sft.jsonl",
                                       "lr_schedule=cosine"]),

@@ -13,9 +13,13 @@ import exact
 from exact import common
 
 TO_ROUNDING = (3, 5, 6)  # numbers of ranks that are no power of two: equal to rounding only
-SPLIT = "train.shard=gradients"  # of these methods; all rows of a method must be equal
-SPLITTERS = ("sft", "reward, lora", "psle, quantile, tokens", "psle, lora", "spa, previous",
-             "prefer, dpo, lora")
+# Options that some methods also run with: (option, what it does, methods). All rows of a method must
+# be equal.
+VARIANTS = (
+    ("train.shard=gradients", "gradients split",
+     ("sft", "reward, lora", "psle, quantile, tokens", "psle, lora", "spa, previous", "prefer, dpo, lora")),
+    ("frozen=sharded", "frozen layers in shares",
+     ("spa", "selm", "real, easy", "prefer, dpo", "prefer, real", "prefer, dpo, lora, folder")))
 QUICK = {"sft": 1, "psle, quantile, tokens": 2, "psle, messages, gemma3": 1}  # kills of a run in CI
 ANNOUNCED = "{} ranks is no power of two"
 
@@ -90,19 +94,21 @@ def method_rows(bench, options, report, name, base, reward):
         took, _ = plain(bench, job, ranks, threads, out)
         seconds.setdefault(ranks, took)
         row(ranks, threads, "in one go", out)
-    for ranks in options.worlds if name in SPLITTERS else ():
-        out = folder / f"split-{ranks}"
-        plain(bench, job, ranks, 1, out, SPLIT)
-        row(ranks, 1, "gradients split", out)
+    variants = [(option, what) for option, what, names in VARIANTS if name in names]
+    for option, what in variants:
+        for ranks in options.worlds:
+            out = folder / f"{option}-{ranks}"
+            plain(bench, job, ranks, 1, out, option)
+            row(ranks, 1, what, out)
     kills = QUICK[name] if options.quick else options.kills
     for number in range(1 if options.quick else options.runs):
         out = folder / f"killed-{number}"
         used = killed(bench, job, options.worlds, seconds, kills, rng, out)
         row(" > ".join(map(str, used)), 1, f"killed {len(used) - 1} times", out)
-    if name in SPLITTERS:
-        out = folder / "killed-split"
-        used = killed(bench, job, options.worlds, seconds, kills, rng, out, SPLIT)
-        row(" > ".join(map(str, used)), 1, f"killed {len(used) - 1} times, gradients split in "
+    for option, what in variants:
+        out = folder / f"killed-{option}"
+        used = killed(bench, job, options.worlds, seconds, kills, rng, out, option)
+        row(" > ".join(map(str, used)), 1, f"killed {len(used) - 1} times, {what} in "
             "every second session", out)
     far = []
     for ranks in (TO_ROUNDING[:1] if options.quick else TO_ROUNDING):

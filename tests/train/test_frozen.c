@@ -1,16 +1,33 @@
 /* test_frozen.c - src/train/frozen.c: ranks with shares of a model and different numbers of passes
- * get the bits of the whole model; a failure and a pause of one rank reach all.
- * Test. Includes comm/threads.h, train/. */
+ * get the bits of the whole model, also when they generate with it or mix its logits with those of
+ * another model; a failure and a pause of one rank reach all.
+ * Test. Includes comm/threads.h, model/, train/. */
 #include "train/frozen.h"
 
 #include <string.h>
 
 #include "../comm/threads.h"
 #include "harness.h"
+#include "model/generate.h"
+#include "model/mix.h"
 
-enum { TOKENS = 12 };
+enum { TOKENS = 12, NEW = 5, PROMPTS = 4, SAMPLES = 2, TARGETS = 7 };
 static char dir[700];
-static float want[TOKENS];
+
+/* The completions of a rank: those of request i, sample s. */
+struct answers {
+    int64_t n[PROMPTS][SAMPLES]; /* number of tokens; 0 if it was not handed out */
+    enum plumb_stop stop[PROMPTS][SAMPLES];
+    int32_t ids[PROMPTS][SAMPLES][NEW];
+    float logp[PROMPTS][SAMPLES][NEW];
+    int64_t left; /* number of decode steps before the pause function asks for a pause; -1: never */
+    int64_t fails; /* completion at which the caller fails; -1: none */
+    int64_t done;
+};
+
+/* What the whole model computes. */
+static float want[TOKENS], want_mixed[TARGETS];
+static struct answers want_answers;
 
 static const int32_t ids[TOKENS] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8};
 static const int64_t offset[] = {0, 5, TOKENS}, prompt[] = {2, 3};
@@ -22,6 +39,59 @@ static plumb_status score(plumb_pass *pass, const plumb_model *m)
     PLUMB_TRY(plumb_pass_logprob(pass, m, &batch, got));
     CHECK(memcmp(got, want, sizeof(got)) == 0);
     return PLUMB_OK;
+}
+
+static plumb_status keep(void *arg, const struct plumb_completion *c)
+{
+    struct answers *a = arg;
+    CHECK(c->n <= NEW && c->request < PROMPTS);
+    a->n[c->request][c->sample] = c->n;
+    a->stop[c->request][c->sample] = c->stop;
+    memcpy(a->ids[c->request][c->sample], c->ids, (size_t)c->n * sizeof(*c->ids));
+    memcpy(a->logp[c->request][c->sample], c->logp, (size_t)c->n * sizeof(*c->logp));
+    PLUMB_REQUIRE(a->done++ != a->fails, PLUMB_ERR_NUMERIC, "this rank has had enough");
+    return PLUMB_OK;
+}
+
+static bool ask(void *arg)
+{
+    struct answers *a = arg;
+    return a->left >= 0 && a->left-- == 0;
+}
+
+/* Generates the completions of the first n prompts. */
+static plumb_status generate(struct answers *a, const plumb_model *m, int64_t n,
+                             plumb_status (*pass)(void *arg), void *pass_arg)
+{
+    const struct plumb_generator_need need = {.slots = 3, .max_tokens = TOKENS};
+    struct plumb_request request[PROMPTS];
+    struct plumb_generate_options o = {.sample = {.temperature = 1, .top_p = 1},
+                                       .max_new_tokens = NEW,
+                                       .seed = 7,
+                                       .ignore_eos = true,
+                                       .pause = ask,
+                                       .pause_arg = a,
+                                       .pass = pass,
+                                       .pass_arg = pass_arg};
+    plumb_generator *g;
+    for (int64_t i = 0; i < PROMPTS; i++)
+        request[i] = (struct plumb_request){
+            .ids = ids + i, .n = 2 + i, .prompt_id = i, .n_samples = SAMPLES};
+    CHECK_OK(plumb_generator_create(&g, m, &need));
+    const plumb_status st = plumb_generate(g, m, request, n, &o, keep, a);
+    plumb_generator_destroy(&g);
+    return st;
+}
+
+/* The first n prompts have the completions of the whole model, and the others have none. */
+static void check_answers(const struct answers *a, int64_t n)
+{
+    for (int64_t i = 0; i < PROMPTS; i++)
+        for (int64_t s = 0; s < SAMPLES; s++) {
+            CHECK(a->n[i][s] == (i < n ? NEW : 0));
+            CHECK(i >= n || !memcmp(a->ids[i][s], want_answers.ids[i][s], sizeof(a->ids[i][s])));
+            CHECK(i >= n || !memcmp(a->logp[i][s], want_answers.logp[i][s], sizeof(a->logp[i][s])));
+        }
 }
 
 /* `passes` passes of this rank; then it ends with the status `local`. */
@@ -40,6 +110,96 @@ static plumb_status series(struct plumb_frozen_run *run, const plumb_model *m, p
     else if (st == PLUMB_OK)
         st = local;
     return plumb_lockstep_end(&s, run, m, st);
+}
+
+struct meeting {
+    struct plumb_lockstep s;
+    struct plumb_frozen_run *run;
+    const plumb_model *m;
+};
+
+static plumb_status before_pass(void *arg)
+{
+    struct meeting *x = arg;
+    return plumb_lockstep_pass(&x->s, x->run, x->m);
+}
+
+/* Generates together with the other ranks. */
+static plumb_status answer(struct answers *a, struct plumb_frozen_run *run, const plumb_model *m,
+                           int64_t n)
+{
+    struct meeting x = {.run = run, .m = m};
+    const plumb_status st = generate(a, m, n, before_pass, &x);
+    return plumb_lockstep_end(&x.s, run, m, st);
+}
+
+static void check_generation(struct plumb_frozen_run *run, const plumb_model *m, int me, int last)
+{
+    struct answers all = {.left = -1, .fails = -1}, again = all, lone = all;
+    CHECK_OK(answer(&all, run, m, me)); /* rank 0 only follows */
+    check_answers(&all, me);
+    CHECK(generate(&lone, m, 1, NULL, NULL) == PLUMB_ERR_ARG);
+    CHECK(strstr(plumb_trail_message(), "shares of the ranks"));
+    if (last == 0)
+        return;
+    /* the first rank pauses after two steps, and the others hand out what they have */
+    struct answers part = {.left = me == 0 ? 2 : -1, .fails = -1};
+    CHECK(answer(&part, run, m, PROMPTS) == PLUMB_STOPPED);
+    int64_t begun = 0;
+    for (int64_t i = 0; i < PROMPTS; i++)
+        for (int64_t s = 0; s < SAMPLES; s++) {
+            const size_t n = (size_t)part.n[i][s];
+            CHECK(n < NEW && (n == 0 || part.stop[i][s] == PLUMB_STOP_PAUSED));
+            CHECK(!memcmp(part.ids[i][s], want_answers.ids[i][s], n * sizeof(int32_t)));
+            begun += n > 0;
+        }
+    CHECKF(begun > 0, "rank %d handed out nothing", me);
+    /* the last rank fails at its second completion */
+    struct answers bad = {.left = -1, .fails = me == last ? 1 : -1};
+    const plumb_status st = answer(&bad, run, m, PROMPTS);
+    CHECKF(st == (me == last ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER), "%s", plumb_status_text(st));
+    CHECK_OK(answer(&again, run, m, last - me));
+    check_answers(&again, last - me);
+}
+
+/* Mixes the logits of the whole model with those of m. Rank 0 only follows. On the last rank
+ * `thin`, if it is given, is a pass that cannot mix. */
+static plumb_status mix(struct plumb_frozen_run *run, const plumb_model *m,
+                        const plumb_model *whole, plumb_pass *pass, plumb_pass *thin, int me,
+                        int last)
+{
+    struct plumb_lockstep s = {0};
+    struct plumb_mix x;
+    float got[TARGETS] = {0};
+    plumb_status st = PLUMB_OK;
+    CHECK_OK(plumb_mix_init(&x, whole, TARGETS));
+    for (int i = 0; i < me && st == PLUMB_OK; i++) {
+        st = plumb_lockstep_pass(&s, run, m);
+        if (st == PLUMB_OK)
+            st = plumb_pass_mixed_logprob(thin && me == last ? thin : pass, &x, whole, m, 0.5,
+                                          &batch, got);
+        CHECK(st != PLUMB_OK || !memcmp(got, want_mixed, sizeof(got)));
+    }
+    plumb_mix_fini(&x);
+    return plumb_lockstep_end(&s, run, m, st);
+}
+
+static void check_mix(struct plumb_frozen_run *run, const plumb_model *m, plumb_pass *pass, int me,
+                      int last)
+{
+    const struct plumb_pass_limit limit = {.max_tokens = TOKENS, .max_seq = 2, .head_rows = 1};
+    plumb_model *whole;
+    plumb_pass *thin;
+    CHECK_OK(plumb_model_open(&whole, m->backend, dir));
+    CHECK_OK(plumb_pass_create(&thin, m, &limit));
+    CHECK_OK(mix(run, m, whole, pass, NULL, me, last));
+    const plumb_status st = mix(run, m, whole, pass, thin, me, last);
+    CHECKF(st == (last == 0    ? PLUMB_OK
+                  : me == last ? PLUMB_ERR_ARG
+                               : PLUMB_ERR_PEER),
+           "%s", plumb_status_text(st));
+    plumb_pass_destroy(&thin);
+    plumb_model_destroy(&whole);
 }
 
 static void rank(plumb_comm *c)
@@ -67,6 +227,8 @@ static void rank(plumb_comm *c)
     st = series(&run, m, pass, me == 0 ? 0 : 3, me == 0 ? PLUMB_STOPPED : PLUMB_OK);
     CHECK(st == PLUMB_STOPPED);
     CHECK_OK(series(&run, m, pass, 1, PLUMB_OK));
+    check_generation(&run, m, me, last);
+    check_mix(&run, m, pass, me, last);
     plumb_pass_destroy(&pass);
     plumb_model_destroy(&m);
     plumb_backend_destroy(&b);
@@ -84,7 +246,12 @@ int main(void)
     const struct plumb_pass_limit limit = {.max_tokens = TOKENS, .max_seq = 2};
     CHECK_OK(plumb_pass_create(&pass, m, &limit));
     CHECK_OK(plumb_pass_logprob(pass, m, &batch, want));
-    CHECK_OK(plumb_frozen_alone(m, "nothing"));
+    want_answers = (struct answers){.left = -1, .fails = -1};
+    CHECK_OK(generate(&want_answers, m, PROMPTS, NULL, NULL));
+    struct plumb_mix x;
+    CHECK_OK(plumb_mix_init(&x, m, TARGETS));
+    CHECK_OK(plumb_pass_mixed_logprob(pass, &x, m, m, 0.5, &batch, want_mixed));
+    plumb_mix_fini(&x);
     plumb_pass_destroy(&pass);
     plumb_model_destroy(&m);
     plumb_backend_destroy(&b);
