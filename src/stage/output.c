@@ -157,22 +157,45 @@ plumb_status plumb_align_show_samples(const struct plumb_align_inputs *in,
 
 /* ---- report.html -------------------------------------------------------------------------- */
 
-/* Generates and scores the answers of `model` to the first n prompts of the data set. The random
- * numbers are the same for every model. The caller frees text[i]. */
-static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rewards *sources,
-                                  const plumb_model *model, int64_t n, char **text, double *reward)
+/* Answers to the first prompts of the data set, for report.html: first those of the model that the
+ * run started from, then those of the policy. */
+struct probes {
+    int64_t n;      /* prompts; on all ranks but rank 0 it is 0 */
+    char **text;    /* (2 n,) NULL if the start cannot answer: it is not opened */
+    double *reward; /* (2 n,) NaN if there is none */
+};
+
+static plumb_status probes_init(struct probes *p, int64_t n)
+{
+    p->n = n;
+    p->text = calloc(2 * (size_t)n + 1, sizeof(*p->text));
+    p->reward = calloc(2 * (size_t)n + 1, sizeof(*p->reward));
+    PLUMB_REQUIRE(p->text && p->reward, PLUMB_ERR_NOMEM, "report samples");
+    for (int64_t i = 0; i < 2 * n; i++)
+        p->reward[i] = NAN;
+    return PLUMB_OK;
+}
+
+static void probes_fini(struct probes *p)
+{
+    for (int64_t i = 0; p->text && i < 2 * p->n; i++)
+        free(p->text[i]);
+    free(p->text);
+    free(p->reward);
+}
+
+/* Generates the answers of `model` to the first n prompts. The random numbers are the same for
+ * every model. of: the reference that has the model, or NULL if it is the policy. */
+static plumb_status generate_probes(struct plumb_rollouts *rollouts,
+                                    const struct plumb_align_inputs *in, const plumb_model *model,
+                                    struct plumb_reference_of *of, int64_t n)
 {
     const struct plumb_config *cfg = in->t->cfg;
-    struct plumb_rollouts rollouts = {0};
-    struct plumb_scores scores = {0};
-    int64_t *index = calloc((size_t)n, sizeof(*index));
+    int64_t *index = calloc((size_t)n + 1, sizeof(*index));
     PLUMB_REQUIRE(index, PLUMB_ERR_NOMEM, "report samples");
-    plumb_status st = plumb_rollouts_init(&rollouts, n, 1, cfg->generate.max_new_tokens);
-    if (st == PLUMB_OK)
-        st = plumb_scores_init(&scores, n);
     for (int64_t i = 0; i < n; i++)
         index[i] = i;
-    const struct plumb_rollout_source src = {
+    struct plumb_rollout_source src = {
         .data = in->data,
         .tokenizer = in->t->tokenizer,
         .generator = in->rollout->generator,
@@ -180,21 +203,56 @@ static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rew
         .options = plumb_generate_options_of(cfg, 0),
         .what = "samples for the report",
     };
-    PLUMB_TRY_GOTO(st, st, done);
-    PLUMB_TRY_GOTO(st, plumb_rollouts_begin(&rollouts, &src, index, index, n), done);
-    PLUMB_TRY_GOTO(st, plumb_rollouts_generate(&rollouts, &src), done);
-    if (sources)
-        PLUMB_TRY_GOTO(st, plumb_scores_compute(&scores, &rollouts, in->data, sources, NULL, NULL),
-                       done);
-    for (int64_t i = 0; i < n; i++) {
+    src.options.pass = of ? plumb_references_before : NULL;
+    src.options.pass_arg = of;
+    plumb_status st = plumb_rollouts_init(rollouts, n, 1, cfg->generate.max_new_tokens);
+    if (st == PLUMB_OK)
+        st = plumb_rollouts_begin(rollouts, &src, index, index, n);
+    if (st == PLUMB_OK)
+        st = plumb_rollouts_generate(rollouts, &src);
+    free(index);
+    return st;
+}
+
+/* Sets text (n,) and reward (n,) to the answers of a model and their rewards (generate_probes). A
+ * model whose layers are shares of the ranks needs all ranks for its passes, so every rank calls
+ * this, with n = 0 on all but one. Collective. */
+static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rewards *sources,
+                                  const plumb_model *model, struct plumb_reference_of *of,
+                                  int64_t n, char **text, double *reward)
+{
+    struct plumb_rollouts rollouts = {0};
+    struct plumb_scores scores = {0};
+    plumb_status st = generate_probes(&rollouts, in, model, of, n);
+    if (st == PLUMB_OK)
+        st = plumb_scores_init(&scores, n);
+    if (of) /* also after a failure: the other ranks may wait for this one */
+        st = plumb_references_end(of->set, of->which, st);
+    if (sources && st == PLUMB_OK)
+        st = plumb_scores_compute(&scores, &rollouts, in->data, sources, NULL, NULL);
+    else if (sources)
+        st = plumb_rewards_end(sources, st);
+    for (int64_t i = 0; i < n && st == PLUMB_OK; i++) {
         text[i] = strdup(plumb_buf_text(&rollouts.at[i].text));
         reward[i] = scores.reward[i];
     }
-done:
     plumb_rollouts_fini(&rollouts);
     plumb_scores_fini(&scores);
-    free(index);
     return st;
+}
+
+/* Sets p->text and p->reward. Collective: one rank's failure is every rank's. */
+static plumb_status ask(struct probes *p, const struct plumb_align_inputs *in,
+                        plumb_rewards *sources)
+{
+    const int role = in->reference->role[PLUMB_ROLE_START];
+    struct plumb_reference_of of = {in->reference->set, role};
+    const plumb_model *start = role >= 0 ? plumb_references_frozen(of.set, role) : NULL;
+    if (start)
+        PLUMB_TRY(plumb_comm_agree(
+            in->t->comm, answer_probes(in, sources, start, &of, p->n, p->text, p->reward)));
+    return plumb_comm_agree(in->t->comm, answer_probes(in, sources, in->t->model, NULL, p->n,
+                                                       p->text + p->n, p->reward + p->n));
 }
 
 /* Counts the iterations in metrics.jsonl in which every prompt's answers had equal rewards, and
@@ -222,37 +280,20 @@ static int64_t count_alike(const struct plumb_config *cfg, char *note, size_t si
 }
 
 static plumb_status write_report(const struct plumb_align_context *c,
-                                 const struct plumb_align_inputs *in,
-                                 const struct plumb_reward_stage *scored)
+                                 const struct plumb_align_inputs *in, const struct probes *probes)
 {
     const struct plumb_trainer *t = in->t;
     const struct plumb_config *cfg = t->cfg;
-    const int64_t n = plumb_min_i64(plumb_max_i64(cfg->report.samples, 1), in->data->n);
-    char **text = calloc(2 * (size_t)n, sizeof(*text));
-    double *reward = calloc(2 * (size_t)n, sizeof(*reward));
+    const int64_t n = probes->n;
+    char **text = probes->text;
     struct plumb_report_sample *sample = calloc((size_t)n, sizeof(*sample));
     struct plumb_report_answer *answer = calloc(2 * (size_t)n, sizeof(*answer));
-    const int role = in->reference->role[PLUMB_ROLE_START];
-    const plumb_model *start = role >= 0 ? plumb_references_frozen(in->reference->set, role) : NULL;
-    const plumb_model *reward_model = plumb_rewards_model(scored->sources);
-    /* True if the start model cannot answer here: its layers are shared among the ranks, so that a
-     * forward pass needs all of them, but only this rank writes the report. */
-    const bool alone = start && plumb_model_gathers(start);
-    plumb_rewards *sources =
-        reward_model && plumb_model_gathers(reward_model) ? NULL : scored->sources;
-    if (alone || sources != scored->sources)
-        plumb_log(PLUMB_LOG_INFO, "report.html: its sample answers lack %s (frozen: sharded)",
-                  alone ? "those of the start" : "rewards");
-    start = alone ? NULL : start;
     plumb_status st = PLUMB_OK;
-    if (!text || !reward || !sample || !answer)
+    if (!sample || !answer)
         PLUMB_FAIL_GOTO(st, PLUMB_ERR_NOMEM, done, "report samples");
-    if (start)
-        PLUMB_TRY_GOTO(st, answer_probes(in, sources, start, n, text, reward), done);
-    PLUMB_TRY_GOTO(st, answer_probes(in, sources, t->model, n, text + n, reward + n), done);
     for (int64_t i = 0; i < n; i++) {
-        answer[2 * i] = (struct plumb_report_answer){text[i], text[i] ? reward[i] : NAN};
-        answer[2 * i + 1] = (struct plumb_report_answer){text[n + i], reward[n + i]};
+        answer[2 * i] = (struct plumb_report_answer){text[i], probes->reward[i]};
+        answer[2 * i + 1] = (struct plumb_report_answer){text[n + i], probes->reward[n + i]};
         sample[i] = (struct plumb_report_sample){asked(in->data, i), &answer[2 * i]};
     }
     char last[32];
@@ -291,10 +332,6 @@ static plumb_status write_report(const struct plumb_align_context *c,
     };
     st = plumb_report_run(&report, cfg, t->command);
 done:
-    for (int64_t i = 0; text && i < 2 * n; i++)
-        free(text[i]);
-    free(text);
-    free(reward);
     free(answer);
     free(sample);
     return st;
@@ -304,9 +341,18 @@ plumb_status plumb_align_write_report(const struct plumb_align_context *c,
                                       const struct plumb_align_inputs *in,
                                       const struct plumb_reward_stage *reward)
 {
-    plumb_status st = PLUMB_OK;
+    const struct plumb_config *cfg = in->t->cfg;
+    const bool writes = plumb_comm_rank(in->t->comm) == 0;
+    const int64_t n = plumb_min_i64(plumb_max_i64(cfg->report.samples, 1), in->data->n);
+    struct probes probes = {0};
+    if (!cfg->report.html)
+        return PLUMB_OK;
     plumb_comm_phase(in->t->comm, "report");
-    if (in->t->cfg->report.html && plumb_comm_rank(in->t->comm) == 0)
-        st = write_report(c, in, reward);
-    return plumb_comm_agree(in->t->comm, st);
+    plumb_status st = plumb_comm_agree(in->t->comm, probes_init(&probes, writes ? n : 0));
+    if (st == PLUMB_OK)
+        st = ask(&probes, in, reward->sources);
+    if (st == PLUMB_OK)
+        st = plumb_comm_agree(in->t->comm, writes ? write_report(c, in, &probes) : PLUMB_OK);
+    probes_fini(&probes);
+    return st;
 }

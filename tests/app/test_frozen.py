@@ -57,6 +57,13 @@ def alone_or_together(bench, name, make, worlds=(2, 4)):
     return whole
 
 
+def samples(out):
+    """Returns the part of report.html with the sample answers and their rewards."""
+    text = (out / "report.html").read_text()
+    begin = text.index('<table class="samples">')
+    return text[begin:text.index("</table>", begin)]
+
+
 def test_together(bench, reward):
     """Runs whose ranks need a frozen model at different times: `prefer`, which needs it in its micro-batches
     and on held-out pairs; generation with it (selm); its embeddings (real); its logits mixed with the policy's
@@ -69,7 +76,7 @@ def test_together(bench, reward):
         return lambda out: bench.prefer_args(out, base, *few, *more, steps=5)
 
     def align(method, *more, group=4):
-        return lambda out: bench.align_args(out, base, *more, method=method, prompts=6, group=group)
+        return lambda out: bench.align_args(out, base, "report.samples=3", *more, method=method, prompts=6, group=group)
     seed = alone_or_together(bench, "prefer", prefer("method.name=dpo", *held))
     other = f"method.reference={seed}/latest"
     moved = bench.folder / "prefer-offload"
@@ -79,9 +86,11 @@ def test_together(bench, reward):
     alone_or_together(bench, "prefer-real", prefer("method.name=real", "method.keep=0.5"), (4,))
     scored = f"reward.model={reward}"
     alone_or_together(bench, "real", align("real", scored), (4,))
-    alone_or_together(bench, "selm", align("selm", scored))
+    whole = alone_or_together(bench, "selm", align("selm", scored))
     alone_or_together(bench, "selm-lora", align("selm", scored, "lora.r=2", other), (2,))
     alone_or_together(bench, "spa", align("spa", other, "method.decoupling=0.5", f"method.judge={seed}/latest", group=2), (4,))
+    if bench.mpirun:
+        bench.check(samples(whole) == samples(bench.folder / "selm-2"), "report.html: other samples")
     return {"prefer": prefer("method.name=dpo", *held), "selm": align("selm", scored)}
 
 
