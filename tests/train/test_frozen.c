@@ -210,6 +210,7 @@ static void rank(plumb_comm *c)
     struct plumb_backend *b;
     plumb_model *m;
     plumb_pass *pass;
+    plumb_comm_check_calls(c, true); /* the ranks make the same calls from the same places */
     CHECK_OK(plumb_backend_cpu_create(&b, 1, 1));
     plumb_frozen_of(&run, &cfg, c, b);
     CHECK_OK(plumb_model_open_frozen(&m, b, dir, 0, &run.how));
