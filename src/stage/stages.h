@@ -32,6 +32,7 @@
 #include "train/gradient.h"
 #include "train/micro.h"
 #include "train/references.h"
+#include "train/split.h"
 #include "train/trainer.h"
 
 struct plumb_method_stages;

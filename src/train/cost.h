@@ -1,6 +1,6 @@
 /* cost.h - counts what a training command computes, reads and sends, so that `plumb plan` can
- * estimate its time. Layer 5. Includes base/, data/, model/,
- * train/trainer.h.
+ * estimate its time.
+ * Layer 5. Includes base/, data/, model/, train/.
  *
  * The figures are those of one rank, in one iteration of align or one optimizer step of another
  * command. They follow from the sizes of the models and the mean lengths; nothing is measured. */
@@ -8,6 +8,7 @@
 #define PLUMB_TRAIN_COST_H
 
 #include "data/dataset.h"
+#include "train/split.h"
 #include "train/trainer.h"
 
 enum { PLUMB_COST_PHASES = 12 };

@@ -1,4 +1,4 @@
-/* gradient.c - splits batches into micro-batches and runs this rank's part of the gradient tree.
+/* gradient.c - runs this rank's part of the gradient tree.
  * Layer 5. Includes train/gradient_rounds.h, base/. */
 #include "train/gradient.h"
 
@@ -7,31 +7,6 @@
 
 #include "base/num.h"
 #include "train/gradient_rounds.h"
-
-int64_t plumb_split_steps(const struct plumb_batch_split *c)
-{
-    return plumb_ceil_div(c->items, c->global_batch);
-}
-
-struct plumb_range plumb_split_step(const struct plumb_batch_split *c, int64_t step)
-{
-    const int64_t begin = step * c->global_batch;
-    return (struct plumb_range){begin, plumb_min_i64(begin + c->global_batch, c->items)};
-}
-
-int64_t plumb_split_micro_batches(const struct plumb_batch_split *c, int64_t step)
-{
-    const struct plumb_range r = plumb_split_step(c, step);
-    return plumb_ceil_div(r.end - r.begin, c->micro_batch);
-}
-
-struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, int64_t step,
-                                           int64_t micro_batch)
-{
-    const struct plumb_range r = plumb_split_step(c, step);
-    const int64_t begin = r.begin + micro_batch * c->micro_batch;
-    return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
-}
 
 /* Sets the fields that whole and sharded gradients have in common, and allocates g->slot: the
  * figures that each micro-batch returns, such as its loss (plumb_micro_batch_fn). */

@@ -1,9 +1,9 @@
 /* gradient.h - the gradient of one global batch: micro-batches, added up along the fixed tree.
  * Layer 5. Includes comm/, train/gradient_state.h.
  *
- * A global batch of `items` is split into micro-batches, independent of the number of ranks. Each
- * micro-batch is a leaf of the tree in comm/tree.h and gives one gradient. The gradients are added
- * along the tree, in one of two ways that give the same bits (train.shard):
+ * A global batch is split into micro-batches, independent of the number of ranks (train/split.h).
+ * Each micro-batch is a leaf of the tree in comm/tree.h and gives one gradient. The gradients are
+ * added along the tree, in one of two ways that give the same bits (train.shard):
  *
  *   whole    A rank owns a subtree and adds it up in buffers of the whole gradient. The ranks
  *            exchange once per step (plumb_comm_reduce_tree, by the caller).
@@ -22,19 +22,6 @@
 #include "comm/tree.h"
 #include "train/gradient_state.h"
 #include "train/shards.h"
-
-/* The sizes that split one pass over `items` items into optimizer steps and micro-batches:
- * global_batch items per step, micro_batch items per micro-batch. */
-struct plumb_batch_split {
-    int64_t items, global_batch, micro_batch; /* all > 0 */
-};
-int64_t plumb_split_steps(const struct plumb_batch_split *c);
-/* Return the range of items of optimizer step `step`, its number of micro-batches, and the range of
- * items of one micro-batch. */
-struct plumb_range plumb_split_step(const struct plumb_batch_split *c, int64_t step);
-int64_t plumb_split_micro_batches(const struct plumb_batch_split *c, int64_t step);
-struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, int64_t step,
-                                           int64_t micro_batch);
 
 /* Allocates all memory of a whole gradient of `count` floats. most_micro_batches: the largest
  * number of micro-batches of any step. Not collective. */

@@ -1,12 +1,13 @@
 /* loops.h - supervised fine-tuning, and the loop over fixed records that sft, reward and prefer
  * share.
- * Layer 5. Includes align/method.h, data/dataset.h, train/pack.h, train/trainer.h. */
+ * Layer 5. Includes align/method.h, data/dataset.h, train/. */
 #ifndef PLUMB_TRAIN_LOOPS_H
 #define PLUMB_TRAIN_LOOPS_H
 
 #include "align/method.h"
 #include "data/dataset.h"
 #include "train/pack.h"
+#include "train/split.h"
 #include "train/trainer.h"
 
 /* Runs supervised fine-tuning on data.train.

@@ -1,5 +1,5 @@
-/* test_gradient.c - checks how a batch is cut into micro-batches, and the sums of their gradients
- * and scalars over ranks as threads. Covers gradient.c and gradient_state.c.
+/* test_gradient.c - checks the sums of the gradients and scalars of micro-batches over ranks as
+ * threads. Covers gradient.c and gradient_state.c.
  * Test. Includes harness.h, train/gradient.h. */
 #include "train/gradient.h"
 
@@ -7,30 +7,6 @@
 
 #include "comm/tree.h"
 #include "harness.h"
-
-/* Checks that every item is in exactly one micro-batch of one step, in order, and that no
- * micro-batch is larger than the limit. */
-static void test_cut(void)
-{
-    for (int64_t items = 1; items < 40; items++)
-        for (int64_t global = 1; global <= items; global += 3)
-            for (int64_t micro = 1; micro < 9; micro += 2) {
-                const struct plumb_batch_split cut = {items, global, micro};
-                int64_t next = 0;
-                for (int64_t s = 0; s < plumb_split_steps(&cut); s++) {
-                    const struct plumb_range step = plumb_split_step(&cut, s);
-                    CHECK(step.begin == next && step.end - step.begin <= global);
-                    for (int64_t l = 0; l < plumb_split_micro_batches(&cut, s); l++) {
-                        const struct plumb_range micro_batch = plumb_split_micro_batch(&cut, s, l);
-                        CHECK(micro_batch.begin == next && micro_batch.end > micro_batch.begin);
-                        CHECK(micro_batch.end - micro_batch.begin <= micro);
-                        next = micro_batch.end;
-                    }
-                    CHECK(next == step.end);
-                }
-                CHECK(next == items);
-            }
-}
 
 enum { COUNT = 9000, LEAVES = 13 };
 
@@ -140,7 +116,6 @@ static void run_world(struct rank *out, int world, bool shared, int64_t *fail_at
 int main(void)
 {
     static struct rank one, many;
-    test_cut();
     run_world(&one, 1, false, NULL);
     CHECK(one.value[7] == LEAVES);
     for (int world = 2; world <= 16; world *= 2)
