@@ -101,7 +101,7 @@ static plumb_status score_sides(const struct plumb_align_inputs *in, const bool 
             continue;
         PLUMB_REQUIRE(!plumb_stop_noticed(&in->t->stop), PLUMB_STOPPED,
                       "scoring stopped on a pause request");
-        if (p->n_seq == p->max_seq || p->offset[p->n_seq] + prompt->n + o->n > p->max_tokens)
+        if (!plumb_pack_fits(p, 1, prompt->n + o->n))
             PLUMB_TRY(run_packed(in, m));
         PLUMB_TRY(plumb_pack_add(p, prompt->ids, prompt->n, o->ids, o->n));
     }

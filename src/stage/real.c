@@ -64,6 +64,28 @@ static plumb_status select_pair(const struct plumb_align_inputs *in, int64_t loc
     return PLUMB_OK;
 }
 
+/* Packs the completions of the prompts from `begin` on, as long as whole groups fit. Sets *end to
+ * the first prompt that is not packed. */
+static plumb_status pack_groups(const struct plumb_align_inputs *in, struct plumb_pack *p,
+                                int64_t begin, int64_t *end)
+{
+    const struct real *r = in->own;
+    const struct plumb_rollouts *rollouts = &in->rollout->rollouts;
+    const int64_t group = rollouts->group_size;
+    plumb_pack_clear(p);
+    for (*end = begin; *end < rollouts->prompts; ++*end) {
+        const struct plumb_rollout *o = &rollouts->at[*end * group];
+        int64_t tokens = group; /* one before each completion */
+        for (int64_t sample = 0; sample < group; sample++)
+            tokens += o[sample].n;
+        if (!plumb_pack_fits(p, group, tokens))
+            break;
+        for (int64_t sample = 0; sample < group; sample++)
+            PLUMB_TRY(plumb_embed_add(&r->embed, p, o[sample].ids, o[sample].n));
+    }
+    return PLUMB_OK;
+}
+
 /* Selects the pairs of all local prompts of this rank. */
 static plumb_status select_local(const struct plumb_align_inputs *in,
                                  struct plumb_reward_stage *reward, struct plumb_work *w)
@@ -71,14 +93,11 @@ static plumb_status select_local(const struct plumb_align_inputs *in,
     struct real *r = in->own;
     struct plumb_pack *p = &w->micro.pack;
     const struct plumb_rollouts *rollouts = &in->rollout->rollouts;
-    const int64_t group = rollouts->group_size, most = p->max_seq / group;
-    for (int64_t begin = 0; begin < rollouts->prompts; begin += most) {
-        const int64_t end = plumb_min_i64(begin + most, rollouts->prompts);
+    const int64_t group = rollouts->group_size;
+    for (int64_t begin = 0, end; begin < rollouts->prompts; begin = end) {
         PLUMB_REQUIRE(!plumb_stop_noticed(&in->t->stop), PLUMB_STOPPED,
                       "the embeddings stopped on a pause request");
-        plumb_pack_clear(p);
-        for (int64_t i = begin * group; i < end * group; i++)
-            PLUMB_TRY(plumb_embed_add(&r->embed, p, rollouts->at[i].ids, rollouts->at[i].n));
+        PLUMB_TRY(pack_groups(in, p, begin, &end));
         PLUMB_TRY(plumb_embed_run(&r->embed, in->t->pass, p));
         for (int64_t local_prompt = begin; local_prompt < end; local_prompt++)
             PLUMB_TRY(select_pair(in, local_prompt, (local_prompt - begin) * group,

@@ -36,24 +36,33 @@ static void close(void *own)
     free(r);
 }
 
+/* Packs both completions of records `first`, first + step .. below n, as long as they fit. Sets
+ * *next to the first record that is not packed. */
+static plumb_status pack_pairs(const struct real *r, const struct plumb_given_inputs *in,
+                               int64_t first, int64_t step, int64_t *next)
+{
+    struct plumb_pack *p = in->pack;
+    plumb_pack_clear(p);
+    for (*next = first; *next < in->data->n; *next += step) {
+        const struct plumb_piece *c = in->data->record[*next].completion;
+        if (!plumb_pack_fits(p, 2, c[0].n + c[1].n + 2)) /* 2: one token before each */
+            break;
+        for (int side = 0; side < 2; side++)
+            PLUMB_TRY(plumb_embed_add(&r->embed, p, c[side].ids, c[side].n));
+    }
+    return PLUMB_OK;
+}
+
 /* Sets cosine[i] of this rank's records: the cosine of the two completions of record i. Rank r
- * takes every world_size-th block of micro_batch_size records, from block r on. */
+ * takes every world_size-th record, from record r on. */
 static plumb_status cosines(struct real *r, const struct plumb_given_inputs *in, double *cosine)
 {
-    const int64_t block = in->t->cfg->train.micro_batch_size, n = in->data->n;
-    const int rank = plumb_comm_rank(in->t->comm), world = plumb_comm_size(in->t->comm);
-    struct plumb_pack *p = in->pack;
-    for (int64_t first = rank * block; first < n; first += world * block) {
-        const int64_t end = plumb_min_i64(first + block, n);
-        plumb_pack_clear(p);
-        for (int64_t i = first; i < end; i++)
-            for (int side = 0; side < 2; side++) {
-                const struct plumb_piece *c = &in->data->record[i].completion[side];
-                PLUMB_TRY(plumb_embed_add(&r->embed, p, c->ids, c->n));
-            }
-        PLUMB_TRY(plumb_embed_run(&r->embed, in->t->pass, p));
-        for (int64_t i = first; i < end; i++) {
-            plumb_embed_compare(&r->embed, 2 * (i - first));
+    const int64_t n = in->data->n, world = plumb_comm_size(in->t->comm);
+    for (int64_t first = plumb_comm_rank(in->t->comm), next; first < n; first = next) {
+        PLUMB_TRY(pack_pairs(r, in, first, world, &next));
+        PLUMB_TRY(plumb_embed_run(&r->embed, in->t->pass, in->pack));
+        for (int64_t i = first; i < next; i += world) {
+            plumb_embed_compare(&r->embed, 2 * ((i - first) / world));
             cosine[i] = r->embed.gram[1];
         }
     }

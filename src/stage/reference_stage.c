@@ -97,6 +97,8 @@ static plumb_status score_packs(struct plumb_reference_stage *r,
                 plumb_references_find(r->set, r->role[role], prompt->ids, prompt->n, o->ids, o->n,
                                       logp))
                 continue;
+            if (!plumb_pack_fits(p, 1, prompt->n + o->n))
+                break;
             w->completion_of[p->n_seq] = i;
             PLUMB_TRY(plumb_pack_add(p, prompt->ids, prompt->n, o->ids, o->n));
         }

@@ -300,8 +300,7 @@ static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item
             missing->count[r->ids.n ? PLUMB_MISSING_LONG : PLUMB_MISSING_NUMBER]++;
             continue;
         }
-        if (r->pack.n_seq == r->pack.max_seq ||
-            r->pack.offset[r->pack.n_seq] + r->ids.n > r->pack.max_tokens)
+        if (!plumb_pack_fits(&r->pack, 1, r->ids.n))
             PLUMB_TRY(flush_pack(r, score, missing));
         r->owner[r->pack.n_seq] = i;
         PLUMB_TRY(plumb_pack_add(&r->pack, r->ids.id, begin, r->ids.id + begin, r->ids.n - begin));

@@ -47,7 +47,7 @@ plumb_status plumb_pack_add(struct plumb_pack *p, const int32_t *prompt, int64_t
                   "sequence of %lld prompt and %lld completion tokens: a prompt needs at least one",
                   (long long)n_prompt, (long long)n_completion);
     PLUMB_REQUIRE(
-        p->n_seq < p->max_seq && at + n_prompt + n_completion <= p->max_tokens, PLUMB_ERR_NOMEM,
+        plumb_pack_fits(p, 1, n_prompt + n_completion), PLUMB_ERR_NOMEM,
         "no room for a sequence of %lld tokens in a micro-batch with %lld of %lld tokens and "
         "%lld of %lld sequences",
         (long long)(n_prompt + n_completion), (long long)at, (long long)p->max_tokens,

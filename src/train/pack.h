@@ -24,6 +24,11 @@ void plumb_pack_clear(struct plumb_pack *p);
  * they do not fit: the caller gave a wrong max_tokens or max_seq. */
 plumb_status plumb_pack_add(struct plumb_pack *p, const int32_t *prompt, int64_t n_prompt,
                             const int32_t *completion, int64_t n_completion);
+/* Returns true if `sequences` more sequences of `tokens` tokens together fit. */
+static inline bool plumb_pack_fits(const struct plumb_pack *p, int64_t sequences, int64_t tokens)
+{
+    return p->n_seq + sequences <= p->max_seq && p->offset[p->n_seq] + tokens <= p->max_tokens;
+}
 /* Sets which completion tokens of the last sequence the SFT loss covers: trained has one element
  * per completion token. NULL stands for all tokens. */
 void plumb_pack_mask(struct plumb_pack *p, const unsigned char *trained);
