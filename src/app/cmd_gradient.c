@@ -9,6 +9,7 @@
 #include "train/gradient_model.h"
 #include "train/loops.h"
 #include "train/pack.h"
+#include "train/record_split.h"
 
 struct gradient {
     struct plumb_session s;
@@ -96,15 +97,14 @@ static plumb_status prepare(struct gradient *g)
 {
     const struct plumb_config *cfg = g->s.app->cfg;
     const struct plumb_dataset *data = g->s.data;
-    const int64_t micro = cfg->train.micro_batch_size;
-    int64_t tokens = 0, targets = 0;
+    struct plumb_split_most most;
+    int64_t targets = 0;
     for (int64_t i = 0; i < data->n; i++)
         targets += plumb_record_trained(&data->record[i]);
-    PLUMB_TRY(plumb_longest_batch(&tokens, data, 1, micro));
     PLUMB_REQUIRE(targets > 0, PLUMB_ERR_FORMAT, "input: no record has a completion token");
     g->scale = 1.0 / (double)targets;
-    g->split = (struct plumb_batch_split){data->n, data->n, micro};
-    PLUMB_TRY(plumb_pack_init(&g->pack, tokens, micro));
+    PLUMB_TRY(plumb_record_split(&g->split, &most, data, 1, cfg, cfg->input));
+    PLUMB_TRY(plumb_pack_init(&g->pack, most.tokens, most.items));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&g->pack, true, cfg->train.recompute, cfg->train.head_rows);
     return plumb_pass_create(&g->s.pass, g->s.model, &limit);
@@ -159,6 +159,7 @@ plumb_status plumb_cmd_gradient(struct plumb_app *app)
     if (st == PLUMB_OK)
         st = run(&g);
     plumb_pack_fini(&g.pack);
+    plumb_split_fini(&g.split);
     plumb_gradient_fini(&g.gradient);
     plumb_session_close(&g.s);
     return st;

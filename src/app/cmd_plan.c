@@ -108,8 +108,11 @@ static void print(const struct plumb_plan *p, const char *table)
     if (p->micro_batch > 0)
         printf("the largest train.micro_batch_size that fits is %lld (global_batch_size is %lld)\n",
                (long long)p->micro_batch, (long long)p->cfg.train.global_batch_size);
-    else
+    else if (p->micro_batch == 0)
         printf("no train.micro_batch_size fits\n");
+    if (p->micro_batch_tokens > 0)
+        printf("the largest train.micro_batch_tokens that fits is %lld\n",
+               (long long)p->micro_batch_tokens);
     if (p->slots > 0)
         printf("the largest generate.slots that fits is %lld\n", (long long)p->slots);
     else if (p->slots == 0)

@@ -19,8 +19,12 @@ plumb_status plumb_plan_put(struct plumb_buf *out, const struct plumb_plan *p)
         p->job->name, p->best->name, p->world, p->rank, (long long)m->most,
         (long long)plumb_plan_bytes(p->best), (long long)p->best->margin, (long long)p->budget,
         plumb_plan_bytes(p->best) <= p->budget ? "true" : "false"));
-    PLUMB_TRY(
-        plumb_buf_addf(out, ", \"largest_micro_batch_size\": %lld", (long long)p->micro_batch));
+    if (p->micro_batch >= 0)
+        PLUMB_TRY(
+            plumb_buf_addf(out, ", \"largest_micro_batch_size\": %lld", (long long)p->micro_batch));
+    if (p->micro_batch_tokens >= 0)
+        PLUMB_TRY(plumb_buf_addf(out, ", \"largest_micro_batch_tokens\": %lld",
+                                 (long long)p->micro_batch_tokens));
     if (p->slots >= 0)
         PLUMB_TRY(plumb_buf_addf(out, ", \"largest_slots\": %lld", (long long)p->slots));
     const int shard = p->cfg.train.shard == PLUMB_SHARD_AUTO ? p->shard : p->cfg.train.shard;

@@ -1,9 +1,10 @@
 /* plan_search.c - makes the plan of a command for every rank, and tries other values of its
- * options. Layer 6. Includes app/plan.h, base/, stage/. */
+ * options. Layer 6. Includes app/plan.h, base/, data/, stage/. */
 #include <stdio.h>
 
 #include "app/plan.h"
 #include "base/num.h"
+#include "data/length.h"
 #include "stage/commands.h"
 
 static struct plumb_trainer_source source_of(const struct plumb_plan *p, plumb_comm *comm)
@@ -16,11 +17,20 @@ static struct plumb_trainer_source source_of(const struct plumb_plan *p, plumb_c
                                          .classifier = p->job == &plumb_job_reward};
 }
 
+/* Returns true if no data file is read: the records are as long as the options allow. */
+static bool assumes_data(const struct plumb_plan *p)
+{
+    return !*p->cfg.data.prompts && !*p->cfg.data.train;
+}
+
 static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cost,
                               struct plumb_plan *p, int rank)
 {
     plumb_comm *comm = NULL;
     PLUMB_TRY(plumb_comm_pretend_create(&comm, rank, p->world));
+    /* a trial may have changed the limit of tokens, and the assumed records with it */
+    if (p->cfg.train.micro_batch_tokens > 0 && assumes_data(p))
+        plumb_dataset_close(&p->data);
     const struct plumb_trainer_source s = source_of(p, comm);
     const plumb_status st = plumb_plan_make(out, &p->data, cost, p->job, &s);
     plumb_comm_destroy(&comm);
@@ -187,9 +197,30 @@ static plumb_status largest_micro_batch(struct plumb_plan *p)
     return PLUMB_OK;
 }
 
+/* Finds the largest limit of tokens that fits, from the given one on. Records that are longer than
+ * a smaller limit would be refused, so no smaller one is tried. A limit of the tokens of a whole
+ * step makes one micro-batch of it, and a larger one changes nothing. As the activations grow, the
+ * gradient may need fewer buffers, so a still larger value behind one that does not fit is possible
+ * and is not found. */
+static plumb_status largest_tokens(struct plumb_plan *p)
+{
+    const struct plumb_config *c = &p->cfg;
+    const bool align = p->job == &plumb_job_align;
+    const int64_t given = c->train.micro_batch_tokens, most = 1000000000; /* of the option */
+    int64_t high = plumb_length_longest(p->data) + (align ? c->generate.max_new_tokens : 0);
+    p->micro_batch_tokens = 0;
+    /* times the most sequences of an item, times the items of a step */
+    if (assumes_data(p) || !plumb_mul(&high, high, align ? c->generate.group_size + 1 : 2) ||
+        !plumb_mul(&high, high, c->train.global_batch_size))
+        high = most;
+    high = plumb_min_i64(plumb_max_i64(high, given), most);
+    return largest_in(&p->micro_batch_tokens, p, &p->cfg.train.micro_batch_tokens, given, high);
+}
+
 plumb_status plumb_plan_search(struct plumb_plan *p)
 {
-    PLUMB_TRY(largest_micro_batch(p));
+    p->micro_batch = p->micro_batch_tokens = -1;
+    PLUMB_TRY(p->cfg.train.micro_batch_tokens > 0 ? largest_tokens(p) : largest_micro_batch(p));
     p->slots = -1;
     if (p->job != &plumb_job_align)
         return PLUMB_OK;
@@ -221,6 +252,8 @@ static int list_changes(struct change *out, struct plumb_plan *p)
         bool possible;
     } all[] = {
         {"train.micro_batch_size", &c->train.micro_batch_size, NULL, 1, true},
+        {"train.micro_batch_tokens", &c->train.micro_batch_tokens, NULL,
+         c->train.micro_batch_tokens / 2, true},
         {"train.recompute", NULL, &c->train.recompute, true, true},
         {"train.head_rows", &c->train.head_rows, NULL, 64, true},
         {"train.kl_to_start", NULL, &c->train.kl_to_start, false, align},

@@ -73,9 +73,11 @@ void plumb_plan_print_time(const struct plumb_plan *p)
     struct rates r;
     if (c->micro_batches < p->world)
         printf("only %lld of the %d ranks have work: a step has %lld micro-batch%s; raise "
-               "train.global_batch_size or lower train.micro_batch_size\n",
+               "train.global_batch_size or lower %s\n",
                (long long)c->micro_batches, p->world, (long long)c->micro_batches,
-               c->micro_batches > 1 ? "es" : "");
+               c->micro_batches > 1 ? "es" : "",
+               p->cfg.train.micro_batch_tokens > 0 ? "train.micro_batch_tokens"
+                                                   : "train.micro_batch_size");
     if (!rates_of(&r, p)) {
         printf("no estimate of time: plan.flops and plan.bandwidth are not set\n");
         return;

@@ -65,6 +65,9 @@ static const struct alias {
     {"per_device_train_batch_size micro_train_batch_size per_device_eval_batch_size "
      "ppo_micro_batch_size_per_gpu micro_batch_size_per_gpu",
      "train.micro_batch_size", NULL},
+    {"ppo_max_token_len_per_gpu max_token_len_per_gpu train_max_tokens_per_gpu max_tokens_per_gpu "
+     "use_dynamic_bsz use_dynamic_batch",
+     "train.micro_batch_tokens", NULL},
     {"batch_size", "train.global_batch_size generate.slots",
      "records of one optimizer step over all ranks, or sequences generated at the same time"},
     {"train_batch_size total_batch_size ppo_mini_batch_size mini_batch_size",

@@ -108,7 +108,8 @@
     X(INT, epochs, "1", "[1, 1000000]", "", "asrf", 1, "number of passes over the records; align: over the completions of an iteration") \
     X(INT, max_steps, "0", "[0, 1000000000]", "steps", "srf", 1, "end after this many optimizer steps; 0: after all epochs") \
     X(INT, global_batch_size, "32", "[1, 1000000000]", "records", "asrf", 1, "prompts, records or pairs in one optimizer step, over all ranks") \
-    X(INT, micro_batch_size, "4", "[1, 1000000]", "records", "asrfd", 1, "records or pairs in one forward and backward pass") \
+    X(INT, micro_batch_size, "4", "[0, 1000000]", "records", "asrfd", 1, "most prompts, records or pairs in one forward and backward pass; 0: no limit of their number, which is the default if micro_batch_tokens is set") \
+    X(INT, micro_batch_tokens, "0", "[0, 1000000000]", "tokens", "asrfd", 1, "most tokens in one forward and backward pass, prompts and completions together; sequences are packed without padding, so memory and time follow this number; the records keep their order, and a micro-batch ends before the record that would exceed the limit, or micro_batch_size; a record that is longer by itself is refused; a pair counts its prompt twice; align counts the sequences that a prompt can get, each with generate.max_new_tokens, because a rank takes its prompts before it samples; 0: no limit") \
     X(REAL, learning_rate, "1e-5", "(0, 10]", "", "asrf", 1, "peak learning rate") \
     X(CHOICE, lr_schedule, "constant", "constant|linear|cosine", "", "asrf", 1, "how the learning rate changes after the warm-up") \
     X(REAL, warmup_ratio, "0", "[0, 1]", "", "asrf", 1, "share of all steps in which the learning rate rises linearly to its peak") \

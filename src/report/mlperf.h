@@ -39,9 +39,10 @@ struct plumb_mlperf {
 struct plumb_mlperf_start {
     const struct plumb_config *cfg;
     const char *command;
-    int64_t steps_done, planned_steps, micro_batches; /* micro_batches: of a step, on each rank */
-    int64_t max_tokens;                               /* longest sequence */
-    int64_t init_ms;                                  /* time of init_start, ms since 1970 */
+    int64_t steps_done, planned_steps;
+    int64_t micro_batches; /* the most of a step, on each rank */
+    int64_t max_tokens;    /* longest sequence */
+    int64_t init_ms;       /* time of init_start, ms since 1970 */
 };
 
 /* Opens DIR/mlperf.log for appending and writes the lines from init_start to block_start. Rank 0

@@ -80,14 +80,17 @@ static plumb_status open_prometheus(plumb_monitor *m, const struct plumb_monitor
 static plumb_status open_mlperf(plumb_monitor *m, const struct plumb_monitor_start *s)
 {
     const struct plumb_config *cfg = s->cfg;
+    /* with a limit of tokens, a step has as many micro-batches as its records need */
+    const int64_t micro_batches =
+        cfg->train.micro_batch_tokens > 0
+            ? s->most_micro_batches
+            : plumb_ceil_div(cfg->train.global_batch_size, cfg->train.micro_batch_size);
     const struct plumb_mlperf_start start = {
         .cfg = cfg,
         .command = s->command,
         .steps_done = s->steps_done,
         .planned_steps = s->planned_steps,
-        .micro_batches = plumb_ceil_div(
-            plumb_ceil_div(cfg->train.global_batch_size, cfg->train.micro_batch_size),
-            s->world_size),
+        .micro_batches = plumb_ceil_div(micro_batches, s->world_size),
         .max_tokens = s->max_tokens,
         .init_ms = (int64_t)(1000 * (plumb_wall_now() - (plumb_now() - s->began))),
     };

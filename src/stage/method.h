@@ -128,6 +128,9 @@ extern const struct plumb_method_given plumb_given_optune; /* optune.c */
 const struct plumb_method_stages *plumb_method_adds(const struct plumb_method *m);
 /* Returns true if the method computes rewards itself and does not use the configured reward. */
 bool plumb_method_scores(const struct plumb_method *m);
+/* Returns the most sequences of a prompt that a micro-batch of the update has: completions of a
+ * group of group_size, and the sequences that the method adds. */
+int64_t plumb_method_sequences(const struct plumb_method *m, int64_t group_size);
 /* Returns true if the method needs the configured reward. */
 bool plumb_method_needs_reward(const struct plumb_method *m);
 

@@ -54,6 +54,22 @@ static plumb_status note_reward(struct plumb_config *c, const struct plumb_metho
     return PLUMB_OK;
 }
 
+/* If the user sets train.micro_batch_tokens but not train.micro_batch_size, the size becomes 0:
+ * only the tokens limit a micro-batch. Fails if nothing limits it. */
+static plumb_status settle_micro_batch(struct plumb_config *c)
+{
+    const char *const size = "train.micro_batch_size";
+    const enum plumb_given given = plumb_config_given(c, size);
+    if (c->train.micro_batch_tokens > 0 && given == PLUMB_GIVEN_NO)
+        PLUMB_TRY(plumb_config_decide(c, size, "0", ""));
+    PLUMB_REQUIRE(c->train.micro_batch_tokens > 0 || c->train.micro_batch_size > 0,
+                  PLUMB_ERR_CONFIG,
+                  "%s: 0 means no limit, and train.micro_batch_tokens is not set either: expected "
+                  "a number above 0 in one of them",
+                  size);
+    return PLUMB_OK;
+}
+
 plumb_status plumb_train_settle(struct plumb_config *c, const char *command)
 {
     const struct plumb_method *m;
@@ -65,6 +81,7 @@ plumb_status plumb_train_settle(struct plumb_config *c, const char *command)
     if (plumb_config_given(c, "checkpoint.interval") &&
         !plumb_config_given(c, "checkpoint.max_share"))
         PLUMB_TRY(plumb_config_decide(c, "checkpoint.max_share", "1", ""));
+    PLUMB_TRY(settle_micro_batch(c));
     if (!align && !strstr(command, "prefer"))
         return plumb_config_note_needless(c, command);
     PLUMB_TRY(plumb_method_of(&m, &p, c));

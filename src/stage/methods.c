@@ -1,8 +1,9 @@
 /* methods.c - the table of all methods that `method.name` can select.
- * Layer 5. Includes stage/method.h, align/. */
+ * Layer 5. Includes stage/method.h, align/, base/. */
 #include <stdio.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "config/config.h"
 #include "stage/method.h"
 
@@ -213,6 +214,23 @@ const struct plumb_method_stages *plumb_method_adds(const struct plumb_method *m
 bool plumb_method_scores(const struct plumb_method *m)
 {
     return plumb_method_adds(m)->score != NULL;
+}
+
+/* A pair has two completions. The rule of psle weighs all completions of the prompts that have no
+ * pair. */
+static int64_t most_trained(const struct plumb_method *m, int64_t group_size)
+{
+    if (m->selector == &plumb_sel_best_of)
+        return 1;
+    if (m->selector == &plumb_sel_distill)
+        return plumb_method_principled(m, group_size);
+    const bool pair = m->selector == &plumb_sel_extremes && m->rule != plumb_threshold_branch;
+    return pair ? plumb_min_i64(2, group_size) : group_size;
+}
+
+int64_t plumb_method_sequences(const struct plumb_method *m, int64_t group_size)
+{
+    return most_trained(m, group_size) + plumb_method_adds(m)->extra_sequences;
 }
 
 bool plumb_method_needs_reward(const struct plumb_method *m)

@@ -82,7 +82,7 @@ plumb_status plumb_mismatch_rescore(struct plumb_mismatch *mismatch,
     struct plumb_micro *m = &w->micro;
     const struct plumb_rollouts *r = &in->rollout->rollouts;
     const int64_t n = plumb_rollouts_n(r), group = r->group_size;
-    const int64_t wanted = plumb_min_i64(n, in->part->split.micro_batch);
+    const int64_t wanted = plumb_min_i64(n, in->part->most.items);
     plumb_micro_clear(m);
     if (n == 0)
         return PLUMB_OK;
@@ -95,8 +95,7 @@ plumb_status plumb_mismatch_rescore(struct plumb_mismatch *mismatch,
         if (o->old)
             continue; /* the weights that sampled it no longer exist */
         const struct plumb_piece *prompt = plumb_rollout_prompt(o, in->data);
-        if (m->pack.n_seq == m->pack.max_seq ||
-            m->pack.offset[m->pack.n_seq] + prompt->n + o->n > m->pack.max_tokens)
+        if (!plumb_pack_fits(&m->pack, 1, prompt->n + o->n))
             PLUMB_TRY(compare_packed(mismatch, in, w));
         w->completion_of[m->pack.n_seq] = completion;
         PLUMB_TRY(plumb_micro_add(m, o->record, o->sample, prompt->ids, prompt->n, o->ids, o->n));

@@ -265,7 +265,7 @@ static plumb_status read_data(struct pairs *s)
     if (s->data)
         return PLUMB_OK; /* the memory plan has already read it */
     if (t->backend->dry && !*cfg->data.train)
-        return plumb_plan_records(&s->data, cfg, &t->model->spec);
+        return plumb_plan_records(&s->data, cfg, &t->model->spec, 2);
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PAIRS);
     PLUMB_TRY(plumb_file_check_input(cfg->data.train, "data.train"));
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
@@ -322,14 +322,13 @@ static plumb_status prepare(struct pairs *s, enum plumb_micro_kind kind)
     PLUMB_REQUIRE(s->kept, PLUMB_ERR_NOMEM, "order of %lld pairs", (long long)n);
     for (int64_t i = 0; i < n; i++)
         s->kept[i] = i;
-    const int64_t most = 2 * cfg->train.micro_batch_size;
-    int64_t tokens = 0;
-    PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 2, cfg->train.micro_batch_size));
+    PLUMB_TRY(plumb_epochs_measure(&s->epochs, s->data, 2, s->kept, s->given->select != NULL));
     PLUMB_TRY(plumb_held_out_open(&s->held_out, t, PLUMB_DATA_PAIRS));
     s->held_out.end = end_held_out;
-    PLUMB_TRY(plumb_held_out_longest(&tokens, &s->held_out, 2, cfg->train.micro_batch_size));
+    struct plumb_split_most *most = &s->epochs.most;
+    plumb_held_out_raise(most, &s->held_out);
     t->micro = &s->micro;
-    return plumb_micro_init(&s->micro, kind, tokens, most);
+    return plumb_micro_init(&s->micro, kind, most->tokens, 2 * most->items);
 }
 
 static plumb_status prepare_reward(struct pairs *s)

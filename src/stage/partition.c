@@ -30,25 +30,45 @@ static int64_t share_of(int64_t *out, const struct plumb_batch_split *split,
     return n;
 }
 
-static struct plumb_batch_split split_of(const struct plumb_config *cfg, int64_t prompts)
-{
-    return (struct plumb_batch_split){.items = prompts,
-                                      .global_batch =
-                                          plumb_min_i64(cfg->train.global_batch_size, prompts),
-                                      .micro_batch = cfg->train.micro_batch_size};
-}
-
 static int64_t count_local(const struct plumb_trainer *t, int64_t prompts)
 {
-    const struct plumb_batch_split split = split_of(t->cfg, prompts);
+    const struct plumb_batch_split split = {
+        .items = prompts,
+        .global_batch = plumb_min_i64(t->cfg->train.global_batch_size, prompts),
+        .micro_batch = t->cfg->train.micro_batch_size};
     const int64_t last = plumb_split_steps(&split) - 1; /* all earlier steps have equal shares */
     return last * share_of(NULL, &split, t, 0) + share_of(NULL, &split, t, last);
 }
 
-static void split_prompts(struct plumb_partition *p, const struct plumb_trainer *t, int64_t prompts)
+/* Returns the most tokens that a prompt with its completions can bring to a micro-batch. They count
+ * with their largest possible length: a rank takes its prompts before it samples the completions.
+ * The pass before the choice of completions (preselect) reads all of a prompt's at once, each after
+ * one token instead of the prompt. */
+static int64_t most_tokens(const struct plumb_align_context *c, const struct plumb_record *rec)
 {
-    p->split = split_of(t->cfg, prompts);
+    const struct plumb_config *cfg = c->t->cfg;
+    const int64_t longest = plumb_at_most(cfg->data.max_tokens, c->t->model->spec.max_pos);
+    const int64_t answer = cfg->generate.max_new_tokens, group = cfg->generate.group_size;
+    const int64_t tokens =
+        plumb_method_sequences(c->method, group) * plumb_min_i64(rec->prompt.n + answer, longest);
+    return c->add->preselect ? plumb_max_i64(tokens, group * (answer + 1)) : tokens;
+}
+
+/* Splits the first `prompts` prompts of p->record_of_prompt into steps and micro-batches. */
+static void split_prompts(struct plumb_partition *p, const struct plumb_align_context *c,
+                          int64_t prompts)
+{
+    p->split.items = prompts;
+    p->split.global_batch = plumb_min_i64(c->t->cfg->train.global_batch_size, prompts);
     p->steps = plumb_split_steps(&p->split);
+    for (int64_t i = 0; i < prompts && p->tokens; i++)
+        p->tokens[i] = most_tokens(c, &c->data->record[p->record_of_prompt[i]]);
+    plumb_split_cut(&p->split, p->tokens);
+}
+
+/* Sets the local prompts of this rank. */
+static void take_local(struct plumb_partition *p, const struct plumb_trainer *t)
+{
     p->n_local = 0;
     for (int64_t step = 0; step < p->steps; step++)
         p->n_local += share_of(p->prompt_of_local + p->n_local, &p->split, t, step);
@@ -79,6 +99,50 @@ static int64_t first_of(const struct plumb_partition *p, const struct plumb_alig
                               completions * cfg->generate.max_new_tokens);
 }
 
+/* Sets p->most and p->most_local for a run without train.micro_batch_tokens. `fixed`: all
+ * iterations have n prompts. */
+static void measure_sizes(struct plumb_partition *p, const struct plumb_align_context *c, int64_t n,
+                          bool fixed)
+{
+    for (int64_t prompts = fixed ? n : 1; prompts <= n; prompts++)
+        p->most_local = plumb_max_i64(p->most_local, count_local(c->t, prompts));
+    p->most.micro_batches = plumb_split_micro_batches(&p->split, 0);
+    p->most.items = c->t->cfg->train.micro_batch_size;
+}
+
+/* Sets the same for a run with train.micro_batch_tokens. The prompts of each iteration follow from
+ * the seed, so the cuts of all iterations are known. */
+static plumb_status measure_tokens(struct plumb_partition *p, const struct plumb_align_context *c,
+                                   int64_t n, bool fixed)
+{
+    const struct plumb_config *cfg = c->t->cfg;
+    const long long limit = cfg->train.micro_batch_tokens;
+    PLUMB_REQUIRE(fixed, PLUMB_ERR_CONFIG,
+                  "train.micro_batch_tokens: with train.generated_tokens the prompts of an "
+                  "iteration, and so its micro-batches, are not known when the memory is planned; "
+                  "leave one of both out, or use train.micro_batch_size");
+    for (int64_t i = 0; i < c->data->n; i++) {
+        const struct plumb_record *rec = &c->data->record[i];
+        PLUMB_REQUIRE(most_tokens(c, rec) <= limit, PLUMB_ERR_ARG,
+                      "%s:%lld: the prompt of %lld tokens and its completions can have %lld tokens "
+                      "in a micro-batch, more than train.micro_batch_tokens (%lld): raise it, or "
+                      "lower generate.max_new_tokens or data.max_prompt_tokens",
+                      cfg->data.prompts, (long long)rec->line, (long long)rec->prompt.n,
+                      (long long)most_tokens(c, rec), limit);
+    }
+    const int64_t iterations = same_prompts(c) ? 1 : cfg->train.iterations;
+    for (int64_t iteration = 1; iteration <= iterations; iteration++) {
+        int64_t local = 0;
+        PLUMB_TRY(plumb_partition_records(p->record_of_prompt, p, c, iteration));
+        split_prompts(p, c, n);
+        plumb_split_raise(&p->most, &p->split, p->tokens);
+        for (int64_t step = 0; step < p->steps; step++)
+            local += share_of(NULL, &p->split, c->t, step);
+        p->most_local = plumb_max_i64(p->most_local, local);
+    }
+    return PLUMB_OK;
+}
+
 plumb_status plumb_partition_open(struct plumb_partition *p, const struct plumb_align_context *c)
 {
     const struct plumb_config *cfg = c->t->cfg;
@@ -97,14 +161,24 @@ plumb_status plumb_partition_open(struct plumb_partition *p, const struct plumb_
                       "never used up",
                       cfg->method.renew, (long long)n);
     }
-    for (int64_t prompts = budget > 0 && !same_prompts(c) ? 1 : n; prompts <= n; prompts++)
-        p->most_local = plumb_max_i64(p->most_local, count_local(c->t, prompts));
+    const bool fixed = budget == 0 || same_prompts(c);
+    PLUMB_TRY(plumb_split_init(&p->split, n, cfg->train.global_batch_size,
+                               cfg->train.micro_batch_size, cfg->train.micro_batch_tokens));
     p->record_of_prompt = calloc((size_t)n, sizeof(*p->record_of_prompt));
+    if (p->split.tokens > 0)
+        p->tokens = calloc((size_t)n, sizeof(*p->tokens));
+    PLUMB_REQUIRE(p->record_of_prompt && (p->tokens || p->split.tokens == 0), PLUMB_ERR_NOMEM,
+                  "order of %lld prompts", (long long)n);
+    if (p->split.tokens > 0)
+        PLUMB_TRY(measure_tokens(p, c, n, fixed));
+    else
+        measure_sizes(p, c, n, fixed);
     p->prompt_of_local = calloc((size_t)p->most_local + 1, sizeof(*p->prompt_of_local));
     p->record_of_local = calloc((size_t)p->most_local + 1, sizeof(*p->record_of_local));
-    PLUMB_REQUIRE(p->record_of_prompt && p->prompt_of_local && p->record_of_local, PLUMB_ERR_NOMEM,
+    PLUMB_REQUIRE(p->prompt_of_local && p->record_of_local, PLUMB_ERR_NOMEM,
                   "order of %lld prompts", (long long)n);
-    split_prompts(p, c->t, n);
+    split_prompts(p, c, n);
+    take_local(p, c->t);
     return PLUMB_OK;
 }
 
@@ -113,6 +187,8 @@ void plumb_partition_close(struct plumb_partition *p)
     free(p->record_of_prompt);
     free(p->prompt_of_local);
     free(p->record_of_local);
+    free(p->tokens);
+    plumb_split_fini(&p->split);
 }
 
 plumb_status plumb_partition_records(int64_t *record, const struct plumb_partition *p,
@@ -126,23 +202,18 @@ plumb_status plumb_partition_records(int64_t *record, const struct plumb_partiti
     return plumb_prompts_at(record, same_prompts(c) ? 1 : iteration, &order);
 }
 
-/* Sets the record of each prompt of the iteration and of each local prompt. */
-static plumb_status choose_records(struct plumb_partition *p, const struct plumb_align_context *c)
-{
-    PLUMB_TRY(plumb_partition_records(p->record_of_prompt, p, c, c->t->state.iteration + 1));
-    for (int64_t local = 0; local < p->n_local; local++)
-        p->record_of_local[local] = p->record_of_prompt[p->prompt_of_local[local]];
-    return PLUMB_OK;
-}
-
 plumb_status plumb_partition_begin(struct plumb_partition *p, const struct plumb_align_context *c)
 {
     const struct plumb_train_state *s = &c->t->state;
     p->fresh = whole_of(p, c, s->iteration);
     if (c->t->cfg->train.generated_tokens > 0)
         p->fresh = (int64_t)plumb_state_get(s, NEXT, (double)first_of(p, c));
-    split_prompts(p, c->t, same_prompts(c) ? p->per_iteration : p->fresh);
-    return choose_records(p, c);
+    PLUMB_TRY(plumb_partition_records(p->record_of_prompt, p, c, s->iteration + 1));
+    split_prompts(p, c, same_prompts(c) ? p->per_iteration : p->fresh);
+    take_local(p, c->t);
+    for (int64_t local = 0; local < p->n_local; local++)
+        p->record_of_local[local] = p->record_of_prompt[p->prompt_of_local[local]];
+    return PLUMB_OK;
 }
 
 plumb_status plumb_partition_end(const struct plumb_partition *p,

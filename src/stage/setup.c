@@ -48,11 +48,12 @@ static plumb_status read_method(struct plumb_align_context *c, const struct plum
 static plumb_status open_prompts(struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
+    const struct plumb_align_context *c = &a->context;
     if (a->data)
         return PLUMB_OK; /* the memory plan has already read it */
     if (a->t->backend->dry && !*cfg->data.prompts)
-        return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec);
-    const struct plumb_align_context *c = &a->context;
+        return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec,
+                                  plumb_method_sequences(c->method, cfg->generate.group_size));
     const bool guided = plumb_method_reads(c->method, &c->param, "principles");
     const bool contrast = plumb_method_reads(c->method, &c->param, "contrary");
     struct plumb_buf principle = {0}, contrary = {0};
@@ -90,17 +91,34 @@ static int64_t longest_of_all(const struct plumb_align_run *a)
     return longest;
 }
 
-/* Allocates the micro-batch. It fits a micro-batch of the update, whose sequences have at most
- * `whole` tokens (plain prompt and completion), and one sequence of `whole_any` tokens: the longest
- * completion after the longest prompt of any kind, which may be a principled one. */
+/* Sets the most sequences and tokens of a micro-batch of the update. A sequence has at most `whole`
+ * tokens: the longest plain prompt and completion. */
+static void update_need(int64_t *most_seq, int64_t *most_tokens, const struct plumb_align_run *a,
+                        int64_t whole)
+{
+    const struct plumb_align_context *c = &a->context;
+    const int64_t group = c->t->cfg->generate.group_size;
+    if (a->part.split.tokens == 0) {
+        *most_seq = a->part.most.items * (group + c->add->extra_sequences);
+        *most_tokens = *most_seq * whole;
+        return;
+    }
+    /* at least a group: the choice of completions before the reward reads a group in one pass */
+    *most_seq = plumb_max_i64(a->part.most.items * plumb_method_sequences(c->method, group), group);
+    *most_tokens = a->part.most.tokens;
+}
+
+/* Allocates the micro-batch. It fits a micro-batch of the update, and one sequence of `whole_any`
+ * tokens: the longest completion after the longest prompt of any kind, which may be a principled
+ * one. */
 static plumb_status open_work(struct plumb_work *w, const struct plumb_align_run *a, int64_t whole,
                               int64_t whole_any)
 {
     const struct plumb_align_context *c = &a->context;
-    const int64_t most_seq =
-        a->part.split.micro_batch * (c->t->cfg->generate.group_size + c->add->extra_sequences);
-    PLUMB_TRY(plumb_micro_init(&w->micro, PLUMB_MICRO_LOGP,
-                               plumb_max_i64(most_seq * whole, whole_any), most_seq));
+    int64_t most_seq, most_tokens;
+    update_need(&most_seq, &most_tokens, a, whole);
+    PLUMB_TRY(plumb_micro_init(&w->micro, PLUMB_MICRO_LOGP, plumb_max_i64(most_tokens, whole_any),
+                               most_seq));
     c->t->micro = &w->micro;
     w->micro.objective = c->method->objective;
     w->micro.param = c->param;
@@ -237,8 +255,7 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
         plumb_pack_limit(&a->work.micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
     plumb_say_small(a->t, a->part.per_iteration, "prompts in an iteration");
     const int64_t total = cfg->train.iterations * cfg->train.epochs * a->part.steps;
-    PLUMB_TRY(
-        plumb_trainer_prepare(a->t, &limit, total, plumb_split_micro_batches(&a->part.split, 0)));
+    PLUMB_TRY(plumb_trainer_prepare(a->t, &limit, total, a->part.most.micro_batches));
     if (s->backend->dry)
         return PLUMB_OK;
     a->in_progress = a->t->resumed_from[0] && plumb_align_paused_in(a->t->resumed_from);

@@ -55,8 +55,13 @@ struct plumb_partition {
     int64_t per_iteration;          /* prompts of a full iteration; arrays are sized by it */
     int64_t most_local;             /* largest n_local of this rank in any iteration */
     struct plumb_batch_split split; /* the iteration's prompts in steps and micro-batches */
-    int64_t fresh;                  /* prompts of this iteration that get new completions */
-    int64_t steps;                  /* optimizer steps of one pass over the prompts */
+    struct plumb_split_most most;   /* the most prompts and tokens of a micro-batch and the most
+                                     * micro-batches of a step, in any iteration; without
+                                     * train.micro_batch_tokens, tokens is 0 */
+    int64_t *tokens; /* (per_iteration,) with train.micro_batch_tokens: the most tokens that each
+                      * prompt of the iteration can bring to a micro-batch; else NULL */
+    int64_t fresh;   /* prompts of this iteration that get new completions */
+    int64_t steps;   /* optimizer steps of one pass over the prompts */
     int64_t
         *record_of_prompt; /* (per_iteration,) record of each prompt; split.items of them are set */
     int64_t n_local;       /* number of local prompts of this iteration */
@@ -65,7 +70,8 @@ struct plumb_partition {
 };
 
 /* None of these functions is collective.
- *     open: sets per_iteration and allocates the arrays.
+ *     open: sets per_iteration and `most`, and allocates the arrays. PLUMB_ERR_ARG if a prompt with
+ *           its completions can have more tokens than train.micro_batch_tokens.
  *     begin: sets the prompts of the next iteration and the local prompts of this rank.
  *     end: adds `generated`, the tokens that all ranks generated in the iteration, to the run's
  *          total, and with train.generated_tokens sets the number of prompts of the next iteration.
@@ -372,8 +378,9 @@ plumb_status plumb_align_collect(struct plumb_work *w, const struct plumb_align_
  *     compare: adds one completion; logp (o->n,) are its training log-probs after the prompt that
  *              it was sampled from. A mismatch above train.max_logprob_gap is PLUMB_ERR_NUMERIC,
  *              with iteration, rank, prompt, sample, token and both values. Not collective.
- *     rescore: compares up to micro_batch_size of this rank's completions, spread over all of them,
- *              after exactly the prompts that they were sampled from. Not collective.
+ *     rescore: compares as many of this rank's completions as a micro-batch has prompts at most,
+ *              spread over all of them, after exactly the prompts that they were sampled from. Not
+ *              collective.
  *     metrics: sets logprob_max_diff = max |sampled - trained| and mismatch_kl = mean of
  *              sampled - trained, both over all compared tokens of all ranks. The mean estimates
  *              KL(sampling policy || training policy): the estimator k1 of Schulman 2020,

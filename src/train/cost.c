@@ -126,15 +126,29 @@ static struct plumb_cost_batch mean_of(const struct plumb_dataset *data, int com
     return b;
 }
 
+/* Returns how many items of a step's micro-batches this rank computes. */
+static int64_t items_of(const struct plumb_trainer *t, const struct plumb_batch_split *split)
+{
+    const int64_t micro_batches = plumb_split_micro_batches(split, 0);
+    const struct plumb_leaves mine = plumb_trainer_leaves(t, micro_batches);
+    int64_t items = 0;
+    if (split->tokens == 0)
+        return plumb_min_i64(plumb_leaves_count(mine) * split->micro_batch, split->global_batch);
+    for (int64_t i = mine.begin; i < mine.end; i += mine.step) {
+        const struct plumb_range r = plumb_split_micro_batch(split, 0, i);
+        items += r.end - r.begin;
+    }
+    return items;
+}
+
 void plumb_cost_records(struct plumb_cost *c, const struct plumb_trainer *t,
                         const struct plumb_dataset *data, const struct plumb_batch_split *split,
                         int completions, bool reference)
 {
     const struct plumb_config *cfg = t->cfg;
     const int64_t micro_batches = plumb_split_micro_batches(split, 0);
-    const int64_t leaves = plumb_cost_leaves(t, micro_batches);
     struct plumb_cost_batch b = mean_of(data, completions);
-    b.n = (double)(completions * plumb_min_i64(leaves * split->micro_batch, split->global_batch));
+    b.n = (double)(completions * items_of(t, split));
     if (reference)
         plumb_cost_add(c, "reference")->flops =
             plumb_cost_forward(t->model, &b) / (double)cfg->train.epochs;

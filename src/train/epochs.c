@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/num.h"
@@ -34,13 +35,9 @@ struct plumb_data_options plumb_data_options_of(const struct plumb_config *cfg,
 plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config *cfg,
                                int64_t items)
 {
-    *e = (struct plumb_epochs){
-        .cfg = cfg,
-        .split = {.items = items,
-                  .global_batch = plumb_min_i64(cfg->train.global_batch_size, items),
-                  .micro_batch = cfg->train.micro_batch_size},
-        .epoch = -1,
-    };
+    *e = (struct plumb_epochs){.cfg = cfg, .epoch = -1};
+    PLUMB_TRY(plumb_split_init(&e->split, items, cfg->train.global_batch_size,
+                               cfg->train.micro_batch_size, cfg->train.micro_batch_tokens));
     e->steps = cfg->train.epochs * plumb_split_steps(&e->split);
     if (cfg->train.max_steps > 0)
         e->steps = plumb_min_i64(e->steps, cfg->train.max_steps);
@@ -52,7 +49,19 @@ plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config
 void plumb_epochs_fini(struct plumb_epochs *e)
 {
     free(e->order);
+    free(e->length);
+    free(e->in_order);
+    plumb_split_fini(&e->split);
     *e = (struct plumb_epochs){0};
+}
+
+/* Cuts the micro-batches of the epoch whose order is stored. */
+static void cut(struct plumb_epochs *e)
+{
+    for (int64_t i = 0; i < e->split.items && e->length; i++)
+        e->in_order[i] = e->length[e->kept ? e->kept[e->order[i]] : e->order[i]];
+    if (e->length)
+        plumb_split_cut(&e->split, e->in_order);
 }
 
 void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch)
@@ -71,6 +80,48 @@ void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch)
         for (int64_t i = 0; i < e->split.items; i++)
             e->order[i] = i;
     }
+    cut(e);
+}
+
+/* Raises e->most by an upper bound for any e->split.items of the n records. */
+static plumb_status bound(struct plumb_epochs *e, int64_t n)
+{
+    int64_t *sorted = calloc((size_t)n, sizeof(*sorted));
+    PLUMB_REQUIRE(sorted, PLUMB_ERR_NOMEM, "lengths of %lld records", (long long)n);
+    memcpy(sorted, e->length, (size_t)n * sizeof(*sorted));
+    plumb_split_bound(&e->most, &e->split, sorted, n);
+    free(sorted);
+    return PLUMB_OK;
+}
+
+/* The order of each epoch follows from the seed, so the exact cuts of the whole run are known. An
+ * upper bound of the micro-batches would be up to twice as large and could ask for one more buffer
+ * of the whole gradient. */
+plumb_status plumb_epochs_measure(struct plumb_epochs *e, const struct plumb_dataset *data,
+                                  int completions, const int64_t *kept, bool chosen_later)
+{
+    const int64_t size = e->cfg->train.micro_batch_size, per_epoch = plumb_split_steps(&e->split);
+    int64_t in_epoch;
+    if (e->split.tokens == 0) {
+        e->most.micro_batches = plumb_split_micro_batches(&e->split, 0);
+        e->most.items = size;
+        return plumb_longest_batch(&e->most.tokens, data, completions, size);
+    }
+    e->kept = kept;
+    e->in_order = calloc((size_t)e->split.items, sizeof(*e->in_order));
+    PLUMB_REQUIRE(e->in_order, PLUMB_ERR_NOMEM, "lengths of %lld records",
+                  (long long)e->split.items);
+    PLUMB_TRY(plumb_record_lengths(&e->length, data, completions, e->cfg, e->cfg->data.train));
+    for (int64_t step = 0; step < e->steps; step += per_epoch) {
+        plumb_epochs_at(e, step, &in_epoch);
+        plumb_split_raise(&e->most, &e->split, e->in_order);
+        if (!e->cfg->data.shuffle)
+            break; /* all epochs have the order of the file */
+    }
+    if (chosen_later)
+        PLUMB_TRY(bound(e, data->n));
+    e->epoch = -1; /* kept may change before the first step */
+    return PLUMB_OK;
 }
 
 plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *t,
@@ -91,7 +142,7 @@ plumb_status plumb_epochs_prepare(struct plumb_epochs *e, struct plumb_trainer *
                   "raise train.epochs (%lld) for more",
                   (long long)cfg->train.max_steps, (long long)e->steps, plumb_plural(e->steps),
                   (long long)cfg->train.epochs);
-    return plumb_trainer_prepare(t, &limit, e->steps, plumb_split_micro_batches(&e->split, 0));
+    return plumb_trainer_prepare(t, &limit, e->steps, e->most.micro_batches);
 }
 
 void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *what)
@@ -189,28 +240,4 @@ plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
     }
     plumb_progress_end(&progress);
     return write_report(e, t);
-}
-
-static int descending(const void *a, const void *b)
-{
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x < y) - (x > y);
-}
-
-plumb_status plumb_longest_batch(int64_t *out, const struct plumb_dataset *data, int completions,
-                                 int64_t micro_batch)
-{
-    int64_t *length = calloc((size_t)data->n, sizeof(*length));
-    PLUMB_REQUIRE(length, PLUMB_ERR_NOMEM, "lengths of %lld records", (long long)data->n);
-    for (int64_t i = 0; i < data->n; i++) {
-        length[i] = completions * data->record[i].prompt.n;
-        for (int c = 0; c < completions; c++)
-            length[i] += data->record[i].completion[c].n;
-    }
-    qsort(length, (size_t)data->n, sizeof(*length), descending);
-    *out = 0;
-    for (int64_t i = 0; i < plumb_min_i64(data->n, micro_batch); i++)
-        *out += length[i];
-    free(length);
-    return PLUMB_OK;
 }

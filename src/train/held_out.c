@@ -24,7 +24,9 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
     PLUMB_TRY(plumb_file_check_input(cfg->data.eval, "data.eval"));
     plumb_held_out_same(t, cfg->data.train, "data.train");
     PLUMB_TRY(plumb_dataset_open(&h->data, cfg->data.eval, &options));
-    h->blocks = plumb_ceil_div(h->data->n, cfg->train.micro_batch_size);
+    PLUMB_TRY(plumb_record_split(&h->split, &h->most, h->data, kind == PLUMB_DATA_PAIRS ? 2 : 1,
+                                 cfg, cfg->data.eval));
+    h->blocks = plumb_split_micro_batches(&h->split, 0);
     const int64_t bytes = h->blocks * PLUMB_HELD_OUT_VALUES * (int64_t)sizeof(*h->value);
     h->value = malloc((size_t)bytes);
     PLUMB_REQUIRE(h->value, PLUMB_ERR_NOMEM, "sums of %lld blocks of data.eval",
@@ -44,28 +46,24 @@ void plumb_held_out_same(const struct plumb_trainer *t, const char *path, const 
 void plumb_held_out_close(struct plumb_held_out *h)
 {
     plumb_dataset_close(&h->data);
+    plumb_split_fini(&h->split);
     free(h->value);
     *h = (struct plumb_held_out){0};
 }
 
-plumb_status plumb_held_out_longest(int64_t *tokens, const struct plumb_held_out *h,
-                                    int completions, int64_t micro_batch)
+void plumb_held_out_raise(struct plumb_split_most *most, const struct plumb_held_out *h)
 {
-    int64_t here = 0;
-    if (!h->data)
-        return PLUMB_OK;
-    PLUMB_TRY(plumb_longest_batch(&here, h->data, completions, micro_batch));
-    *tokens = plumb_max_i64(*tokens, here);
-    return PLUMB_OK;
+    most->items = plumb_max_i64(most->items, h->most.items);
+    most->tokens = plumb_max_i64(most->tokens, h->most.tokens);
 }
 
 static plumb_status run_blocks(struct plumb_held_out *h, const struct plumb_trainer *t,
                                plumb_held_out_fn *fn, void *arg)
 {
-    const int64_t size = t->cfg->train.micro_batch_size, world = plumb_comm_size(t->comm);
+    const int64_t world = plumb_comm_size(t->comm);
     for (int64_t b = plumb_comm_rank(t->comm); b < h->blocks; b += world) {
-        const struct plumb_range r = {b * size, plumb_min_i64((b + 1) * size, h->data->n)};
-        const plumb_status st = fn(arg, r, h->value + b * PLUMB_HELD_OUT_VALUES);
+        const plumb_status st =
+            fn(arg, plumb_split_micro_batch(&h->split, 0, b), h->value + b * PLUMB_HELD_OUT_VALUES);
         if (st != PLUMB_OK) {
             char said[1024];
             snprintf(said, sizeof(said), "%.1023s", plumb_trail_message());

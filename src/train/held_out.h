@@ -1,14 +1,15 @@
 /* held_out.h - evaluation on data.eval between the steps of sft, reward and prefer.
  * Layer 5. Includes data/, train/.
  *
- * The records are split into blocks of micro_batch_size in file order, for any number of ranks. One
- * rank computes the figures of a block, in double. Every rank then adds the blocks in order, so the
- * figures have the same bits on any number of ranks. */
+ * The records are split into blocks like a step's micro-batches (train/split.h), in file order, for
+ * any number of ranks. One rank computes the figures of a block, in double. Every rank then adds
+ * the blocks in order, so the figures have the same bits on any number of ranks. */
 #ifndef PLUMB_TRAIN_HELD_OUT_H
 #define PLUMB_TRAIN_HELD_OUT_H
 
 #include "align/objective.h"
 #include "data/dataset.h"
+#include "train/record_split.h"
 #include "train/trainer.h"
 
 /* The sums that are computed for each block of held-out records. */
@@ -23,8 +24,10 @@ enum {
 
 struct plumb_held_out {
     struct plumb_dataset *data; /* NULL if data.eval is not set, or a memory plan lacks the file */
-    int64_t blocks;             /* number of blocks of micro_batch_size records */
-    double *value;              /* (blocks, PLUMB_HELD_OUT_VALUES) */
+    struct plumb_batch_split split; /* one step of all records; its micro-batches are the blocks */
+    struct plumb_split_most most;   /* the largest block */
+    int64_t blocks;
+    double *value; /* (blocks, PLUMB_HELD_OUT_VALUES) */
     /* If the blocks' passes are collective (plumb_lockstep in train/frozen.h): is called after the
      * last block of this rank with its status, and returns the status of all ranks. Otherwise NULL.
      * Collective. */
@@ -33,7 +36,8 @@ struct plumb_held_out {
 
 /* Reads data.eval, if it is set, as records of this kind. data.skip and data.limit do not apply to
  * it. A memory plan does nothing if it has no tokenizer or the file does not exist. Not collective.
- * Errors: those of plumb_file_check_input and plumb_dataset_open. */
+ * Errors: those of plumb_file_check_input, plumb_dataset_open and
+ * plumb_record_split. */
 plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_trainer *t,
                                  enum plumb_data_kind kind);
 /* Warns if data.eval is the file that option `key` (path) names: the run is then evaluated on what
@@ -41,10 +45,9 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
 void plumb_held_out_same(const struct plumb_trainer *t, const char *path, const char *key);
 void plumb_held_out_close(struct plumb_held_out *h);
 
-/* Increases *tokens to an upper bound on the tokens of any block of data.eval, if that is larger
- * (plumb_longest_batch). Does nothing without data.eval. */
-plumb_status plumb_held_out_longest(int64_t *tokens, const struct plumb_held_out *h,
-                                    int completions, int64_t micro_batch);
+/* Raises most->items and most->tokens to the largest block of data.eval. Does nothing without
+ * data.eval. */
+void plumb_held_out_raise(struct plumb_split_most *most, const struct plumb_held_out *h);
 
 /* Adds the figures of the records [begin, end) to value (PLUMB_HELD_OUT_VALUES), zero on entry. */
 typedef plumb_status plumb_held_out_fn(void *arg, struct plumb_range records, double *value);

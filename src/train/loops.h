@@ -7,7 +7,7 @@
 #include "align/method.h"
 #include "data/dataset.h"
 #include "train/pack.h"
-#include "train/split.h"
+#include "train/record_split.h"
 #include "train/trainer.h"
 
 /* Runs supervised fine-tuning on data.train.
@@ -28,15 +28,26 @@ struct plumb_epochs {
     const struct plumb_config *cfg;
     struct plumb_batch_split split;
     int64_t steps;  /* optimizer steps of the whole run */
-    int64_t *order; /* (items,) order of the records in epoch `epoch` */
+    int64_t *order; /* (items,) order of the items in epoch `epoch` */
     bool entropy;   /* the pass also computes entropies (plumb_pass_entropy) */
     int64_t epoch;  /* the epoch whose order is stored, from 0; -1 if none is stored yet */
+    struct plumb_split_most most; /* of the whole run; plumb_epochs_measure sets it */
+    /* With train.micro_batch_tokens: */
+    const int64_t *kept; /* (items,) the record of each item; borrowed. NULL: item i is record i */
+    int64_t *length;     /* (records,) tokens of each record (plumb_record_lengths) */
+    int64_t *in_order;   /* (items,) tokens of the items in the order of the epoch */
 };
 plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config *cfg,
                                int64_t items);
 void plumb_epochs_fini(struct plumb_epochs *e);
+/* Sets e->most: the most items and tokens of a micro-batch and the most micro-batches of a step in
+ * the whole run. kept: as e->kept, which it sets. chosen_later: kept changes after the set-up; then
+ * e->most is an upper bound for any records. Errors: those of plumb_record_lengths. */
+plumb_status plumb_epochs_measure(struct plumb_epochs *e, const struct plumb_dataset *data,
+                                  int completions, const int64_t *kept, bool chosen_later);
 /* Sets e->order to the order of the epoch that has optimizer step `step` of the run (from 0), and
- * *in_epoch to the number of that step in the epoch (from 0). */
+ * e->split to the micro-batches of that order. Sets *in_epoch to the number of that step in the
+ * epoch (from 0). */
 void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch);
 
 /* The functions that a run over epochs calls, each with arg. */
@@ -75,10 +86,4 @@ void plumb_say_small(const struct plumb_trainer *t, int64_t items, const char *w
  * Collective. */
 plumb_status plumb_epochs_run(struct plumb_epochs *e, struct plumb_trainer *t,
                               const struct plumb_epochs_task *task);
-/* Sets *out to an upper bound on the tokens of any micro-batch: the sum of the micro_batch longest
- * records, with each prompt counted once per completion. completions: 1 for SFT, 2 for pairs.
- * PLUMB_ERR_NOMEM if memory runs out. */
-plumb_status plumb_longest_batch(int64_t *out, const struct plumb_dataset *data, int completions,
-                                 int64_t micro_batch);
-
 #endif

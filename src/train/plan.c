@@ -174,11 +174,13 @@ plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source
 }
 
 /* Returns advice for a plan that does not fit: the options that make its largest phase smaller. */
-static const char *advice(const struct plumb_backend *plan)
+static const char *advice(const struct plumb_backend *plan, const struct plumb_config *cfg)
 {
     const int64_t *held = plan->memory.held;
     if (held[PLUMB_PHASE_ROLLOUT] > held[PLUMB_PHASE_TRAIN])
         return "lower generate.slots or generate.max_new_tokens";
+    if (held[PLUMB_PHASE_TRAIN] > 0 && cfg->train.micro_batch_tokens > 0)
+        return "lower train.micro_batch_tokens, set train.recompute=true";
     if (held[PLUMB_PHASE_TRAIN] > 0)
         return "lower train.micro_batch_size, set train.recompute=true";
     return "lower train.micro_batch_size or generate.slots, set train.recompute=true";
@@ -210,7 +212,7 @@ static plumb_status check_budget(const struct plumb_backend *plan,
                "devices; 'plumb plan %s ...' shows the table and what fits",
                1e-9 * (double)need,
                *s->cfg->plan.memory ? "plan.memory allows" : "its share of the free memory is",
-               1e-9 * (double)have, advice(plan), s->command);
+               1e-9 * (double)have, advice(plan, s->cfg), s->command);
 }
 
 void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb_job *j,
@@ -368,19 +370,27 @@ static int64_t or_most(int64_t option, int64_t most)
     return option > 0 ? plumb_min_i64(option, most) : most;
 }
 
+/* Returns the most tokens of each of `sequences` sequences that share a micro-batch. */
+static int64_t longest_of(const struct plumb_config *cfg, const struct plumb_spec *spec,
+                          int64_t sequences)
+{
+    const int64_t most = or_most(cfg->data.max_tokens, spec->max_pos);
+    return plumb_at_most(cfg->train.micro_batch_tokens / sequences, most);
+}
+
 plumb_status plumb_plan_prompts(struct plumb_dataset **out, const struct plumb_config *cfg,
-                                const struct plumb_spec *spec)
+                                const struct plumb_spec *spec, int64_t sequences)
 {
     const int64_t n = cfg->train.prompts_per_iteration > 0 ? cfg->train.prompts_per_iteration
                                                            : cfg->train.global_batch_size;
-    const int64_t room = plumb_max_i64(1, or_most(cfg->data.max_tokens, spec->max_pos) -
-                                              cfg->generate.max_new_tokens);
+    const int64_t room =
+        plumb_max_i64(1, longest_of(cfg, spec, sequences) - cfg->generate.max_new_tokens);
     return plumb_dataset_blank(out, n, or_most(cfg->data.max_prompt_tokens, room), 0);
 }
 
 plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_config *cfg,
-                                const struct plumb_spec *spec)
+                                const struct plumb_spec *spec, int completions)
 {
-    const int64_t all = or_most(cfg->data.max_tokens, spec->max_pos);
+    const int64_t all = longest_of(cfg, spec, completions);
     return plumb_dataset_blank(out, cfg->train.global_batch_size, 1, plumb_max_i64(1, all - 1));
 }

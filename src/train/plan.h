@@ -60,11 +60,12 @@ plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source
 plumb_status plumb_plan_table(struct plumb_buf *out, const struct plumb_backend *plan);
 
 /* Create data sets that replace data files which are not given. Their records are as long as the
- * options allow. */
+ * options allow. sequences: the most sequences of a prompt in a micro-batch; completions: 1 for
+ * SFT, 2 for pairs. */
 plumb_status plumb_plan_prompts(struct plumb_dataset **out, const struct plumb_config *cfg,
-                                const struct plumb_spec *spec);
+                                const struct plumb_spec *spec, int64_t sequences);
 plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_config *cfg,
-                                const struct plumb_spec *spec);
+                                const struct plumb_spec *spec, int completions);
 
 /* Reads a size such as "80GB", "1.5 GiB" or "80000000000". Decimal units are powers of 1000, binary
  * ones of 1024. Fails with PLUMB_ERR_CONFIG, also for a number without a unit that is less than

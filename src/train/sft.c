@@ -102,7 +102,7 @@ static plumb_status read_data(struct sft *s)
     if (s->data)
         return PLUMB_OK;
     if (t->backend->dry && !*cfg->data.train)
-        return plumb_plan_records(&s->data, cfg, &t->model->spec);
+        return plumb_plan_records(&s->data, cfg, &t->model->spec, 1);
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_SFT);
     PLUMB_TRY(plumb_file_check_input(cfg->data.train, "data.train"));
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
@@ -157,12 +157,12 @@ static plumb_status prepare(struct sft *s)
     PLUMB_TRY(read_data(s));
     PLUMB_TRY(check_trained(s));
     PLUMB_TRY(plumb_epochs_init(&s->epochs, cfg, s->data->n));
-    int64_t tokens = 0;
-    PLUMB_TRY(plumb_longest_batch(&tokens, s->data, 1, cfg->train.micro_batch_size));
+    PLUMB_TRY(plumb_epochs_measure(&s->epochs, s->data, 1, NULL, false));
     PLUMB_TRY(plumb_held_out_open(&s->held_out, t, PLUMB_DATA_SFT));
-    PLUMB_TRY(plumb_held_out_longest(&tokens, &s->held_out, 1, cfg->train.micro_batch_size));
+    struct plumb_split_most *most = &s->epochs.most;
+    plumb_held_out_raise(most, &s->held_out);
     t->micro = &s->micro;
-    return plumb_micro_init(&s->micro, PLUMB_MICRO_TOKENS, tokens, cfg->train.micro_batch_size);
+    return plumb_micro_init(&s->micro, PLUMB_MICRO_TOKENS, most->tokens, most->items);
 }
 
 static plumb_status setup(void *run, const struct plumb_trainer_source *source)

@@ -2,7 +2,59 @@
  * Layer 5. Includes train/split.h, base/. */
 #include "train/split.h"
 
+#include <assert.h>
+#include <stdlib.h>
+
 #include "base/num.h"
+
+plumb_status plumb_split_init(struct plumb_batch_split *c, int64_t items, int64_t global_batch,
+                              int64_t micro_batch, int64_t tokens)
+{
+    *c = (struct plumb_batch_split){.items = items,
+                                    .global_batch = plumb_min_i64(global_batch, items),
+                                    .micro_batch = micro_batch,
+                                    .tokens = tokens};
+    if (tokens == 0)
+        return PLUMB_OK;
+    c->border = calloc((size_t)items + 1, sizeof(*c->border));
+    c->before = calloc((size_t)plumb_split_steps(c) + 1, sizeof(*c->before));
+    if (!c->border || !c->before) {
+        plumb_split_fini(c);
+        PLUMB_FAIL(PLUMB_ERR_NOMEM, "micro-batches of %lld records", (long long)items);
+    }
+    return PLUMB_OK;
+}
+
+void plumb_split_fini(struct plumb_batch_split *c)
+{
+    free(c->border);
+    free(c->before);
+    *c = (struct plumb_batch_split){0};
+}
+
+void plumb_split_cut(struct plumb_batch_split *c, const int64_t *length)
+{
+    const int64_t steps = plumb_split_steps(c);
+    int64_t n = 0;
+    for (int64_t step = 0; step < steps && c->tokens > 0; step++) {
+        const struct plumb_range r = plumb_split_step(c, step);
+        int64_t tokens = 0;
+        c->before[step] = n;
+        for (int64_t i = r.begin; i < r.end; i++) {
+            assert(length[i] <= c->tokens);
+            const bool full = c->micro_batch > 0 && n > 0 && i - c->border[n - 1] >= c->micro_batch;
+            if (i == r.begin || full || tokens + length[i] > c->tokens) {
+                c->border[n++] = i;
+                tokens = 0;
+            }
+            tokens += length[i];
+        }
+    }
+    if (c->tokens > 0) {
+        c->before[steps] = n;
+        c->border[n] = c->items;
+    }
+}
 
 int64_t plumb_split_steps(const struct plumb_batch_split *c)
 {
@@ -18,6 +70,8 @@ struct plumb_range plumb_split_step(const struct plumb_batch_split *c, int64_t s
 int64_t plumb_split_micro_batches(const struct plumb_batch_split *c, int64_t step)
 {
     const struct plumb_range r = plumb_split_step(c, step);
+    if (c->tokens > 0)
+        return c->before[step + 1] - c->before[step];
     return plumb_ceil_div(r.end - r.begin, c->micro_batch);
 }
 
@@ -25,6 +79,59 @@ struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, in
                                            int64_t micro_batch)
 {
     const struct plumb_range r = plumb_split_step(c, step);
+    if (c->tokens > 0) {
+        const int64_t *border = c->border + c->before[step] + micro_batch;
+        return (struct plumb_range){border[0], border[1]};
+    }
     const int64_t begin = r.begin + micro_batch * c->micro_batch;
     return (struct plumb_range){begin, plumb_min_i64(begin + c->micro_batch, r.end)};
+}
+
+void plumb_split_raise(struct plumb_split_most *most, const struct plumb_batch_split *c,
+                       const int64_t *length)
+{
+    for (int64_t step = 0; step < plumb_split_steps(c); step++) {
+        const int64_t n = plumb_split_micro_batches(c, step);
+        most->micro_batches = plumb_max_i64(most->micro_batches, n);
+        for (int64_t k = 0; k < n; k++) {
+            const struct plumb_range r = plumb_split_micro_batch(c, step, k);
+            int64_t tokens = 0;
+            for (int64_t i = r.begin; i < r.end; i++)
+                tokens += length[i];
+            most->items = plumb_max_i64(most->items, r.end - r.begin);
+            most->tokens = plumb_max_i64(most->tokens, tokens);
+        }
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The number of micro-batches of a step: each of them but the last ends because it has micro_batch
+ * items, or because it and the next one have more than c->tokens tokens together. There are at most
+ * global_batch / micro_batch of the first kind. The token sums of the second kind and their next
+ * ones add up to at most twice the tokens of the step, so there are fewer than
+ * 2 * tokens of the step / c->tokens of the second kind. */
+void plumb_split_bound(struct plumb_split_most *most, const struct plumb_batch_split *c,
+                       int64_t *length, int64_t n)
+{
+    const int64_t step = plumb_min_i64(c->global_batch, n);
+    const int64_t each = c->micro_batch > 0 ? plumb_min_i64(c->micro_batch, step) : step;
+    int64_t shortest = 0, items = 0, longest = 0, all = 0;
+    qsort(length, (size_t)n, sizeof(*length), ascending);
+    while (items < each && shortest + length[items] <= c->tokens)
+        shortest += length[items++];
+    for (int64_t i = 0; i < step; i++) {
+        all += length[n - 1 - i];
+        longest += i < each ? length[n - 1 - i] : 0;
+    }
+    const int64_t by_items = c->micro_batch > 0 ? step / c->micro_batch : 0;
+    const int64_t by_tokens = plumb_max_i64(plumb_ceil_div(2 * all, c->tokens), 1);
+    most->micro_batches =
+        plumb_max_i64(most->micro_batches, plumb_min_i64(step, by_items + by_tokens));
+    most->items = plumb_max_i64(most->items, items);
+    most->tokens = plumb_max_i64(most->tokens, plumb_min_i64(longest, c->tokens));
 }

@@ -176,6 +176,7 @@ static plumb_status open_monitor(struct plumb_trainer *t)
         .iterations_done = t->state.iteration,
         .planned_steps = t->state.total_steps,
         .planned_iterations = iterations_of(t),
+        .most_micro_batches = t->gradient.most_micro_batches,
         .max_tokens = plumb_at_most(t->cfg->data.max_tokens, t->model->spec.max_pos),
         .began = t->began,
     };

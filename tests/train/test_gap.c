@@ -94,7 +94,9 @@ static void open_bench(struct bench *b, const struct rank *r)
     b->data = (struct plumb_dataset){.record = b->record, .n = PROMPTS};
     b->in = (struct plumb_align_inputs){
         .t = &b->t, .data = &b->data, .part = &b->part, .rollout = &b->rollout};
-    b->part.split = (struct plumb_batch_split){PROMPTS, PROMPTS, MICRO};
+    b->part.split =
+        (struct plumb_batch_split){.items = PROMPTS, .global_batch = PROMPTS, .micro_batch = MICRO};
+    b->part.most.items = MICRO;
     sample(b, rank);
     /* There is room for one long sequence and a short one: a micro-batch takes several passes. */
     CHECK_OK(plumb_micro_init(&b->work.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));
@@ -156,7 +158,7 @@ static void test_exact(struct bench *b)
 static void test_logprob(struct bench *b, struct plumb_config *loose)
 {
     const int rank = plumb_comm_rank(b->t.comm);
-    b->part.split.micro_batch = PROMPTS * GROUP; /* compares every answer */
+    b->part.most.items = PROMPTS * GROUP; /* compares every answer */
     struct plumb_rollout *o = &b->rollout.rollouts.at[2 * GROUP + 3];
     const float was = o->logp[2];
     if (rank == 1)
