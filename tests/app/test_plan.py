@@ -49,7 +49,8 @@ def same_as_run(bench, args, ranks=1, env=None):
     bench.check(len({r[4] for r in rows}) == 1, args[0], "allocated after the set-up:", rows)
     for _, want, got, beside, _ in rows:
         bench.check(want == got and beside == "0", args[0], "took otherwise:", rows)
-    bench.check(planned["fits"] and planned["largest_micro_batch_size"] > 0, "fits:", planned)
+    largest = planned.get("largest_micro_batch_size", planned.get("largest_micro_batch_tokens"))
+    bench.check(planned["fits"] and largest > 0, "fits:", planned)
     return planned
 
 
@@ -78,6 +79,14 @@ def test_runs(bench):
                  "reference models"} <= owners, "owners:", owners)
     bench.check(abs(held(p, "weights", "policy") - held(p, "first moments")) <= GUARD,
                 "weights, moments:", p)
+    # micro-batches by tokens: as many as the longest of the whole run need
+    by_tokens = ["micro_batch_size=0", "micro_batch_tokens=400", "log_every=1"]
+    for name, more in (("plain", []), ("eval", sft_held), ("shards", ["epochs=3", "train.shard=gradients"])):
+        same_as_run(bench, bench.sft_args(out / f"sft-tokens-{name}", *by_tokens, *more, steps=60))
+    same_as_run(bench, bench.reward_args(out / "reward-tokens", base, *by_tokens, steps=2))
+    same_as_run(bench, bench.prefer_args(out / "prefer-tokens", base, *by_tokens, "method.name=real", "method.keep=0.5", steps=2))
+    same_as_run(bench, bench.align_args(out / "align-tokens", base, f"reward.model={out}/reward/latest", "micro_batch_size=0",
+                                        "micro_batch_tokens=700", prompts=8))
     moving = bench.align_args(out / "spa", base, "method.reference=previous", method="spa",
                               prompts=8, group=2)
     spa = same_as_run(bench, moving) # the reference has weights of its own, beside the judge's, init
@@ -86,6 +95,7 @@ def test_runs(bench):
     if bench.mpirun:
         two = same_as_run(bench, bench.sft_args(out / "two", *few, steps=2), ranks=2)
         bench.check(held(two, "first moments") < held(sft, "first moments"), "shared by two", two)
+        same_as_run(bench, bench.sft_args(out / "two-tokens", *by_tokens, steps=4), ranks=2)
 
 
 def available():
@@ -128,6 +138,20 @@ def test_fit(bench):
                 if 0 < value <= end:
                     q = plan(bench, args, f"plan.memory={memory}", f"{option}={value}")
                     bench.check(q["fits"] == fits, memory, option, value, "fits:", q["fits"])
+
+
+def test_fit_tokens(bench):
+    """Checks the same of a limit of tokens, with data and without."""
+    sft = bench.sft_args(bench.folder / "fit-tokens", "global_batch_size=64", "micro_batch_size=0")
+    for args in (sft, [a for a in sft if not a.startswith("data.train=")]):
+        for memory, tokens in (("12MB", 256), ("30MiB", 512)):
+            p = plan(bench, args, f"plan.memory={memory}", f"micro_batch_tokens={tokens}")
+            most = p["largest_micro_batch_tokens"]
+            bench.check("largest_micro_batch_size" not in p and (most >= tokens) == p["fits"], memory, p)
+            for value, fits in ((most, True), (most + 1, False)):
+                if most > 0:
+                    q = plan(bench, args, f"plan.memory={memory}", f"micro_batch_tokens={value}")
+                    bench.check(q["fits"] == fits, memory, "micro_batch_tokens", value, "fits:", q["fits"])
 
 
 def test_refused(bench):
@@ -362,6 +386,7 @@ def test(bench):
     test_runs(bench)
     test_free(bench)
     test_fit(bench)
+    test_fit_tokens(bench)
     test_refused(bench)
     test_config_alone(bench)
     test_time(bench)

@@ -99,6 +99,10 @@ METHODS = {
         "method.name=dpo", "model={talks:gpt_neox}", "data.train={chat:gpt_neox}/pairs.jsonl"]),
     "reward, messages, gpt_neox": ("reward", [
         "model={talks:gpt_neox}", "data.train={chat:gpt_neox}/pairs.jsonl"]),
+    "sft, micro-batch tokens": ("sft", ["micro_batch_size=0", "micro_batch_tokens=200"]),
+    "prefer, real, micro-batch tokens": ("prefer", ["method.name=real", "method.keep=0.4", "micro_batch_size=0",
+                                                    "micro_batch_tokens=300"]),
+    "psle, micro-batch tokens": ("align", ["micro_batch_size=3", "micro_batch_tokens=400", "epochs=2"]),
     "stages": ("run", []),  # the stages of stages.yaml
 }
 

@@ -100,6 +100,15 @@ MUTATIONS = [
              "const int64_t n = mine.end - mine.begin;\n"
              "    return run_micro_batches(g, mine, n - (n > 1), fn, arg);",
              "train gradient"),
+    Mutation("cuts by tokens depend on the ranks", "src/train/sft.c",
+             "    PLUMB_TRY(plumb_epochs_measure(&s->epochs, s->data, 1, NULL, false));\n",
+             "    s->epochs.split.tokens -= 8 * (plumb_comm_size(t->comm) - 1);\n"
+             "    PLUMB_TRY(plumb_epochs_measure(&s->epochs, s->data, 1, NULL, false));\n",
+             "app micro_tokens"),
+    Mutation("a micro-batch ends after the record that is too much", "src/train/split.c",
+             "tokens + length[i] > c->tokens", "tokens > c->tokens", "train split"),
+    Mutation("a pair counts its prompt once", "src/train/record_split.c",
+             "completions * r->prompt.n;", "r->prompt.n;", "train epochs"),
     Mutation("reference log-prob of the first iteration only", "src/stage/reference_stage.c",
              "        if (st == PLUMB_OK)\n            st = score_packs(",
              "        if (st == PLUMB_OK && in->t->state.iteration == 0)\n            st = score_packs(",

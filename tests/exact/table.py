@@ -17,10 +17,11 @@ TO_ROUNDING = (3, 5, 6)  # numbers of ranks that are no power of two: equal to r
 # be equal.
 VARIANTS = (
     ("train.shard=gradients", "gradients split",
-     ("sft", "reward, lora", "psle, quantile, tokens", "psle, lora", "spa, previous", "prefer, dpo, lora")),
+     ("sft", "reward, lora", "psle, quantile, tokens", "psle, lora", "spa, previous", "prefer, dpo, lora", "sft, micro-batch tokens",
+      "psle, micro-batch tokens")),
     ("frozen=sharded", "frozen layers in shares",
      ("spa", "selm", "real, easy", "prefer, dpo", "prefer, real", "prefer, dpo, lora, folder")))
-QUICK = {"sft": 1, "psle, quantile, tokens": 2, "psle, messages, gemma3": 1}  # kills of a run in CI
+QUICK = {"sft": 1, "sft, micro-batch tokens": 1, "psle, quantile, tokens": 2, "psle, messages, gemma3": 1}  # kills of a run in CI
 ANNOUNCED = "{} ranks is no power of two"
 
 
