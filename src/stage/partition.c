@@ -1,5 +1,5 @@
 /* partition.c - chooses each iteration's prompts, their owner ranks, and the end of the run.
- * Layer 5. Includes stage/stages.h, train/budget.h, base/, comm/, data/. */
+ * Layer 5. Includes stage/stages.h, train/, base/, comm/, data/. */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -8,6 +8,7 @@
 #include "stage/method.h"
 #include "stage/stages.h"
 #include "train/budget.h"
+#include "train/record_split.h"
 
 /* Names of values in the checkpoint. */
 #define GENERATED "generated.tokens"  /* tokens generated so far, by all ranks */
@@ -110,26 +111,34 @@ static void measure_sizes(struct plumb_partition *p, const struct plumb_align_co
     p->most.items = c->t->cfg->train.micro_batch_size;
 }
 
-/* Sets the same for a run with train.micro_batch_tokens. The prompts of each iteration follow from
- * the seed, so the cuts of all iterations are known. */
+/* Fails if a prompt with its completions can have more tokens than a micro-batch. */
+static plumb_status check_prompt(const struct plumb_align_context *c,
+                                 const struct plumb_record *rec)
+{
+    const long long limit = c->t->cfg->train.micro_batch_tokens, tokens = most_tokens(c, rec);
+    char place[4200];
+    if (tokens <= limit)
+        return PLUMB_OK;
+    plumb_record_place(place, sizeof(place), rec, c->t->cfg->data.prompts);
+    PLUMB_FAIL(PLUMB_ERR_ARG,
+               "%sthe prompt of %lld tokens and its completions can have %lld tokens in a "
+               "micro-batch, more than train.micro_batch_tokens (%lld): raise it, or lower "
+               "generate.max_new_tokens or data.max_prompt_tokens",
+               place, (long long)rec->prompt.n, tokens, limit);
+}
+
+/* Sets p->most and p->most_local for a run with train.micro_batch_tokens. The prompts of each
+ * iteration follow from the seed, so the cuts of all iterations are known. */
 static plumb_status measure_tokens(struct plumb_partition *p, const struct plumb_align_context *c,
                                    int64_t n, bool fixed)
 {
     const struct plumb_config *cfg = c->t->cfg;
-    const long long limit = cfg->train.micro_batch_tokens;
     PLUMB_REQUIRE(fixed, PLUMB_ERR_CONFIG,
                   "train.micro_batch_tokens: with train.generated_tokens the prompts of an "
                   "iteration, and so its micro-batches, are not known when the memory is planned; "
                   "leave one of both out, or use train.micro_batch_size");
-    for (int64_t i = 0; i < c->data->n; i++) {
-        const struct plumb_record *rec = &c->data->record[i];
-        PLUMB_REQUIRE(most_tokens(c, rec) <= limit, PLUMB_ERR_ARG,
-                      "%s:%lld: the prompt of %lld tokens and its completions can have %lld tokens "
-                      "in a micro-batch, more than train.micro_batch_tokens (%lld): raise it, or "
-                      "lower generate.max_new_tokens or data.max_prompt_tokens",
-                      cfg->data.prompts, (long long)rec->line, (long long)rec->prompt.n,
-                      (long long)most_tokens(c, rec), limit);
-    }
+    for (int64_t i = 0; i < c->data->n; i++)
+        PLUMB_TRY(check_prompt(c, &c->data->record[i]));
     const int64_t iterations = same_prompts(c) ? 1 : cfg->train.iterations;
     for (int64_t iteration = 1; iteration <= iterations; iteration++) {
         int64_t local = 0;

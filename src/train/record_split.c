@@ -2,6 +2,7 @@
  * Layer 5. Includes train/record_split.h, base/. */
 #include "train/record_split.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/num.h"
@@ -14,19 +15,36 @@ static int64_t tokens_of(const struct plumb_record *r, int completions)
     return tokens;
 }
 
+void plumb_record_place(char *out, int64_t size, const struct plumb_record *rec, const char *path)
+{
+    out[0] = '\0';
+    if (rec->line > 0)
+        snprintf(out, (size_t)size, "%s:%lld: ", path, (long long)rec->line);
+}
+
+/* Fails if a record alone has more tokens than `limit`. */
+static plumb_status check_length(const struct plumb_record *rec, int completions, int64_t limit,
+                                 const char *path)
+{
+    const int64_t tokens = tokens_of(rec, completions);
+    char place[4200];
+    if (tokens <= limit)
+        return PLUMB_OK;
+    plumb_record_place(place, sizeof(place), rec, path);
+    PLUMB_FAIL(PLUMB_ERR_ARG,
+               "%s%s has %lld tokens%s, more than train.micro_batch_tokens (%lld): raise it, or "
+               "limit the records with data.max_tokens and data.overlong",
+               place, completions > 1 ? "the pair" : "the record", (long long)tokens,
+               completions > 1 ? ", with the prompt before each answer" : "", (long long)limit);
+}
+
 plumb_status plumb_record_lengths(int64_t **length, const struct plumb_dataset *data,
                                   int completions, const struct plumb_config *cfg, const char *path)
 {
     const int64_t limit = cfg->train.micro_batch_tokens;
     *length = NULL;
     for (int64_t i = 0; i < data->n && limit > 0; i++)
-        PLUMB_REQUIRE(
-            tokens_of(&data->record[i], completions) <= limit, PLUMB_ERR_ARG,
-            "%s:%lld: %s has %lld tokens%s, more than train.micro_batch_tokens (%lld): "
-            "raise it, or limit the records with data.max_tokens and data.overlong",
-            path, (long long)data->record[i].line, completions > 1 ? "the pair" : "the record",
-            (long long)tokens_of(&data->record[i], completions),
-            completions > 1 ? ", with the prompt before each answer" : "", (long long)limit);
+        PLUMB_TRY(check_length(&data->record[i], completions, limit, path));
     *length = calloc((size_t)data->n + 1, sizeof(**length));
     PLUMB_REQUIRE(*length, PLUMB_ERR_NOMEM, "lengths of %lld records", (long long)data->n);
     for (int64_t i = 0; i < data->n; i++)

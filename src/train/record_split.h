@@ -8,6 +8,10 @@
 #include "data/dataset.h"
 #include "train/split.h"
 
+/* Writes to out (size bytes) where a record of the file `path` is, "FILE:LINE: "; nothing for a
+ * record that a memory plan assumes in place of a file. */
+void plumb_record_place(char *out, int64_t size, const struct plumb_record *rec, const char *path);
+
 /* Sets *length to a new array (data->n,) with the tokens that each record has in a micro-batch: its
  * completions, and its prompt once for each of them. The caller frees it. completions: 1 for SFT, 2
  * for pairs; path: the file of the records, for messages. PLUMB_ERR_ARG if a record alone has more

@@ -221,6 +221,8 @@ def test_refused(bench, job):
         r = bench.run(*args)
         bench.check(r.code == code and all(w in r.err for w in words), "not refused as", code, words, ":", r)
     bench.check(not out.exists(), "a refused run left its folder")
+    r = bench.run("plan", "align", f"model={base}", "micro_batch_tokens=20", "max_new_tokens=16")
+    bench.check(r.code == 2 and "plan: the prompt of 1 tokens" in r.err, "assumed prompts:", r)
 
 
 def test_outputs(bench, lengths):
