@@ -34,6 +34,7 @@ enum { N_KNOWN = sizeof(rope_type) / sizeof(rope_type[0]) };
 struct source {
     const plumb_json *root, *r; /* config.json, and the object of the embedding in it */
     const char *path, *where;   /* names of both for messages */
+    bool by_kind;               /* r holds for one kind of layers only */
 };
 
 static plumb_status warn_unused(const struct source *f, int k)
@@ -78,21 +79,23 @@ static plumb_status read_type(int *k, enum plumb_family family, const struct sou
 }
 
 /* Reads original_max_position_embeddings. As in transformers, the top-level field takes precedence
- * over the one in the rope object, and in Phi-3 so does the top-level field's default. */
+ * over the one in the rope object, and in Phi-3 so does the top-level field's default. An object
+ * for one kind of layers does not read the top-level field. */
 static plumb_status read_original(struct plumb_rope *o, const struct plumb_spec *s,
                                   const struct source *f)
 {
     static const char key[] = "original_max_position_embeddings";
     const double max_pos = (double)s->max_pos, phi3 = 4096;
-    double inside;
+    double inside, top;
     PLUMB_TRY(plumb_json_want_real(f->r, key, &inside, &max_pos, f->where));
-    PLUMB_TRY(plumb_json_want_real(f->root, key, &o->original_max_pos,
-                                   s->family == PLUMB_PHI3 ? &phi3 : &inside, f->path));
-    if (plumb_json_get(f->r, key) && o->original_max_pos != inside)
+    PLUMB_TRY(plumb_json_want_real(f->root, key, &top, s->family == PLUMB_PHI3 ? &phi3 : &inside,
+                                   f->path));
+    o->original_max_pos = f->by_kind ? inside : top;
+    if (top != inside && (f->by_kind || plumb_json_get(f->r, key)))
         plumb_log_once(
             PLUMB_LOG_WARN,
             "%s: %s is %g, but the top level of config.json has %g; %g is used, as in transformers",
-            f->where, key, inside, o->original_max_pos, o->original_max_pos);
+            f->where, key, inside, top, o->original_max_pos);
     PLUMB_REQUIRE(o->original_max_pos > 1, PLUMB_ERR_FORMAT, "%s: %s is %g, expected > 1", f->where,
                   key, o->original_max_pos);
     return PLUMB_OK;
@@ -288,7 +291,7 @@ static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, 
     }
     PLUMB_TRY(set_columns(o, s, partial, path));
     if (r[k])
-        PLUMB_TRY(read_scaling(o, s, &(struct source){j, r[k], path, where[k]}));
+        PLUMB_TRY(read_scaling(o, s, &(struct source){j, r[k], path, where[k], false}));
     if (plumb_json_get(j, theta_key) && theta != o->theta)
         plumb_log_once(PLUMB_LOG_WARN,
                        "%s: rope_theta is %g, but the top level of config.json has %g (%s); %g "
@@ -315,7 +318,7 @@ static plumb_status read_one(struct plumb_rope *o, const struct plumb_spec *s, c
          * would have no effect there */
         PLUMB_REQUIRE(!plumb_json_get(r, "type") || plumb_json_get(r, "rope_type"),
                       PLUMB_ERR_FORMAT, "%s: has the field type, expected rope_type", where);
-        PLUMB_TRY(read_scaling(o, s, &(struct source){j, r, path, where}));
+        PLUMB_TRY(read_scaling(o, s, &(struct source){j, r, path, where, true}));
         if (o->type == PLUMB_ROPE_YARN && !o->truncate)
             plumb_log_once(PLUMB_LOG_WARN,
                            "%s: truncate is not used: transformers does not read it from an object "

@@ -342,6 +342,11 @@ static void check_families(void)
                                  "\"sliding_attention\": {\"rope_theta\": 500}}"}));
     CHECK(s.rotation[0] == 0 && s.rotation[1] == 1 && s.rope[0].type == PLUMB_ROPE_LINEAR);
     CHECK(s.rope[0].factor == 8 && s.rope[1].type == PLUMB_ROPE_PLAIN && s.rope[1].theta == 500);
+    CHECK_OK(
+        WITH(&s, FAMILY("gemma3_text"), {"original_max_position_embeddings", "48"},
+             {"rope_parameters", "{\"full_attention\": {\"rope_type\": \"yarn\", \"factor\": 2}, "
+                                 "\"sliding_attention\": {\"rope_type\": \"default\"}}"}));
+    CHECK(s.rope[0].original_max_pos == 128); /* the top-level field does not hold here */
     CHECK(WITH(&s, FAMILY("gemma3_text"), {"attn_logit_softcapping", "50"}) ==
           PLUMB_ERR_UNSUPPORTED);
     CHECK(WITH(&s, FAMILY("gemma3_text"), {"rope_parameters", "{\"rope_type\": \"default\"}"}) ==
