@@ -27,6 +27,8 @@ enum plumb_family {
     PLUMB_GPT_NEOX,
     PLUMB_STABLELM,
     PLUMB_STARCODER2,
+    PLUMB_SEED_OSS,
+    PLUMB_EXAONE4,
     PLUMB_N_FAMILY
 };
 #define PLUMB_MAX_EOS    8

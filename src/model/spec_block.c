@@ -12,9 +12,11 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
     const struct plumb_family_row *row = plumb_family_row(s->family);
     const bool off = false, on = true, neox = s->family == PLUMB_GPT_NEOX;
     const bool stablelm = s->family == PLUMB_STABLELM, starcoder2 = s->family == PLUMB_STARCODER2;
+    const bool seed_oss = s->family == PLUMB_SEED_OSS;
     bool attention = s->family == PLUMB_GPT2, mlp = attention || neox;
     if (row->attention_bias)
-        PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention, neox ? &on : &off, path));
+        PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention,
+                                       neox || seed_oss ? &on : &off, path));
     if (row->mlp_bias)
         PLUMB_TRY(plumb_json_want_bool(j, "mlp_bias", &mlp, &off, path));
     if (starcoder2) {
@@ -24,6 +26,8 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
     bool qkv = attention || s->family == PLUMB_QWEN2;
     if (stablelm)
         PLUMB_TRY(plumb_json_want_bool(j, "use_qkv_bias", &qkv, &off, path));
+    if (seed_oss)
+        PLUMB_TRY(plumb_json_want_bool(j, "attention_out_bias", &attention, &off, path));
     b->bias[PLUMB_Q] = b->bias[PLUMB_K] = b->bias[PLUMB_V] = qkv;
     b->bias[PLUMB_O] = attention;
     b->bias[PLUMB_GATE] = b->bias[PLUMB_UP] = b->bias[PLUMB_DOWN] = mlp;
@@ -44,14 +48,14 @@ static bool is_gemma(const struct plumb_spec *s)
 static void set_norms(struct plumb_block *b, const struct plumb_spec *s)
 {
     const bool olmo = s->family == PLUMB_OLMO2 || s->family == PLUMB_OLMO3;
-    b->norm[PLUMB_NORM_ATTENTION] = b->norm[PLUMB_NORM_MLP] = !olmo;
+    const bool exaone4 = s->family == PLUMB_EXAONE4, after = olmo || exaone4;
+    b->norm[PLUMB_NORM_ATTENTION] = b->norm[PLUMB_NORM_MLP] = !after;
     b->norm[PLUMB_NORM_ATTENTION_OUT] = b->norm[PLUMB_NORM_MLP_OUT] =
-        olmo || (is_gemma(s) && s->family != PLUMB_GEMMA);
+        after || (is_gemma(s) && s->family != PLUMB_GEMMA);
     b->layer_norm = has_plain_mlp(s) || s->family == PLUMB_STABLELM;
     b->norm_shift = is_gemma(s) ? 1.0f : 0.0f;
-    b->qk_norm = olmo                                                    ? PLUMB_QK_NORM_ROW
-                 : s->family == PLUMB_QWEN3 || s->family == PLUMB_GEMMA3 ? PLUMB_QK_NORM_HEAD
-                                                                         : PLUMB_QK_NORM_NONE;
+    const bool heads = s->family == PLUMB_QWEN3 || s->family == PLUMB_GEMMA3 || exaone4;
+    b->qk_norm = olmo ? PLUMB_QK_NORM_ROW : heads ? PLUMB_QK_NORM_HEAD : PLUMB_QK_NORM_NONE;
 }
 
 /* Reads a factor with a magnitude of 1e-20 to 1e20; the default is 1. */

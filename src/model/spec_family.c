@@ -64,6 +64,11 @@ static const struct plumb_family_row family[PLUMB_N_FAMILY] = {
                           .window = PLUMB_WINDOW_ALL,
                           .fields = "embedding_dropout norm_epsilon residual_dropout use_bias",
                           .ignored = "rms_norm_eps"},
+    [PLUMB_SEED_OSS] = {"seed_oss", CLASSES("SeedOss"), 8, 128, 1e-6, 1e4, 1,
+                        .attention_bias = true, .mlp_bias = true,
+                        .fields = "attention_out_bias residual_dropout"},
+    [PLUMB_EXAONE4] = {"exaone4", CLASSES("Exaone4"), 32, 0, 1e-5, 1e4, -1,
+                       .window = PLUMB_WINDOW_TYPES, .fields = "sliding_window_pattern"},
 };
 
 /* The fields for which a family has a name of its own (`own`) instead of the usual one. */

@@ -55,7 +55,7 @@ plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, co
 plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads window and windowed from layer_types, sliding_window, use_sliding_window, max_window_layers
  * and sliding_window_pattern. If the model has two rotary embeddings, sets which one each layer
- * uses. plumb_spec_read_rope must have run before. */
+ * uses, and in EXAONE 4 which layers use none. plumb_spec_read_rope must have run before. */
 plumb_status plumb_spec_read_window(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads the begin, end and padding tokens (bos, eos, pad). s->v and s->family must be set. */
 plumb_status plumb_spec_read_tokens(struct plumb_spec *s, const plumb_json *j, const char *path);

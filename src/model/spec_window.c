@@ -94,15 +94,25 @@ static plumb_status on_all_layers(struct plumb_spec *s, const plumb_json *j, con
 }
 
 /* Sets windowed: every second layer of Gemma 2 has no window, every fourth layer of OLMo 3, and in
- * Gemma 3 every sliding_window_pattern-th layer, which is every sixth by default. */
+ * Gemma 3 and EXAONE 4 every sliding_window_pattern-th layer, which is every sixth or fourth by
+ * default. */
 static plumb_status make_periodic_types(bool *windowed, int64_t *window, const struct plumb_spec *s,
                                         const plumb_json *j, const char *path)
 {
-    const int64_t six = 6;
+    const bool exaone4 = s->family == PLUMB_EXAONE4;
+    const int64_t usual = exaone4 ? 4 : 6;
     int64_t pattern = s->family == PLUMB_OLMO3 ? 4 : 2;
-    if (s->family == PLUMB_GEMMA3)
-        PLUMB_TRY(plumb_spec_want_size(j, "sliding_window_pattern", &pattern, &six, 1 << 24, path));
     PLUMB_TRY(read_size(window, s, j, path));
+    if (exaone4 && plumb_json_get(j, "layer_types"))
+        return PLUMB_OK; /* sliding_window_pattern has no effect and may be a text ("LLLG") */
+    PLUMB_REQUIRE(
+        !exaone4 || *window > 0, PLUMB_ERR_FORMAT,
+        "%s: sliding_window is null and layer_types is missing; transformers refuses this "
+        "too. Add layer_types with full_attention for every layer",
+        path);
+    if (exaone4 || s->family == PLUMB_GEMMA3)
+        PLUMB_TRY(
+            plumb_spec_want_size(j, "sliding_window_pattern", &pattern, &usual, 1 << 24, path));
     for (int64_t l = 0; l < s->l; l++)
         windowed[l] = (l + 1) % pattern != 0;
     return PLUMB_OK;
@@ -114,7 +124,8 @@ static plumb_status make_types(bool *windowed, int64_t *window, const struct plu
                                const plumb_json *j, const char *path)
 {
     const bool off = false, mistral = s->family == PLUMB_MISTRAL || s->family == PLUMB_MINISTRAL;
-    if (s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3 || s->family == PLUMB_OLMO3)
+    if (s->family == PLUMB_GEMMA2 || s->family == PLUMB_GEMMA3 || s->family == PLUMB_OLMO3 ||
+        s->family == PLUMB_EXAONE4)
         return make_periodic_types(windowed, window, s, j, path);
     const bool smollm3 = s->family == PLUMB_SMOLLM3;
     const int64_t first_class = 28;
@@ -132,9 +143,10 @@ static plumb_status make_types(bool *windowed, int64_t *window, const struct plu
     return PLUMB_OK;
 }
 
-/* Sets window and windowed, and, if there are two rotary embeddings, which one each layer uses. The
- * field layer_types decides which layers have a window (transformers treats a mistral with it as a
- * ministral, whose arithmetic is the same). If it is absent, other fields decide. */
+/* Sets window and windowed, and, if there are two rotary embeddings or in EXAONE 4, which one each
+ * layer uses. The field layer_types decides which layers have a window (transformers treats a
+ * mistral with it as a ministral, whose arithmetic is the same). If it is absent, other fields
+ * decide. */
 static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const plumb_json *types = plumb_json_get(j, "layer_types");
@@ -162,6 +174,9 @@ static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const ch
     s->window = windowed ? window : 0;
     for (int64_t l = 0; s->n_rope == 2 && l < s->l; l++)
         s->rotation[l] = s->windowed[l]; /* layers with a window have a rotation of their own */
+    /* If EXAONE 4 has a window, its layers without it rotate nothing. */
+    for (int64_t l = 0; s->family == PLUMB_EXAONE4 && window > 0 && l < s->l; l++)
+        s->rotation[l] = s->windowed[l] ? 0 : -1;
     return PLUMB_OK;
 }
 

@@ -319,7 +319,7 @@ int main(void)
 #endif
     snprintf(dir, sizeof dir, "%s/tests/fixtures/model", root ? root : ".");
     CHECK_OK(plumb_dir_list(&names, dir));
-    CHECK(names.n >= 44);
+    CHECK(names.n >= 48);
     for (int64_t i = 0; i < names.n; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, names.name[i]);
         for (size_t j = 0; j < sizeof backends / sizeof *backends; j++)

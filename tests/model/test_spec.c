@@ -226,6 +226,32 @@ static void check_gpt(void)
     CHECK(strstr(plumb_trail(), "model_type gpt_neox has no head_dim"));
 }
 
+/* EXAONE 4: every fourth layer has no window and, if the others have one, no rotation. */
+static void check_exaone4(void)
+{
+    struct plumb_spec s;
+    CHECK_OK(WITH(&s, FAMILY("exaone4"), {"num_key_value_heads", "8"}));
+    CHECK(s.eps == 1e-5 && s.pad == -1 && !s.tied && !any_bias(&s) && s.window == 4096);
+    CHECK(!s.block.norm[PLUMB_NORM_ATTENTION] && s.block.norm[PLUMB_NORM_MLP_OUT]);
+    CHECK(s.block.qk_norm == PLUMB_QK_NORM_HEAD && s.windowed[2] && !s.windowed[3]);
+    CHECK(s.rotation[2] == 0 && s.rotation[3] == -1);
+    CHECK_OK(WITH(&s, FAMILY("exaone4"), {"sliding_window_pattern", "2"}, {"sliding_window", "7"}));
+    CHECK(s.window == 7 && s.rotation[0] == 0 && s.rotation[1] == -1 && s.windowed[2]);
+    CHECK_OK(WITH(&s, FAMILY("exaone4"), {"sliding_window_pattern", "\"LLLG\""},
+                  {"layer_types", "[\"full_attention\",\"sliding_attention\",\"full_attention\","
+                                  "\"full_attention\"]"}));
+    CHECK(s.windowed[1] && s.rotation[1] == 0 && s.rotation[0] == -1 && s.rotation[3] == -1);
+    CHECK_OK(WITH(&s, FAMILY("exaone4"), {"sliding_window", "null"},
+                  {"sliding_window_pattern", "null"},
+                  {"layer_types", "[\"full_attention\",\"full_attention\",\"full_attention\","
+                                  "\"full_attention\"]"}));
+    CHECK(s.window == 0 && s.rotation[0] == 0 && s.rotation[3] == 0);
+    CHECK(WITH(&s, FAMILY("exaone4"), {"sliding_window", "null"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "layer_types is missing"));
+    CHECK(WITH(&s, FAMILY("exaone4"), {"sliding_window_pattern", "\"LLLG\""}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "sliding_window_pattern"));
+}
+
 /* Checks defaults and refusals of OLMo 3, Gemma 1, StableLM and StarCoder2. */
 static void check_small_families(void)
 {
@@ -268,6 +294,12 @@ static void check_small_families(void)
     CHECK_OK(WITH(&s, FAMILY("starcoder2"), {"use_bias", "false"}, {"sliding_window", "9"},
                   {"norm_epsilon", "0.001"}));
     CHECK(!any_bias(&s) && s.windowed[0] && s.window == 9 && s.eps == 1e-3);
+
+    CHECK_OK(WITH(&s, FAMILY("seed_oss")));
+    CHECK(s.d == 128 && s.pad == 1 && qkv_biases(&s) && s.rope[0].theta == 1e4);
+    CHECK_OK(WITH(&s, FAMILY("seed_oss"), {"attention_out_bias", "true"}, {"mlp_bias", "true"}));
+    CHECK(all_biases(&s));
+    check_exaone4();
 }
 
 /* Checks defaults and refusals of the families that differ from Llama in more than biases. */

@@ -125,6 +125,13 @@ MODELS = {  # name: (model_type, architecture, fields)
     "starcoder2": ("starcoder2", "Starcoder2ForCausalLM", dict(STARCODER2, sliding_window=9)),
     "starcoder2_score": ("starcoder2", "Starcoder2ForSequenceClassification",
                          dict(STARCODER2, use_bias=False, hidden_act="gelu", **LABELS)),
+    "seed_oss": ("seed_oss", "SeedOssForCausalLM", dict(TINY, tie_word_embeddings=False)),
+    "seed_oss_score": ("seed_oss", "SeedOssForSequenceClassification",
+                       dict(TINY, attention_bias=False, attention_out_bias=True, mlp_bias=True, **LABELS)),
+    "exaone4": ("exaone4", "Exaone4ForCausalLM",
+                dict(TINY, num_hidden_layers=3, head_dim=16, sliding_window=9, sliding_window_pattern=2, tie_word_embeddings=True)),
+    "exaone4_score": ("exaone4", "Exaone4ForSequenceClassification",
+                      dict(TINY, sliding_window=None, layer_types=["full_attention"] * 2, **LABELS)),
     "phi3_score": ("phi3", "Phi3ForSequenceClassification", dict(TINY, **LABELS)),
 }
 LENGTHS, PROMPTS = [7, 45, 1, 33], [3, 12, 1, 32]
