@@ -136,8 +136,10 @@ plumb_status plumb_param_take(float *w, const struct plumb_st_entry *e, const st
     const int64_t rows = p->dim[0], width = p->count / rows;
     plumb_status st = PLUMB_OK;
     if (!p->turned) {
-        for (int64_t r = 0, at = p->file_row; r < rows; r += p->file_run, at += p->file_step)
-            PLUMB_TRY(plumb_entry_part(w + r * width, e, at * width, p->file_run * width));
+        const int64_t run = p->paired ? 1 : p->file_run;
+        for (int64_t r = 0; r < rows; r += run)
+            PLUMB_TRY(plumb_entry_part(w + r * width, e, plumb_param_file_row(p, r) * width,
+                                       run * width));
         return PLUMB_OK;
     }
     float *column = malloc((size_t)rows * sizeof *column);

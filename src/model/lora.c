@@ -37,6 +37,8 @@ static struct plumb_linear place(struct layout *y, const char *name, int64_t row
         t->file_rows = like ? like->file_rows : rows;
         t->file_run = like ? like->file_run : rows;
         t->file_step = like ? like->file_step : rows;
+        t->head = like ? like->head : 0;
+        t->paired = like ? like->paired : 0;
     }
     if (packs)
         y->packed += plumb_ceil_div(y->b->k.linear_packed_count(rows, cols), PLUMB_PARAM_ALIGN) *

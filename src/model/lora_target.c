@@ -13,6 +13,7 @@
 enum { LLAMA = 1 << PLUMB_FILES_LLAMA, PHI3 = 1 << PLUMB_FILES_PHI3 };
 enum { GPT2 = 1 << PLUMB_FILES_GPT2, NEOX = 1 << PLUMB_FILES_NEOX };
 enum { STARCODER2 = 1 << PLUMB_FILES_STARCODER2 };
+enum { GLM = 1 << PLUMB_FILES_GLM | 1 << PLUMB_FILES_GLM4 };
 #define BIT(id) (1u << (id))
 #define QKV     (BIT(PLUMB_Q) | BIT(PLUMB_K) | BIT(PLUMB_V))
 
@@ -23,21 +24,21 @@ static const struct module {
     const char *name;
     unsigned files, projections;
 } modules[] = {
-    {"self_attn.q_proj", LLAMA | STARCODER2, BIT(PLUMB_Q)},
-    {"self_attn.k_proj", LLAMA | STARCODER2, BIT(PLUMB_K)},
-    {"self_attn.v_proj", LLAMA | STARCODER2, BIT(PLUMB_V)},
+    {"self_attn.q_proj", LLAMA | STARCODER2 | GLM, BIT(PLUMB_Q)},
+    {"self_attn.k_proj", LLAMA | STARCODER2 | GLM, BIT(PLUMB_K)},
+    {"self_attn.v_proj", LLAMA | STARCODER2 | GLM, BIT(PLUMB_V)},
     {"self_attn.qkv_proj", PHI3, QKV},
     {"attn.c_attn", GPT2, QKV},
     {"attention.query_key_value", NEOX, QKV},
-    {"self_attn.o_proj", LLAMA | PHI3 | STARCODER2, BIT(PLUMB_O)},
+    {"self_attn.o_proj", LLAMA | PHI3 | STARCODER2 | GLM, BIT(PLUMB_O)},
     {"attn.c_proj", GPT2, BIT(PLUMB_O)},
     {"attention.dense", NEOX, BIT(PLUMB_O)},
     {"mlp.gate_proj", LLAMA, BIT(PLUMB_GATE)},
-    {"mlp.gate_up_proj", PHI3, BIT(PLUMB_GATE) | BIT(PLUMB_UP)},
+    {"mlp.gate_up_proj", PHI3 | GLM, BIT(PLUMB_GATE) | BIT(PLUMB_UP)},
     {"mlp.up_proj", LLAMA, BIT(PLUMB_UP)},
     {"mlp.c_fc", GPT2 | STARCODER2, BIT(PLUMB_UP)},
     {"mlp.dense_h_to_4h", NEOX, BIT(PLUMB_UP)},
-    {"mlp.down_proj", LLAMA | PHI3, BIT(PLUMB_DOWN)},
+    {"mlp.down_proj", LLAMA | PHI3 | GLM, BIT(PLUMB_DOWN)},
     {"mlp.c_proj", GPT2 | STARCODER2, BIT(PLUMB_DOWN)},
     {"mlp.dense_4h_to_h", NEOX, BIT(PLUMB_DOWN)},
 };
@@ -88,7 +89,8 @@ plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *
         PLUMB_REQUIRE(files, PLUMB_ERR_CONFIG,
                       "%s: '%s' is no target; expected all-linear, or names among q_proj, k_proj, "
                       "v_proj, o_proj, gate_proj, up_proj, down_proj (Phi-3: qkv_proj, "
-                      "gate_up_proj; GPT-2: c_attn, c_fc, c_proj; GPT-NeoX: query_key_value, "
+                      "gate_up_proj; GLM-4: gate_up_proj; GPT-2: c_attn, c_fc, c_proj; GPT-NeoX: "
+                      "query_key_value, "
                       "dense, dense_h_to_4h, dense_4h_to_h; StarCoder2: c_fc, c_proj)",
                       where, name[i]);
         lora->files &= files;
@@ -106,7 +108,7 @@ enum plumb_file_layout plumb_lora_layout(const struct plumb_lora *lora, const ch
 {
     static const char before[] = "base_model.model.";
     const size_t n = strlen(before);
-    for (int f = PLUMB_FILES_LLAMA; f <= PLUMB_FILES_STARCODER2; f++) {
+    for (int f = PLUMB_FILES_LLAMA; f <= PLUMB_FILES_GLM4; f++) {
         const char *stem = plumb_file_stem((enum plumb_file_layout)f);
         if ((lora->files & (1u << f)) && !strncmp(tensor, before, n) &&
             !strncmp(tensor + n, stem, strlen(stem)))

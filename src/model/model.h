@@ -32,9 +32,13 @@ struct plumb_param {
     /* The tensor of the files that holds this parameter. Usually it has the parameter's name and
      * only its rows. In general, row r of the parameter is row file_row + r / file_run * file_step
      * + r % file_run (integer division) of the tensor's file_rows rows. If `turned`, the file
-     * stores the transpose: those rows are its columns. */
+     * stores the transpose: those rows are its columns. If paired > 0, the first `paired` rows of
+     * each head of `head` rows have another order in the file (struct plumb_block, neighbours): row
+     * i < paired / 2 is row 2 i there, and row paired / 2 + i is row 2 i + 1. plumb_param_file_row
+     * computes the row. */
     char file[96];
     int64_t file_row, file_rows, file_run, file_step;
+    int64_t head, paired;
     bool turned;
     int rank;       /* number of dimensions: 1 or 2 */
     int64_t dim[2]; /* (out,in) for linear weights, (v,c) for the embedding, (n,) for others */
@@ -46,6 +50,9 @@ struct plumb_param {
     /* index of the first float in plumb_model.w; -1 if the tensor is only in the packed weights */
     int64_t held;
 };
+
+/* Returns the row of the file's tensor that holds row r of the parameter. */
+int64_t plumb_param_file_row(const struct plumb_param *p, int64_t r);
 
 /* The trained view of a model: the tensors that a training run changes, in one flat vector.
  * Gradients and the optimizer's moments have the layout of this vector. The view is valid as long

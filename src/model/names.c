@@ -33,6 +33,11 @@ const char *plumb_file_part(enum plumb_file_layout files, const char *name)
         return !strcmp(name, "mlp.up_proj")     ? "mlp.c_fc"
                : !strcmp(name, "mlp.down_proj") ? "mlp.c_proj"
                                                 : name;
+    if (files == PLUMB_FILES_GLM4)
+        return !strcmp(name, "post_attention_layernorm")     ? "post_self_attn_layernorm"
+               : !strcmp(name, "pre_feedforward_layernorm")  ? "post_attention_layernorm"
+               : !strcmp(name, "post_feedforward_layernorm") ? "post_mlp_layernorm"
+                                                             : name;
     for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
         if (!strcmp(list[i].own, name))
             return files == PLUMB_FILES_GPT2   ? list[i].gpt2

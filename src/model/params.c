@@ -140,30 +140,36 @@ static int64_t place_norm(struct layout *y, const struct plumb_spec *s, enum plu
 }
 
 /* Sets which rows of which tensor of the files hold the weight and the bias of a projection. They
- * must be the parameters that were placed last. Does nothing if the files have Llama's layout. */
+ * must be the parameters that were placed last. */
 static void map_to_files(struct layout *y, const struct plumb_spec *s, enum plumb_projection id)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d, part = id - PLUMB_Q;
+    const bool phi3 = y->files == PLUMB_FILES_PHI3, gpt2 = y->files == PLUMB_FILES_GPT2;
+    const bool glm = y->files == PLUMB_FILES_GLM || y->files == PLUMB_FILES_GLM4;
     const bool is_qkv = id <= PLUMB_V;
-    const bool gate_up = y->files == PLUMB_FILES_PHI3 && (id == PLUMB_GATE || id == PLUMB_UP);
-    if (!y->param || y->files == PLUMB_FILES_LLAMA || y->files == PLUMB_FILES_STARCODER2)
+    const bool gate_up = (phi3 || glm) && (id == PLUMB_GATE || id == PLUMB_UP);
+    if (!y->param)
         return;
     for (int k = 0; k < 1 + s->block.bias[id]; k++) {
         struct plumb_param *p = &y->param[y->n - 1 - k];
-        p->turned = y->files == PLUMB_FILES_GPT2 && p->rank == 2;
+        p->turned = gpt2 && p->rank == 2;
+        if (s->block.neighbours && (id == PLUMB_Q || id == PLUMB_K)) {
+            p->head = s->d;
+            p->paired = s->rope[0].columns;
+        }
         if (is_qkv && y->files == PLUMB_FILES_NEOX) {
             p->file_row = part * s->d;
             p->file_run = s->d;
             p->file_step = 3 * s->d;
             p->file_rows = 3 * q;
-        } else if (is_qkv) {
+        } else if (is_qkv && (phi3 || gpt2)) {
             p->file_row = id == PLUMB_Q ? 0 : id == PLUMB_K ? q : q + kv;
             p->file_rows = q + 2 * kv;
         } else if (gate_up) {
             p->file_row = id == PLUMB_GATE ? 0 : s->f;
             p->file_rows = 2 * s->f;
         }
-        if (y->files == PLUMB_FILES_PHI3 && (is_qkv || gate_up))
+        if ((phi3 && is_qkv) || gate_up)
             snprintf(p->file, sizeof p->file, "%s%s.weight", y->file_prefix,
                      is_qkv ? "self_attn.qkv_proj" : "mlp.gate_up_proj");
     }
@@ -276,6 +282,14 @@ const struct plumb_param *plumb_model_find(const plumb_model *m, const char *nam
         if (!strcmp(m->param[i].name, name))
             return &m->param[i];
     return NULL;
+}
+
+int64_t plumb_param_file_row(const struct plumb_param *p, int64_t r)
+{
+    const int64_t i = p->paired ? r % p->head : 0, half = p->paired / 2;
+    if (i < p->paired)
+        r += i < half ? i : 2 * (i - half) + 1 - i;
+    return p->file_row + r / p->file_run * p->file_step + r % p->file_run;
 }
 
 int64_t plumb_param_file_count(const struct plumb_param *p)

@@ -88,14 +88,14 @@ plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir)
 
 bool plumb_param_is_whole(const struct plumb_param *p)
 {
-    return p->dim[0] == p->file_rows && !p->turned;
+    return p->dim[0] == p->file_rows && !p->turned && !p->paired;
 }
 
 void plumb_param_give(float *tensor, const float *w, const struct plumb_param *p)
 {
     const int64_t width = p->count / p->dim[0];
     for (int64_t r = 0; r < p->dim[0]; r++) {
-        const int64_t at = p->file_row + r / p->file_run * p->file_step + r % p->file_run;
+        const int64_t at = plumb_param_file_row(p, r);
         for (int64_t i = 0; i < width; i++)
             tensor[p->turned ? i * p->file_rows + at : at * width + i] = w[r * width + i];
     }

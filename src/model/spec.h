@@ -29,6 +29,10 @@ enum plumb_family {
     PLUMB_STARCODER2,
     PLUMB_SEED_OSS,
     PLUMB_EXAONE4,
+    PLUMB_HELIUM,
+    PLUMB_ERNIE4_5,
+    PLUMB_GLM,
+    PLUMB_GLM4,
     PLUMB_N_FAMILY
 };
 #define PLUMB_MAX_EOS    8
@@ -67,6 +71,8 @@ enum plumb_file_layout {
     PLUMB_FILES_GPT2,       /* q, k, v are one tensor; matrices are stored as (in,out) */
     PLUMB_FILES_NEOX,       /* q, k, v are one tensor: head by head, the rows of q, k and v */
     PLUMB_FILES_STARCODER2, /* as PLUMB_FILES_LLAMA; the MLP's matrices are c_fc and c_proj */
+    PLUMB_FILES_GLM,        /* as PLUMB_FILES_LLAMA; gate, up are one tensor */
+    PLUMB_FILES_GLM4,       /* as PLUMB_FILES_GLM, with other names of the norms */
 };
 
 /* The description of a decoder block. Forward, backward and the layout of the parameters read it;
@@ -89,6 +95,9 @@ struct plumb_block {
     enum plumb_qk_norm qk_norm;
     enum plumb_activation activation;
     enum plumb_file_layout files;
+    /* the rotation pairs columns 2 i and 2 i + 1 of a head in the files; in memory it pairs columns
+     * i and i + half, and the rows of q and k are sorted accordingly */
+    bool neighbours;
     bool layer_norm;     /* every norm is a LayerNorm with a bias; else an RMSNorm */
     bool gated;          /* the MLP has a gate; else it is down act(up) */
     bool parallel;       /* the MLP reads x, not xm; both branches are added to x */

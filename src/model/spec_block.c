@@ -6,6 +6,11 @@
 #include "base/log.h"
 #include "model/spec_parts.h"
 
+static bool is_glm(const struct plumb_spec *s)
+{
+    return s->family == PLUMB_GLM || s->family == PLUMB_GLM4;
+}
+
 static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *s,
                                 const plumb_json *j, const char *path)
 {
@@ -16,11 +21,11 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
     bool attention = s->family == PLUMB_GPT2, mlp = attention || neox;
     if (row->attention_bias)
         PLUMB_TRY(plumb_json_want_bool(j, "attention_bias", &attention,
-                                       neox || seed_oss ? &on : &off, path));
+                                       neox || seed_oss || is_glm(s) ? &on : &off, path));
     if (row->mlp_bias)
         PLUMB_TRY(plumb_json_want_bool(j, "mlp_bias", &mlp, &off, path));
-    if (starcoder2) {
-        PLUMB_TRY(plumb_json_want_bool(j, "use_bias", &attention, &on, path));
+    if (starcoder2 || s->family == PLUMB_ERNIE4_5) {
+        PLUMB_TRY(plumb_json_want_bool(j, "use_bias", &attention, starcoder2 ? &on : &off, path));
         mlp = attention;
     }
     bool qkv = attention || s->family == PLUMB_QWEN2;
@@ -28,6 +33,8 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
         PLUMB_TRY(plumb_json_want_bool(j, "use_qkv_bias", &qkv, &off, path));
     if (seed_oss)
         PLUMB_TRY(plumb_json_want_bool(j, "attention_out_bias", &attention, &off, path));
+    if (is_glm(s) || s->family == PLUMB_HELIUM)
+        attention = false; /* attention_bias is that of q, k and v */
     b->bias[PLUMB_Q] = b->bias[PLUMB_K] = b->bias[PLUMB_V] = qkv;
     b->bias[PLUMB_O] = attention;
     b->bias[PLUMB_GATE] = b->bias[PLUMB_UP] = b->bias[PLUMB_DOWN] = mlp;
@@ -51,7 +58,7 @@ static void set_norms(struct plumb_block *b, const struct plumb_spec *s)
     const bool exaone4 = s->family == PLUMB_EXAONE4, after = olmo || exaone4;
     b->norm[PLUMB_NORM_ATTENTION] = b->norm[PLUMB_NORM_MLP] = !after;
     b->norm[PLUMB_NORM_ATTENTION_OUT] = b->norm[PLUMB_NORM_MLP_OUT] =
-        after || (is_gemma(s) && s->family != PLUMB_GEMMA);
+        after || s->family == PLUMB_GLM4 || (is_gemma(s) && s->family != PLUMB_GEMMA);
     b->layer_norm = has_plain_mlp(s) || s->family == PLUMB_STABLELM;
     b->norm_shift = is_gemma(s) ? 1.0f : 0.0f;
     const bool heads = s->family == PLUMB_QWEN3 || s->family == PLUMB_GEMMA3 || exaone4;
@@ -198,7 +205,10 @@ plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, co
                      : s->family == PLUMB_GPT2       ? PLUMB_FILES_GPT2
                      : s->family == PLUMB_GPT_NEOX   ? PLUMB_FILES_NEOX
                      : s->family == PLUMB_STARCODER2 ? PLUMB_FILES_STARCODER2
+                     : s->family == PLUMB_GLM        ? PLUMB_FILES_GLM
+                     : s->family == PLUMB_GLM4       ? PLUMB_FILES_GLM4
                                                      : PLUMB_FILES_LLAMA;
+    s->block.neighbours = s->family == PLUMB_HELIUM || s->family == PLUMB_ERNIE4_5 || is_glm(s);
     s->positions = s->family == PLUMB_GPT2;
     const bool on = true;
     if (s->family == PLUMB_GPT_NEOX)

@@ -69,6 +69,14 @@ static const struct plumb_family_row family[PLUMB_N_FAMILY] = {
                         .fields = "attention_out_bias residual_dropout"},
     [PLUMB_EXAONE4] = {"exaone4", CLASSES("Exaone4"), 32, 0, 1e-5, 1e4, -1,
                        .window = PLUMB_WINDOW_TYPES, .fields = "sliding_window_pattern"},
+    [PLUMB_HELIUM] = {"helium", CLASSES("Helium"), 20, 128, 1e-8, 1e5, 3, .attention_bias = true,
+                      .mlp_bias = true, .fields = ""},
+    [PLUMB_ERNIE4_5] = {"ernie4_5", "Ernie4_5ForCausalLM", NULL, 2, 128, 1e-5, 5e5, 0, .tied = true,
+                        .fields = "use_bias"},
+    [PLUMB_GLM] = {"glm", CLASSES("Glm"), 2, 128, 1.5625e-7, 1e4, 151329, .attention_bias = true,
+                   .fields = ""},
+    [PLUMB_GLM4] = {"glm4", CLASSES("Glm4"), 2, 128, 1.5625e-7, 1e4, 151329, .attention_bias = true,
+                    .fields = ""},
 };
 
 /* The fields for which a family has a name of its own (`own`) instead of the usual one. */

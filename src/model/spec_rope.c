@@ -233,13 +233,14 @@ static bool differs(const plumb_json *a, const plumb_json *b)
     return differ;
 }
 
-/* Sets the number of rotated columns to the part `partial` of a head. Only Phi-3, GPT-NeoX and
- * StableLM may rotate less than a whole head. */
+/* Sets the number of rotated columns to the part `partial` of a head. Only Phi-3, GPT-NeoX,
+ * StableLM and GLM-4 may rotate less than a whole head. */
 static plumb_status set_columns(struct plumb_rope *o, const struct plumb_spec *s, double partial,
                                 const char *path)
 {
     PLUMB_REQUIRE(partial == 1.0 || s->family == PLUMB_PHI3 || s->family == PLUMB_GPT_NEOX ||
-                      s->family == PLUMB_STABLELM,
+                      s->family == PLUMB_STABLELM || s->family == PLUMB_GLM ||
+                      s->family == PLUMB_GLM4,
                   PLUMB_ERR_UNSUPPORTED,
                   "%s: partial_rotary_factor %g is not supported with model_type %s (expected 1)",
                   path, partial, plumb_spec_type(s));
@@ -277,7 +278,8 @@ static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, 
     const bool neox = s->family == PLUMB_GPT_NEOX;
     const char *theta_key = neox ? "rotary_emb_base" : "rope_theta";
     const char *partial_key = neox ? "rotary_pct" : "partial_rotary_factor";
-    const double whole = neox || s->family == PLUMB_STABLELM ? 0.25 : 1.0;
+    const bool glm = s->family == PLUMB_GLM || s->family == PLUMB_GLM4;
+    const double whole = neox || s->family == PLUMB_STABLELM ? 0.25 : glm ? 0.5 : 1.0;
     double theta, partial;
     PLUMB_TRY(plumb_json_want_real(j, partial_key, &partial, &whole, path));
     PLUMB_TRY(

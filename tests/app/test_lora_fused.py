@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""test_lora_fused.py: LoRA on modules of other names than Llama's (Phi-3, GPT-2, GPT-NeoX, StarCoder2), beside peft
+"""test_lora_fused.py: LoRA on modules of other names than Llama's (Phi-3, GPT-2, GPT-NeoX, StarCoder2,
+GLM-4), or with rows in another order in the files (Helium, GLM-4), beside peft
 (the figures are made by tests/reference/lora_fused_fixtures.py): log-probs, gradients (with the names and
 sizes of the files), two AdamW steps, merged weights, the adapter's files; runs on several ranks; names that
 the architecture lacks."""
@@ -11,10 +12,12 @@ from test_lora import CONFIG, WEIGHTS, near, same, tensors
 
 MODELS = common.ROOT / "tests" / "fixtures" / "model"
 LORA = common.ROOT / "tests" / "fixtures" / "lora_fused"
-FAMILIES = {"phi3": "phi3_short", "gpt2": "gpt2", "gpt_neox": "gpt_neox", "starcoder2": "starcoder2"}
+FAMILIES = {"phi3": "phi3_short", "gpt2": "gpt2", "gpt_neox": "gpt_neox", "starcoder2": "starcoder2",
+            "helium": "helium", "glm4": "glm4"}
 # a module's name in the architecture, and names that it lacks
 NAMES = {"phi3": ("qkv_proj", "q_proj", "c_attn"), "gpt2": ("c_attn", "q_proj", "qkv_proj"),
-         "gpt_neox": ("query_key_value", "q_proj", "c_attn"), "starcoder2": ("c_proj", "gate_proj", "attn.c_proj")}
+         "gpt_neox": ("query_key_value", "q_proj", "c_attn"), "starcoder2": ("c_proj", "gate_proj", "attn.c_proj"),
+         "helium": ("q_proj", "qkv_proj", "gate_up_proj"), "glm4": ("gate_up_proj", "up_proj", "qkv_proj")}
 MOST = "data.max_tokens=40"  # Phi-3's longrope chooses its factors by it
 
 

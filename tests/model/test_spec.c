@@ -300,6 +300,22 @@ static void check_small_families(void)
     CHECK_OK(WITH(&s, FAMILY("seed_oss"), {"attention_out_bias", "true"}, {"mlp_bias", "true"}));
     CHECK(all_biases(&s));
     check_exaone4();
+
+    CHECK_OK(WITH(&s, FAMILY("helium"), {"num_key_value_heads", "8"}, {"attention_bias", "true"}));
+    CHECK(s.block.neighbours && s.d == 128 && s.eps == 1e-8 && s.rope[0].theta == 1e5 &&
+          s.pad == 3);
+    CHECK(s.block.bias[PLUMB_Q] && !s.block.bias[PLUMB_O] && !s.block.bias[PLUMB_UP]);
+    CHECK_OK(WITH(&s, FAMILY("ernie4_5")));
+    CHECK(s.block.neighbours && s.tied && !any_bias(&s) && s.rope[0].theta == 5e5 && s.d == 128);
+    CHECK_OK(WITH(&s, FAMILY("ernie4_5"), {"use_bias", "true"}));
+    CHECK(all_biases(&s));
+    CHECK_OK(WITH(&s, FAMILY("glm")));
+    CHECK(s.block.neighbours && s.rope[0].columns == 64 && s.eps == 1.5625e-7 && s.pad == -1);
+    CHECK(s.block.files == PLUMB_FILES_GLM && qkv_biases(&s));
+    CHECK(!s.block.norm[PLUMB_NORM_ATTENTION_OUT] && s.block.norm[PLUMB_NORM_MLP]);
+    CHECK_OK(WITH(&s, FAMILY("glm4"), {"partial_rotary_factor", "0.25"}));
+    CHECK(s.rope[0].columns == 32 && s.block.files == PLUMB_FILES_GLM4);
+    CHECK(s.block.norm[PLUMB_NORM_ATTENTION_OUT] && s.block.norm[PLUMB_NORM_MLP_OUT]);
 }
 
 /* Checks defaults and refusals of the families that differ from Llama in more than biases. */

@@ -5,6 +5,8 @@ other names than Llama's, most of them several projections in one, and what they
   gpt2/        of gpt2: c_attn, a Conv1D (fan_in_fan_out)
   gpt_neox/    of gpt_neox: query_key_value, head by head
   starcoder2/  of starcoder2: c_proj, which is of the MLP alone here; GPT-2's attention has one, too
+  helium/      of helium: q_proj, whose rotated rows are neighbours in the files
+  glm4/        of glm4: gate_up_proj beside q_proj, k_proj and v_proj
 
 In each: all/ (adapter of all modules, r 3, alpha 6), one/ (of the module named here first, r 2, alpha
 5), input.jsonl, expected.json, gradient.safetensors, steps.safetensors, merged.safetensors, as
@@ -23,7 +25,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 FAMILIES = {"phi3": ("phi3_short", "qkv_proj"), "gpt2": ("gpt2", "c_attn"), "gpt_neox": ("gpt_neox", "query_key_value"),
-            "starcoder2": ("starcoder2", "c_proj")}
+            "starcoder2": ("starcoder2", "c_proj"), "helium": ("helium", "q_proj"), "glm4": ("glm4", "gate_up_proj")}
 
 
 def family(base, folder, module):

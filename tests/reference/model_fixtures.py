@@ -132,6 +132,13 @@ MODELS = {  # name: (model_type, architecture, fields)
                 dict(TINY, num_hidden_layers=3, head_dim=16, sliding_window=9, sliding_window_pattern=2, tie_word_embeddings=True)),
     "exaone4_score": ("exaone4", "Exaone4ForSequenceClassification",
                       dict(TINY, sliding_window=None, layer_types=["full_attention"] * 2, **LABELS)),
+    "helium": ("helium", "HeliumForCausalLM", dict(SMALL, head_dim=8, attention_bias=True)),
+    "helium_score": ("helium", "HeliumForSequenceClassification", dict(SMALL, head_dim=8, mlp_bias=True, **LABELS)),
+    "ernie4_5": ("ernie4_5", "Ernie4_5ForCausalLM", dict(TINY, use_bias=True, tie_word_embeddings=True)),
+    "glm": ("glm", "GlmForCausalLM", dict(TINY, head_dim=16, partial_rotary_factor=0.75, tie_word_embeddings=True)),
+    "glm_score": ("glm", "GlmForSequenceClassification", dict(TINY, attention_bias=False, **LABELS)),
+    "glm4": ("glm4", "Glm4ForCausalLM", dict(TINY, tie_word_embeddings=False)),
+    "glm4_score": ("glm4", "Glm4ForSequenceClassification", dict(TINY, head_dim=16, attention_bias=False, **LABELS)),
     "phi3_score": ("phi3", "Phi3ForSequenceClassification", dict(TINY, **LABELS)),
 }
 LENGTHS, PROMPTS = [7, 45, 1, 33], [3, 12, 1, 32]
