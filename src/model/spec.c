@@ -48,6 +48,42 @@ static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const
     return PLUMB_OK;
 }
 
+/* Writes a 0 over each Infinity and NaN in the text. Returns true if there was one. */
+static bool replace_constants(char *text)
+{
+    static const char *const name[] = {"-Infinity", "Infinity", "NaN"};
+    bool any = false;
+    for (size_t i = 0; i < sizeof(name) / sizeof(name[0]); i++)
+        for (char *at = strstr(text, name[i]); at; at = strstr(at, name[i])) {
+            memset(at, ' ', strlen(name[i]));
+            *at = '0';
+            any = true;
+        }
+    return any;
+}
+
+/* Fails if model_type is not supported and the file has Infinity or NaN, which Python writes and
+ * JSON lacks. The configurations of several state-space models have them. Without this check, the
+ * message would be about the JSON. */
+static plumb_status check_type(const char *path)
+{
+    struct plumb_buf text = {0};
+    plumb_json *j = NULL;
+    enum plumb_family f;
+    plumb_status st = PLUMB_OK;
+    PLUMB_TRY_GOTO(st, plumb_file_read_text(&text, path, "a JSON file"), done);
+    if (text.len == 0 || !replace_constants(text.data))
+        goto done;
+    PLUMB_TRY_GOTO(st, plumb_json_parse(&j, text.data, text.len, path), done);
+    const char *type = plumb_json_string(plumb_json_get(j, "model_type"), NULL);
+    if (type)
+        PLUMB_TRY_GOTO(st, plumb_family_find(&f, type, path), done);
+done:
+    plumb_json_free(&j);
+    plumb_buf_fini(&text);
+    return st;
+}
+
 /* Returns the value for a field that is absent or null: if_absent or if_null. Hugging Face treats
  * the two differently: an absent field gets the default of the configuration class. */
 static const int64_t *absent(const plumb_json *j, const char *key, const int64_t *if_absent,
@@ -139,6 +175,7 @@ plumb_status plumb_spec_read(struct plumb_spec *out, const char *dir)
     struct plumb_spec s = {.bos = -1, .pad = -1};
     for (int i = 0; i < PLUMB_MAX_EOS; i++)
         s.eos[i] = -1;
+    PLUMB_TRY(check_type(path));
     PLUMB_TRY(plumb_json_read_file(&j, path));
     PLUMB_TRY_GOTO(st, read_family(&s, j, path), fail);
     PLUMB_TRY_GOTO(st, plumb_spec_check_fields(&s, j, path), fail);

@@ -401,6 +401,11 @@ static void check_families(void)
           PLUMB_ERR_FORMAT);
     CHECK(WITH(&s, FAMILY("gemma3")) == PLUMB_ERR_UNSUPPORTED);
     CHECK(strstr(plumb_trail(), "gemma3_text"));
+    CHECK(WITH(&s, FAMILY("bamba"), {"time_step_limit", "[0.0, Infinity]"}) ==
+          PLUMB_ERR_UNSUPPORTED);
+    CHECK(strstr(plumb_trail(), "model_type \"bamba\" is not supported"));
+    CHECK(WITH(&s, FAMILY("olmo2"), {"rope_theta", "-Infinity"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "JSON"));
     check_gpt();
     check_small_families();
     /* A field of Granite is refused in OLMo 2. */
