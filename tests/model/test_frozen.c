@@ -177,9 +177,9 @@ static void check_bytes(struct plumb_backend *b)
 
 int main(void)
 {
-    static const char *const fixture[] = {"llama_gqa_tied", "llama_odd_untied", "llama_score1",
-                                          "gpt2",           "gpt_neox",         "phi3_short",
-                                          "gemma2",         "qwen2_score3",     "olmo2"};
+    static const char *const fixture[] = {
+        "llama_gqa_tied", "llama_odd_untied", "llama_score1", "gpt2",    "gpt_neox", "phi3_short",
+        "gemma2",         "qwen2_score3",     "olmo2",        "exaone4", "helium",   "glm4_score"};
     struct plumb_backend *b;
     for (int ref = 0; ref < 2; ref++) {
         CHECK_OK(ref ? plumb_backend_ref_create(&b) : plumb_backend_cpu_create(&b, 2, 1));

@@ -44,6 +44,9 @@ static const struct shape {
     {"granite, scales", "granite", 133, 48, 56, 2, 4, 2, 12, 0, true,
      ", \"attention_multiplier\": 0.2, \"embedding_multiplier\": 6.0, "
      "\"residual_multiplier\": 0.22, \"logits_scaling\": 3.0"},
+    {"exaone4, norms after, rotation in windows", "exaone4", 89, 40, 48, 3, 4, 2, 16, 20, false,
+     ", \"sliding_window_pattern\": 2"},
+    {"glm4, four norms, neighbours rotate", "glm4", 107, 44, 52, 2, 4, 2, 16, 0, false, ""},
     {"gpt2, learned positions", "gpt2", 123, 40, 160, 2, 5, 5, 8, 0, true, ", \"n_inner\": 52"},
     {"gpt_neox, parallel branches", "gpt_neox", 131, 48, 72, 2, 3, 3, 16, 0, false,
      ", \"rotary_pct\": 0.5"},

@@ -399,6 +399,9 @@ int main(void)
     check_save("gemma3", (int64_t)1 << 30);
     check_save("gemma3_score", (int64_t)1 << 30);
     check_save("ministral_mixed", (int64_t)1 << 30);
+    check_save("exaone4", (int64_t)1 << 30);
+    check_save("ernie4_5", (int64_t)1 << 30);
+    check_save("glm4", 20000);
     check_other_names();
     check_gpt2_files();
     check_classifier();

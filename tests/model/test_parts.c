@@ -8,12 +8,27 @@
 
 enum { SEQS = 3, TOKENS = 24, MOST_PARTS = 16 };
 
-static const char *const fixtures[] = {
-    "llama_gqa_tied", "llama_odd_untied", "llama_bias",   "llama_score1",
-    "gpt2",           "gpt2_layers",      "gpt2_score",   "gpt_neox",
-    "gpt_neox_score", "gemma2",           "gemma3_score", "olmo2",
-    "phi3_short",     "qwen2_score3",     "qwen3_norm",   "ministral_mixed",
-    "granite",        "smollm3",          "smollm3_score"};
+static const char *const fixtures[] = {"llama_gqa_tied",
+                                       "llama_odd_untied",
+                                       "llama_bias",
+                                       "llama_score1",
+                                       "gpt2",
+                                       "gpt2_layers",
+                                       "gpt2_score",
+                                       "gpt_neox",
+                                       "gpt_neox_score",
+                                       "gemma2",
+                                       "gemma3_score",
+                                       "olmo2",
+                                       "phi3_short",
+                                       "qwen2_score3",
+                                       "qwen3_norm",
+                                       "ministral_mixed",
+                                       "granite",
+                                       "smollm3",
+                                       "smollm3_score",
+                                       "exaone4",
+                                       "glm4"};
 
 struct parts {
     const plumb_model *m;
