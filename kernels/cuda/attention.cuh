@@ -15,13 +15,13 @@ static_assert(PAGE == WARP, "a lane owns a key of the page");
 
 /* The sizes of plumb_attn_shape in a struct without padding, passed to kernels by value. */
 struct heads {
-    int64_t h, hk, d, window;
+    int64_t h, hk, d, window, group; /* group: query heads per kv head */
     float cap, inner; /* soft cap of the scores, and the scale divided by it; 0: no cap */
 };
 static inline heads heads_of(const struct plumb_attn_shape *s)
 {
     const float inner = s->cap > 0.0f ? s->scale / s->cap : 0.0f;
-    return heads{s->h, s->hk, s->d, s->window, s->cap, inner};
+    return heads{s->h, s->hk, s->d, s->window, s->h / s->hk, s->cap, inner};
 }
 
 /* Returns the score for the product q.k = `dot`: scaled, and soft-capped if shape.cap > 0. */

@@ -45,11 +45,25 @@ template <int D, int MT> static constexpr size_t fwd_shared()
     return size_t(WARPS * MMA * MT * STRIDE<D> + STAGES * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
 }
 
+/* What fwd_kernel rarely needs; it is kept in memory. total: the sums of the earlier chunks (fold);
+ * folded: true if there are some; here: number of pairs of the tile. */
+template <int FLOATS> struct rare {
+    pairs tile;
+    walk now;
+    int here;
+    bool folded;
+    float total[FLOATS];
+};
+
+/* Number of fwd_kernel's blocks per SM, which limits the registers of a thread to 65536 / (128
+ * blocks). More would not fit without spills. */
+template <int D> constexpr int FWD_BLOCKS = D <= 32 ? 4 : D <= 64 ? 3 : 2;
+
 /* Each warp computes MT tiles of 16 (row, query head) pairs, one below the other. `scale` is the
  * scale of the scores times log2(e), because the softmax computes 2^x instead of e^x. CAP: true if
  * scores are soft-capped (shape.cap > 0). */
 template <int D, int MT, bool CAP>
-static __global__ void __launch_bounds__(ATTENTION_THREADS)
+static __global__ void __launch_bounds__(ATTENTION_THREADS, FWD_BLOCKS<D>)
     fwd_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
                const plumb_bf16 *vc, plumb_rows rows, heads shape, float scale)
 {
@@ -57,91 +71,85 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     constexpr int TILE = WARPS * MMA * MT;
     const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
     const int64_t kv = blockIdx.y, first = last_first(TILE);
-    const pairs tile = pairs_from(shape, kv, first);
+    rare<MT * TOTAL<D>> memory;
+    auto *kept = in_memory(&memory);
+    const pairs &tile = kept->tile = pairs_from(shape, kv, first);
     const int64_t left = rows.n * tile.group - first;
-    const int here = int(left < TILE ? left : TILE);
+    const int here = kept->here = int(left < TILE ? left : TILE);
     plumb_bf16 *qs = shared, *stage = qs + TILE * STRIDE<D>;
 
     copy_rows<D, TILE>(qs, d, q,
                        [&](int p) { return p < here ? q + head_of(tile, p) * d : nullptr; });
+    walk &now = kept->now = walk_over(rows, tile.row, row_of(tile, here - 1) + 1, shape.window);
+    copy_page<D>(stage, kc, vc, now, shape, kv);
+    copy_async_commit();
     online row[MT];
-    int of[MT][2]; /* row of the (row, head) pair, counted from the tile's first row; -1: no pair */
     float acc[MT][D / 8][4];
     for (int m = 0; m < MT; m++)
         for (int i = 0; i < 2; i++) {
-            const int p = (warp * MT + m) * MMA + i * 8 + lane_row();
-            of[m][i] = p < here ? row_of(tile, p) : -1;
-            const int64_t pos = p < here ? rows.pos[tile.row + of[m][i]] : -1;
             row[m].max[i] = -INFINITY;
             row[m].sum[i] = 0.0f;
-            row[m].from[i] = int(first_visible(pos, shape.window));
-            row[m].to[i] = int(pos + 1);
+            row[m].to[i] = 0;
             for (int n = 0; n < D / 8; n++)
                 acc[m][n][2 * i] = acc[m][n][2 * i + 1] = 0.0f;
         }
-    /* sums of the earlier chunks; they are kept in memory because they are rarely needed */
-    float totals[MT * TOTAL<D>], *total = in_memory(totals);
-    bool folded = false;
-    const int last = row_of(tile, here - 1) + 1;
-    walk now = walk_over(rows, tile.row, last, shape.window), ahead = now;
-    copy_page<D>(stage, kc, vc, ahead, rows, shape, kv);
-    copy_async_commit();
-    advance(ahead, rows);
-    for (int at = 0; more(now); advance(now, rows), at ^= 1) {
+    kept->folded = false;
+    for (int at = 0; more(now); at ^= 1) {
         copy_async_wait(0);
         __syncthreads(); /* this page has arrived, and all threads have read the previous page */
-        if (more(ahead)) {
-            copy_page<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape, kv);
-            copy_async_commit();
-            advance(ahead, rows);
-        }
-        const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
-        const int page = now.block * PAGE;
-        if (at_chunk(now)) {
+        if (now.block == now.first) { /* a run begins */
 #pragma unroll
             for (int m = 0; m < MT; m++)
-                fold<D>(total + m * TOTAL<D>, &row[m], acc[m], !folded);
-            folded = true;
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    row[m].to[i] =
+                        visible_to(now, rows, row_of(tile, pair_of_lane(warp, MT, m, i)));
         }
-        online seen[MT]; /* state with the visible keys limited to the current run */
+        const int page = now.block * PAGE;
+        const bool folds = at_chunk(now.block, now.first);
+        advance(now, rows, shape.window);
+        if (more(now)) {
+            copy_page<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, kc, vc, now, shape, kv);
+            copy_async_commit();
+        }
+        const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
+        if (folds) {
+#pragma unroll
+            for (int m = 0; m < MT; m++)
+                fold<D>(kept->total + m * TOTAL<D>, &row[m], acc[m], !kept->folded);
+            kept->folded = true;
+        }
         bool any = false;
 #pragma unroll
-        for (int m = 0; m < MT; m++) {
-            seen[m] = row[m];
-            for (int i = 0; i < 2; i++) {
-                if (of[m][i] < now.begin || of[m][i] >= now.end)
-                    seen[m].to[i] = 0;
-                any = any || (seen[m].from[i] < page + PAGE && seen[m].to[i] > page);
-            }
-        }
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                any = any || sees(row[m].to[i], page, shape.window);
         if (__ballot_sync(ALL_LANES, any) == 0)
             continue;
         float s[MT][NT][4], factor[2];
         scores<D, MT>(s, qs + warp * MT * MMA * STRIDE<D>, keys);
 #pragma unroll
         for (int m = 0; m < MT; m++) {
-            softmax<CAP>(s[m], &seen[m], factor, scale, shape, page);
-            for (int i = 0; i < 2; i++) {
-                row[m].max[i] = seen[m].max[i];
-                row[m].sum[i] = seen[m].sum[i];
-            }
+            softmax<CAP>(s[m], &row[m], factor, scale, shape, page);
             rescale<D>(acc[m], factor);
         }
         add_product<D, D, MT>(acc, s, keys + PAGE_TILE<D>, 0);
     }
 #pragma unroll
-    for (int m = 0; m < MT && folded; m++) {
-        fold<D>(total + m * TOTAL<D>, &row[m], acc[m], false);
-        unfold<D>(total + m * TOTAL<D>, &row[m], acc[m]);
+    for (int m = 0; m < MT && kept->folded; m++) {
+        fold<D>(kept->total + m * TOTAL<D>, &row[m], acc[m], false);
+        unfold<D>(kept->total + m * TOTAL<D>, &row[m], acc[m]);
     }
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const float sum = whole_sum(row[m].sum[i]);
-            if (of[m][i] < 0)
+            const int p = pair_of_lane(warp, MT, m, i);
+            if (p >= kept->here)
                 continue;
-            const int64_t head = head_of(tile, (warp * MT + m) * MMA + i * 8 + lane_row());
+            const int64_t head = head_of(tile, p);
             store_row<D>(o + head * d, acc[m], i, sum, 0, d);
             if (quad_lane() == 0)
                 lse[head] = lse_of(row[m].max[i], sum);

@@ -30,6 +30,13 @@ DEVICE int lane_row()
     return int(threadIdx.x) % WARP / 4;
 }
 
+/* Returns the index within the tile of the lane's row i (0: row g, 1: row g+8) of its warp's tile
+ * m, if each warp has `tiles` tiles of 16 rows. */
+DEVICE int pair_of_lane(int warp, int tiles, int m, int i)
+{
+    return (warp * tiles + m) * MMA + i * 8 + lane_row();
+}
+
 /* ---- copies to shared memory -------------------------------------------------------------- */
 
 /* Copies ROWS rows of d columns to shared memory: row r from from(r), or zeros if from(r) is NULL.
@@ -62,7 +69,7 @@ DEVICE int64_t head_of(const pairs &t, int p)
 }
 DEVICE pairs pairs_from(const heads &shape, int64_t kv, int64_t first)
 {
-    const int64_t group = shape.h / shape.hk;
+    const int64_t group = shape.group;
     return pairs{first / group, kv * group, shape.h, int(first % group), int(group)};
 }
 
@@ -78,50 +85,78 @@ DEVICE int64_t last_first(int pairs)
  * within a run from its first page to its last. A run is the tile's rows of one sequence: rows
  * [begin, end), counted from the tile's first row. */
 struct walk {
-    /* row: first row of the tile; window: attention window */
-    int64_t row, window;
-    /* rows: number of rows of the tile. The run has rows begin..end-1 and pages first..last; block
-     * is the current page. Pages are numbered from the start of the sequence. */
-    int rows, begin, end, first, block, last;
+    int64_t row;          /* first row of the tile */
+    const int32_t *table; /* the pages of the run's sequence, in ascending order of positions */
+    /* rows: number of rows of the tile. The run has rows begin..end-1 and attends to pages that
+     * begin with page `first`; block is the current page. Pages are numbered from the start of the
+     * sequence. keys: number of keys up to the run's last row, from the start of the sequence. */
+    int rows, begin, end, first, block, keys;
 };
-DEVICE void begin_run(walk &w, const plumb_rows &rows)
+DEVICE void begin_run(walk &w, const plumb_rows &rows, int64_t window)
 {
     if (w.begin >= w.rows)
         return;
-    w.end = int(run_end(rows, w.row + w.begin, w.row + w.rows - 1) - w.row);
-    w.block = w.first = int(first_visible(rows.pos[w.row + w.begin], w.window) / PAGE);
-    w.last = rows.pos[w.row + w.end - 1] / PAGE;
+    const int64_t begin = w.row + w.begin;
+    w.end = int(run_end(rows, begin, w.row + w.rows - 1) - w.row);
+    w.block = w.first = int(first_visible(rows.pos[begin], window) / PAGE);
+    w.keys = rows.pos[w.row + w.end - 1] + 1;
+    w.table = rows.page + rows.seq[begin] * rows.max_pages;
 }
 DEVICE walk walk_over(const plumb_rows &rows, int64_t row, int n, int64_t window)
 {
-    walk w = {row, window, n, 0, 0, 0, 0, 0};
-    begin_run(w, rows);
+    walk w = {row, nullptr, n, 0, 0, 0, 0, 0};
+    begin_run(w, rows, window);
     return w;
 }
 DEVICE bool more(const walk &w)
 {
     return w.begin < w.rows;
 }
-DEVICE void advance(walk &w, const plumb_rows &rows)
+DEVICE void advance(walk &w, const plumb_rows &rows, int64_t window)
 {
-    if (++w.block <= w.last)
+    if (++w.block * PAGE < w.keys)
         return;
     w.begin = w.end;
-    begin_run(w, rows);
+    begin_run(w, rows, window);
+}
+
+/* Returns the number of keys that row `row` of the tile (counted from its first row) may see in the
+ * current run, from the start of the sequence; 0 if the row is not in the run. */
+DEVICE int visible_to(const walk &w, const plumb_rows &rows, int row)
+{
+    return row >= w.begin && row < w.end ? rows.pos[w.row + row] + 1 : 0;
+}
+/* Returns the first position that a row sees, from what visible_to returned. */
+DEVICE int first_key(int to, int64_t window)
+{
+    return window > 0 && to > window ? to - int(window) : 0;
+}
+/* Returns true if a row with `to` visible keys sees a key of the page that begins at `page`. */
+DEVICE bool sees(int to, int page, int64_t window)
+{
+    return to > page && first_key(to, window) < page + PAGE;
 }
 
 /* Copies the current page of w to shared memory: keys, then values. Positions after the run's last
  * row are replaced by zeros, because they belong to later rows or were never written. */
 template <int D>
 DEVICE void copy_page(plumb_bf16 *to, const plumb_bf16 *kc, const plumb_bf16 *vc, const walk &w,
-                      const plumb_rows &rows, const heads &shape, int64_t kv)
+                      const heads &shape, int64_t kv)
 {
-    const int d = int(shape.d), keys = rows.pos[w.row + w.end - 1] + 1 - w.block * PAGE;
-    const int64_t page = page_of(rows, rows.seq[w.row + w.begin], w.block) * shape.hk + kv;
-    copy_rows<D, PAGE>(to, d, kc,
-                       [&](int r) { return r < keys ? kc + (page * PAGE + r) * d : nullptr; });
-    copy_rows<D, PAGE>(to + PAGE_TILE<D>, d, vc,
-                       [&](int r) { return r < keys ? vc + (page * PAGE + r) * d : nullptr; });
+    constexpr int PIECES = D / PIECE, EACH = PAGE * PIECES / ATTENTION_THREADS;
+    static_assert(EACH * ATTENTION_THREADS == PAGE * PIECES, "each thread copies as many pieces");
+    const int thread = anew(int(threadIdx.x)), d = anew(int(shape.d));
+    const int keys = w.keys - w.block * PAGE;
+    const int64_t page = (w.table[w.block] * shape.hk + kv) * PAGE * d;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        const int at = thread + i * ATTENTION_THREADS;
+        const int r = at / PIECES, e = at % PIECES * PIECE;
+        const bool there = r < keys && e < d;
+        const int64_t from = page + (there ? r * d + e : 0);
+        copy16_async(to + r * STRIDE<D> + e, kc + from, there);
+        copy16_async(to + PAGE_TILE<D> + r * STRIDE<D> + e, vc + from, there);
+    }
 }
 
 /* ---- products ---------------------------------------------------------------------------- */

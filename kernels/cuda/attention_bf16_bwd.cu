@@ -41,70 +41,89 @@ DEVICE float score_minus(float dot, float scale, float lse, const heads &shape, 
     return fmaf(t, shape.cap * LOG2E, -lse);
 }
 
+/* Data of one pair: lse in base 2, delta, and in dkv_kernel its position (-1: the pair does not
+ * belong to the run). It is stored in the padding bytes behind the pair's row of q. */
+struct of_pair {
+    float lse, delta;
+    int pos;
+};
+static_assert(sizeof(of_pair) <= PIECE * sizeof(plumb_bf16), "fits between two rows");
+template <int D> DEVICE of_pair *beside(plumb_bf16 *qs, int p)
+{
+    return reinterpret_cast<of_pair *>(qs + p * STRIDE<D> + D);
+}
+
+/* Number of dq_kernel's blocks per SM, which limits the registers of a thread to 65536 / (128
+ * blocks). More would not fit without spills. */
+template <int D> constexpr int DQ_BLOCKS = D <= 32 ? 4 : D <= 64 || D == 128 ? 3 : 2;
+
 /* Computes dq. Each warp computes MT tiles of 16 (row, query head) pairs, one below the other. CAP:
  * true if the scores are soft-capped (shape.cap > 0). */
 template <int D, int MT, bool CAP>
-static __global__ void __launch_bounds__(ATTENTION_THREADS)
+static __global__ void __launch_bounds__(ATTENTION_THREADS, DQ_BLOCKS<D>)
     dq_kernel(plumb_bf16 *dq, saved in, plumb_rows rows, heads shape, float scale)
 {
     PLUMB_SHARED(plumb_bf16, shared);
     constexpr int TILE = WARPS * MMA * MT, ST = STAGES<D>;
     const int d = int(shape.d), warp = int(threadIdx.x) / WARP;
     const int64_t kv = blockIdx.y, first = last_first(TILE);
-    const pairs tile = pairs_from(shape, kv, first);
+    struct {
+        pairs tile;
+        walk now;
+        int here; /* number of pairs of the tile */
+    } memory, *kept = in_memory(&memory);
+    const pairs &tile = kept->tile = pairs_from(shape, kv, first);
     const int64_t left = rows.n * tile.group - first;
-    const int here = int(left < TILE ? left : TILE);
+    const int here = kept->here = int(left < TILE ? left : TILE);
     plumb_bf16 *qs = shared, *dos = qs + TILE * STRIDE<D>, *stage = dos + TILE * STRIDE<D>;
 
     copy_rows<D, TILE>(qs, d, in.q,
                        [&](int p) { return p < here ? in.q + head_of(tile, p) * d : nullptr; });
     copy_rows<D, TILE>(dos, d, in.q,
                        [&](int p) { return p < here ? in.dout + head_of(tile, p) * d : nullptr; });
-    /* per pair: its row, counted from the tile's first row, or -1 if there is no pair; its visible
-     * positions [from, to) */
-    int of[MT][2], from[MT][2], to[MT][2];
-    float lse[MT][2], delta[MT][2], acc[MT][D / 8][4];
-    for (int m = 0; m < MT; m++)
-        for (int i = 0; i < 2; i++) {
-            const int p = (warp * MT + m) * MMA + i * 8 + lane_row();
-            const bool is = p < here;
-            of[m][i] = is ? row_of(tile, p) : -1;
-            const int64_t pos = is ? rows.pos[tile.row + of[m][i]] : -1;
-            from[m][i] = int(first_visible(pos, shape.window));
-            to[m][i] = int(pos + 1);
-            lse[m][i] = is ? in.lse[head_of(tile, p)] * LOG2E : 0.0f;
-            delta[m][i] = is ? in.delta[head_of(tile, p)] : 0.0f;
-            for (int n = 0; n < D / 8; n++)
-                acc[m][n][2 * i] = acc[m][n][2 * i + 1] = 0.0f;
-        }
-    const int last = row_of(tile, here - 1) + 1;
-    walk now = walk_over(rows, tile.row, last, shape.window), ahead = now;
-    if (ST > 1) {
-        copy_page<D>(stage, in.kc, in.vc, ahead, rows, shape, kv);
-        copy_async_commit();
-        advance(ahead, rows);
+    for (int p = int(threadIdx.x); p < TILE; p += ATTENTION_THREADS) {
+        const int64_t head = p < here ? head_of(tile, p) : 0;
+        *beside<D>(qs, p) = of_pair{in.lse[head] * LOG2E, in.delta[head], 0};
     }
-    for (int at = 0; more(now); advance(now, rows), at = (at + 1) % ST) {
+    walk &now = kept->now = walk_over(rows, tile.row, row_of(tile, here - 1) + 1, shape.window);
+    if (ST > 1) {
+        copy_page<D>(stage, in.kc, in.vc, now, shape, kv);
+        copy_async_commit();
+    }
+    int to[MT][2] = {}; /* number of visible keys of the current run */
+    float acc[MT][D / 8][4];
+    for (int m = 0; m < MT; m++)
+        for (int n = 0; n < D / 8; n++)
+            for (int e = 0; e < 4; e++)
+                acc[m][n][e] = 0.0f;
+    for (int at = 0; more(now); at = (at + 1) % ST) {
         if (ST == 1) {
             __syncthreads(); /* all threads have finished reading the previous page */
-            copy_page<D>(stage, in.kc, in.vc, now, rows, shape, kv);
+            copy_page<D>(stage, in.kc, in.vc, now, shape, kv);
             copy_async_commit();
         }
         copy_async_wait(0);
         __syncthreads(); /* this page has arrived, and all threads have read the previous page */
-        if (ST > 1 && more(ahead)) {
-            copy_page<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, in.kc, in.vc, ahead, rows, shape, kv);
+        if (now.block == now.first) { /* a run begins */
+#pragma unroll
+            for (int m = 0; m < MT; m++)
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    to[m][i] = visible_to(now, rows, row_of(tile, pair_of_lane(warp, MT, m, i)));
+        }
+        const int page = now.block * PAGE;
+        advance(now, rows, shape.window);
+        if (ST > 1 && more(now)) {
+            copy_page<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, in.kc, in.vc, now, shape, kv);
             copy_async_commit();
-            advance(ahead, rows);
         }
         const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
-        const int page = now.block * PAGE;
-        bool run[MT][2], any = false;
+        bool any = false;
+#pragma unroll
         for (int m = 0; m < MT; m++)
-            for (int i = 0; i < 2; i++) {
-                run[m][i] = of[m][i] >= now.begin && of[m][i] < now.end;
-                any = any || (run[m][i] && from[m][i] < page + PAGE && to[m][i] > page);
-            }
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                any = any || sees(to[m][i], page, shape.window);
         if (__ballot_sync(ALL_LANES, any) == 0)
             continue;
         float s[MT][NT][4], dp[MT][NT][4];
@@ -113,24 +132,29 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 #pragma unroll
         for (int m = 0; m < MT; m++)
 #pragma unroll
-            for (int n = 0; n < NT; n++)
+            for (int i = 0; i < 2; i++) {
+                const of_pair f = *beside<D>(qs, pair_of_lane(warp, MT, m, i));
+                const int from = first_key(to[m][i], shape.window);
 #pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    const int i = e / 2, key = page + n * 8 + 2 * quad_lane() + e % 2;
-                    const bool sees = run[m][i] && key >= from[m][i] && key < to[m][i];
-                    float g = dp[m][n][e] - delta[m][i];
-                    const float score = score_minus<CAP>(s[m][n][e], scale, lse[m][i], shape, &g);
-                    s[m][n][e] = sees ? exp2_fast(score) * g : 0.0f;
-                }
+                for (int n = 0; n < NT; n++)
+#pragma unroll
+                    for (int e = 2 * i; e < 2 * i + 2; e++) {
+                        const int key = page + n * 8 + 2 * quad_lane() + e % 2;
+                        const bool seen = key >= from && key < to[m][i];
+                        float g = dp[m][n][e] - f.delta;
+                        const float score = score_minus<CAP>(s[m][n][e], scale, f.lse, shape, &g);
+                        s[m][n][e] = seen ? exp2_fast(score) * g : 0.0f;
+                    }
+            }
         add_product<D, D, MT>(acc, s, keys, 0);
     }
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            if (of[m][i] < 0)
+            const int p = pair_of_lane(warp, MT, m, i);
+            if (p >= kept->here)
                 continue;
-            const int p = (warp * MT + m) * MMA + i * 8 + lane_row();
             plumb_bf16 *row = dq + head_of(tile, p) * d;
 #pragma unroll
             for (int n = 0; n < D / 8; n++)
@@ -141,17 +165,6 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* ---- dk, dv --------------------------------------------------------------------------- */
 
-/* Data of one pair: lse in base 2, delta, and position (-1: the pair does not belong to the run).
- * It is stored in the padding bytes behind the pair's row of q. */
-struct of_pair {
-    float lse, delta;
-    int pos;
-};
-static_assert(sizeof(of_pair) <= PIECE * sizeof(plumb_bf16), "fits between two rows");
-template <int D> DEVICE of_pair *beside(plumb_bf16 *qs, int p)
-{
-    return reinterpret_cast<of_pair *>(qs + p * STRIDE<D> + D);
-}
 static constexpr int BLOCK = PAGE; /* number of pairs that are loaded per step */
 
 /* Iterates over the blocks of pairs that attend to a tile of keys, one run after another. A tile
@@ -160,58 +173,68 @@ static constexpr int BLOCK = PAGE; /* number of pairs that are loaded per step *
 struct turn {
     /* first: the tile's first row; beyond: from this position on, no row attends to the run */
     int64_t first, beyond;
-    /* here: number of rows of the tile. pair: number of the block's first (row, query head) pair;
-     * pair 0 is the first one of the run's first row. */
-    int here, begin, end, pair;
+    /* here: number of rows of the tile. seq: the run's sequence. pair: number of the block's first
+     * (row, query head) pair; pair 0 is the first one of the run's first row. */
+    int here, begin, end, seq, pair;
 };
 DEVICE pairs pairs_of(const turn &t, const heads &shape, int64_t kv)
 {
-    pairs p = pairs_from(shape, kv, 0);
-    p.row = t.first + t.begin;
-    p.rest = t.pair;
-    return p;
+    return pairs{t.first + t.begin, kv * shape.group, shape.h, t.pair, int(shape.group)};
 }
 DEVICE bool in_run(const turn &t, const plumb_rows &rows, int64_t row)
 {
-    return row < rows.n && rows.seq[row] == rows.seq[t.first + t.begin] && rows.pos[row] < t.beyond;
+    return row < rows.n && rows.seq[row] == t.seq && rows.pos[row] < t.beyond;
 }
 DEVICE void begin_run(turn &t, const plumb_rows &rows, int64_t window)
 {
     t.pair = 0;
     if (t.begin >= t.here)
         return;
+    t.seq = rows.seq[t.first + t.begin];
     t.end = int(run_end(rows, t.first + t.begin, t.first + t.here - 1) - t.first);
     t.beyond = window > 0 ? rows.pos[t.first + t.end - 1] + window : INT64_MAX;
 }
 DEVICE void advance(turn &t, const plumb_rows &rows, const heads &shape)
 {
     t.pair += BLOCK;
-    if (in_run(t, rows, t.first + t.begin + t.pair / int(shape.h / shape.hk)))
+    if (in_run(t, rows, t.first + t.begin + t.pair / int(shape.group)))
         return;
     t.begin = t.end;
     begin_run(t, rows, shape.window);
 }
 
-/* Copies q and dout of the current block of pairs to shared memory, and the data of each pair. */
+/* Copies q and dout of the current block of pairs to shared memory, and the data of each pair. Lane
+ * p of each warp finds the place of pair p, counted from the run's first row, or -1 if the pair is
+ * not in the run. */
 template <int D>
 DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plumb_rows &rows,
                        const heads &shape, int64_t kv)
 {
-    const int d = int(shape.d);
+    constexpr int PIECES = D / PIECE, EACH = BLOCK * PIECES / ATTENTION_THREADS;
+    static_assert(BLOCK == WARP, "each lane finds the place of a pair");
+    static_assert(EACH * ATTENTION_THREADS == BLOCK * PIECES, "each thread copies as many pieces");
+    const int thread = anew(int(threadIdx.x)), d = anew(int(shape.d)), lane = thread % WARP;
     const pairs block = pairs_of(t, shape, kv);
-    auto from = [&](const plumb_bf16 *x, int p) {
-        return in_run(t, rows, block.row + row_of(block, p)) ? x + head_of(block, p) * d : nullptr;
-    };
-    copy_rows<D, BLOCK>(to, d, in.q, [&](int p) { return from(in.q, p); });
-    copy_rows<D, BLOCK>(to + PAGE_TILE<D>, d, in.q, [&](int p) { return from(in.dout, p); });
-    const int p = int(threadIdx.x);
-    if (p >= BLOCK)
+    const int64_t row = block.row + row_of(block, lane), base = block.row * shape.h;
+    const bool inside = in_run(t, rows, row);
+    const int place = inside ? int(head_of(block, lane) - base) : -1;
+    const plumb_bf16 *q = in.q + base * d, *dout = in.dout + base * d;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        const int at = thread + i * ATTENTION_THREADS;
+        const int r = at / PIECES, e = at % PIECES * PIECE;
+        const int of = __shfl_sync(ALL_LANES, place, r);
+        const bool there = of >= 0 && e < d;
+        const int64_t from = there ? int64_t(of) * d + e : 0;
+        copy16_async(to + r * STRIDE<D> + e, q + from, there);
+        copy16_async(to + PAGE_TILE<D> + r * STRIDE<D> + e, dout + from, there);
+    }
+    if (thread >= BLOCK)
         return;
-    const int64_t row = block.row + row_of(block, p);
     of_pair f = {0.0f, 0.0f, -1};
-    if (in_run(t, rows, row))
-        f = of_pair{in.lse[head_of(block, p)] * LOG2E, in.delta[head_of(block, p)], rows.pos[row]};
-    *beside<D>(to, p) = f;
+    if (inside)
+        f = of_pair{in.lse[base + place] * LOG2E, in.delta[base + place], rows.pos[row]};
+    *beside<D>(to, lane) = f;
 }
 
 /* Each warp computes dk and dv of MT tiles of 16 keys, in the W columns from column blockIdx.z * W
@@ -237,25 +260,24 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     };
     copy_rows<D, TILE>(keys, d, in.kc, [&](int r) { return from(in.kc, r); });
     copy_rows<D, TILE>(values, d, in.kc, [&](int r) { return from(in.vc, r); });
-    int own[MT][2], pos[MT][2];
+    /* positions of the lane's keys in the current run; the others are behind all pairs */
+    int key[MT][2] = {};
+    /* a pair sees keys of fewer positions before its own */
+    const int window = shape.window > 0 && shape.window < INT32_MAX ? int(shape.window) : INT32_MAX;
     float acc_k[MT][W / 8][4], acc_v[MT][W / 8][4];
     for (int m = 0; m < MT; m++)
-        for (int i = 0; i < 2; i++) {
-            own[m][i] = (warp * MT + m) * MMA + i * 8 + lane_row();
-            pos[m][i] = own[m][i] < here ? rows.pos[first + own[m][i]] : -1;
+        for (int i = 0; i < 2; i++)
             for (int n = 0; n < W / 8; n++)
                 acc_k[m][n][2 * i] = acc_k[m][n][2 * i + 1] = acc_v[m][n][2 * i] =
                     acc_v[m][n][2 * i + 1] = 0.0f;
-        }
-    turn now = {first, 0, here, 0, 0, 0};
+    turn now = {first, 0, here, 0, 0, 0, 0};
+    keep_in_memory(&now);
     begin_run(now, rows, shape.window);
-    turn ahead = now;
     if (ST > 1) {
-        copy_pairs<D>(stage, in, ahead, rows, shape, kv);
+        copy_pairs<D>(stage, in, now, rows, shape, kv);
         copy_async_commit();
-        advance(ahead, rows, shape);
     }
-    for (int at = 0; now.begin < here; advance(now, rows, shape), at = (at + 1) % ST) {
+    for (int at = 0; now.begin < now.here; at = (at + 1) % ST) {
         if (ST == 1) {
             __syncthreads(); /* all threads have finished reading the previous pairs */
             copy_pairs<D>(stage, in, now, rows, shape, kv);
@@ -263,21 +285,31 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         }
         copy_async_wait(0);
         __syncthreads(); /* these pairs have arrived, and all threads have read the previous ones */
-        if (ST > 1 && ahead.begin < here) {
-            copy_pairs<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, in, ahead, rows, shape, kv);
+        if (now.pair == 0) { /* a run begins */
+#pragma unroll
+            for (int m = 0; m < MT; m++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    const int own = pair_of_lane(warp, MT, m, i);
+                    key[m][i] =
+                        own >= now.begin && own < now.end ? rows.pos[now.first + own] : INT32_MAX;
+                }
+        }
+        advance(now, rows, shape);
+        if (ST > 1 && now.begin < now.here) {
+            copy_pairs<D>(stage + (at ^ 1) * 2 * PAGE_TILE<D>, in, now, rows, shape, kv);
             copy_async_commit();
-            advance(ahead, rows, shape);
         }
         plumb_bf16 *qs = stage + at * 2 * PAGE_TILE<D>, *dos = qs + PAGE_TILE<D>;
         /* the position of the block's last pair, which is the largest one of the block; -1 if the
          * block is not full, so that the largest position is not known here */
         const int last = beside<D>(qs, BLOCK - 1)->pos;
-        bool run[MT][2], any = false;
+        bool any = false;
+#pragma unroll
         for (int m = 0; m < MT; m++)
-            for (int i = 0; i < 2; i++) {
-                run[m][i] = own[m][i] >= now.begin && own[m][i] < now.end;
-                any = any || (run[m][i] && (last < 0 || pos[m][i] <= last));
-            }
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                any = any || key[m][i] <= (last < 0 ? INT32_MAX - 1 : last);
         if (__ballot_sync(ALL_LANES, any) == 0)
             continue;
         float s[MT][NT][4], ds[MT][NT][4];
@@ -291,12 +323,11 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                 const of_pair f = *beside<D>(qs, n * 8 + 2 * quad_lane() + e % 2);
 #pragma unroll
                 for (int m = 0; m < MT; m++) {
-                    const bool sees = run[m][i] && f.pos >= pos[m][i] &&
-                                      (shape.window == 0 || f.pos - pos[m][i] < shape.window);
+                    const bool seen = f.pos >= key[m][i] && f.pos - key[m][i] < window;
                     float g = ds[m][n][e] - f.delta;
                     const float score = score_minus<CAP>(s[m][n][e], scale, f.lse, shape, &g);
-                    s[m][n][e] = sees ? exp2_fast(score) : 0.0f;
-                    ds[m][n][e] = sees ? s[m][n][e] * g : 0.0f;
+                    s[m][n][e] = seen ? exp2_fast(score) : 0.0f;
+                    ds[m][n][e] = seen ? s[m][n][e] * g : 0.0f;
                 }
             }
         add_product<D, W, MT>(acc_v, s, dos, c);
@@ -306,9 +337,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            if (pos[m][i] < 0)
+            const int own = pair_of_lane(warp, MT, m, i);
+            if (own >= now.here)
                 continue;
-            const int64_t to = ((first + own[m][i]) * shape.hk + kv) * d;
+            const int64_t to = ((now.first + own) * shape.hk + kv) * d;
 #pragma unroll
             for (int n = 0; n < W / 8; n++) {
                 const int column = c + n * 8 + 2 * quad_lane();

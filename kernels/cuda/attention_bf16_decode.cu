@@ -37,7 +37,7 @@ struct share {
 };
 DEVICE share share_of(const plumb_rows &rows, const heads &shape)
 {
-    const int group = int(shape.h / shape.hk), parts = (group + MMA - 1) / MMA;
+    const int group = int(shape.group), parts = (group + MMA - 1) / MMA;
     const int part = int(blockIdx.x % unsigned(parts)) * MMA;
     const int64_t row = blockIdx.x / unsigned(parts);
     return share{row, row * shape.h + int64_t(blockIdx.y) * group + part, rows.pos[row],
@@ -48,18 +48,18 @@ DEVICE share share_of(const plumb_rows &rows, const heads &shape)
  * (R,) and the sum of each lane (R,4), where R is heads_of_share(). Each share has `chunks`
  * records.
  */
-static __host__ __device__ inline int heads_of_share(int64_t h, int64_t hk)
+static __host__ __device__ inline int heads_of_share(int64_t group)
 {
-    return int(h / hk < MMA ? h / hk : MMA);
+    return int(group < MMA ? group : MMA);
 }
-static __host__ __device__ inline int64_t record_floats(int64_t h, int64_t hk, int64_t d)
+static __host__ __device__ inline int64_t record_floats(int64_t group, int64_t d)
 {
-    return heads_of_share(h, hk) * (d + 5);
+    return heads_of_share(group) * (d + 5);
 }
 DEVICE float *record_of(float *record, const heads &shape, int chunk, int chunks)
 {
     const int64_t share = int64_t(blockIdx.x) * gridDim.y + blockIdx.y;
-    return record + (share * chunks + chunk) * record_floats(shape.h, shape.hk, shape.d);
+    return record + (share * chunks + chunk) * record_floats(shape.group, shape.d);
 }
 
 /* Each block processes one share: up to 16 query heads of one row and one kv head. If `record` is
@@ -81,13 +81,15 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     plumb_bf16 *qs = shared, *stage = qs + MMA * STRIDE<D>;
     float *exchange = reinterpret_cast<float *>(stage + ST * 2 * PAGE_TILE<D>);
 
-    walk now = walk_over(rows, my.row, 1, shape.window);
+    /* the pages of the row, which are one run; ahead.block is the page that is copied next */
+    walk ahead = walk_over(rows, my.row, 1, shape.window);
     if (record) {
-        const int chunk = now.first / CHUNK_PAGES + int(blockIdx.z), from = chunk * CHUNK_PAGES;
-        if (from > now.last)
+        const int chunk = ahead.first / CHUNK_PAGES + int(blockIdx.z), from = chunk * CHUNK_PAGES;
+        const int end = (from + CHUNK_PAGES) * PAGE;
+        if (from * PAGE >= ahead.keys)
             return;
-        now.first = now.block = now.first > from ? now.first : from;
-        now.last = now.last < from + CHUNK_PAGES ? now.last : from + CHUNK_PAGES - 1;
+        ahead.first = ahead.block = ahead.first > from ? ahead.first : from;
+        ahead.keys = ahead.keys < end ? ahead.keys : end;
     }
     copy_rows<D, MMA>(qs, d, q,
                       [&](int r) { return r < my.here ? q + (my.head + r) * d : nullptr; });
@@ -97,31 +99,27 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     for (int j = 0; j < 2; j++) {
         row.max[j] = -INFINITY;
         row.sum[j] = 0.0f;
-        row.from[j] = int(first_visible(my.pos, shape.window));
         row.to[j] = int(my.pos + 1);
     }
     for (int n = 0; n < 2 * SLICES; n++)
         for (int e = 0; e < 4; e++)
             acc[n][e] = 0.0f;
-    walk ahead = now;
-    for (int n = 0; n < ST - 1; n++) {
-        if (more(ahead)) {
-            copy_page<D>(stage + n * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape, kv);
-            advance(ahead, rows);
-        }
-        copy_async_commit();
-    }
-    for (int at = 0; more(now); advance(now, rows), at = (at + 1) % ST) {
+    auto copy_ahead = [&](int to) { /* to buffer `to` of the ring */
+                                    if (ahead.block * PAGE < ahead.keys)
+                                        copy_page<D>(stage + to * 2 * PAGE_TILE<D>, kc, vc, ahead,
+                                                     shape, kv);
+                                    ahead.block++;
+                                    copy_async_commit();
+    };
+    for (int n = 0; n < ST - 1; n++)
+        copy_ahead(n);
+    int at = 0;
+    for (int block = ahead.first; block * PAGE < ahead.keys; block++, at = (at + 1) % ST) {
         copy_async_wait(ST - 2);
         __syncthreads(); /* this page has arrived, and all threads have read the previous page */
-        if (more(ahead)) {
-            copy_page<D>(stage + (at + ST - 1) % ST * 2 * PAGE_TILE<D>, kc, vc, ahead, rows, shape,
-                         kv);
-            advance(ahead, rows);
-        }
-        copy_async_commit();
+        copy_ahead((at + ST - 1) % ST);
         const plumb_bf16 *keys = stage + at * 2 * PAGE_TILE<D>;
-        if (at_chunk(now)) {
+        if (at_chunk(block, ahead.first)) {
             fold<SLICES * MMA>(total, &row, acc, !folded);
             folded = true;
         }
@@ -136,7 +134,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             for (int e = 0; e < 4; e++)
                 s[0][n][e] = exchange[(lane_row() + e / 2 * 8) * SCORE_STRIDE + n * 8 +
                                       2 * quad_lane() + e % 2];
-        softmax<CAP>(s[0], &row, factor, scale, shape, now.block * PAGE);
+        softmax<CAP>(s[0], &row, factor, scale, shape, block * PAGE);
 #pragma unroll
         for (int n = 0; n < SLICES; n++) {
             const int c = (n * WARPS + warp) * MMA;
@@ -151,7 +149,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         fold<SLICES * MMA>(total, &row, acc, false);
         unfold<SLICES * MMA>(total, &row, acc);
     }
-    const int most = heads_of_share(shape.h, shape.hk);
+    const int most = heads_of_share(shape.group);
     float *out = record ? record_of(record, shape, int(blockIdx.z), int(gridDim.z)) : nullptr;
 #pragma unroll
     for (int j = 0; j < 2; j++) {
@@ -189,7 +187,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     combine_kernel(plumb_bf16 *o, float *lse, float *record, plumb_rows rows, heads shape,
                    int chunks)
 {
-    const int d = int(shape.d), most = heads_of_share(shape.h, shape.hk);
+    const int d = int(shape.d), most = heads_of_share(shape.group);
     const share my = share_of(rows, shape);
     const int64_t first = first_visible(my.pos, shape.window);
     const int seen = int(my.pos / CHUNK - first / CHUNK) + 1;
@@ -219,7 +217,7 @@ static int64_t chunks_apart(const struct plumb_cuda *c, const struct plumb_rows 
                             const struct plumb_attn_shape *shape, int64_t shares)
 {
     const int64_t chunks = ceil_div(rows->max_pages, CHUNK_PAGES);
-    const int64_t floats = shares * chunks * record_floats(shape->h, shape->hk, shape->d);
+    const int64_t floats = shares * chunks * record_floats(shape->h / shape->hk, shape->d);
     return shares <= ENOUGH_BLOCKS && floats <= c->chunk_floats && chunks <= 65535 ? chunks : 1;
 }
 

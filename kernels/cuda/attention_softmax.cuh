@@ -28,10 +28,10 @@ static constexpr int CHUNK = 512, CHUNK_PAGES = CHUNK / PAGE;
 
 /* State of the online softmax in one lane, for its two rows g and g+8 of the warp's tile (g = lane
  * / 4): the largest score so far (in base 2), the lane's own part of the sum of probabilities, and
- * the visible positions [from, to). */
+ * the number of visible keys of the current run (visible_to). */
 struct online {
     float max[2], sum[2];
-    int from[2], to[2];
+    int to[2];
 };
 
 /* Turns the products q.k in s (16,PAGE) into probabilities relative to each row's largest score so
@@ -41,7 +41,8 @@ template <bool CAP>
 DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, const heads &shape,
                     int first)
 {
-    const bool all = row->from[0] <= first && row->from[1] <= first && row->to[0] >= first + PAGE &&
+    const int from[2] = {first_key(row->to[0], shape.window), first_key(row->to[1], shape.window)};
+    const bool all = from[0] <= first && from[1] <= first && row->to[0] >= first + PAGE &&
                      row->to[1] >= first + PAGE;
     const bool masks = __ballot_sync(ALL_LANES, !all) != 0;
 #pragma unroll
@@ -54,7 +55,7 @@ DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, cons
                 const int at = first + n * 8 + 2 * quad_lane() + e;
                 float *x = &s[n][2 * i + e];
                 *x = CAP ? shape.cap * LOG2E * tanhf(*x * shape.inner) : *x * scale;
-                if (masks && (at < row->from[i] || at >= row->to[i]))
+                if (masks && (at < from[i] || at >= row->to[i]))
                     *x = -INFINITY;
                 top = fmaxf(top, *x);
             }
@@ -156,10 +157,11 @@ template <int W> DEVICE void unfold(const float *total, online *row, float (*acc
 /* number of floats that the array `total` of fold() has in one lane: max[2], sum[2] and acc */
 template <int W> constexpr int TOTAL = 4 + W / 2;
 
-/* Returns true if the current page of w is the first one of a chunk but not of the run. */
-DEVICE bool at_chunk(const walk &w)
+/* Returns true if page `block` is the first one of a chunk but not of the run, whose first page is
+ * `first`. */
+DEVICE bool at_chunk(int block, int first)
 {
-    return w.block % CHUNK_PAGES == 0 && w.block > w.first;
+    return block % CHUNK_PAGES == 0 && block > first;
 }
 
 DEVICE float lse_of(float max, float sum)

@@ -83,12 +83,30 @@ DEVICE float exp2_fast(float x)
 
 #endif
 
-/* Returns x, an array of the thread, and makes the compiler keep it in memory, so that the
+/* Makes the compiler keep *x, a variable or an array of the thread, in memory, so that the
  * registers are free for the values that the caller's loop uses often. */
-DEVICE float *in_memory(float *x)
+template <class T> DEVICE void keep_in_memory(T *x)
+{
+    (void)x;
+#ifdef __CUDA_ARCH__
+    asm volatile("" ::"l"(x) : "memory");
+#endif
+}
+/* The same, for accesses through the result, which is x. */
+template <class T> DEVICE T *in_memory(T *x)
 {
 #ifdef __CUDA_ARCH__
     asm volatile("" : "+l"(x)::"memory");
+#endif
+    return x;
+}
+
+/* Returns x. The compiler computes what depends on the result at each call, in place of keeping it
+ * in registers from one round of a loop to the next. */
+DEVICE int anew(int x)
+{
+#ifdef __CUDA_ARCH__
+    asm volatile("" : "+r"(x));
 #endif
     return x;
 }
