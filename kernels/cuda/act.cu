@@ -32,6 +32,7 @@ template <int KIND> DEVICE point point_of(float z)
 template <int KIND, class T>
 static __global__ void act_kernel(T *y, const T *gate, const T *up, int64_t n, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<T>;
     const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
     if (j >= n)
@@ -52,8 +53,8 @@ static plumb_status run_fwd(plumb_stream *s, T *y, const T *gate, const T *up, i
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("act_fwd", blocks, 1));
-    PLUMB_LAUNCH((act_kernel<KIND, T>), unsigned(blocks), THREADS, 0, context_of(s)->stream, y,
-                 gate, up, n, aligned16(y, gate, up));
+    PLUMB_LAUNCH_EARLY((act_kernel<KIND, T>), unsigned(blocks), THREADS, 0, context_of(s), y, gate,
+                       up, n, aligned16(y, gate, up));
     return launched("act_fwd");
 }
 
@@ -139,6 +140,7 @@ template <int KIND>
 static __global__ void gated_kernel(plumb_bf16 *out, const plumb_bf16 *dy,
                                     const plumb_bf16 *gate_up, int64_t f, unsigned slices)
 {
+    wait_for_previous();
     const int64_t i = blockIdx.x / slices;
     const int64_t j = PIECE * (int64_t(blockIdx.x % slices) * blockDim.x + threadIdx.x);
     if (j >= f)
@@ -174,8 +176,8 @@ static plumb_status gated(plumb_stream *s, plumb_bf16 *out, const plumb_bf16 *dy
     const auto kernel = kind == PLUMB_ACT_SILU   ? gated_kernel<PLUMB_ACT_SILU>
                         : kind == PLUMB_ACT_GELU ? gated_kernel<PLUMB_ACT_GELU>
                                                  : gated_kernel<PLUMB_ACT_GELU_TANH>;
-    PLUMB_LAUNCH(kernel, unsigned(n * slices), unsigned(threads), 0, context_of(s)->stream, out, dy,
-                 gate_up, f, unsigned(slices));
+    PLUMB_LAUNCH_EARLY(kernel, unsigned(n * slices), unsigned(threads), 0, context_of(s), out, dy,
+                       gate_up, f, unsigned(slices));
     return launched(name);
 }
 

@@ -12,6 +12,7 @@ static __global__ void __launch_bounds__(WRITE_THREADS)
     kv_write_kernel(plumb_bf16 *kc, plumb_bf16 *vc, const plumb_bf16 *k, const plumb_bf16 *v,
                     plumb_rows rows, int64_t hk, int64_t d)
 {
+    wait_for_previous();
     const int64_t at = int64_t(blockIdx.x) * WRITE_THREADS + threadIdx.x, width = hk * d / PIECE;
     if (at >= rows.n * width)
         return;
@@ -31,8 +32,8 @@ static plumb_status kv_write_fwd(plumb_stream *s, plumb_bf16 *kc, plumb_bf16 *vc
         return PLUMB_OK;
     PLUMB_TRY(check_bf16("kv_write_fwd", d, aligned16(kc, vc, k, v)));
     PLUMB_TRY(check_grid("kv_write_fwd", blocks, 1));
-    PLUMB_LAUNCH(kv_write_kernel, unsigned(blocks), WRITE_THREADS, 0, context_of(s)->stream, kc, vc,
-                 k, v, *rows, hk, d);
+    PLUMB_LAUNCH_EARLY(kv_write_kernel, unsigned(blocks), WRITE_THREADS, 0, context_of(s), kc, vc,
+                       k, v, *rows, hk, d);
     return launched("kv_write_fwd");
 }
 

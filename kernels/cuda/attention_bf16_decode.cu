@@ -72,6 +72,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     decode_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,
                   const plumb_bf16 *vc, plumb_rows rows, heads shape, float scale, float *record)
 {
+    wait_for_previous();
     PLUMB_SHARED(plumb_bf16, shared);
     static_assert(WARPS == NT, "a warp has 8 keys of the page");
     constexpr int ST = DECODE_STAGES<D>, SLICES = (D / MMA + WARPS - 1) / WARPS;
@@ -187,6 +188,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     combine_kernel(plumb_bf16 *o, float *lse, float *record, plumb_rows rows, heads shape,
                    int chunks)
 {
+    wait_for_previous();
     const int d = int(shape.d), most = heads_of_share(shape.group);
     const share my = share_of(rows, shape);
     const int64_t first = first_visible(my.pos, shape.window);
@@ -232,14 +234,14 @@ static plumb_status run_decode(plumb_stream *s, plumb_bf16 *o, float *lse, const
     const int64_t chunks = chunks_apart(c, rows, shape, x * shape->hk);
     PLUMB_TRY(check_grid("attention_fwd", x, shape->hk));
     PLUMB_TRY(allow_shared(kernel, decode_shared<D>()));
-    PLUMB_LAUNCH(kernel, dim3(unsigned(x), unsigned(shape->hk), unsigned(chunks)),
-                 ATTENTION_THREADS, decode_shared<D>(), c->stream, o, lse, q, kc, vc, *rows,
-                 heads_of(shape), shape->scale * LOG2E, chunks > 1 ? c->chunk : nullptr);
+    PLUMB_LAUNCH_EARLY(kernel, dim3(unsigned(x), unsigned(shape->hk), unsigned(chunks)),
+                       ATTENTION_THREADS, decode_shared<D>(), c, o, lse, q, kc, vc, *rows,
+                       heads_of(shape), shape->scale * LOG2E, chunks > 1 ? c->chunk : nullptr);
     PLUMB_TRY(launched("attention_fwd of one row"));
     if (chunks == 1)
         return PLUMB_OK;
-    PLUMB_LAUNCH(combine_kernel, dim3(unsigned(x), unsigned(shape->hk)), ATTENTION_THREADS, 0,
-                 c->stream, o, lse, c->chunk, *rows, heads_of(shape), int(chunks));
+    PLUMB_LAUNCH_EARLY(combine_kernel, dim3(unsigned(x), unsigned(shape->hk)), ATTENTION_THREADS, 0,
+                       c, o, lse, c->chunk, *rows, heads_of(shape), int(chunks));
     return launched("attention_fwd of a row's chunks");
 }
 

@@ -1,6 +1,6 @@
 /* context.cu - fills the table of the CUDA kernels and translates CUDA's errors.
- * Layer 1 (cuda). Includes cuda.h. */
-#include "cuda/cuda.h"
+ * Layer 1 (cuda). Includes device.cuh. */
+#include "cuda/device.cuh"
 
 extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
 {
@@ -9,6 +9,30 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
     PLUMB_FAIL(e == cudaErrorMemoryAllocation ? PLUMB_ERR_NOMEM : PLUMB_ERR_DEVICE, "%s: %s (%s)",
                what, cudaGetErrorString(e), cudaGetErrorName(e));
 }
+
+#if CUDART_VERSION >= PLUMB_CUDA_EARLY_VERSION
+/* Like all kernels, it is compiled for the architectures of the build. */
+static __global__ void probe_kernel() {}
+
+extern "C" plumb_status plumb_cuda_can_be_early(bool *can)
+{
+    int device = 0, driver = 0, major = 0;
+    struct cudaFuncAttributes compiled;
+    *can = false;
+    PLUMB_CUDA_TRY(cudaGetDevice(&device));
+    PLUMB_CUDA_TRY(cudaDriverGetVersion(&driver));
+    PLUMB_CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    PLUMB_CUDA_TRY(cudaFuncGetAttributes(&compiled, probe_kernel));
+    *can = major >= 9 && driver >= PLUMB_CUDA_EARLY_VERSION && compiled.ptxVersion >= 90;
+    return PLUMB_OK;
+}
+#else
+extern "C" plumb_status plumb_cuda_can_be_early(bool *can)
+{
+    *can = false;
+    return PLUMB_OK;
+}
+#endif
 
 /* The files whose kernels are added to the table, in float32 and in bfloat16. */
 #define CUDA_FILES(X)                                                                              \

@@ -49,7 +49,17 @@ struct plumb_cuda {
     /* set only in the context of the second stream, which copies from host memory: its copies wait
      * for before_fetch, which the main stream records; after_fetch marks their end */
     cudaEvent_t before_fetch, after_fetch;
+    /* early: PLUMB_LAUNCH_EARLY (device.cuh) lets a kernel start before the one before it has
+     * ended. The backend sets it while it records a graph, if can_be_early is true: what a graph
+     * reads without waiting (weights) is then complete before the graph starts. */
+    bool early, can_be_early;
 };
+
+/* Since this version of CUDA, the order of kernels that start early is recorded in graphs. */
+#define PLUMB_CUDA_EARLY_VERSION 12030
+/* Sets *can to whether kernels can start early: the current device has compute capability 9.0 or
+ * higher, the driver is recent enough, and the kernels were compiled for it, so that they wait. */
+plumb_status plumb_cuda_can_be_early(bool *can);
 
 struct plumb_buf;
 /* Measures the algorithms for the given products (enum plumb_gemm_use) of a (out,in) layer, in

@@ -21,6 +21,13 @@
     extern __shared__ __align__(16) unsigned char plumb_shared_bytes[];                            \
     type *name = reinterpret_cast<type *>(plumb_shared_bytes)
 #endif
+/* Launches a kernel so that its blocks may start while the kernel before it in the stream still
+ * runs: its launch then takes no time of its own. Each thread of such a kernel must call
+ * wait_for_previous() before its first access to device memory. */
+#ifndef PLUMB_LAUNCH_EARLY
+#define PLUMB_LAUNCH_EARLY(kernel, grid, block, smem, context, ...)                                \
+    launch_early(kernel, grid, block, smem, context, __VA_ARGS__)
+#endif
 #define DEVICE static __device__ __forceinline__
 
 static constexpr int WARP = 32;
@@ -29,6 +36,45 @@ static constexpr int WARP = 32;
 static inline struct plumb_cuda *context_of(plumb_stream *s)
 {
     return reinterpret_cast<struct plumb_cuda *>(s);
+}
+
+#ifndef PLUMB_CUDA_EMU
+template <class... P, class... A>
+static void launch_early(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                         const struct plumb_cuda *c, A... argument)
+{
+#if CUDART_VERSION >= PLUMB_CUDA_EARLY_VERSION
+    if (c->early) {
+        cudaLaunchAttribute early = {};
+        early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        early.val.programmaticStreamSerializationAllowed = 1;
+        cudaLaunchConfig_t config = {};
+        config.gridDim = grid;
+        config.blockDim = block;
+        config.dynamicSmemBytes = shared;
+        config.stream = c->stream;
+        config.attrs = &early;
+        config.numAttrs = 1;
+        (void)cudaLaunchKernelEx(&config, kernel, static_cast<P>(argument)...); /* see launched() */
+        return;
+    }
+#endif
+    kernel<<<grid, block, shared, c->stream>>>(static_cast<P>(argument)...);
+}
+#endif
+
+/* Lets the next kernel of the stream start, if it was launched early, and waits until the kernels
+ * before this one have ended and their writes are visible. Does nothing in a kernel that was not
+ * launched early. As every kernel that is launched early waits, a kernel never runs beside a kernel
+ * whose memory it reads or writes, though several may have started. */
+DEVICE void wait_for_previous()
+{
+#if defined(PLUMB_CUDA_EMU)
+    emu::wait_for_previous(EMU_SITE);
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 /* Returns the error status of the kernel launch just made. */

@@ -10,6 +10,7 @@ template <class T>
 static __global__ void rope_kernel(T *x, const float *cos_sin, const int32_t *pos, int64_t heads,
                                    int64_t h, int64_t d, int64_t half, float sign, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<T>;
     const int64_t parts = (half + N - 1) / N;
     const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -37,9 +38,9 @@ static plumb_status rotate(plumb_stream *s, T *x, const float *cos_sin, const in
     if (blocks == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("rope", blocks, 1));
-    PLUMB_LAUNCH(rope_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, x, cos_sin,
-                 pos, n * h, h, d, half, sign,
-                 half % PER<T> == 0 && d % PER<T> == 0 && aligned16(x, cos_sin));
+    PLUMB_LAUNCH_EARLY(rope_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s), x, cos_sin, pos,
+                       n * h, h, d, half, sign,
+                       half % PER<T> == 0 && d % PER<T> == 0 && aligned16(x, cos_sin));
     return launched("rope");
 }
 

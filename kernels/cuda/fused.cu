@@ -22,6 +22,7 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
     add_rmsnorm_kernel(T *sum, T *y, float *rstd, const T *a, const T *b, const float *w, int64_t n,
                        int64_t c, float eps, float shift, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<T>;
     __shared__ float part[TEAM_WARPS];
     const team t = my_team<TEAM>();
@@ -54,7 +55,7 @@ static plumb_status add_rmsnorm_fwd(plumb_stream *s, plumb_bf16 *sum, plumb_bf16
         return PLUMB_OK;
     const bool wide = c % PIECE == 0 && aligned16(sum, y, a, b, w);
     PLUMB_TRY(check_grid("add_rmsnorm_fwd", n, 1));
-    TEAM_LAUNCH(add_rmsnorm_kernel, n, c, s, sum, y, rstd, a, b, w, n, c, eps, shift, wide);
+    TEAM_LAUNCH_EARLY(add_rmsnorm_kernel, n, c, s, sum, y, rstd, a, b, w, n, c, eps, shift, wide);
     return launched("add_rmsnorm_fwd");
 }
 
@@ -85,6 +86,7 @@ static __global__ void __launch_bounds__(THREADS)
                       const plumb_bf16 *v, const float *cos_sin, plumb_rows rows, int64_t h,
                       int64_t hk, int64_t d)
 {
+    wait_for_previous();
     const int64_t half = d / 2, parts = half / PIECE, width = (h + 2 * hk) * parts;
     const int64_t at = int64_t(blockIdx.x) * THREADS + threadIdx.x;
     if (at >= rows.n * width)
@@ -122,8 +124,8 @@ static plumb_status rope_write_fwd(plumb_stream *s, plumb_bf16 *q, plumb_bf16 *k
                   "aligned to 16 bytes",
                   (long long)d, 2 * PIECE);
     PLUMB_TRY(check_grid("rope_write_fwd", blocks, 1));
-    PLUMB_LAUNCH(rope_write_kernel, unsigned(blocks), THREADS, 0, context_of(s)->stream, q, kc, vc,
-                 k, v, cos_sin, *rows, h, hk, d);
+    PLUMB_LAUNCH_EARLY(rope_write_kernel, unsigned(blocks), THREADS, 0, context_of(s), q, kc, vc, k,
+                       v, cos_sin, *rows, h, hk, d);
     return launched("rope_write_fwd");
 }
 
@@ -137,6 +139,7 @@ static __global__ void __launch_bounds__(THREADS)
                      const float *cos_sin, plumb_rows rows, int h, int hk, int d, int r,
                      unsigned slices)
 {
+    wait_for_previous();
     constexpr int UNIT = WIDE ? 2 * PIECE : PIECE;
     const int units = d / UNIT, half = r / 2;
     const int64_t i = blockIdx.x / slices;
@@ -186,6 +189,7 @@ static __global__ void __launch_bounds__(THREADS)
                           plumb_qk_rmsnorm norm, const float *cos_sin, plumb_rows rows, int h,
                           int hk, int d, int r, unsigned slices)
 {
+    wait_for_previous();
     __shared__ float shared[NORM_WARPS][MOST_D];
     const int lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP), half = r / 2;
     const int head = int(blockIdx.x % slices) * NORM_WARPS + warp;
@@ -244,9 +248,9 @@ static plumb_status norm_write(plumb_stream *s, plumb_bf16 *q, plumb_bf16 *kc, p
                   "that are aligned to 16 bytes",
                   (long long)d, MOST_D);
     PLUMB_TRY(check_grid("qkv_write_fwd", rows->n * slices, 1));
-    PLUMB_LAUNCH(qkv_norm_write_kernel, unsigned(rows->n * slices), THREADS, 0,
-                 context_of(s)->stream, q, kc, vc, qkv, *norm, cos_sin, *rows, int(h), int(hk),
-                 int(d), int(r), unsigned(slices));
+    PLUMB_LAUNCH_EARLY(qkv_norm_write_kernel, unsigned(rows->n * slices), THREADS, 0, context_of(s),
+                       q, kc, vc, qkv, *norm, cos_sin, *rows, int(h), int(hk), int(d), int(r),
+                       unsigned(slices));
     return launched("qkv_write_fwd");
 }
 
@@ -272,8 +276,9 @@ static plumb_status qkv_write_fwd(plumb_stream *s, plumb_bf16 *q, plumb_bf16 *kc
     const int64_t slices = ceil_div(width, threads);
     PLUMB_TRY(check_grid("qkv_write_fwd", rows->n * slices, 1));
     const auto kernel = wide ? qkv_write_kernel<true> : qkv_write_kernel<false>;
-    PLUMB_LAUNCH(kernel, unsigned(rows->n * slices), unsigned(threads), 0, context_of(s)->stream, q,
-                 kc, vc, qkv, cos_sin, *rows, int(h), int(hk), int(d), int(r), unsigned(slices));
+    PLUMB_LAUNCH_EARLY(kernel, unsigned(rows->n * slices), unsigned(threads), 0, context_of(s), q,
+                       kc, vc, qkv, cos_sin, *rows, int(h), int(hk), int(d), int(r),
+                       unsigned(slices));
     return launched("qkv_write_fwd");
 }
 
@@ -286,6 +291,7 @@ static __global__ void __launch_bounds__(THREADS)
     columns_kernel(plumb_bf16 *y, const plumb_bf16 *x, int64_t c, int64_t wy, int64_t wx,
                    unsigned slices, bool wide)
 {
+    wait_for_previous();
     const int64_t i = blockIdx.x / slices;
     const int64_t j = PIECE * (int64_t(blockIdx.x % slices) * blockDim.x + threadIdx.x);
     if (j >= c)
@@ -310,9 +316,9 @@ static plumb_status columns(plumb_stream *s, plumb_bf16 *y, const plumb_bf16 *x,
         return PLUMB_OK;
     const int64_t slices = ceil_div(width, threads);
     PLUMB_TRY(check_grid("columns", n * slices, 1));
-    PLUMB_LAUNCH(columns_kernel<ADD>, unsigned(n * slices), unsigned(threads), 0,
-                 context_of(s)->stream, y, x, c, wy, wx, unsigned(slices),
-                 wy % PIECE == 0 && wx % PIECE == 0 && aligned16(y, x));
+    PLUMB_LAUNCH_EARLY(columns_kernel<ADD>, unsigned(n * slices), unsigned(threads), 0,
+                       context_of(s), y, x, c, wy, wx, unsigned(slices),
+                       wy % PIECE == 0 && wx % PIECE == 0 && aligned16(y, x));
     return launched("columns");
 }
 

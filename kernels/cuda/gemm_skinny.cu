@@ -23,34 +23,45 @@ static constexpr int MOST_TILES = 4; /* of 16 rows each */
 /* elements of a buffer */
 template <int TILES> static constexpr int BUFFER = (BLOCK_OUT + 16 * TILES) * ROW;
 
-/* Starts the copies of rows first .. first + most - 1 of x (rows,in), columns k .. k + STEP - 1. */
+/* Starts the copies of rows first .. first + most - 1 of x (rows,in), columns k .. k + STEP - 1.
+ * WEIGHTS: x is weights, which are complete before a graph starts (wait_for_previous). */
+template <bool WEIGHTS>
 DEVICE void copy_rows(plumb_bf16 *to, const plumb_bf16 *x, int most, int64_t first, int64_t rows,
                       int64_t k, int64_t in)
 {
     for (int i = int(threadIdx.x); i < most * (STEP / PIECE); i += SKINNY_THREADS) {
         const int row = i / (STEP / PIECE), column = i % (STEP / PIECE) * PIECE;
         const bool there = first + row < rows && k + column < in;
-        copy16_async(to + row * ROW + column, there ? x + (first + row) * in + k + column : x,
-                     there);
+        const plumb_bf16 *from = there ? x + (first + row) * in + k + column : x;
+        if (WEIGHTS)
+            copy16_async_early(to + row * ROW + column, from, there);
+        else
+            copy16_async(to + row * ROW + column, from, there);
     }
 }
 
-/* y[i,o] = sum_k x[i,k] w[o,k] + beta y[i,o] for n <= 16 TILES rows.  in: a multiple of 8 */
+/* y[i,o] = sum_k x[i,k] w[o,k] + beta y[i,o] for n <= 16 TILES rows. Starts to copy the weights of
+ * the first `early` steps before it waits for the kernel that computes x; 0 if the weights may not
+ * be complete yet.  in: a multiple of 8  early < STAGES */
 template <int TILES, class Y>
 static __global__ void __launch_bounds__(SKINNY_THREADS)
     skinny_kernel(Y *y, const plumb_bf16 *x, const plumb_bf16 *w, float beta, int64_t n,
-                  int64_t out, int64_t in)
+                  int64_t out, int64_t in, int early)
 {
     PLUMB_SHARED(plumb_bf16, shared);
     constexpr int SIZE = BUFFER<TILES>;
     const int lane = int(threadIdx.x % WARP), warp = int(threadIdx.x / WARP);
     const int64_t first = int64_t(blockIdx.x) * BLOCK_OUT, steps = (in + STEP - 1) / STEP;
     float c[TILES][4] = {};
+    for (int s = 0; s < early && s < steps; s++)
+        copy_rows<true>(shared + s * SIZE, w, BLOCK_OUT, first, out, s * STEP, in);
+    wait_for_previous();
     for (int s = 0; s < STAGES - 1; s++) {
         plumb_bf16 *to = shared + s * SIZE;
         if (s < steps) {
-            copy_rows(to, w, BLOCK_OUT, first, out, s * STEP, in);
-            copy_rows(to + BLOCK_OUT * ROW, x, 16 * TILES, 0, n, s * STEP, in);
+            if (s >= early)
+                copy_rows<false>(to, w, BLOCK_OUT, first, out, s * STEP, in);
+            copy_rows<false>(to + BLOCK_OUT * ROW, x, 16 * TILES, 0, n, s * STEP, in);
         }
         copy_async_commit();
     }
@@ -60,8 +71,8 @@ static __global__ void __launch_bounds__(SKINNY_THREADS)
         const int64_t next = at + STAGES - 1;
         plumb_bf16 *to = shared + next % STAGES * SIZE;
         if (next < steps) {
-            copy_rows(to, w, BLOCK_OUT, first, out, next * STEP, in);
-            copy_rows(to + BLOCK_OUT * ROW, x, 16 * TILES, 0, n, next * STEP, in);
+            copy_rows<false>(to, w, BLOCK_OUT, first, out, next * STEP, in);
+            copy_rows<false>(to + BLOCK_OUT * ROW, x, 16 * TILES, 0, n, next * STEP, in);
         }
         copy_async_commit();
         const plumb_bf16 *weights = shared + at % STAGES * SIZE + warp * WARP_OUT * ROW;
@@ -97,8 +108,8 @@ static plumb_status skinny(struct plumb_cuda *c, Y *y, const plumb_bf16 *x, cons
     const size_t bytes = STAGES * BUFFER<TILES> * sizeof(plumb_bf16);
     const auto kernel = skinny_kernel<TILES, Y>;
     PLUMB_TRY(allow_shared(kernel, bytes));
-    PLUMB_LAUNCH(kernel, unsigned(ceil_div(out, BLOCK_OUT)), SKINNY_THREADS, bytes, c->stream, y, x,
-                 w, beta, n, out, in);
+    PLUMB_LAUNCH_EARLY(kernel, unsigned(ceil_div(out, BLOCK_OUT)), SKINNY_THREADS, bytes, c, y, x,
+                       w, beta, n, out, in, c->early ? STAGES - 1 : 0);
     return launched("product of few rows");
 }
 

@@ -7,6 +7,7 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
     fwd_kernel(T *y, float *mean, float *rstd, const T *x, const float *w, const float *bias,
                int64_t n, int64_t c, float eps, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<T>;
     __shared__ float part[TEAM_WARPS];
     const team t = my_team<WARPS>();
@@ -51,7 +52,7 @@ static plumb_status layernorm_fwd(plumb_stream *s, T *y, float *mean, float *rst
         return PLUMB_OK;
     const bool wide = c % PER<T> == 0 && aligned16(y, x, w, bias);
     PLUMB_TRY(check_grid("layernorm_fwd", n, 1));
-    TEAM_LAUNCH(fwd_kernel, n, c, s, y, mean, rstd, x, w, bias, n, c, eps, wide);
+    TEAM_LAUNCH_EARLY(fwd_kernel, n, c, s, y, mean, rstd, x, w, bias, n, c, eps, wide);
     return launched("layernorm_fwd");
 }
 

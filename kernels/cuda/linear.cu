@@ -35,6 +35,7 @@ static constexpr int THREADS = 256;
  * Each thread writes 16 bytes of every gridDim.y-th row of y, from row blockIdx.y on. */
 static __global__ void narrow_kernel(plumb_bf16 *y, const float *x, int64_t n, int64_t c, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<plumb_bf16>;
     const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
     const bool whole = wide && j + N <= c;
@@ -50,9 +51,9 @@ static plumb_status narrow_rows(plumb_stream *s, plumb_bf16 *y, const float *x, 
     if (n == 0 || c == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("linear: rounding", slices, rows));
-    PLUMB_LAUNCH(narrow_kernel, dim3(unsigned(slices), unsigned(rows)), THREADS, 0,
-                 context_of(s)->stream, y, x, n, c,
-                 (n == 1 || c % PER<plumb_bf16> == 0) && aligned16(y, x));
+    PLUMB_LAUNCH_EARLY(narrow_kernel, dim3(unsigned(slices), unsigned(rows)), THREADS, 0,
+                       context_of(s), y, x, n, c,
+                       (n == 1 || c % PER<plumb_bf16> == 0) && aligned16(y, x));
     return launched("linear: rounding");
 }
 

@@ -63,6 +63,11 @@ DEVICE void copy16_async(void *to, const void *from, bool there)
                  : "r"(shared_address(to)), "l"(__cvta_generic_to_global(from)), "r"(there ? 16 : 0)
                  : "memory");
 }
+/* The same for memory that is complete although wait_for_previous() has not been called. */
+DEVICE void copy16_async_early(void *to, const void *from, bool there)
+{
+    copy16_async(to, from, there);
+}
 /* Closes a group of copies: all copies of this thread since the previous commit. */
 DEVICE void copy_async_commit()
 {

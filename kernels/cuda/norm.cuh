@@ -46,16 +46,19 @@ DEVICE void normalise_row(const team &t, T *y, float *rstd, const T *x, const fl
     }
 }
 
-/* Launches a kernel of T with one warp per row if c <= SHORT, else with TEAM_WARPS warps per
- * row. */
-#define TEAM_LAUNCH(kernel, n, c, s, ...)                                                          \
+/* Launches a kernel of T with one warp per row if c <= SHORT, else with TEAM_WARPS warps per row.
+ * TEAM_LAUNCH_EARLY launches it with PLUMB_LAUNCH_EARLY. */
+#define TEAM_LAUNCH_BY(launch, in, kernel, n, c, ...)                                              \
     do {                                                                                           \
         if ((c) <= SHORT)                                                                          \
-            PLUMB_LAUNCH((kernel<1, T>), unsigned(ceil_div(n, TEAM_WARPS)), TEAM_THREADS, 0,       \
-                         context_of(s)->stream, __VA_ARGS__);                                      \
+            launch((kernel<1, T>), unsigned(ceil_div(n, TEAM_WARPS)), TEAM_THREADS, 0, in,         \
+                   __VA_ARGS__);                                                                   \
         else                                                                                       \
-            PLUMB_LAUNCH((kernel<TEAM_WARPS, T>), unsigned(n), TEAM_THREADS, 0,                    \
-                         context_of(s)->stream, __VA_ARGS__);                                      \
+            launch((kernel<TEAM_WARPS, T>), unsigned(n), TEAM_THREADS, 0, in, __VA_ARGS__);        \
     } while (0)
+#define TEAM_LAUNCH(kernel, n, c, s, ...)                                                          \
+    TEAM_LAUNCH_BY(PLUMB_LAUNCH, context_of(s)->stream, kernel, n, c, __VA_ARGS__)
+#define TEAM_LAUNCH_EARLY(kernel, n, c, s, ...)                                                    \
+    TEAM_LAUNCH_BY(PLUMB_LAUNCH_EARLY, context_of(s), kernel, n, c, __VA_ARGS__)
 
 #endif

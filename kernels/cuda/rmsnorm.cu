@@ -7,6 +7,7 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
     fwd_kernel(T *y, float *rstd, const T *x, const float *w, int64_t n, int64_t c, float eps,
                float shift, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<T>;
     __shared__ float part[TEAM_WARPS];
     const team t = my_team<WARPS>();
@@ -32,7 +33,7 @@ static plumb_status rmsnorm_fwd(plumb_stream *s, T *y, float *rstd, const T *x, 
         return PLUMB_OK;
     const bool wide = c % PER<T> == 0 && aligned16(y, x, w);
     PLUMB_TRY(check_grid("rmsnorm_fwd", n, 1));
-    TEAM_LAUNCH(fwd_kernel, n, c, s, y, rstd, x, w, n, c, eps, shift, wide);
+    TEAM_LAUNCH_EARLY(fwd_kernel, n, c, s, y, rstd, x, w, n, c, eps, shift, wide);
     return launched("rmsnorm_fwd");
 }
 

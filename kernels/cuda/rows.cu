@@ -8,6 +8,7 @@ static constexpr int THREADS = 256;
 template <class Y, class X>
 static __global__ void gather_kernel(Y *y, const X *x, const int32_t *index, int64_t c, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<X, Y>;
     const int64_t i = blockIdx.x, j = N * (int64_t(blockIdx.y) * blockDim.x + threadIdx.x);
     if (j < c)
@@ -23,8 +24,8 @@ static plumb_status gather_fwd(plumb_stream *s, Y *y, const X *x, const int32_t 
         return PLUMB_OK;
     const int64_t slices = ceil_div(c, N * THREADS);
     PLUMB_TRY(check_grid("gather_fwd", n, slices));
-    PLUMB_LAUNCH((gather_kernel<Y, X>), dim3(unsigned(n), unsigned(slices)), THREADS, 0,
-                 context_of(s)->stream, y, x, index, c, c % N == 0 && aligned16(x, y));
+    PLUMB_LAUNCH_EARLY((gather_kernel<Y, X>), dim3(unsigned(n), unsigned(slices)), THREADS, 0,
+                       context_of(s), y, x, index, c, c % N == 0 && aligned16(x, y));
     return launched("gather_fwd");
 }
 
@@ -139,6 +140,7 @@ static plumb_status segment_mean_fwd(plumb_stream *s, float *y, const T *x, cons
 template <class T>
 static __global__ void add_kernel(T *y, const T *a, const T *b, int64_t n, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<T>;
     const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
     if (j >= n)
@@ -158,14 +160,15 @@ static plumb_status add_fwd(plumb_stream *s, T *y, const T *a, const T *b, int64
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("add_fwd", blocks, 1));
-    PLUMB_LAUNCH(add_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, y, a, b, n,
-                 aligned16(y, a, b));
+    PLUMB_LAUNCH_EARLY(add_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s), y, a, b, n,
+                       aligned16(y, a, b));
     return launched("add_fwd");
 }
 
 template <class T>
 static __global__ void scale_kernel(T *y, const T *x, float factor, int64_t n, bool wide)
 {
+    wait_for_previous();
     constexpr int N = PER<T>;
     const int64_t j = N * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
     if (j >= n)
@@ -184,8 +187,8 @@ static plumb_status scale_fwd(plumb_stream *s, T *y, const T *x, float factor, i
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("scale_fwd", blocks, 1));
-    PLUMB_LAUNCH(scale_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s)->stream, y, x, factor,
-                 n, aligned16(y, x));
+    PLUMB_LAUNCH_EARLY(scale_kernel<T>, unsigned(blocks), THREADS, 0, context_of(s), y, x, factor,
+                       n, aligned16(y, x));
     return launched("scale_fwd");
 }
 

@@ -207,6 +207,7 @@ static __global__ void __launch_bounds__(W *WARP)
                   const double *u, int64_t v, float temperature, int top_k, float top_p,
                   float min_p)
 {
+    wait_for_previous();
     __shared__ scratch s;
     const int64_t i = blockIdx.x;
     row x = {logits + i * v, v, 0.0f, temperature, 0.0f, 0, v};
@@ -250,14 +251,15 @@ static plumb_status sample_fwd(plumb_stream *s, int32_t *token, float *logp, flo
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("sample_fwd", n, 1));
-    VOCAB_LAUNCH(sample_kernel, n, v, s, token, logp, logp_sampled, logits, u, v, p->temperature,
-                 p->top_k, p->top_p, p->min_p);
+    VOCAB_LAUNCH_EARLY(sample_kernel, n, v, s, token, logp, logp_sampled, logits, u, v,
+                       p->temperature, p->top_k, p->top_p, p->min_p);
     return launched("sample_fwd");
 }
 
 static __global__ void penalty_kernel(float *y, const float *x, const int32_t *seen, float penalty,
                                       int64_t n, int64_t v)
 {
+    wait_for_previous();
     const int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (at >= n * v)
         return;
@@ -274,8 +276,8 @@ static plumb_status penalty_fwd(plumb_stream *s, float *y, const float *x, const
     if (blocks == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("penalty_fwd", blocks, 1));
-    PLUMB_LAUNCH(penalty_kernel, unsigned(blocks), threads, 0, context_of(s)->stream, y, x, seen,
-                 penalty, n, v);
+    PLUMB_LAUNCH_EARLY(penalty_kernel, unsigned(blocks), threads, 0, context_of(s), y, x, seen,
+                       penalty, n, v);
     return launched("penalty_fwd");
 }
 

@@ -6,6 +6,7 @@ template <int W>
 static __global__ void __launch_bounds__(W *WARP)
     logprob_kernel(float *logp, float *lse, const float *logits, const int32_t *target, int64_t v)
 {
+    wait_for_previous();
     __shared__ mass part[W];
     const int64_t i = blockIdx.x;
     const double sum = block_lse<W>(logits + i * v, v, part);
@@ -21,7 +22,7 @@ static plumb_status logprob_fwd(plumb_stream *s, float *logp, float *lse, const 
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("logprob_fwd", n, 1));
-    VOCAB_LAUNCH(logprob_kernel, n, v, s, logp, lse, logits, target, v);
+    VOCAB_LAUNCH_EARLY(logprob_kernel, n, v, s, logp, lse, logits, target, v);
     return launched("logprob_fwd");
 }
 
@@ -104,6 +105,7 @@ static plumb_status logprob_bwd(plumb_stream *s, T *dlogits, const float *logits
 
 static __global__ void softcap_kernel(float *z, int64_t n, float cap, bool wide)
 {
+    wait_for_previous();
     const int64_t j = 4 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
     if (j >= n)
         return;
@@ -120,8 +122,8 @@ static plumb_status softcap_fwd(plumb_stream *s, float *z, int64_t n, float cap)
     if (n == 0)
         return PLUMB_OK;
     PLUMB_TRY(check_grid("softcap_fwd", blocks, 1));
-    PLUMB_LAUNCH(softcap_kernel, unsigned(blocks), THREADS, 0, context_of(s)->stream, z, n, cap,
-                 aligned16(z));
+    PLUMB_LAUNCH_EARLY(softcap_kernel, unsigned(blocks), THREADS, 0, context_of(s), z, n, cap,
+                       aligned16(z));
     return launched("softcap_fwd");
 }
 

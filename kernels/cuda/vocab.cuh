@@ -8,15 +8,17 @@
 /* The number of warps of a block, which processes one row of logits: FEW_WARPS if v <= SHORT_ROW,
  * else MOST_WARPS. It depends only on v, and so does the order of the row's sum. */
 static constexpr int MOST_WARPS = 16, FEW_WARPS = 4, SHORT_ROW = 2048;
-#define VOCAB_LAUNCH(kernel, n, v, s, ...)                                                         \
+#define VOCAB_LAUNCH_BY(launch, in, kernel, n, v, ...)                                             \
     do {                                                                                           \
         if ((v) <= SHORT_ROW)                                                                      \
-            PLUMB_LAUNCH(kernel<FEW_WARPS>, unsigned(n), FEW_WARPS *WARP, 0,                       \
-                         context_of(s)->stream, __VA_ARGS__);                                      \
+            launch(kernel<FEW_WARPS>, unsigned(n), FEW_WARPS *WARP, 0, in, __VA_ARGS__);           \
         else                                                                                       \
-            PLUMB_LAUNCH(kernel<MOST_WARPS>, unsigned(n), MOST_WARPS *WARP, 0,                     \
-                         context_of(s)->stream, __VA_ARGS__);                                      \
+            launch(kernel<MOST_WARPS>, unsigned(n), MOST_WARPS *WARP, 0, in, __VA_ARGS__);         \
     } while (0)
+#define VOCAB_LAUNCH(kernel, n, v, s, ...)                                                         \
+    VOCAB_LAUNCH_BY(PLUMB_LAUNCH, context_of(s)->stream, kernel, n, v, __VA_ARGS__)
+#define VOCAB_LAUNCH_EARLY(kernel, n, v, s, ...)                                                   \
+    VOCAB_LAUNCH_BY(PLUMB_LAUNCH_EARLY, context_of(s), kernel, n, v, __VA_ARGS__)
 
 /* The maximum of some logits z, and the sum of exp(z - max). */
 struct mass {

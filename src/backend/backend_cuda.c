@@ -156,7 +156,9 @@ static plumb_status cuda_fetched(struct plumb_backend *b)
  * threads (the communicator's) to call CUDA during the recording. */
 static plumb_status cuda_record_begin(struct plumb_backend *b)
 {
-    PLUMB_CUDA_TRY(cudaStreamBeginCapture(context_of(b)->stream, cudaStreamCaptureModeThreadLocal));
+    struct plumb_cuda *c = context_of(b);
+    PLUMB_CUDA_TRY(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal));
+    c->early = c->can_be_early;
     return PLUMB_OK;
 }
 
@@ -165,6 +167,7 @@ static plumb_status cuda_record_end(struct plumb_backend *b, plumb_graph **out)
     cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
     *out = NULL;
+    context_of(b)->early = false;
     PLUMB_CUDA_TRY(cudaStreamEndCapture(context_of(b)->stream, &graph));
     const cudaError_t e = cudaGraphInstantiate(&exec, graph, 0);
     (void)cudaGraphDestroy(graph);
@@ -287,6 +290,7 @@ static plumb_status make_side(struct plumb_backend *b)
 
 static plumb_status make_context(struct plumb_cuda *c)
 {
+    PLUMB_TRY(plumb_cuda_can_be_early(&c->can_be_early));
     PLUMB_CUDA_TRY(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     PLUMB_CUDA_TRY(cudaMalloc((void **)&c->chunk, CHUNK_FLOATS * sizeof(*c->chunk)));
     c->chunk_floats = CHUNK_FLOATS;

@@ -22,6 +22,9 @@ namespace
 {
 
 enum { WARP = 32, STACK = 256 << 10, GUARD = 4096 };
+/* Hiding all device memory from a block takes time: it is done for the first launches of a kernel.
+ */
+constexpr long long HIDDEN_LAUNCHES = 64;
 
 struct Thread;
 struct Fiber {
@@ -32,11 +35,12 @@ struct Fiber {
 #endif
     Thread *thread; /* the thread that it runs; null while it is in the pool */
 };
-enum Wait { NOTHING, BARRIER, WARP_OP, DONE };
+enum Wait { NOTHING, BARRIER, WARP_OP, PREVIOUS, DONE };
 struct Thread {
     Place place;
     Wait wait;
     Fiber *fiber; /* null before the thread begins */
+    bool waited;  /* it has called wait_for_previous() */
     const char *site;
     Op op;
     unsigned mask;
@@ -57,6 +61,8 @@ struct State {
     Fiber host;
     Thread *now;
     size_t live, arrived;
+    size_t previous; /* number of threads that wait in wait_for_previous() */
+    bool hides;      /* the launch hides device memory from its first block until they all do */
     const char *barrier_site;
     const Launch *launch;
     const std::function<void()> *body;
@@ -136,7 +142,10 @@ Fiber *take_fiber()
     for (const Thread &t : g.thread)
         if (t.wait != DONE && shown++ < 8)
             fprintf(stderr, "    thread %u waits for %s at %s\n", t.place.thread.x,
-                    t.wait == BARRIER ? "all threads" : "its warp", t.site);
+                    t.wait == BARRIER    ? "all threads"
+                    : t.wait == PREVIOUS ? "the kernel before"
+                                         : "its warp",
+                    t.site);
     fault("a barrier or warp operation that not all of its threads reach");
 }
 
@@ -238,6 +247,9 @@ void finish_warp_op(Thread *t)
 
 void end_thread(Thread *t)
 {
+    if (g.launch->early && !t->waited)
+        fault("%s: a thread of a kernel that is launched early ends without wait_for_previous()",
+              where());
     t->wait = DONE;
     t->fiber = nullptr;
     g.live--;
@@ -290,7 +302,7 @@ void run_block()
     if (n % WARP)
         g.warp.back().gone = ~0u << n % WARP;
     g.live = n;
-    g.arrived = 0;
+    g.arrived = g.previous = 0;
     spoil_static();
     memset(g.shared, 0xff, g.launch->shared);
     Fiber *f = take_fiber();
@@ -319,6 +331,29 @@ void barrier(const char *site)
     t->wait = BARRIER;
     if (++g.arrived == g.live)
         open_barrier();
+    leave(t->fiber);
+}
+
+bool before_wait()
+{
+    return g.launch->early && !g.now->waited;
+}
+
+void wait_for_previous(const char *site)
+{
+    Thread *t = g.now;
+    t->waited = true;
+    if (!g.hides)
+        return;
+    t->site = site;
+    t->wait = PREVIOUS;
+    if (++g.previous == g.live) {
+        g.hides = false;
+        memory_show();
+        for (Thread &o : g.thread)
+            if (o.wait == PREVIOUS)
+                wake(o);
+    }
     leave(t->fiber);
 }
 
@@ -371,7 +406,9 @@ const char *where()
 /* Dynamic shared memory is a heap block of the launch's size, so that ASan knows its end. */
 void run_grid(const Launch &l, const std::function<void()> &body)
 {
-    (void)begin_work(l.file, l.name);
+    struct plumb_emu_work *w = begin_work(l.file, l.name);
+    w->early += l.early;
+    g.hides = l.early && w->runs <= HIDDEN_LAUNCHES;
     g.launch = &l;
     g.body = &body;
     g.thread.resize(size_t(l.block.x) * l.block.y * l.block.z);
@@ -382,6 +419,8 @@ void run_grid(const Launch &l, const std::function<void()> &body)
         fault("%s: no memory for %zu bytes of shared memory", l.name, l.shared);
     block_size = l.block;
     grid_size = l.grid;
+    if (g.hides)
+        memory_hide();
     for (unsigned z = 0; z < l.grid.z; z++)
         for (unsigned y = 0; y < l.grid.y; y++)
             for (unsigned x = 0; x < l.grid.x; x++) {

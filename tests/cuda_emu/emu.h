@@ -26,6 +26,9 @@ const char *where(); /* the kernel, block and thread that run now; "" in host co
  * An operation of the device opens it while it runs; calls may be nested. */
 void memory_open();
 void memory_close();
+/* Between memory_hide and memory_show a kernel runs that must not touch device memory yet. */
+void memory_hide();
+void memory_show();
 bool is_device(const void *at);
 /* Returns true if [at, at + bytes) lies in one live allocation. */
 bool is_allocated(const void *at, size_t bytes);

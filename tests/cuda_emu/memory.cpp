@@ -41,6 +41,7 @@ struct Memory {
     size_t used = 0, total = size_t(4) << 30;
     int key = -1;                         /* protection key of all pages; -1: no keys */
     int depth = 0;                        /* of memory_open, without keys */
+    bool hidden = false;                  /* between memory_hide and memory_show */
     struct sigaction segv = {}, bus = {}; /* the handlers of before */
 };
 Memory &m()
@@ -78,6 +79,9 @@ void on_fault(int signal, siginfo_t *info, void *)
                  it->second.bytes);
     if ((m().key >= 0 ? opened : m().depth) == 0)
         fault("host code touched device memory at %p: %s", info->si_addr, what);
+    if (m().hidden)
+        fault("%s: access to device memory before wait_for_previous(), at %p: %s", where(),
+              info->si_addr, what);
     fault("%s: access to device memory at %p: %s", where(), info->si_addr, what);
 }
 
@@ -192,6 +196,30 @@ void memory_close()
 #endif
     if (--m().depth == 0)
         set_all(PROT_NONE);
+}
+
+void memory_hide()
+{
+    m().hidden = true;
+#ifdef PKEY_DISABLE_ACCESS
+    if (m().key >= 0) {
+        pkey_set(m().key, PKEY_DISABLE_ACCESS);
+        return;
+    }
+#endif
+    set_all(PROT_NONE);
+}
+
+void memory_show()
+{
+    m().hidden = false;
+#ifdef PKEY_DISABLE_ACCESS
+    if (m().key >= 0) {
+        pkey_set(m().key, 0);
+        return;
+    }
+#endif
+    set_all(PROT_READ | PROT_WRITE);
 }
 
 bool is_device(const void *at)

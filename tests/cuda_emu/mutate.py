@@ -44,7 +44,7 @@ MUTATIONS = [
     ("another algorithm for each range of rows", "kernels/cuda/gemm_cache.cu", "gemm_cache",
      ["linear_fwd"], [("entry.algo[k] = result[i].algo", "entry.algo[k] = result[(i + k) % found].algo")]),
     ("vector store without looking at alignment", "kernels/cuda/rows.cu", "rows", ["alignment"],
-     [("n,\n                 aligned16(y, a, b)", "n,\n                 true")]),
+     [("n,\n                       aligned16(y, a, b)", "n,\n                       true")]),
     ("bfloat16 pair the other way round", "kernels/cuda/device.cuh", "rows", ["bf16_add_fwd"],
      [("__floats2bfloat162_rn(low, high)", "__floats2bfloat162_rn(high, low)")]),
     ("upper bfloat16 read with its neighbour's bits", "kernels/cuda/device.cuh", "act",
@@ -67,6 +67,13 @@ MUTATIONS = [
      [("page * hk + head - (key ? h : h + hk)", "page * hk + head - h - (key ? 0 : hk - 1)")]),
     ("part of the rotation copied", "kernels/cuda/fused.cu", "fused:fused", [],
      [("unit * UNIT >= r", "unit * UNIT >= half")]),
+    ("a kernel that does not wait for the one before", "kernels/cuda/fused.cu", "fused:fused", [],
+     [("    wait_for_previous();\n    constexpr int N = PER<T>;", "    constexpr int N = PER<T>;")]),
+    ("rows of a product copied while they are computed", "kernels/cuda/gemm_skinny.cu",
+     "gemm_cache:gemm_skinny", [],
+     [("    wait_for_previous();\n", ""),
+      ("        copy_async_commit();\n    }\n    for (int64_t at", "        copy_async_commit();\n    }\n"
+       "    wait_for_previous();\n    for (int64_t at")]),
     ("step of a product read before it is there", "kernels/cuda/gemm_skinny.cu",
      "gemm_cache:gemm_skinny", [], [("copy_async_wait(STAGES - 2)", "copy_async_wait(STAGES - 1)")]),
     ("dropped barrier before a buffer of the ring is used", "kernels/cuda/gemm_skinny.cu",
@@ -114,9 +121,10 @@ MUTATIONS = [
 ]
 
 
-# One of each kind: barrier, guard, mask, wait for a stream, fragment.
+# One of each kind: barrier, guard, mask, wait for a stream, fragment, kernel launched early.
 SOME = ["dropped barrier in the block's sum", "tail guard off by one", "wrong lane mask",
-        "copy back without waiting for it", "swapped fragment of keys"]
+        "copy back without waiting for it", "swapped fragment of keys",
+        "a kernel that does not wait for the one before"]
 
 
 def mutant(path, edits):

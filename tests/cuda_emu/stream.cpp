@@ -63,6 +63,7 @@ Runtime &rt()
 }
 
 constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10;
+constexpr int MAJOR = 9; /* compute capability */
 
 /* Runs operations of s up to `position`, as far as possible without waiting for another process.
  * Returns true if s has reached it. */
@@ -262,10 +263,30 @@ extern "C" cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int dev
     size_t available;
     (void)cudaMemGetInfo(&available, &p->totalGlobalMem);
     p->sharedMemPerBlockOptin = SHARED_MOST;
-    p->major = 9;
+    p->major = MAJOR;
     p->multiProcessorCount = 1;
     p->pciBusID = rt().first + device + 1;
     memcpy(p->uuid.bytes, &p->pciBusID, sizeof(p->pciBusID));
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int device)
+{
+    if (device < 0 || device >= rt().devices || what != cudaDevAttrComputeCapabilityMajor)
+        return fail(cudaErrorInvalidValue);
+    *value = MAJOR;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *)
+{
+    a->ptxVersion = 10 * MAJOR;
     return cudaSuccess;
 }
 

@@ -23,6 +23,7 @@ enum {
 struct counted {
     double ops;         /* kernels, products, copies and fills that the device ran */
     double calls;       /* kernels, products, copies, fills and graphs that the host launched */
+    double late;        /* plumb's own kernels that were not launched early */
     double waits;       /* calls in which the host waited for the device */
     double elementwise; /* bytes of device memory that elementwise kernels and fills touched */
     double atomics;     /* 64-bit atomics in shared memory */
@@ -45,6 +46,8 @@ static void add(void *arg, const struct plumb_emu_work *w)
     struct counted *c = arg;
     const long long bytes = w->bytes_read + w->bytes_written;
     c->ops += (double)w->runs;
+    if (w->file[0] != '\0')
+        c->late += (double)(w->runs - w->early);
     c->atomics += (double)w->shared_atomics;
     if (is_elementwise(w))
         c->elementwise += (double)bytes;
@@ -205,6 +208,7 @@ static void generation(plumb_model *const *m)
     say("decode: device operations per layer and step", each(b.ops, a.ops));
     say("decode: device operations outside the layers per step",
         a.ops - SHALLOW * each(b.ops, a.ops));
+    say("decode: own kernels per step that are not launched early", a.late);
     say("decode: host launches per step", a.calls);
     say("decode: host waits per step", a.waits);
     say("decode: elementwise bytes per row and layer, in rows of c",

@@ -113,6 +113,49 @@ __global__ void odd_vector(float *x)
     *reinterpret_cast<float4 *>(x + 1) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
+/* The kernels below are launched early. */
+
+__global__ void late_wait(float *x)
+{
+    x[threadIdx.x] = 1.0f;
+    emu::wait_for_previous(EMU_SITE);
+}
+__global__ void some_wait(float *x)
+{
+    if (blockIdx.x == 1 && threadIdx.x > 3)
+        return;
+    emu::wait_for_previous(EMU_SITE);
+    x[threadIdx.x] = 1.0f;
+}
+__global__ void early_copy(float *x)
+{
+    PLUMB_SHARED(float, part);
+    copy16_async(part, x, true);
+    emu::wait_for_previous(EMU_SITE);
+}
+/* Copies x[4..7], which no kernel writes, before the wait, and adds 1 to x[0..3]. */
+__global__ void add_early(float *x)
+{
+    PLUMB_SHARED(float, part);
+    if (threadIdx.x == 0)
+        copy16_async_early(part, x + 4, true);
+    emu::wait_for_previous(EMU_SITE);
+    copy_async_commit();
+    copy_async_wait(0);
+    __syncthreads();
+    x[threadIdx.x] += part[threadIdx.x];
+}
+
+struct context {
+    cudaStream_t stream;
+};
+/* Launches the kernel early, with 2 blocks of 16 threads. */
+void launch_early(void (*kernel)(float *), float *x, cudaStream_t s)
+{
+    const context c = {s};
+    PLUMB_LAUNCH_EARLY(kernel, 2, 16, 512, &c, x);
+}
+
 cudaGraphExec_t record(float *x, cudaStream_t s)
 {
     cudaGraph_t graph = nullptr;
@@ -153,6 +196,12 @@ const Fault faults[] = {
      [](float *x, cudaStream_t s) { PLUMB_LAUNCH(row_outside, 1, 32, 512, s, x); }},
     {"an asynchronous copy to elsewhere", "not in shared memory", false,
      [](float *x, cudaStream_t s) { PLUMB_LAUNCH(copy_outside, 1, 1, 512, s, x); }},
+    {"memory read before the kernel before has ended", "before wait_for_previous()", false,
+     [](float *x, cudaStream_t s) { launch_early(late_wait, x, s); }},
+    {"a copy before the kernel before has ended", "before wait_for_previous()", false,
+     [](float *x, cudaStream_t s) { launch_early(early_copy, x, s); }},
+    {"a thread that does not wait for the kernel before", "ends without wait_for_previous()", false,
+     [](float *x, cudaStream_t s) { launch_early(some_wait, x, s); }},
     {"freed memory as an argument", "freed device memory", false,
      [](float *x, cudaStream_t s) {
          (void)cudaFree(x);
@@ -351,6 +400,26 @@ int right_waits(bool wait)
     return right;
 }
 
+/* Checks that kernels which are launched early run one after another. */
+void test_early()
+{
+    const float zero[8] = {0, 0, 0, 0, 1, 1, 1, 1};
+    for (unsigned seed = 0; seed < ORDERS; seed++) {
+        plumb_emu_seed(seed);
+        float *x = device_floats(8), got[4];
+        cudaStream_t s = new_stream();
+        const context c = {s};
+        CHECK(cudaMemcpyAsync(x, zero, sizeof(zero), cudaMemcpyHostToDevice, s) == cudaSuccess);
+        for (int i = 0; i < 3; i++)
+            PLUMB_LAUNCH_EARLY(add_early, 1, 4, 16, &c, x);
+        CHECK(cudaMemcpyAsync(got, x, sizeof(got), cudaMemcpyDeviceToHost, s) == cudaSuccess);
+        CHECK(cudaStreamSynchronize(s) == cudaSuccess);
+        for (int i = 0; i < 4; i++)
+            CHECK(got[i] == 3.0f);
+        CHECK(cudaFree(x) == cudaSuccess && cudaStreamDestroy(s) == cudaSuccess);
+    }
+}
+
 /* Checks that no operation runs before a synchronisation (with seed 0). */
 void test_delay()
 {
@@ -431,6 +500,7 @@ int main()
     const int unordered = right_waits(false);
     printf("a missing wait between streams: right in %d of %d orders\n", unordered, int(ORDERS));
     CHECK(unordered < ORDERS);
+    test_early();
     test_delay();
     test_graph();
     test_limits();

@@ -89,9 +89,10 @@ static void check_rows(struct plumb_backend *b, int64_t out, int64_t in)
     free(all);
 }
 
-/* Checks plumb's own kernel for few rows: the bits of the class for every number of rows, with a
- * bias and without, and for the head, whose outputs are float32. On a GPU the bits may be those of
- * another class; then they agree within roundings. */
+/* Checks plumb's own kernel for few rows: the bits of the class for every number of rows (launched
+ * early, as in a graph, for every second one), with a bias and without, and for the head, whose
+ * outputs are float32. On a GPU the bits may be those of another class; then they agree within
+ * roundings. */
 static void check_skinny(int64_t out, int64_t in)
 {
     enum { MOST = 64, KEPT = 2 };
@@ -127,9 +128,11 @@ static void check_skinny(int64_t out, int64_t in)
                         if (own)
                             plumb_cuda_gemm_skinny_algo(&c->cached[i].algo[k]);
                     }
+                c->early = own && n % 2 && c->can_be_early;
                 CHECK_OK(which == 2 ? b->k.bf16.head_fwd(b->stream, y, x, w, n, out, in)
                                     : b->k.bf16.linear_fwd(b->stream, y, x, w, which ? bias : NULL,
                                                            n, out, in));
+                c->early = false;
                 got[own] = malloc((size_t)bytes);
                 CHECK(got[own]);
                 CHECK_OK(b->to_host(b, got[own], y, bytes));

@@ -22,7 +22,9 @@
 #define __shared__               static __attribute__((section("plumb_shared")))
 #define PLUMB_SHARED(type, name) type *name = static_cast<type *>(emu::dynamic_shared())
 #define PLUMB_LAUNCH(kernel, grid, block, smem, stream, ...)                                       \
-    emu::launch(__FILE__, #kernel, kernel, grid, block, smem, stream, __VA_ARGS__)
+    emu::launch(__FILE__, #kernel, false, kernel, grid, block, smem, stream, __VA_ARGS__)
+#define PLUMB_LAUNCH_EARLY(kernel, grid, block, smem, context, ...)                                \
+    emu::launch(__FILE__, #kernel, true, kernel, grid, block, smem, (context)->stream, __VA_ARGS__)
 
 struct dim3 {
     unsigned x, y, z;
@@ -48,6 +50,11 @@ extern dim3 block, block_size, grid_size;
 
 void *dynamic_shared();
 void barrier(const char *site);
+/* Until all threads of a block have called this, the device memory of a kernel that was launched
+ * early is protected (in the first block of the first launches of each kernel). A thread that ends
+ * without the call is a fault in every block. */
+void wait_for_previous(const char *site);
+bool before_wait(); /* true if the running thread must not touch device memory yet */
 enum Op { SHUFFLE, BALLOT, SYNC, TOGETHER };
 /* A warp operation: waits for every lane of mask. Returns for SHUFFLE the value of lane `from`, for
  * BALLOT the mask of the lanes whose value is not 0. */
@@ -65,6 +72,7 @@ template <class T> T shuffle(const char *site, unsigned mask, T value, int from)
 
 struct Launch {
     const char *file, *name;
+    bool early; /* its threads must call wait_for_previous() before they touch device memory */
     dim3 grid, block;
     size_t shared;
     const void *kernel;
@@ -77,8 +85,8 @@ cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body,
                     std::function<void()> check);
 
 template <class... P, class... A>
-void launch(const char *file, const char *name, void (*kernel)(P...), dim3 grid, dim3 size,
-            size_t shared, cudaStream_t s, A... argument)
+void launch(const char *file, const char *name, bool early, void (*kernel)(P...), dim3 grid,
+            dim3 size, size_t shared, cudaStream_t s, A... argument)
 {
     auto check = [=] {
         int index = 0;
@@ -92,7 +100,7 @@ void launch(const char *file, const char *name, void (*kernel)(P...), dim3 grid,
     };
     check();
     (void)enqueue(
-        {file, name, grid, size, shared, reinterpret_cast<const void *>(kernel)}, s,
+        {file, name, early, grid, size, shared, reinterpret_cast<const void *>(kernel)}, s,
         [=] { kernel(static_cast<P>(argument)...); }, check);
 }
 
@@ -156,6 +164,11 @@ template <class K>
 static inline cudaError_t cudaFuncSetAttribute(K *kernel, cudaFuncAttribute what, int value)
 {
     return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), what, value);
+}
+template <class K>
+static inline cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, K *kernel)
+{
+    return cudaFuncGetAttributes(a, reinterpret_cast<const void *>(kernel));
 }
 
 #endif

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define CUDART_VERSION 12000
+#define CUDART_VERSION 12030
 typedef enum cudaError {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
@@ -42,6 +42,10 @@ enum cudaMemcpyKind {
     cudaMemcpyDeviceToDevice
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75 };
+struct cudaFuncAttributes {
+    int ptxVersion; /* the compute capability that the kernel was compiled for */
+};
 typedef struct {
     char bytes[16];
 } cudaUUID_t;
@@ -59,6 +63,8 @@ cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device);
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int device);
+cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaDeviceGetPCIBusId(char *id, int size, int device);
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total);
 cudaError_t cudaMalloc(void **out, size_t bytes);
@@ -90,6 +96,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t cudaEventQuery(cudaEvent_t e);
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what, int value);
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *kernel);
 
 /* Sets the seed of the order of threads and of streams from now on; PLUMB_EMU_SEED is the first. */
 void plumb_emu_seed(unsigned seed);
@@ -109,6 +116,7 @@ struct plumb_emu_counts plumb_emu_counted(void);
 struct plumb_emu_work {
     const char *file, *name;
     long long runs, bytes_read, bytes_written;
+    long long early;          /* launches by PLUMB_LAUNCH_EARLY */
     long long shared_atomics; /* 64-bit atomic operations in shared memory */
 };
 typedef void plumb_emu_work_fn(void *arg, const struct plumb_emu_work *w);

@@ -17,6 +17,7 @@ namespace emu
 typedef void Together(void *const lane[32]);
 void warp_together(const char *site, Together *act, void *mine);
 bool is_shared(const void *at, size_t bytes);
+const char *where();
 [[noreturn]] void fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 bool one_order();
 uint32_t draw(uint32_t end);
@@ -93,14 +94,16 @@ static inline void copy_now(const AsyncCopy &c)
     else
         memset(c.to, 0, 16);
 }
-static inline void copy16(void *to, const void *from, bool there)
+static inline void copy16(void *to, const void *from, bool there, bool early)
 {
     if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16)
         fault("cp.async: an address is not aligned to 16 bytes");
     if (!is_shared(to, 16))
         fault("cp.async: the destination is not in shared memory");
+    if (there && !early && before_wait())
+        fault("%s: a copy of device memory before wait_for_previous()", where());
     const AsyncCopy c = {to, from, there, false};
-    if (!one_order() && draw(2))
+    if (!before_wait() && !one_order() && draw(2))
         copy_now(c);
     else
         async_copies().push_back(c);
@@ -129,12 +132,14 @@ static inline void copy_wait(int left)
 
 } // namespace emu
 
-#define mma_bf16(c, a, b0, b1)        emu::mma(EMU_SITE, c, a, b0, b1)
-#define load_matrix(r, row)           emu::ldmatrix(EMU_SITE, r, row, false)
-#define load_matrix_trans(r, row)     emu::ldmatrix(EMU_SITE, r, row, true)
-#define copy16_async(to, from, there) emu::copy16(to, from, there)
-#define copy_async_commit()           emu::copy_commit()
-#define copy_async_wait(left)         emu::copy_wait(left)
+#define mma_bf16(c, a, b0, b1)    emu::mma(EMU_SITE, c, a, b0, b1)
+#define load_matrix(r, row)       emu::ldmatrix(EMU_SITE, r, row, false)
+#define load_matrix_trans(r, row) emu::ldmatrix(EMU_SITE, r, row, true)
+#define copy_async_commit()       emu::copy_commit()
+#define copy_async_wait(left)     emu::copy_wait(left)
+
+#define copy16_async(to, from, there)       emu::copy16(to, from, there, false)
+#define copy16_async_early(to, from, there) emu::copy16(to, from, there, true)
 
 /* ex2.approx.ftz.f32 */
 static inline float exp2_fast(float x)
