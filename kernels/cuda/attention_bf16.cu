@@ -46,8 +46,9 @@ template <int D, int MT> static constexpr size_t fwd_shared()
     return size_t(WARPS * MMA * MT * STRIDE<D> + STAGES * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
 }
 
-/* What fwd_kernel rarely needs; it is kept in memory. total: the sums of the earlier chunks (fold);
- * folded: true if there are some; here: number of pairs of the tile. */
+/* Values that fwd_kernel seldom needs, and therefore keeps in memory instead of in registers.
+ * total: the sums of the earlier chunks (fold); folded: true if there are such sums; here: number
+ * of pairs of the tile. */
 template <int FLOATS> struct rare {
     pairs tile;
     walk now;
@@ -56,8 +57,9 @@ template <int FLOATS> struct rare {
     float total[FLOATS];
 };
 
-/* Number of fwd_kernel's blocks per SM, which limits the registers of a thread to 65536 / (128
- * blocks). More would not fit without spills. */
+/* The number of fwd_kernel's blocks that must fit into an SM at the same time. It limits a thread
+ * to 65536 / (128 * FWD_BLOCKS) registers. With more blocks the limit would be too low, and values
+ * would be spilled to memory. */
 template <int D> constexpr int FWD_BLOCKS = D <= 32 ? 4 : D <= 64 ? 3 : 2;
 
 /* Each warp computes MT tiles of 16 (row, query head) pairs, one below the other. `scale` is the

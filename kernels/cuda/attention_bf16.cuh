@@ -30,8 +30,9 @@ DEVICE int lane_row()
     return int(threadIdx.x) % WARP / 4;
 }
 
-/* Returns the index within the tile of the lane's row i (0: row g, 1: row g+8) of its warp's tile
- * m, if each warp has `tiles` tiles of 16 rows. */
+/* Returns the number of a pair in the block's tile, which has WARPS * tiles * 16 pairs: `tiles`
+ * tiles of 16 rows for each warp. The pair is that of the lane's row i (0: row g, 1: row g+8) in
+ * its warp's tile m. */
 DEVICE int pair_of_lane(int warp, int tiles, int m, int i)
 {
     return (warp * tiles + m) * MMA + i * 8 + lane_row();
@@ -87,9 +88,10 @@ DEVICE int64_t last_first(int pairs)
 struct walk {
     int64_t row;          /* first row of the tile */
     const int32_t *table; /* the pages of the run's sequence, in ascending order of positions */
-    /* rows: number of rows of the tile. The run has rows begin..end-1 and attends to pages that
-     * begin with page `first`; block is the current page. Pages are numbered from the start of the
-     * sequence. keys: number of keys up to the run's last row, from the start of the sequence. */
+    /* rows: number of rows of the tile. The run has rows begin..end-1. first: the first page that
+     * the run attends to; block: the current page. Pages are numbered from the start of the
+     * sequence. keys: number of keys from the start of the sequence to the run's last row,
+     * inclusive. */
     int rows, begin, end, first, block, keys;
 };
 DEVICE void begin_run(walk &w, const plumb_rows &rows, int64_t window)
@@ -120,18 +122,19 @@ DEVICE void advance(walk &w, const plumb_rows &rows, int64_t window)
     begin_run(w, rows, window);
 }
 
-/* Returns the number of keys that row `row` of the tile (counted from its first row) may see in the
- * current run, from the start of the sequence; 0 if the row is not in the run. */
+/* Returns the end of the positions that row `row` of the tile (counted from its first row) sees in
+ * the current run, which is the row's own position + 1. Returns 0 if the row is not in the run. */
 DEVICE int visible_to(const walk &w, const plumb_rows &rows, int row)
 {
     return row >= w.begin && row < w.end ? rows.pos[w.row + row] + 1 : 0;
 }
-/* Returns the first position that a row sees, from what visible_to returned. */
+/* Returns the first position that a row sees; `to` is the end of its positions (visible_to). */
 DEVICE int first_key(int to, int64_t window)
 {
     return window > 0 && to > window ? to - int(window) : 0;
 }
-/* Returns true if a row with `to` visible keys sees a key of the page that begins at `page`. */
+/* Returns true if a row that sees positions up to `to` - 1 sees a key of the page that begins at
+ * position `page`. */
 DEVICE bool sees(int to, int page, int64_t window)
 {
     return to > page && first_key(to, window) < page + PAGE;
@@ -144,7 +147,7 @@ DEVICE void copy_page(plumb_bf16 *to, const plumb_bf16 *kc, const plumb_bf16 *vc
                       const heads &shape, int64_t kv)
 {
     constexpr int PIECES = D / PIECE, EACH = PAGE * PIECES / ATTENTION_THREADS;
-    static_assert(EACH * ATTENTION_THREADS == PAGE * PIECES, "each thread copies as many pieces");
+    static_assert(EACH * ATTENTION_THREADS == PAGE * PIECES, "all threads copy equally many");
     const int thread = anew(int(threadIdx.x)), d = anew(int(shape.d));
     const int keys = w.keys - w.block * PAGE;
     const int64_t page = (w.table[w.block] * shape.hk + kv) * PAGE * d;

@@ -53,8 +53,9 @@ template <int D> DEVICE of_pair *beside(plumb_bf16 *qs, int p)
     return reinterpret_cast<of_pair *>(qs + p * STRIDE<D> + D);
 }
 
-/* Number of dq_kernel's blocks per SM, which limits the registers of a thread to 65536 / (128
- * blocks). More would not fit without spills. */
+/* The number of dq_kernel's blocks that must fit into an SM at the same time. It limits a thread to
+ * 65536 / (128 * DQ_BLOCKS) registers. With more blocks the limit would be too low, and values
+ * would be spilled to memory. */
 template <int D> constexpr int DQ_BLOCKS = D <= 32 ? 4 : D <= 64 || D == 128 ? 3 : 2;
 
 /* Computes dq. Each warp computes MT tiles of 16 (row, query head) pairs, one below the other. CAP:
@@ -90,7 +91,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DQ_BLOCKS<D>)
         copy_page<D>(stage, in.kc, in.vc, now, shape, kv);
         copy_async_commit();
     }
-    int to[MT][2] = {}; /* number of visible keys of the current run */
+    int to[MT][2] = {}; /* end of the visible positions in the current run */
     float acc[MT][D / 8][4];
     for (int m = 0; m < MT; m++)
         for (int n = 0; n < D / 8; n++)
@@ -204,15 +205,15 @@ DEVICE void advance(turn &t, const plumb_rows &rows, const heads &shape)
 }
 
 /* Copies q and dout of the current block of pairs to shared memory, and the data of each pair. Lane
- * p of each warp finds the place of pair p, counted from the run's first row, or -1 if the pair is
- * not in the run. */
+ * p of each warp computes the place of pair p: its number among the (row, query head) vectors of q,
+ * counted from the run's first row, or -1 if the pair is not in the run. */
 template <int D>
 DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plumb_rows &rows,
                        const heads &shape, int64_t kv)
 {
     constexpr int PIECES = D / PIECE, EACH = BLOCK * PIECES / ATTENTION_THREADS;
     static_assert(BLOCK == WARP, "each lane finds the place of a pair");
-    static_assert(EACH * ATTENTION_THREADS == BLOCK * PIECES, "each thread copies as many pieces");
+    static_assert(EACH * ATTENTION_THREADS == BLOCK * PIECES, "all threads copy equally many");
     const int thread = anew(int(threadIdx.x)), d = anew(int(shape.d)), lane = thread % WARP;
     const pairs block = pairs_of(t, shape, kv);
     const int64_t row = block.row + row_of(block, lane), base = block.row * shape.h;
@@ -260,9 +261,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     };
     copy_rows<D, TILE>(keys, d, in.kc, [&](int r) { return from(in.kc, r); });
     copy_rows<D, TILE>(values, d, in.kc, [&](int r) { return from(in.vc, r); });
-    /* positions of the lane's keys in the current run; the others are behind all pairs */
+    /* positions of the lane's keys; INT32_MAX for a key outside of the current run, which no pair
+     * sees */
     int key[MT][2] = {};
-    /* a pair sees keys of fewer positions before its own */
+    /* a pair sees a key that is less than `window` positions before its own position */
     const int window = shape.window > 0 && shape.window < INT32_MAX ? int(shape.window) : INT32_MAX;
     float acc_k[MT][W / 8][4], acc_v[MT][W / 8][4];
     for (int m = 0; m < MT; m++)

@@ -82,7 +82,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     plumb_bf16 *qs = shared, *stage = qs + MMA * STRIDE<D>;
     float *exchange = reinterpret_cast<float *>(stage + ST * 2 * PAGE_TILE<D>);
 
-    /* the pages of the row, which are one run; ahead.block is the page that is copied next */
+    /* walks over the pages of the row, which are one run; ahead.block is the next page to copy */
     walk ahead = walk_over(rows, my.row, 1, shape.window);
     if (record) {
         const int chunk = ahead.first / CHUNK_PAGES + int(blockIdx.z), from = chunk * CHUNK_PAGES;

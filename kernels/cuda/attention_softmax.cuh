@@ -28,7 +28,7 @@ static constexpr int CHUNK = 512, CHUNK_PAGES = CHUNK / PAGE;
 
 /* State of the online softmax in one lane, for its two rows g and g+8 of the warp's tile (g = lane
  * / 4): the largest score so far (in base 2), the lane's own part of the sum of probabilities, and
- * the number of visible keys of the current run (visible_to). */
+ * the end of the positions that the row sees in the current run (visible_to). */
 struct online {
     float max[2], sum[2];
     int to[2];
@@ -171,7 +171,7 @@ DEVICE float lse_of(float max, float sum)
 
 /* ---- host -------------------------------------------------------------------------------- */
 
-/* Computes attention_fwd for rows of which decodes() is true (attention_bf16_decode.cu). */
+/* Computes attention_fwd if decodes(rows) is true (attention_bf16_decode.cu). */
 plumb_status plumb_cuda_attention_decode(plumb_stream *s, plumb_bf16 *o, float *lse,
                                          const plumb_bf16 *q, const plumb_bf16 *kc,
                                          const plumb_bf16 *vc, const struct plumb_rows *rows,

@@ -11,7 +11,7 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
 }
 
 #if CUDART_VERSION >= PLUMB_CUDA_EARLY_VERSION
-/* Like all kernels, it is compiled for the architectures of the build. */
+/* Does nothing. Its attributes tell for which architectures this build compiles all kernels. */
 static __global__ void probe_kernel() {}
 
 extern "C" plumb_status plumb_cuda_can_be_early(bool *can)

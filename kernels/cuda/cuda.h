@@ -49,16 +49,18 @@ struct plumb_cuda {
     /* set only in the context of the second stream, which copies from host memory: its copies wait
      * for before_fetch, which the main stream records; after_fetch marks their end */
     cudaEvent_t before_fetch, after_fetch;
-    /* early: PLUMB_LAUNCH_EARLY (device.cuh) lets a kernel start before the one before it has
-     * ended. The backend sets it while it records a graph, if can_be_early is true: what a graph
-     * reads without waiting (weights) is then complete before the graph starts. */
+    /* early: true if PLUMB_LAUNCH_EARLY (device.cuh) lets a kernel start before the kernel before
+     * it has ended. The backend sets it only while it records a graph, and only if can_be_early is
+     * true. Then weights, which kernels may read without waiting, are complete before the graph
+     * starts. */
     bool early, can_be_early;
 };
 
-/* Since this version of CUDA, the order of kernels that start early is recorded in graphs. */
+/* From this version of CUDA on, a recorded graph keeps the order of kernels that start early. */
 #define PLUMB_CUDA_EARLY_VERSION 12030
-/* Sets *can to whether kernels can start early: the current device has compute capability 9.0 or
- * higher, the driver is recent enough, and the kernels were compiled for it, so that they wait. */
+/* Sets *can to true if kernels can start early: the current device has compute capability 9.0 or
+ * higher, the driver is recent enough, and the kernels were compiled for 9.0 or higher, because
+ * otherwise wait_for_previous() would not wait. */
 plumb_status plumb_cuda_can_be_early(bool *can);
 
 struct plumb_buf;

@@ -21,9 +21,10 @@
     extern __shared__ __align__(16) unsigned char plumb_shared_bytes[];                            \
     type *name = reinterpret_cast<type *>(plumb_shared_bytes)
 #endif
-/* Launches a kernel so that its blocks may start while the kernel before it in the stream still
- * runs: its launch then takes no time of its own. Each thread of such a kernel must call
- * wait_for_previous() before its first access to device memory. */
+/* Launches a kernel. If context->early is true, its blocks may start while the kernel before it in
+ * the stream still runs: the launch then takes no extra time. Each thread of such a kernel must
+ * call wait_for_previous() before it accesses device memory, except to read weights
+ * (copy16_async_early), which no kernel of a graph writes. Otherwise it may read old values. */
 #ifndef PLUMB_LAUNCH_EARLY
 #define PLUMB_LAUNCH_EARLY(kernel, grid, block, smem, context, ...)                                \
     launch_early(kernel, grid, block, smem, context, __VA_ARGS__)
@@ -63,10 +64,10 @@ static void launch_early(void (*kernel)(P...), dim3 grid, dim3 block, size_t sha
 }
 #endif
 
-/* Lets the next kernel of the stream start, if it was launched early, and waits until the kernels
- * before this one have ended and their writes are visible. Does nothing in a kernel that was not
- * launched early. As every kernel that is launched early waits, a kernel never runs beside a kernel
- * whose memory it reads or writes, though several may have started. */
+/* Lets the next kernel of the stream start, if that kernel is launched early. Then waits until the
+ * kernels before this one have ended and their writes are visible; does not wait in a kernel that
+ * was not launched early. Several kernels may have started, but only one of them is past this call,
+ * because each of them waits here until the one before it has ended. */
 DEVICE void wait_for_previous()
 {
 #if defined(PLUMB_CUDA_EMU)

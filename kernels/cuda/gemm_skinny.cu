@@ -24,7 +24,8 @@ static constexpr int MOST_TILES = 4; /* of 16 rows each */
 template <int TILES> static constexpr int BUFFER = (BLOCK_OUT + 16 * TILES) * ROW;
 
 /* Starts the copies of rows first .. first + most - 1 of x (rows,in), columns k .. k + STEP - 1.
- * WEIGHTS: x is weights, which are complete before a graph starts (wait_for_previous). */
+ * WEIGHTS: true if wait_for_previous() has not been called yet. x must then be weights, which are
+ * complete before a graph starts. */
 template <bool WEIGHTS>
 DEVICE void copy_rows(plumb_bf16 *to, const plumb_bf16 *x, int most, int64_t first, int64_t rows,
                       int64_t k, int64_t in)
@@ -40,9 +41,9 @@ DEVICE void copy_rows(plumb_bf16 *to, const plumb_bf16 *x, int most, int64_t fir
     }
 }
 
-/* y[i,o] = sum_k x[i,k] w[o,k] + beta y[i,o] for n <= 16 TILES rows. Starts to copy the weights of
- * the first `early` steps before it waits for the kernel that computes x; 0 if the weights may not
- * be complete yet.  in: a multiple of 8  early < STAGES */
+/* y[i,o] = sum_k x[i,k] w[o,k] + beta y[i,o] for n <= 16 TILES rows. early: number of steps whose
+ * weights it starts to copy before it waits for the kernel that computes x; 0 if the weights may
+ * not be complete yet. in: a multiple of 8; early < STAGES */
 template <int TILES, class Y>
 static __global__ void __launch_bounds__(SKINNY_THREADS)
     skinny_kernel(Y *y, const plumb_bf16 *x, const plumb_bf16 *w, float beta, int64_t n,

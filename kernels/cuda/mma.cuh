@@ -63,7 +63,8 @@ DEVICE void copy16_async(void *to, const void *from, bool there)
                  : "r"(shared_address(to)), "l"(__cvta_generic_to_global(from)), "r"(there ? 16 : 0)
                  : "memory");
 }
-/* The same for memory that is complete although wait_for_previous() has not been called. */
+/* Does the same before wait_for_previous() is called. `from` must be memory that is complete by
+ * then, such as weights. */
 DEVICE void copy16_async_early(void *to, const void *from, bool there)
 {
     copy16_async(to, from, there);
@@ -97,7 +98,8 @@ template <class T> DEVICE void keep_in_memory(T *x)
     asm volatile("" ::"l"(x) : "memory");
 #endif
 }
-/* The same, for accesses through the result, which is x. */
+/* Returns x, and makes the compiler keep *x in memory as long as the caller accesses it only
+ * through the result. */
 template <class T> DEVICE T *in_memory(T *x)
 {
 #ifdef __CUDA_ARCH__
@@ -106,8 +108,8 @@ template <class T> DEVICE T *in_memory(T *x)
     return x;
 }
 
-/* Returns x. The compiler computes what depends on the result at each call, in place of keeping it
- * in registers from one round of a loop to the next. */
+/* Returns x. At each call the compiler must compute again what depends on the result. It cannot
+ * keep such values in registers from one round of a loop to the next. */
 DEVICE int anew(int x)
 {
 #ifdef __CUDA_ARCH__
