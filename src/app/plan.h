@@ -21,8 +21,8 @@ struct plumb_plan {
     struct plumb_backend *best;
     struct plumb_cost cost; /* the work of that rank */
     int64_t budget;
-    /* the largest values that fit; 0: none fits (micro_batch_tokens: the given one does not fit),
-     * -1: the option is not searched for */
+    /* the largest values that fit; 0: none fits (micro_batch_tokens is searched only from the
+     * configured value up), -1: the option is not searched for */
     int64_t micro_batch, micro_batch_tokens, slots;
 };
 
@@ -30,7 +30,8 @@ struct plumb_plan {
  *     of: makes the plan of every rank. Sets *out to the one that needs the most memory, which
  *         the caller destroys, *which to its rank, and *cost, unless it is NULL, to its work.
  *     choose_frozen: replaces frozen: auto by the first place that fits on rank 0.
- *     search: sets the largest limit of micro-batches and number of slots that fit.
+ *     search: sets the largest train.micro_batch_size, or train.micro_batch_tokens if it is
+ *         set, and the largest generate.slots that fit.
  *     advise: prints by how much each change of one option lowers the need, if it does. */
 plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_cost *cost,
                            struct plumb_plan *p);

@@ -28,7 +28,7 @@ static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cos
 {
     plumb_comm *comm = NULL;
     PLUMB_TRY(plumb_comm_pretend_create(&comm, rank, p->world));
-    /* a trial may have changed the limit of tokens, and the assumed records with it */
+    /* assumed records are as long as the limit of tokens allows, and a trial may have changed it */
     if (p->cfg.train.micro_batch_tokens > 0 && assumes_data(p))
         plumb_dataset_close(&p->data);
     const struct plumb_trainer_source s = source_of(p, comm);
@@ -38,7 +38,7 @@ static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cos
 }
 
 /* Makes the plans of the ranks with the configured train.shard, and sets *out to the one that needs
- * the most memory. Ends with the first that needs more than `enough` bytes. */
+ * the most memory. Stops after the first plan that needs more than `enough` bytes. */
 static plumb_status make_given(struct plumb_backend **out, int *which, struct plumb_cost *cost,
                                struct plumb_plan *p, int64_t enough)
 {
@@ -106,7 +106,8 @@ static plumb_status bytes_of_rank(int64_t *bytes, struct plumb_plan *p)
 }
 
 /* Sets *out to true if the plans of `ranks` ranks fit with the current configuration. Begins with
- * the rank that needs the most memory as configured, and ends with the first that does not fit. */
+ * the rank that needs the most memory as configured, and stops after the first one that does not
+ * fit. */
 static plumb_status ranks_fit(bool *out, struct plumb_plan *p, int ranks)
 {
     plumb_status st = PLUMB_OK;
@@ -160,8 +161,8 @@ static plumb_status bisect(int64_t *out, struct plumb_plan *p, int ranks, int64_
 }
 
 /* Finds the largest value in [low, high] that fits on every rank. The plans of the ranks differ
- * little, so one rank is searched, and the others are asked about the result. *out is unchanged if
- * low does not fit. */
+ * little, so the search makes the plans of one rank, and then checks the result on every rank. *out
+ * is unchanged if low does not fit. */
 static plumb_status largest_in(int64_t *out, struct plumb_plan *p, int64_t *option, int64_t low,
                                int64_t high)
 {
@@ -197,19 +198,19 @@ static plumb_status largest_micro_batch(struct plumb_plan *p)
     return PLUMB_OK;
 }
 
-/* Finds the largest limit of tokens that fits, from the given one on. Records that are longer than
- * a smaller limit would be refused, so no smaller one is tried. A limit of the tokens of a whole
- * step makes one micro-batch of it, and a larger one changes nothing. As the activations grow, the
- * gradient may need fewer buffers, so a still larger value behind one that does not fit is possible
- * and is not found. */
+/* Finds the largest train.micro_batch_tokens that fits and is not below the configured value. A
+ * smaller limit could refuse long records, so it is not tried. The search ends at the tokens of a
+ * whole step: with this limit a step is one micro-batch, and a larger limit changes nothing. A
+ * larger limit needs more memory for activations, but may need fewer gradient buffers. So a value
+ * above the first one that does not fit may fit again; the search does not find it. */
 static plumb_status largest_tokens(struct plumb_plan *p)
 {
     const struct plumb_config *c = &p->cfg;
     const bool align = p->job == &plumb_job_align;
-    const int64_t given = c->train.micro_batch_tokens, most = 1000000000; /* of the option */
+    const int64_t given = c->train.micro_batch_tokens, most = 1000000000; /* the option's limit */
     int64_t high = plumb_length_longest(p->data) + (align ? c->generate.max_new_tokens : 0);
     p->micro_batch_tokens = 0;
-    /* times the most sequences of an item, times the items of a step */
+    /* the longest sequence, times the most sequences of an item, times the items of a step */
     if (assumes_data(p) || !plumb_mul(&high, high, align ? c->generate.group_size + 1 : 2) ||
         !plumb_mul(&high, high, c->train.global_batch_size))
         high = most;
@@ -285,9 +286,10 @@ static int list_changes(struct change *out, struct plumb_plan *p)
     return n;
 }
 
-/* Sets *less to the bytes that the rank which needs the most now needs less with the current
- * configuration, and *good to true if every rank then fits. Other ranks' plans differ from that
- * rank's by a few blocks, so they are made only to see whether all fit. */
+/* Sets *less to `need` minus the bytes that rank p->rank needs with the current configuration.
+ * p->rank needs the most memory as configured, which is `need`. Sets *good to true if every rank
+ * fits with the current configuration. The plans of the other ranks differ from that of p->rank by
+ * a few blocks, so they are made only if p->rank fits. */
 static plumb_status gain_of(int64_t *less, bool *good, struct plumb_plan *p, int64_t need)
 {
     const int shard = p->cfg.train.shard;

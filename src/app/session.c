@@ -175,7 +175,8 @@ plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
         st = plumb_comm_agree(app->comm, read_input(s, kind, path, &text));
     if (st == PLUMB_OK && s->model)
         st = plumb_same_model(app->comm, "model", s->model);
-    if (st == PLUMB_OK) /* rank 0 sent the lines, but each rank has its own tokenizer files */
+    /* all ranks have the lines that rank 0 read, but each rank reads its own tokenizer files */
+    if (st == PLUMB_OK)
         st = plumb_same_records(app->comm, "tokenizer", path, s->data);
     if (st == PLUMB_OK && s->model)
         plumb_length_note(app->cfg,

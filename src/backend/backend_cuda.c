@@ -153,7 +153,8 @@ static plumb_status cuda_fetched(struct plumb_backend *b)
 }
 
 /* Begins to record the kernels of the stream in a CUDA graph. The thread-local mode allows other
- * threads (the communicator's) to call CUDA during the recording. */
+ * threads (the communicator's) to call CUDA during the recording. Kernels of the graph may start
+ * early, if the device can do this. */
 static plumb_status cuda_record_begin(struct plumb_backend *b)
 {
     struct plumb_cuda *c = context_of(b);

@@ -17,9 +17,10 @@
 /* A broadcast is sent down the tree in pieces, so that the levels of the tree work concurrently. */
 #define BROADCAST_PIECE (1 << 20)
 
-/* An allgather whose parts have at most so many bytes in the mean takes few messages instead of few
- * bytes per link: a message of this size takes about as long as its latency (5 us at 50 GB/s are
- * 256 KiB; less, because the ring also sends less between hosts). */
+/* The largest mean size of a part, in bytes, for which an allgather uses recursive doubling (few
+ * messages) instead of the ring (few bytes per link). The time of a small message is mostly
+ * latency: in 5 us, a link of 50 GB/s carries about 256 KiB. The limit is lower than that, because
+ * the ring also sends fewer bytes between hosts. */
 #define SMALL_PART ((int64_t)64 << 10)
 
 plumb_status plumb_coll_move(plumb_comm *c, const struct plumb_move *m)
@@ -177,8 +178,9 @@ static plumb_status gather_ring(plumb_comm *c, char *out, const int64_t *count)
     return PLUMB_OK;
 }
 
-/* In step d = 1, 2, 4 ... ranks r and r ^ d exchange the parts of their d ranks each, which lie
- * side by side: log2 W messages instead of the ring's W - 1. For a power of two of ranks. */
+/* In step d = 1, 2, 4 ... ranks r and r ^ d exchange the parts that each of them has by then: those
+ * of d consecutive ranks, which are adjacent in memory. This takes log2 W messages instead of the
+ * ring's W - 1. The number of ranks must be a power of two. */
 static plumb_status gather_doubling(plumb_comm *c, char *out, const int64_t *count)
 {
     for (int d = 1; d < c->size; d *= 2) {

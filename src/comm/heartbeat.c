@@ -17,9 +17,9 @@
 #define MAX_WAIT_S 1800.0 /* the default of plumb_comm_max_wait */
 
 /* Returns the seconds between two heartbeats: a tenth of the timeout, within [0.1 s, 1 s]. With
- * many ranks the period is longer, so that a rank sends at most 500 notes per second, and receives
- * as many. At about 1 us for each they take 0.1 % of a core, and at 5 us, the latency of a network,
- * 0.5 %. */
+ * many ranks the period is longer, so that a rank sends at most 500 notes per second and receives
+ * at most as many. At about 1 us per note they take 0.1 % of a core; at 5 us, the latency of a
+ * network, 0.5 %. */
 static double period_of(double timeout_s, int size)
 {
     const double wanted = timeout_s > 0 ? timeout_s / 10 : 1;

@@ -86,8 +86,10 @@ plumb_status
 plumb_heartbeat_start(plumb_comm *c); /* starts the thread, which calls ops->send_heartbeat */
 void plumb_heartbeat_stop(
     plumb_comm *c); /* returns once the thread has ended; may be called again */
-/* Returns the seconds between two calls of ops->send_heartbeat: as many calls as reach every rank
- * once take one period. Call it with the heartbeat's lock held, or before the thread starts. */
+/* Returns the seconds between two calls of ops->send_heartbeat. A call sends to at most
+ * PLUMB_HEARTBEAT_RANKS ranks, so several calls may be needed to reach every rank once; they take
+ * one period together. Call this function with the heartbeat's lock held, or before the thread
+ * starts. */
 double plumb_heartbeat_pause(const plumb_comm *c);
 /* Makes the heartbeat send nothing, as SIGSTOP would. For tests with thread ranks, which cannot be
  * stopped one by one. */

@@ -102,11 +102,12 @@ plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
 
 plumb_status plumb_mpi_move(plumb_comm *c, const struct plumb_move *m); /* mpi_move.c */
 
-/* comm_mpi.c: the two parts of a start that use ops->move or no message at all, not MPI.
- * _prepare initialises the communicator, which the caller has zeroed, and allocates its memory for
- * messages and notes. Not collective. PLUMB_ERR_NOMEM.
- * _start runs when the ranks are connected: it starts the heartbeat if m->threads, and connects the
- * ranks of each host. Collective. */
+/* comm_mpi.c: the two parts of a start that call no MPI function themselves. benchmarks/scaling
+ * uses them with other ops.
+ *     _prepare: initialises the communicator, which the caller has zeroed, and allocates its memory
+ *               for messages and notes. Sends no message. Not collective. PLUMB_ERR_NOMEM.
+ *     _start: runs when the ranks are connected, and sends its messages with ops->move. Starts the
+ *             heartbeat if m->threads is true, and connects the ranks of each host. Collective. */
 plumb_status plumb_mpi_prepare(struct plumb_mpi *m, const struct plumb_comm_ops *ops, int rank,
                                int size, double timeout_s);
 plumb_status plumb_mpi_start(struct plumb_mpi *m);

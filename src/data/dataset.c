@@ -339,8 +339,9 @@ static struct plumb_columns trim(const char *line, int64_t len)
     return (struct plumb_columns){line, len};
 }
 
-/* Returns true if the answer of a record of plain texts begins with the whole prompt. Prompts of a
- * few bytes do not count, because answers may begin with them by chance. */
+/* Returns true if the completion, or the chosen answer, of a record of plain texts begins with the
+ * whole prompt. Prompts of less than 8 bytes do not count, because answers may begin with them by
+ * chance. */
 static bool repeats_prompt(const plumb_json *line)
 {
     static const char *const answer[] = {"completion", "chosen"};

@@ -45,9 +45,9 @@ bool plumb_field_is_generated(const plumb_json *line);
 plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,
                                        const plumb_jinja *t, struct plumb_fields_named *named,
                                        const char *where);
-/* Checks a pair of plain texts without a prompt: the prompt is what both begin with. Fails if
- * another member looks like the prompt (question, instruction, ...) and its text is not in
- * `chosen`, because it would be dropped (PLUMB_ERR_UNSUPPORTED). */
+/* Checks a pair of plain texts without a prompt: the prompt is what both begin with. Fails with
+ * PLUMB_ERR_UNSUPPORTED if a member that usually holds a prompt (question, instruction, ...) is a
+ * list, or a text that `chosen` does not contain: the model would not see it. */
 plumb_status plumb_fields_check_asked(const plumb_json *line, const char *chosen,
                                       const char *where);
 /* Warns, once per file and role, that the chat template leaves out the text of a message. at is the

@@ -96,9 +96,9 @@ static bool has_text(const struct plumb_buf *text, const char *content)
     return n == 0 || (text->len > 0 && memmem(text->data, (size_t)text->len, content, n));
 }
 
-/* Warns if the rendered text lacks a message of the system, developer or user among the first n
- * (-1: all) of the list v, or data.system. Messages of other roles are often rewritten by
- * templates. */
+/* Warns if the rendered text lacks data.system, or the content of a system, developer or user
+ * message among the first n messages (-1: all) of the list v. Templates often rewrite messages of
+ * other roles, so these are not checked. */
 static plumb_status note_dropped(struct plumb_draft *d, const struct plumb_buf *text,
                                  const plumb_json *v, const char *key, int64_t n,
                                  const struct plumb_data_options *o, const char *where)

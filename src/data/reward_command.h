@@ -17,7 +17,7 @@
  *   {"score": 1.5}
  * and flushes it at once. Other members of an answer are ignored; "prompt_id" and "sample", if
  * given, must equal those of the question. A score of null, a number that is not finite in float32
- * (which rollout files hold), or any other answer is a missing score. */
+ * (the dtype of rollout files), or any other answer is a missing score. */
 #ifndef PLUMB_DATA_REWARD_COMMAND_H
 #define PLUMB_DATA_REWARD_COMMAND_H
 

@@ -119,7 +119,7 @@ static plumb_status put_instruction(struct plumb_buf *out, const plumb_json *lin
         plumb_buf_add(&whole, plumb_json_string(text, ""), plumb_json_string_len(text));
     if (st == PLUMB_OK && n > 0)
         st = plumb_buf_add_text(&whole, "\n\n");
-    if (st == PLUMB_OK && n > 0) /* a NUL is kept here and refused with the prompt */
+    if (st == PLUMB_OK && n > 0) /* copies a NUL, too, so that the check of the prompt finds it */
         st = plumb_buf_add(&whole, plumb_json_string(input, ""), n);
     if (st == PLUMB_OK)
         st = plumb_json_put_key(out, "prompt");

@@ -63,8 +63,9 @@ void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *
 
 /* ---- kernels --------------------------------------------------------------------------------- */
 
-/* Runs the embedding and all layers. Once o->pass has met the other ranks, they wait for the layers
- * of this pass, so a failed pass gathers them, too. */
+/* Runs the embedding and all layers. After o->pass has returned PLUMB_OK, the other ranks wait for
+ * this rank's part of every layer. So plumb_provider_finish gathers the remaining layers even if
+ * the pass failed. */
 static plumb_status forward(plumb_generator *g, const plumb_model *m,
                             const struct plumb_generate_options *o, const int32_t *ids,
                             const struct plumb_rows *rows)

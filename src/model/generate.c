@@ -478,8 +478,9 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
         if (o->pause && o->pause(o->pause_arg))
             return pause_here(&r);
         const plumb_status st = step(&r);
-        if (st == PLUMB_STOPPED) { /* by o->pass: no token of this step is drawn */
-            PLUMB_TRY(g->backend->sync(g->backend)); /* the step's inputs may still be sent */
+        if (st == PLUMB_STOPPED) { /* o->pass stopped the step before it drew a token */
+            /* copies of the step's inputs to the device may still run */
+            PLUMB_TRY(g->backend->sync(g->backend));
             return pause_here(&r);
         }
         PLUMB_TRY(st);

@@ -33,7 +33,7 @@ static plumb_status note_both(const char *dir)
         return PLUMB_OK;
     PLUMB_TRY(plumb_path_join(path, sizeof path, dir, "model.safetensors.index.json"));
     if (!plumb_file_exists(path) || plumb_json_read_file(&index, path) != PLUMB_OK)
-        return PLUMB_OK; /* an index that is not read does no harm */
+        return PLUMB_OK; /* the index is not used, so a damaged one does no harm */
     const plumb_json *map = plumb_json_get(index, "weight_map"), *v = NULL;
     const char *key = "", *file = "model.safetensors";
     for (int64_t i = 0; i < plumb_json_count(map) && st == PLUMB_OK; i++) {

@@ -43,9 +43,9 @@ struct plumb_generate_options {
     bool eager;
     plumb_pause_fn *pause; /* NULL if generation never pauses */
     void *pause_arg;
-    /* Called before each forward pass with pass_arg; NULL: nothing is called. If the layers of the
-     * model are shares of the ranks, a pass needs all ranks, and this function meets them. If it
-     * returns PLUMB_STOPPED, generation pauses there; any other failure ends it. */
+    /* NULL, or called before each forward pass with pass_arg. If the layers of the model are shares
+     * of the ranks, a pass needs all ranks, and this function waits for them. If it returns
+     * PLUMB_STOPPED, generation pauses there; any other failure ends generation. */
     plumb_status (*pass)(void *arg);
     void *pass_arg;
     /* Number of requests, counted from the first, that may begin. It is read before every decode

@@ -95,8 +95,9 @@ struct plumb_block {
     enum plumb_qk_norm qk_norm;
     enum plumb_activation activation;
     enum plumb_file_layout files;
-    /* the rotation pairs columns 2 i and 2 i + 1 of a head in the files; in memory it pairs columns
-     * i and i + half, and the rows of q and k are sorted accordingly */
+    /* In the files the rotary embedding rotates columns 2 i and 2 i + 1 of a head together. In
+     * memory it rotates columns i and i + half together, where half is half of the rotated columns.
+     * The rows of q and k are reordered when they are read and written. */
     bool neighbours;
     bool layer_norm;     /* every norm is a LayerNorm with a bias; else an RMSNorm */
     bool gated;          /* the MLP has a gate; else it is down act(up) */

@@ -34,7 +34,7 @@ enum { N_KNOWN = sizeof(rope_type) / sizeof(rope_type[0]) };
 struct source {
     const plumb_json *root, *r; /* config.json, and the object of the embedding in it */
     const char *path, *where;   /* names of both for messages */
-    bool by_kind;               /* r holds for one kind of layers only */
+    bool by_kind;               /* r is the object of one kind of layers */
 };
 
 static plumb_status warn_unused(const struct source *f, int k)
@@ -79,8 +79,8 @@ static plumb_status read_type(int *k, enum plumb_family family, const struct sou
 }
 
 /* Reads original_max_position_embeddings. As in transformers, the top-level field takes precedence
- * over the one in the rope object, and in Phi-3 so does the top-level field's default. An object
- * for one kind of layers does not read the top-level field. */
+ * over the one in the rope object, and in Phi-3 so does the top-level field's default. For an
+ * object of one kind of layers the top-level field has no effect. */
 static plumb_status read_original(struct plumb_rope *o, const struct plumb_spec *s,
                                   const struct source *f)
 {

@@ -93,9 +93,9 @@ static plumb_status on_all_layers(struct plumb_spec *s, const plumb_json *j, con
     return PLUMB_OK;
 }
 
-/* Sets windowed: every second layer of Gemma 2 has no window, every fourth layer of OLMo 3, and in
- * Gemma 3 and EXAONE 4 every sliding_window_pattern-th layer, which is every sixth or fourth by
- * default. */
+/* Sets windowed. The layers without a window are: every second layer of Gemma 2, every fourth layer
+ * of OLMo 3, and every sliding_window_pattern-th layer of Gemma 3 (default: 6) and EXAONE 4
+ * (default: 4). */
 static plumb_status make_periodic_types(bool *windowed, int64_t *window, const struct plumb_spec *s,
                                         const plumb_json *j, const char *path)
 {
@@ -143,10 +143,10 @@ static plumb_status make_types(bool *windowed, int64_t *window, const struct plu
     return PLUMB_OK;
 }
 
-/* Sets window and windowed, and, if there are two rotary embeddings or in EXAONE 4, which one each
- * layer uses. The field layer_types decides which layers have a window (transformers treats a
- * mistral with it as a ministral, whose arithmetic is the same). If it is absent, other fields
- * decide. */
+/* Sets window and windowed. Also sets which rotary embedding each layer uses, if there are two, and
+ * in EXAONE 4, where some layers use none. The field layer_types decides which layers have a window
+ * (transformers treats a mistral with it as a ministral, whose arithmetic is the same). If it is
+ * absent, other fields decide. */
 static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const plumb_json *types = plumb_json_get(j, "layer_types");
@@ -174,7 +174,7 @@ static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const ch
     s->window = windowed ? window : 0;
     for (int64_t l = 0; s->n_rope == 2 && l < s->l; l++)
         s->rotation[l] = s->windowed[l]; /* layers with a window have a rotation of their own */
-    /* If EXAONE 4 has a window, its layers without it rotate nothing. */
+    /* In EXAONE 4 with a window, the layers without the window use no rotary embedding. */
     for (int64_t l = 0; s->family == PLUMB_EXAONE4 && window > 0 && l < s->l; l++)
         s->rotation[l] = s->windowed[l] ? 0 : -1;
     return PLUMB_OK;

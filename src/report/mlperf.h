@@ -40,7 +40,7 @@ struct plumb_mlperf_start {
     const struct plumb_config *cfg;
     const char *command;
     int64_t steps_done, planned_steps;
-    int64_t micro_batches; /* the most of a step, on each rank */
+    int64_t micro_batches; /* the most micro-batches that a rank has in a step */
     int64_t max_tokens;    /* longest sequence */
     int64_t init_ms;       /* time of init_start, ms since 1970 */
 };

@@ -80,7 +80,8 @@ static plumb_status open_prometheus(plumb_monitor *m, const struct plumb_monitor
 static plumb_status open_mlperf(plumb_monitor *m, const struct plumb_monitor_start *s)
 {
     const struct plumb_config *cfg = s->cfg;
-    /* with a limit of tokens, a step has as many micro-batches as its records need */
+    /* with a limit of tokens, the number of micro-batches of a step depends on the lengths of its
+     * records */
     const int64_t micro_batches =
         cfg->train.micro_batch_tokens > 0
             ? s->most_micro_batches

@@ -18,7 +18,7 @@ struct plumb_monitor_start {
     int world_size;
     int64_t steps_done, iterations_done;       /* of a resumed run; otherwise 0 */
     int64_t planned_steps, planned_iterations; /* planned_iterations: 0 if it has none */
-    int64_t most_micro_batches;                /* the most of any step, over all ranks */
+    int64_t most_micro_batches;                /* of a step, on all ranks together */
     int64_t max_tokens;                        /* longest sequence of the model */
     double began;                              /* plumb_now() at the start of the program */
 };

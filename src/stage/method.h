@@ -15,11 +15,11 @@
 /* Functions of a method, called at fixed points of the run. A function is NULL if the method does
  * nothing there. A function gets what it reads as const, and the struct that it changes without
  * const. The method's own state is *own or in->own: `open_rollouts` or `open` allocates it,
- * `close` frees it. None is collective, unless its comment says so; but passes of a frozen model
- * whose layers are shares of the ranks are (plumb_references_pass), so a rank calls the function
- * that runs them even if it has no prompts. A long-running function calls plumb_stop_noticed
- * between its parts and returns PLUMB_STOPPED if that is true. The stage then calls the function
- * again, which must skip the parts already done. */
+ * `close` frees it. No function is collective, unless its comment says so or it runs a frozen model
+ * whose layers are shares of the ranks: such passes are collective (plumb_references_pass), and a
+ * rank calls the function even if it has no prompts. A long-running function calls
+ * plumb_stop_noticed between its parts and returns PLUMB_STOPPED if that is true. The stage then
+ * calls the function again, which must skip the parts already done. */
 struct plumb_method_stages {
     /* ---- once, at the start ---- */
     /* Allocates rollouts of the method's own and adds their host bytes to *bytes. */
@@ -128,8 +128,8 @@ extern const struct plumb_method_given plumb_given_optune; /* optune.c */
 const struct plumb_method_stages *plumb_method_adds(const struct plumb_method *m);
 /* Returns true if the method computes rewards itself and does not use the configured reward. */
 bool plumb_method_scores(const struct plumb_method *m);
-/* Returns the most sequences of a prompt that a micro-batch of the update has: completions of a
- * group of group_size, and the sequences that the method adds. */
+/* Returns the most sequences of one prompt in a micro-batch of the update: the completions of a
+ * group of group_size that the method trains on, and the sequences that it adds. */
 int64_t plumb_method_sequences(const struct plumb_method *m, int64_t group_size);
 /* Returns true if the method needs the configured reward. */
 bool plumb_method_needs_reward(const struct plumb_method *m);

@@ -216,8 +216,8 @@ bool plumb_method_scores(const struct plumb_method *m)
     return plumb_method_adds(m)->score != NULL;
 }
 
-/* A pair has two completions. The rule of psle weighs all completions of the prompts that have no
- * pair. */
+/* Returns the most completions of one prompt that the method trains on. A pair has two. The rule of
+ * psle also weighs all completions of each prompt that has no pair. */
 static int64_t most_trained(const struct plumb_method *m, int64_t group_size)
 {
     if (m->selector == &plumb_sel_best_of)

@@ -160,9 +160,9 @@ plumb_status plumb_align_show_samples(const struct plumb_align_inputs *in,
 /* Answers to the first prompts of the data set, for report.html: first those of the model that the
  * run started from, then those of the policy. */
 struct probes {
-    int64_t n;      /* prompts; on all ranks but rank 0 it is 0 */
-    char **text;    /* (2 n,) NULL if the start cannot answer: it is not opened */
-    double *reward; /* (2 n,) NaN if there is none */
+    int64_t n;      /* number of prompts; 0 on all ranks but rank 0 */
+    char **text;    /* (2 n,) answers; NULL for an answer of the start if it is not opened */
+    double *reward; /* (2 n,) rewards; NaN if there is none */
 };
 
 static plumb_status probes_init(struct probes *p, int64_t n)
@@ -214,9 +214,9 @@ static plumb_status generate_probes(struct plumb_rollouts *rollouts,
     return st;
 }
 
-/* Sets text (n,) and reward (n,) to the answers of a model and their rewards (generate_probes). A
- * model whose layers are shares of the ranks needs all ranks for its passes, so every rank calls
- * this, with n = 0 on all but one. Collective. */
+/* Sets text (n,) and reward (n,) to the answers of a model and their rewards (generate_probes). The
+ * passes of a model whose layers are shares of the ranks need all ranks, so every rank calls this
+ * function, with n = 0 on all but one. Collective. */
 static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rewards *sources,
                                   const plumb_model *model, struct plumb_reference_of *of,
                                   int64_t n, char **text, double *reward)
@@ -241,7 +241,8 @@ static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rew
     return st;
 }
 
-/* Sets p->text and p->reward. Collective: one rank's failure is every rank's. */
+/* Sets p->text and p->reward to the answers of both models and their rewards. Collective: one
+ * rank's failure is every rank's. */
 static plumb_status ask(struct probes *p, const struct plumb_align_inputs *in,
                         plumb_rewards *sources)
 {

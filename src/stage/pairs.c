@@ -79,7 +79,7 @@ static plumb_status add_pair(struct pairs *s, const struct plumb_record *rec, in
     return PLUMB_OK;
 }
 
-/* Packs the pairs of a range of data.eval's records, or of a range of the epoch's order. */
+/* Packs the pairs of a range of the records of data.eval. */
 static plumb_status pack_held_out(struct pairs *s, struct plumb_range records)
 {
     plumb_micro_clear(&s->micro);
@@ -88,6 +88,7 @@ static plumb_status pack_held_out(struct pairs *s, struct plumb_range records)
     return PLUMB_OK;
 }
 
+/* Packs the pairs of a range of the epoch's order. */
 static plumb_status pack_ordered(struct pairs *s, struct plumb_range r)
 {
     plumb_micro_clear(&s->micro);
@@ -100,10 +101,10 @@ static plumb_status pack_ordered(struct pairs *s, struct plumb_range r)
 
 /* ---- a reference whose layers are shares of the ranks ---------------------------------------
  *
- * Its passes are collective, but a rank runs its micro-batches when the others do not: their
- * numbers differ, and a gradient may be exchanged in between. So all ranks run the passes of a step
- * before its micro-batches. These then find the log-probs stored: s->references has room for all
- * records.
+ * The passes of such a reference are collective, but the ranks do not run their micro-batches at
+ * the same time: the numbers of micro-batches differ, and gradients may be exchanged in between. So
+ * all ranks run the reference's passes of a step before its micro-batches. The micro-batches then
+ * find the log-probs stored: s->references has room for all records.
  *
  *     rank 0   reference 0  reference 1 | micro-batch 0   micro-batch 1   exchange
  *     rank 1   reference 2  follow      | micro-batch 2                   exchange         */
@@ -138,7 +139,7 @@ static plumb_status prepare_step(void *arg, int64_t micro_batches, bool *paused)
 {
     struct pairs *s = arg;
     plumb_comm_phase(s->t->comm, "reference");
-    s->t->stop.busy = true; /* a save by time waits until the step's first micro-batch */
+    s->t->stop.busy = true; /* defers a save by time to the step's first micro-batch */
     plumb_status st = score_step(s, micro_batches);
     s->t->stop.busy = false;
     /* also after a failure or a pause: the other ranks may wait for this one */
@@ -147,8 +148,8 @@ static plumb_status prepare_step(void *arg, int64_t micro_batches, bool *paused)
     return *paused ? PLUMB_OK : st;
 }
 
-/* Evaluation on data.eval exchanges nothing between its blocks, so they run the passes themselves.
- */
+/* Returns the status of all ranks after the blocks of data.eval. The ranks exchange nothing between
+ * blocks, so each block runs the reference's passes itself. */
 static plumb_status end_held_out(void *arg, plumb_status local)
 {
     struct pairs *s = arg;
@@ -293,7 +294,7 @@ static plumb_status check_differ(const struct pairs *s)
     return PLUMB_OK;
 }
 
-/* Warns about records whose scores say the opposite of the pair. */
+/* Warns about records whose chosen answer has a lower score than the rejected one. */
 static void note_scores(const struct pairs *s)
 {
     int64_t lower = 0, first = 0;

@@ -41,10 +41,10 @@ static int64_t count_local(const struct plumb_trainer *t, int64_t prompts)
     return last * share_of(NULL, &split, t, 0) + share_of(NULL, &split, t, last);
 }
 
-/* Returns the most tokens that a prompt with its completions can bring to a micro-batch. They count
- * with their largest possible length: a rank takes its prompts before it samples the completions.
- * The pass before the choice of completions (preselect) reads all of a prompt's at once, each after
- * one token instead of the prompt. */
+/* Returns the most tokens that a prompt with its completions can bring to a micro-batch. It assumes
+ * completions of the largest possible length, because a rank takes its prompts before it samples
+ * the completions. `preselect`, which chooses completions before the reward, reads all completions
+ * of a prompt in one micro-batch, each after one token instead of the prompt. */
 static int64_t most_tokens(const struct plumb_align_context *c, const struct plumb_record *rec)
 {
     const struct plumb_config *cfg = c->t->cfg;
@@ -128,7 +128,7 @@ static plumb_status check_prompt(const struct plumb_align_context *c,
 }
 
 /* Sets p->most and p->most_local for a run with train.micro_batch_tokens. The prompts of each
- * iteration follow from the seed, so the cuts of all iterations are known. */
+ * iteration follow from the seed, so the micro-batches of all iterations are known here. */
 static plumb_status measure_tokens(struct plumb_partition *p, const struct plumb_align_context *c,
                                    int64_t n, bool fixed)
 {

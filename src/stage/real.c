@@ -75,7 +75,7 @@ static plumb_status pack_groups(const struct plumb_align_inputs *in, struct plum
     plumb_pack_clear(p);
     for (*end = begin; *end < rollouts->prompts; ++*end) {
         const struct plumb_rollout *o = &rollouts->at[*end * group];
-        int64_t tokens = group; /* one before each completion */
+        int64_t tokens = group; /* one token before each completion */
         for (int64_t sample = 0; sample < group; sample++)
             tokens += o[sample].n;
         if (!plumb_pack_fits(p, group, tokens))

@@ -36,8 +36,8 @@ static void close(void *own)
     free(r);
 }
 
-/* Packs both completions of records `first`, first + step .. below n, as long as they fit. Sets
- * *next to the first record that is not packed. */
+/* Packs both completions of the records first, first + step, first + 2 step ... as long as they
+ * fit. Sets *next to the first of these records that is not packed, or to n or more. */
 static plumb_status pack_pairs(const struct real *r, const struct plumb_given_inputs *in,
                                int64_t first, int64_t step, int64_t *next)
 {

@@ -73,7 +73,8 @@ struct plumb_generate_options plumb_generate_options_of(const struct plumb_confi
     return (struct plumb_generate_options){
         .sample = {.temperature = (float)cfg->generate.temperature,
                    .top_k = (int32_t)cfg->generate.top_k,
-                   .top_p = fmaxf((float)cfg->generate.top_p, FLT_MIN), /* smaller would be 0 */
+                   /* a top_p below FLT_MIN could become 0 as a float */
+                   .top_p = fmaxf((float)cfg->generate.top_p, FLT_MIN),
                    .min_p = (float)cfg->generate.min_p},
         .repetition_penalty = cfg->generate.repetition_penalty,
         .max_new_tokens = cfg->generate.max_new_tokens,

@@ -103,7 +103,7 @@ static void update_need(int64_t *most_seq, int64_t *most_tokens, const struct pl
         *most_tokens = *most_seq * whole;
         return;
     }
-    /* at least a group: the choice of completions before the reward reads a group in one pass */
+    /* at least a group, because `preselect` reads a group in one pass */
     *most_seq = plumb_max_i64(a->part.most.items * plumb_method_sequences(c->method, group), group);
     *most_tokens = a->part.most.tokens;
 }

@@ -55,9 +55,9 @@ struct plumb_partition {
     int64_t per_iteration;          /* prompts of a full iteration; arrays are sized by it */
     int64_t most_local;             /* largest n_local of this rank in any iteration */
     struct plumb_batch_split split; /* the iteration's prompts in steps and micro-batches */
-    struct plumb_split_most most;   /* the most prompts and tokens of a micro-batch and the most
-                                     * micro-batches of a step, in any iteration; without
-                                     * train.micro_batch_tokens, tokens is 0 */
+    struct plumb_split_most most;   /* of all iterations: the most prompts and tokens of a
+                                     * micro-batch and the most micro-batches of a step. `tokens`
+                                     * is 0 without train.micro_batch_tokens */
     int64_t *tokens; /* (per_iteration,) with train.micro_batch_tokens: the most tokens that each
                       * prompt of the iteration can bring to a micro-batch; else NULL */
     int64_t fresh;   /* prompts of this iteration that get new completions */
@@ -378,9 +378,9 @@ plumb_status plumb_align_collect(struct plumb_work *w, const struct plumb_align_
  *     compare: adds one completion; logp (o->n,) are its training log-probs after the prompt that
  *              it was sampled from. A mismatch above train.max_logprob_gap is PLUMB_ERR_NUMERIC,
  *              with iteration, rank, prompt, sample, token and both values. Not collective.
- *     rescore: compares as many of this rank's completions as a micro-batch has prompts at most,
- *              spread over all of them, after exactly the prompts that they were sampled from. Not
- *              collective.
+ *     rescore: compares some of this rank's completions, at equal distances, after exactly the
+ *              prompts that they were sampled from. Their number is that of the prompts that a
+ *              micro-batch may have, or less. Not collective.
  *     metrics: sets logprob_max_diff = max |sampled - trained| and mismatch_kl = mean of
  *              sampled - trained, both over all compared tokens of all ranks. The mean estimates
  *              KL(sampling policy || training policy): the estimator k1 of Schulman 2020,

@@ -223,7 +223,7 @@ static bool contains(const char *text, int64_t n, const plumb_json *part)
 
 /* Cuts the text at the last mark TAG. The text of the conversation begins at byte offset `begin` of
  * out; `last` is the message to continue. Returns PLUMB_ERR_FORMAT if the text has no mark, or if
- * the template has changed the content of the message: then the model would continue another text
+ * it does not contain the content of `last` unchanged: the model would then continue another text
  * than that of the record. */
 static plumb_status cut_open(struct plumb_buf *out, int64_t begin, const plumb_json *last,
                              const char *where)

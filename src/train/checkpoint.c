@@ -43,8 +43,9 @@ struct save {
     plumb_h5 *h5;
 };
 
-/* Returns the bytes that a checkpoint has for each trained weight: in the weights files, and,
- * unless it has weights only, two moments and the float32 weight beside a rounded one. */
+/* Returns the bytes that a checkpoint takes for each trained weight: the weight in the dtype of the
+ * weights files and, unless the checkpoint has weights only, two float32 moments and, if the files
+ * have the weight rounded, the float32 weight. */
 static int64_t bytes_per_weight(const struct save *s)
 {
     const int64_t size = (int64_t)sizeof(float);

@@ -126,7 +126,8 @@ static struct plumb_cost_batch mean_of(const struct plumb_dataset *data, int com
     return b;
 }
 
-/* Returns how many items of a step's micro-batches this rank computes. */
+/* Returns the number of items that this rank computes in the first step. Without a limit of tokens
+ * the last micro-batch counts as full. */
 static int64_t items_of(const struct plumb_trainer *t, const struct plumb_batch_split *split)
 {
     const int64_t micro_batches = plumb_split_micro_batches(split, 0);

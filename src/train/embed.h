@@ -15,8 +15,8 @@
  * answer's end token is left out, unless it is the only token. These two rules are ours. */
 struct plumb_embed {
     const plumb_model *model;     /* borrowed */
-    plumb_references *references; /* borrowed: the set that has `model` ... */
-    int which;                    /* ... as this number */
+    plumb_references *references; /* borrowed; the set of references that contains `model` */
+    int which;                    /* the number of `model` in this set */
     enum plumb_pair_selection selection;
     int32_t begin, end; /* token that the model reads before each answer; the tokenizer's end token,
                            or -1 if it has none */
@@ -40,10 +40,11 @@ int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *
 plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pack,
                              const int32_t *ids, int64_t n);
 /* Sets e->vector to the embeddings of all packed answers. Collective if the layers of e->model are
- * shares of the ranks: each rank then calls plumb_embed_end with its status after its last pack,
- * also after a failure or a pause; that function returns the status of all ranks. */
+ * shares of the ranks (plumb_references_pass). */
 plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass,
                              const struct plumb_pack *pack);
+/* Each rank calls this function after its last plumb_embed_run, also after a failure or a pause,
+ * with its status. Returns the status of all ranks (plumb_references_end). */
 plumb_status plumb_embed_end(struct plumb_embed *e, plumb_status local);
 /* Sets e->gram to the cosine of each pair of embeddings of one group: sequences first .. first +
  * e->group - 1 of the pack that plumb_embed_run read last. */

@@ -55,7 +55,8 @@ void plumb_epochs_fini(struct plumb_epochs *e)
     *e = (struct plumb_epochs){0};
 }
 
-/* Cuts the micro-batches of the epoch whose order is stored. */
+/* Splits the epoch whose order is in e->order into micro-batches. Without a limit of tokens there
+ * is nothing to do. */
 static void cut(struct plumb_epochs *e)
 {
     for (int64_t i = 0; i < e->split.items && e->length; i++)
@@ -83,7 +84,7 @@ void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch)
     cut(e);
 }
 
-/* Raises e->most by an upper bound for any e->split.items of the n records. */
+/* Raises e->most to an upper bound that holds for any e->split.items of the n records. */
 static plumb_status bound(struct plumb_epochs *e, int64_t n)
 {
     int64_t *sorted = calloc((size_t)n, sizeof(*sorted));
@@ -94,9 +95,9 @@ static plumb_status bound(struct plumb_epochs *e, int64_t n)
     return PLUMB_OK;
 }
 
-/* The order of each epoch follows from the seed, so the exact cuts of the whole run are known. An
- * upper bound of the micro-batches would be up to twice as large and could ask for one more buffer
- * of the whole gradient. */
+/* The order of each epoch follows from the seed, so the micro-batches of the whole run are known
+ * here. An upper bound on their number could be twice the exact number, and could then need one
+ * more buffer of the whole gradient. */
 plumb_status plumb_epochs_measure(struct plumb_epochs *e, const struct plumb_dataset *data,
                                   int completions, const int64_t *kept, bool chosen_later)
 {
@@ -120,7 +121,7 @@ plumb_status plumb_epochs_measure(struct plumb_epochs *e, const struct plumb_dat
     }
     if (chosen_later)
         PLUMB_TRY(bound(e, data->n));
-    e->epoch = -1; /* kept may change before the first step */
+    e->epoch = -1; /* the first step splits again, because kept may have changed */
     return PLUMB_OK;
 }
 

@@ -28,16 +28,15 @@ struct plumb_held_out {
     struct plumb_split_most most;   /* the largest block */
     int64_t blocks;
     double *value; /* (blocks, PLUMB_HELD_OUT_VALUES) */
-    /* If the blocks' passes are collective (plumb_lockstep in train/frozen.h): is called after the
-     * last block of this rank with its status, and returns the status of all ranks. Otherwise NULL.
-     * Collective. */
+    /* NULL, unless the passes of the blocks are collective (plumb_lockstep in train/frozen.h). Then
+     * each rank calls this function after its last block, also after a failure, with the status of
+     * its blocks. It returns the status of all ranks. Collective. */
     plumb_status (*end)(void *arg, plumb_status local);
 };
 
 /* Reads data.eval, if it is set, as records of this kind. data.skip and data.limit do not apply to
  * it. A memory plan does nothing if it has no tokenizer or the file does not exist. Not collective.
- * Errors: those of plumb_file_check_input, plumb_dataset_open and
- * plumb_record_split. */
+ * Errors: those of plumb_file_check_input, plumb_dataset_open and plumb_record_split. */
 plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_trainer *t,
                                  enum plumb_data_kind kind);
 /* Warns if data.eval is the file that option `key` (path) names: the run is then evaluated on what
@@ -45,8 +44,8 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
 void plumb_held_out_same(const struct plumb_trainer *t, const char *path, const char *key);
 void plumb_held_out_close(struct plumb_held_out *h);
 
-/* Raises most->items and most->tokens to the largest block of data.eval. Does nothing without
- * data.eval. */
+/* Raises most->items and most->tokens to the items and tokens of the largest block of data.eval, if
+ * these are more. Does nothing without data.eval. */
 void plumb_held_out_raise(struct plumb_split_most *most, const struct plumb_held_out *h);
 
 /* Adds the figures of the records [begin, end) to value (PLUMB_HELD_OUT_VALUES), zero on entry. */

@@ -32,7 +32,7 @@ struct plumb_epochs {
     bool entropy;   /* the pass also computes entropies (plumb_pass_entropy) */
     int64_t epoch;  /* the epoch whose order is stored, from 0; -1 if none is stored yet */
     struct plumb_split_most most; /* of the whole run; plumb_epochs_measure sets it */
-    /* With train.micro_batch_tokens: */
+    /* These three are set only with train.micro_batch_tokens. */
     const int64_t *kept; /* (items,) the record of each item; borrowed. NULL: item i is record i */
     int64_t *length;     /* (records,) tokens of each record (plumb_record_lengths) */
     int64_t *in_order;   /* (items,) tokens of the items in the order of the epoch */
@@ -41,8 +41,8 @@ plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config
                                int64_t items);
 void plumb_epochs_fini(struct plumb_epochs *e);
 /* Sets e->most: the most items and tokens of a micro-batch and the most micro-batches of a step in
- * the whole run. kept: as e->kept, which it sets. chosen_later: kept changes after the set-up; then
- * e->most is an upper bound for any records. Errors: those of plumb_record_lengths. */
+ * the whole run. Sets e->kept to kept. chosen_later: true if the contents of kept change after the
+ * set-up; e->most is then an upper bound for any records. Errors: those of plumb_record_lengths. */
 plumb_status plumb_epochs_measure(struct plumb_epochs *e, const struct plumb_dataset *data,
                                   int completions, const int64_t *kept, bool chosen_later);
 /* Sets e->order to the order of the epoch that has optimizer step `step` of the run (from 0), and
@@ -58,10 +58,10 @@ struct plumb_epochs_task {
     /* Called before step number in_epoch of an epoch. The step's records are those that the
      * epochs' `order` lists at records.begin .. records.end - 1. */
     void (*begin)(void *arg, int64_t in_epoch, struct plumb_range records);
-    /* Called after `begin`, with the number of the step's micro-batches: does what all ranks must
-     * do together before they run their micro-batches. Sets *paused to true on every rank if a rank
-     * stopped it on a pause request; it is then called again. NULL if there is nothing to do.
-     * Collective. */
+    /* NULL, or called after `begin` and before the micro-batches, with the number of the step's
+     * micro-batches. It does what all ranks must do together. If a rank stops on a pause request,
+     * *paused becomes true on every rank, no micro-batch runs, and the function is called again for
+     * this step. Collective. */
     plumb_status (*prepare)(void *arg, int64_t micro_batches, bool *paused);
     /* Sets the task's own metrics in row. value: sums over the micro-batches, of all ranks, of the
      * step that was just taken. */

@@ -220,8 +220,9 @@ static float *scratch_of(const struct plumb_masters *s, int64_t k)
     return (s->like ? s->like : s)->scratch[k];
 }
 
-/* Lists the hashes of all blocks as the ranks have them in memory, once between two calls of
- * plumb_masters_finish. Collective: the same result on every rank. */
+/* Sets s->hash to the hashes of all blocks, computed from the ranks' memory, and fails if they do
+ * not give the model's fingerprint. Does this only once before each plumb_masters_finish.
+ * Collective: the same result on every rank. */
 static plumb_status list_hashes(struct plumb_masters *s)
 {
     uint64_t hash = 0;
@@ -256,7 +257,8 @@ static plumb_status gather(struct plumb_masters *s, int64_t k)
     return st;
 }
 
-/* Fails because of the block of bucket k that begins `at` elements behind the bucket's begin. */
+/* Fails with a message about a block that came to rank 0 with other bits. The block begins `at`
+ * elements after the beginning of bucket k. */
 static plumb_status refuse_block(const struct plumb_masters *s, int64_t k, int64_t at)
 {
     const int64_t begin = s->shards.border[k], n = s->shards.border[k + 1] - begin;
@@ -271,8 +273,9 @@ static plumb_status refuse_block(const struct plumb_masters *s, int64_t k, int64
                (long long)(begin + at), (long long)(begin + last), rank);
 }
 
-/* Compares the blocks of bucket k, which rank 0 has gathered, with the hashes of the ranks' own
- * blocks. The device has memory for the hashes of a shard, so a bucket may take several turns. */
+/* Compares the blocks of bucket k, which rank 0 has gathered, with s->hash: the hashes that the
+ * ranks computed of their own blocks. hash_device has room only for the hashes of one shard, so a
+ * bucket may be hashed in several pieces. */
 static plumb_status check_bucket(struct plumb_masters *s, int64_t k)
 {
     struct plumb_backend *b = s->backend;

@@ -41,7 +41,7 @@ struct plumb_masters {
     const struct plumb_masters *like; /* borrowed; may be NULL */
     int64_t at;  /* rank 0: the bucket in scratch since the last read; -1 if none */
     bool failed; /* a read has failed, on all ranks */
-    bool listed; /* hash has the hashes of all blocks, with which rank 0 compares what it reads */
+    bool listed; /* `hash` has the hashes of all blocks; rank 0 compares each block that it reads */
 };
 
 /* Returns true if a run keeps the masters of the model that it trains as shares of the ranks.
@@ -67,9 +67,10 @@ plumb_status plumb_masters_copy(struct plumb_masters *to, const struct plumb_mas
 /* Ends what rank 0 does with the weights of m (plumb_model_save, _saved_hash, _each): the other
  * ranks call it meanwhile, and send their shares, bucket by bucket, until rank 0 calls it. Rank 0
  * calls it after a failure, too. st: this rank's status, which it returns unless the reads failed.
- * Before the first read the fingerprint is checked on all ranks, and rank 0 compares the hash of
- * each block that it gets with that of the rank that has it: PLUMB_ERR_NUMERIC names the rank. Does
- * nothing if the masters are no shares. Collective, with rank 0's reads. */
+ * Before the first read, all ranks check that their shares in memory have the model's fingerprint.
+ * After each read, rank 0 compares the hash of each block with the hash that the owner of the block
+ * computed: PLUMB_ERR_NUMERIC names the owner. Does nothing if the masters are no shares.
+ * Collective, with rank 0's reads. */
 plumb_status plumb_masters_finish(const plumb_model *m, plumb_status st);
 
 #endif

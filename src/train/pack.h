@@ -24,7 +24,7 @@ void plumb_pack_clear(struct plumb_pack *p);
  * they do not fit: the caller gave a wrong max_tokens or max_seq. */
 plumb_status plumb_pack_add(struct plumb_pack *p, const int32_t *prompt, int64_t n_prompt,
                             const int32_t *completion, int64_t n_completion);
-/* Returns true if `sequences` more sequences of `tokens` tokens together fit. */
+/* Returns true if `sequences` more sequences with `tokens` tokens in total fit into the pack. */
 static inline bool plumb_pack_fits(const struct plumb_pack *p, int64_t sequences, int64_t tokens)
 {
     return p->n_seq + sequences <= p->max_seq && p->offset[p->n_seq] + tokens <= p->max_tokens;

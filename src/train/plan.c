@@ -370,7 +370,8 @@ static int64_t or_most(int64_t option, int64_t most)
     return option > 0 ? plumb_min_i64(option, most) : most;
 }
 
-/* Returns the most tokens of each of `sequences` sequences that share a micro-batch. */
+/* Returns the most tokens that a sequence can have if `sequences` sequences of equal length share a
+ * micro-batch. */
 static int64_t longest_of(const struct plumb_config *cfg, const struct plumb_spec *spec,
                           int64_t sequences)
 {

@@ -60,7 +60,7 @@ plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source
 plumb_status plumb_plan_table(struct plumb_buf *out, const struct plumb_backend *plan);
 
 /* Create data sets that replace data files which are not given. Their records are as long as the
- * options allow. sequences: the most sequences of a prompt in a micro-batch; completions: 1 for
+ * options allow. sequences: the most sequences of one prompt in a micro-batch; completions: 1 for
  * SFT, 2 for pairs. */
 plumb_status plumb_plan_prompts(struct plumb_dataset **out, const struct plumb_config *cfg,
                                 const struct plumb_spec *spec, int64_t sequences);

@@ -1,5 +1,5 @@
-/* record_split.h - the tokens of records in a micro-batch, and the split of a whole file of records
- * into micro-batches.
+/* record_split.h - counts the tokens that records have in a micro-batch, and splits a whole file of
+ * records into micro-batches.
  * Layer 5. Includes config/, data/dataset.h, train/split.h. */
 #ifndef PLUMB_TRAIN_RECORD_SPLIT_H
 #define PLUMB_TRAIN_RECORD_SPLIT_H
@@ -8,8 +8,8 @@
 #include "data/dataset.h"
 #include "train/split.h"
 
-/* Writes to out (size bytes) where a record of the file `path` is, "FILE:LINE: "; nothing for a
- * record that a memory plan assumes in place of a file. */
+/* Writes the place of a record of the file `path` to out (size bytes): "FILE:LINE: ". Writes "" for
+ * a record that does not come from a file (plumb_dataset_blank). */
 void plumb_record_place(char *out, int64_t size, const struct plumb_record *rec, const char *path);
 
 /* Sets *length to a new array (data->n,) with the tokens that each record has in a micro-batch: its
@@ -26,9 +26,10 @@ plumb_status plumb_record_lengths(int64_t **length, const struct plumb_dataset *
 plumb_status plumb_longest_batch(int64_t *out, const struct plumb_dataset *data, int completions,
                                  int64_t micro_batch);
 
-/* Splits all records of data, in the order of the file, as one step, with the limits of the section
- * train. The caller calls plumb_split_fini. *most: what the memory must hold; without a limit of
- * tokens an upper bound. Errors: those of plumb_record_lengths. */
+/* Splits all records of data, in the order of the file, as one step, with the limits
+ * train.micro_batch_size and train.micro_batch_tokens. The caller calls plumb_split_fini. Sets
+ * *most to the number of micro-batches and the sizes of the largest one; without a limit of tokens
+ * these sizes are upper bounds. Errors: those of plumb_record_lengths. */
 plumb_status plumb_record_split(struct plumb_batch_split *c, struct plumb_split_most *most,
                                 const struct plumb_dataset *data, int completions,
                                 const struct plumb_config *cfg, const char *path);

@@ -63,7 +63,8 @@ plumb_status plumb_same_model(plumb_comm *comm, const char *key, const plumb_mod
     plumb_status st = PLUMB_OK;
     if (plumb_comm_size(comm) == 1)
         return PLUMB_OK;
-    /* If the masters are shares, equal fingerprints do not yet mean equal weights. */
+    /* If the masters are shares, all ranks compute the fingerprint together and get the same value.
+     * held_hash is that of this rank's own weights. */
     const uint64_t mine = m->masters ? m->fingerprint ^ m->held_hash : m->fingerprint;
     PLUMB_TRY(same_settings(comm, key, m->dir));
     PLUMB_TRY(compare(comm, &first, mine));
@@ -140,7 +141,7 @@ static int line_len(const char *line)
     return (int)strcspn(line, "\n");
 }
 
-/* Returns the length of the name in the line of a section, "NAME:". */
+/* Returns the length of NAME in "NAME:", the first line of a section. */
 static int name_len(const char *line)
 {
     return (int)strcspn(line, ":\n");

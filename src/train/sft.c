@@ -120,8 +120,9 @@ static bool learns_to_stop(const struct plumb_trainer *t, const struct plumb_rec
 }
 
 /* Refuses a record of token ids without a token to train on. Warns about records whose only trained
- * token is the end token: a model learns from them to answer nothing. Warns also if the loss of no
- * record covers an end token: a model does not learn from them where an answer ends. */
+ * token is the end token: a model learns from them to answer nothing. With data.append_eos, also
+ * warns if no record has an end token that is trained on: the model then does not learn where an
+ * answer ends. */
 static plumb_status check_trained(const struct sft *s)
 {
     const struct plumb_trainer *t = s->t;

@@ -110,11 +110,11 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The number of micro-batches of a step: each of them but the last ends because it has micro_batch
- * items, or because it and the next one have more than c->tokens tokens together. There are at most
- * global_batch / micro_batch of the first kind. The token sums of the second kind and their next
- * ones add up to at most twice the tokens of the step, so there are fewer than
- * 2 * tokens of the step / c->tokens of the second kind. */
+/* Bounds the number of micro-batches of a step. Each micro-batch but the last ends for one of two
+ * reasons: it has micro_batch items, or it has more than c->tokens tokens together with the next
+ * one. For the first reason at most global_batch / micro_batch micro-batches end. For the second
+ * reason fewer than 2 * tokens of the step / c->tokens end: the sum of the tokens of all these
+ * micro-batches and of the next ones counts no token more than twice. */
 void plumb_split_bound(struct plumb_split_most *most, const struct plumb_batch_split *c,
                        int64_t *length, int64_t n)
 {

@@ -1,12 +1,12 @@
 /* split.h - divides one pass over the items of a run into optimizer steps and micro-batches.
  * Layer 5. Includes comm/comm.h.
  *
- * An item is what a loss needs whole: a record, a pair, or a prompt with its completions. The split
- * depends on the items and the options only, never on the number of ranks, so the gradient's sum
- * can have the same bits on any number of ranks (train/gradient.h).
+ * An item is never divided, because the loss needs all of it: a record, a pair, or a prompt with
+ * its completions. The split depends on the items and the options only, never on the number of
+ * ranks, so the gradient's sum can have the same bits on any number of ranks (train/gradient.h).
  *
- * The items keep their order. A micro-batch ends before the item with which it would have more than
- * micro_batch items or more than `tokens` tokens; at the end of a step it ends, too. Here
+ * The items keep their order. A micro-batch ends at the end of its step, or before an item with
+ * which it would have more than micro_batch items or more than `tokens` tokens. Example with
  * global_batch = 5, micro_batch = 3 and tokens = 10:
  *
  *     item          0   1   2   3   4 | 5   6   7   8   9        the bar: a new step
@@ -19,13 +19,13 @@
 #include "comm/comm.h"
 
 /* The sizes that split one pass over `items` items into optimizer steps and micro-batches. Without
- * a limit of tokens the first three fields are all that is needed. */
+ * a limit of tokens only the first three fields need to be set, and the others are 0. */
 struct plumb_batch_split {
     int64_t items, global_batch; /* > 0; global_batch: items of a step */
-    int64_t micro_batch;         /* most items of a micro-batch; 0: no limit, if tokens > 0 */
+    int64_t micro_batch;         /* most items of a micro-batch; 0: no limit; > 0 if tokens is 0 */
     int64_t tokens;              /* most tokens of a micro-batch; 0: no limit */
-    /* The two arrays exist if tokens > 0. plumb_split_init allocates them, plumb_split_cut sets
-     * them. */
+    /* The two arrays exist if tokens > 0. plumb_split_init allocates them, and plumb_split_cut sets
+     * their values. */
     int64_t *border; /* (items + 1,) first item of each micro-batch of the pass; then `items` */
     int64_t *before; /* (steps + 1,) number of micro-batches of the pass before each step */
 };
@@ -53,11 +53,13 @@ struct plumb_split_most {
     int64_t micro_batches; /* the most micro-batches of a step */
     int64_t items, tokens; /* the most items and the most tokens of a micro-batch */
 };
-/* Raises *most to what a split that was cut needs. length: as plumb_split_cut got it. */
+/* Raises each field of *most to its value in c, if that is larger. Call it after plumb_split_cut,
+ * with the same length. */
 void plumb_split_raise(struct plumb_split_most *most, const struct plumb_batch_split *c,
                        const int64_t *length);
-/* Raises *most to an upper bound for a pass over any c->items of n items in any order. Only with a
- * limit of tokens. length (n,): the tokens of all n items; the function sorts it. */
+/* Raises each field of *most to an upper bound for a pass over any c->items of n items in any
+ * order, if that is larger. c must have a limit of tokens. length (n,): the tokens of all n items;
+ * the function sorts it. */
 void plumb_split_bound(struct plumb_split_most *most, const struct plumb_batch_split *c,
                        int64_t *length, int64_t n);
 

@@ -460,7 +460,7 @@ static void say_start(const struct plumb_trainer *t)
               ranks == 1 ? "" : "s", threads, threads == 1 ? "" : "s", t->model->fingerprint);
 }
 
-/* Warns if the warm-up takes all steps of the run and its learning rate is 0 in each. */
+/* Warns if the run has only one step and a warm-up: the learning rate of this step is then 0. */
 static void note_rate(const struct plumb_trainer *t)
 {
     if (t->state.total_steps == 1 && t->cfg->train.warmup_ratio > 0)
@@ -556,8 +556,8 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_lock_release(&t->lock);
     free(t);
     *tp = NULL;
-    /* On a full disk run.json fails, too; the message stays that of the failure that ended the run
-     */
+    /* Writing run.json may have failed, too, for example on a full disk. The message that remains
+     * is that of the failure that ended the run. */
     if (outcome != PLUMB_OK && strcmp(result, plumb_trail_message()) != 0)
         (void)plumb_fail_at(outcome, __FILE__, __LINE__, "%s", result);
 }

@@ -76,7 +76,8 @@ plumb_status plumb_weights_agree(uint64_t *out, const plumb_model *m, plumb_comm
                         " in memory, but the last update left %016" PRIx64
                         ": something else wrote to them",
                         plumb_comm_rank(comm), mine, m->fingerprint);
-    /* If the masters are shares, equal fingerprints do not yet mean equal weights. */
+    /* If the masters are shares, all ranks compute the fingerprint together and get the same value.
+     * held_hash is that of this rank's own weights. */
     bits = m->masters ? mine ^ m->held_hash : mine;
 agree:
     PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);

@@ -22,9 +22,9 @@ plumb_status plumb_jinja_undefined(struct plumb_jrun *r, jv *out, const char *fm
     return PLUMB_OK;
 }
 
-/* Returns true if a macro, a function or an iterator has this attribute in Python, and plumb does
- * not support it. Its methods and functions have no attributes that a template may use, except
- * fromkeys of dict and mro of namespace. */
+/* Returns true if a macro, a function or an iterator has this attribute in Python, but plumb does
+ * not support it. The other attributes of functions are not available to a template in Jinja's
+ * sandbox. `fromkeys` is an attribute of dict, and `mro` one of namespace. */
 static bool unsupported_attr(jv a, const struct plumb_jstr *name)
 {
     static const char *const macro[] = {"arguments",     "caller",          "catch_kwargs",
@@ -43,7 +43,7 @@ static bool unsupported_attr(jv a, const struct plumb_jstr *name)
     return false;
 }
 
-/* Gets an attribute of a number or a range that is a value and no method. Returns false if the type
+/* Gets an attribute of a number or a range that is a value, not a method. Returns false if the type
  * has no such attribute. */
 static bool plain_attr(jv *out, jv a, const struct plumb_jstr *name)
 {

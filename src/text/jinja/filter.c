@@ -161,7 +161,7 @@ static plumb_status f_int(run *r, jv *out, jv in, args_t *args)
     int64_t i = 0, base = 10;
     double d = 0;
     PLUMB_TRY(plumb_jinja_spread(r, args, "default=,base=", v, got));
-    /* A base that Python's int refuses counts as an integer that cannot be parsed. */
+    /* If Python's int refuses the base, every text counts as one that is not an integer. */
     bool usable = true;
     if (got[1]) {
         usable = plumb_jv_is_int(v[1]);

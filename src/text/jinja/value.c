@@ -322,7 +322,7 @@ static bool equal_seq(const struct plumb_jseq *a, const struct plumb_jseq *b)
 }
 
 /* Returns true if both views are keys, or both are items, and have the same elements in any order.
- * Views of values are never equal. */
+ * A view of values equals only itself. */
 static bool equal_view(const struct plumb_jseq *a, const struct plumb_jseq *b)
 {
     if (a == b)
