@@ -28,7 +28,7 @@ cp /etc/hosts "$work/hosts.before"
 trap close EXIT
 trap 'exit 1' INT TERM
 
-# A namespace lives as long as the process that holds it. The cable goes with the namespaces.
+# A namespace exists as long as a process runs in it. The cable is removed with the namespaces.
 for i in 1 2; do
     unshare --net --uts sleep infinity &
     eval "holder$i=$!"
@@ -52,7 +52,7 @@ done
 # mpirun runs in the first namespace and starts its daemon in the second one with this instead of ssh.
 cat >"$work/agent" <<AGENT
 #!/bin/sh
-shift # the name of the host: there is only one other
+shift # drops the name of the host: there is only one other host
 exec nsenter -t $holder2 -n -u sh -c "\$*"
 AGENT
 cat >"$work/launch" <<LAUNCH

@@ -45,8 +45,8 @@ class Start:
         return json.loads(subprocess.run([self.program, str(ranks)], check=True, text=True, capture_output=True).stdout)
 
     def costs(self, ranks, latency):
-        """Returns memory, start and heartbeat of a rank. latency: seconds that a message takes, here also of the time of
-        each rank that sends or receives a note."""
+        """Returns memory, start and heartbeat of a rank. latency: seconds that a message takes. heartbeat_share assumes that a
+        note takes this time of the rank that sends it, and again of the rank that receives it."""
         x = self.of(ranks)
         beat = x["heartbeat"]
         sent = beat["notes_per_period"] / beat["period_s"]
@@ -59,7 +59,7 @@ class Start:
 
 def start_formula(ranks):
     """Returns the messages of the start on a power of two of ranks, by arithmetic instead of by replay: the ranks agree
-    once, and gather one row of each rank twice. Before the rows they exchange the rows' sizes."""
+    once, and gather one row of each rank twice. Each of these gathers first exchanges the sizes of the rows."""
     rounds = ranks.bit_length() - 1
     return rounds + 2 * (rounds + rounds)
 

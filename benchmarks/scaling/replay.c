@@ -1,5 +1,4 @@
-/* replay.c - records and counts messages, and simulates in which order they arrive. Includes
- * replay.h. */
+/* replay.c - records and counts messages, and simulates when they arrive. Includes replay.h. */
 #include "replay.h"
 
 #include <inttypes.h>
@@ -31,7 +30,7 @@ struct arrival {
 struct rank_state {
     int64_t done;      /* number of messages of its program that are sent and received */
     bool sent;         /* the current message has been sent */
-    double time;       /* s; when the last message was done */
+    double time;       /* s; when the rank had sent and received the last message */
     double sent_until; /* s; when the current message leaves this rank */
     struct arrival *arrived;
     int64_t n, room;

@@ -1,5 +1,5 @@
-/* replay.h - the messages of pretended ranks: recorded one by one, then counted, and put in order
- * by an event simulation. For schedule.c and start.c only. Includes src/comm. */
+/* replay.h - records the messages of pretended ranks, counts them, and finds by an event simulation
+ * which must follow one another. For schedule.c and start.c only. Includes src/comm. */
 #ifndef PLUMB_BENCHMARKS_REPLAY_H
 #define PLUMB_BENCHMARKS_REPLAY_H
 

@@ -2,8 +2,8 @@
  *   bench_start RANKS
  * Pretends RANKS ranks in one process: the code of src/comm creates each communicator as it does
  * under MPI, and then all ranks start together. Each rank has a stack of its own and runs until it
- * waits for a message; a message takes its data along. MPI itself is left out. Prints one JSON
- * object:
+ * waits for a message. A message carries its data. The few MPI functions that this code calls are
+ * replaced below. Prints one JSON object:
  *   memory     bytes and number of allocations of a communicator, without the memory of MPI, and
  *              without the ring and the windows that the ranks of one host share
  *   start      messages of the start after MPI_Init: of all ranks, of the busiest one, longest path
@@ -44,7 +44,7 @@ struct pretended {
     bool done;
 };
 
-/* What is started on every rank. */
+/* A function that run_all runs on every rank. */
 typedef plumb_status rank_fn(struct plumb_mpi *m);
 
 static struct {
@@ -94,7 +94,7 @@ int __wrap_MPI_Isend(const void *buf, int count, MPI_Datatype type, int to, int 
     return MPI_SUCCESS;
 }
 
-/* No note ever arrives. */
+/* Reports that no note has arrived. */
 int __wrap_MPI_Iprobe(int from, int tag, MPI_Comm comm, int *flag, MPI_Status *status)
 {
     (void)from, (void)tag, (void)comm, (void)status;
@@ -102,7 +102,7 @@ int __wrap_MPI_Iprobe(int from, int tag, MPI_Comm comm, int *flag, MPI_Status *s
     return MPI_SUCCESS;
 }
 
-/* Every note has left at once. */
+/* Reports that the request is complete, so that the next note can be sent. */
 int __wrap_MPI_Test(MPI_Request *request, int *flag, MPI_Status *status)
 {
     (void)request, (void)status;
@@ -216,7 +216,7 @@ static plumb_status run_allgather(struct plumb_mpi *m)
 {
     int64_t mine = m->base.rank;
     const int64_t size = (int64_t)sizeof(mine), all = size * m->base.size;
-    /* memory of the communicator that only its start uses */
+    /* uses arrays of the communicator that only its start needs */
     return plumb_comm_allgather(&m->base, m->shared.address, all, m->shared.count, &mine, size);
 }
 
@@ -226,7 +226,7 @@ static plumb_status create(struct pretended *p, int rank, int ranks)
     m->comm = m->mail.comm = m->shared.host = MPI_COMM_NULL;
     pthread_mutex_init(&m->lock, NULL);
     PLUMB_TRY(plumb_mpi_prepare(m, &pretended_ops, rank, ranks, TIMEOUT_S));
-    m->base.check_calls = false; /* its messages are not part of a release build */
+    m->base.check_calls = false; /* a release build does not send the messages of this check */
     p->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     PLUMB_REQUIRE(p->stack != MAP_FAILED, PLUMB_ERR_NOMEM, "the stack of rank %d", rank);

@@ -45,8 +45,8 @@ def test_pause(bench, reward):
 
 
 def alone_or_together(bench, name, make, worlds=(2, 4)):
-    """A run leaves the same bytes on one rank with resident layers and in shares of several ranks, and takes
-    what was planned. Of 4 ranks, one has no work in some steps: 6 prompts, and the last 6 pairs of an epoch,
+    """Checks that a run leaves the same bytes on one rank with resident layers and in shares of several ranks, and
+    takes the memory that was planned. Of 4 ranks, one has no work in some steps: 6 prompts, and the last 6 pairs of an epoch,
     are 3 micro-batches."""
     whole = bench.folder / f"{name}-resident"
     bench.good(*make(whole), "frozen=resident")
@@ -108,7 +108,7 @@ def test_stops(bench, jobs):
 
 
 def test_refused(bench):
-    """What cannot be in shares, and a command that has no frozen model."""
+    """Checks that the adapter of a classifier in shares is refused, and a command that has no frozen model."""
     out, adapter = bench.folder / "never", bench.folder / "reward-lora"
     bench.good(*bench.reward_args(adapter, bench.base(), "lora.r=2", steps=1))
     args = args_of(bench, out, adapter / "latest", "frozen=sharded")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_micro_tokens.py: train.micro_batch_tokens cuts micro-batches as a cut that is made here says, with the
-same bytes on 1, 2 and 4 ranks, with the gradients split and after a kill, and with the loss and gradient
-of micro_batch_size up to rounding, in every command and method; what does not fit is refused by name."""
+"""test_micro_tokens.py: checks train.micro_batch_tokens in every command and method. The micro-batches are those
+that cut() computes here; a run leaves the same bytes on 1, 2 and 4 ranks, with sharded gradients and after a
+kill; loss and gradient are those of micro_batch_size up to rounding; a record that does not fit is refused."""
 import array
 import json
 import random
@@ -15,7 +15,7 @@ WORLDS = (1, 2, 4)
 SHARDED = ["train.shard=gradients", "comm.bucket=0"]
 LENGTH = "reward.functions=[{name: length, target: 6}, {name: repetition, weight: 0.3}]"
 ANSWER, GROUP = 8, 4  # generate.max_new_tokens and generate.group_size of the methods
-# the most sequences of a prompt in the loss
+# the most sequences of one prompt in the loss
 SEQUENCES = {"psle": GROUP, "psle_curriculum": 2, "context_distillation": GROUP // 2, "raft": 1, "vcb": GROUP,
              "dpo": 2, "ipo": 2, "rdo": 2, "aps": 2, "spa": 2, "real": 2, "optune": 2, "selm": 3, "dlma": 2,
              "rrhf": GROUP, "lire": GROUP, "pro": GROUP}
@@ -69,7 +69,7 @@ def test_cuts(bench, lengths):
 
 
 def least(bench, args):
-    """Returns the smallest limit that is not refused, and the last refusal: each refusal names a larger number."""
+    """Returns the smallest limit that is not refused, and the last refusal. Tries the number that each refusal names."""
     limit, said = 1, None
     for _ in range(100):
         r = bench.run("plan", *args, f"micro_batch_tokens={limit}", "plan.memory=1TB")
@@ -123,7 +123,7 @@ def test_bytes(bench, job):
         bench.good(*args(whole))
         for ranks in WORLDS:
             for shard in ([], SHARDED):
-                # the others of all pairs add nothing but time
+                # these combinations are enough; more would only take time
                 if (ranks, shard) in ((2, []), (4, SHARDED)) or (name == "sft" and (ranks > 1 or shard)):
                     out = bench.folder / f"{whole.name}-{ranks}-{len(shard)}"
                     bench.good(*args(out, *shard), ranks=ranks)
@@ -131,7 +131,7 @@ def test_bytes(bench, job):
 
 
 def test_kill(bench, job):
-    """A run that is killed after its first checkpoint goes on with other ranks, and so do sessions of a few ms."""
+    """A run that is killed after its first checkpoint, or ends after a few ms again and again, goes on with other numbers of ranks."""
     for name in ("sft", "psle"):
         out = bench.folder / f"{name}-killed"
         p = bench.start(job[name](out, *SHARDED), ranks=2)

@@ -79,7 +79,7 @@ def test_runs(bench):
                  "reference models"} <= owners, "owners:", owners)
     bench.check(abs(held(p, "weights", "policy") - held(p, "first moments")) <= GUARD,
                 "weights, moments:", p)
-    # micro-batches by tokens: as many as the longest of the whole run need
+    # micro-batches by tokens: the plan has the most and the largest of the whole run
     by_tokens = ["micro_batch_size=0", "micro_batch_tokens=400", "log_every=1"]
     for name, more in (("plain", []), ("eval", sft_held), ("shards", ["epochs=3", "train.shard=gradients"])):
         same_as_run(bench, bench.sft_args(out / f"sft-tokens-{name}", *by_tokens, *more, steps=60))

@@ -22,8 +22,8 @@ namespace
 {
 
 enum { WARP = 32, STACK = 256 << 10, GUARD = 4096 };
-/* Hiding all device memory from a block takes time: it is done for the first launches of a kernel.
- */
+/* It takes time to hide all device memory from a block, so only the first launches of each kernel
+ * do it. */
 constexpr long long HIDDEN_LAUNCHES = 64;
 
 struct Thread;
@@ -62,7 +62,7 @@ struct State {
     Thread *now;
     size_t live, arrived;
     size_t previous; /* number of threads that wait in wait_for_previous() */
-    bool hides;      /* the launch hides device memory from its first block until they all do */
+    bool hides;      /* device memory is hidden from the first block until all its threads wait */
     const char *barrier_site;
     const Launch *launch;
     const std::function<void()> *body;

@@ -26,7 +26,8 @@ const char *where(); /* the kernel, block and thread that run now; "" in host co
  * An operation of the device opens it while it runs; calls may be nested. */
 void memory_open();
 void memory_close();
-/* Between memory_hide and memory_show a kernel runs that must not touch device memory yet. */
+/* Hides all device memory, and shows it again. In between, an access by a kernel is a fault: the
+ * kernel must call wait_for_previous() first. */
 void memory_hide();
 void memory_show();
 bool is_device(const void *at);

@@ -86,7 +86,7 @@ void on_fault(int signal, siginfo_t *info, void *)
 }
 
 /* Ends the process with code 70 if device memory is left. A process that failed keeps its own exit
- * code: it ended where it found the failure, and tests/timed.py needs that code. */
+ * code: it ended early, so memory may be left, and tests/timed.py needs the code. */
 void at_exit(int code, void *)
 {
     if (code != 0 || (m().live.empty() && live_objects == 0))

@@ -104,7 +104,7 @@ static void test_shapes(void)
     check_piece(&d->record[4].completion[1], "\xC3\xA8");
     plumb_dataset_close(&d);
 
-    /* alpaca, and a field whose text both answers have, too */
+    /* alpaca; and a field whose text both answers contain */
     d = open_kind(
         "{\"instruction\":\"q\",\"input\":\"i\",\"chosen\":\"a b\",\"rejected\":\"a c\"}\n"
         "{\"question\":\"say\",\"chosen\":\"say it: yes\",\"rejected\":\"say it: no\"}",
@@ -494,7 +494,7 @@ static void test_record_fields(void)
         PLUMB_DATA_PAIRS, "the answer begins with the whole prompt");
     check_said("{\"prompt\":\"say it\",\"completion\":\"say it now\"}", PLUMB_DATA_SFT, NULL);
     check_said("{\"prompt\":\"say it now\",\"completion\":\"say it soon\"}", PLUMB_DATA_SFT, NULL);
-    /* the prompt of another program, which only what both answers begin with would replace */
+    /* another program's field of the prompt: plumb would use what both answers begin with */
     check_said("{\"question\":\"q\",\"chosen\":\"the a\",\"rejected\":\"the b\"}", PLUMB_DATA_PAIRS,
                "!field \"question\": plumb does not read it in a pair");
     check_said("{\"conversations\":[" USER("q") "],\"chosen\":\"the a\",\"rejected\":\"the b\"}",

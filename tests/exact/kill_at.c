@@ -1,13 +1,14 @@
 /* kill_at.c - a library for LD_PRELOAD that ends the process or returns an error at a chosen call
  * that changes a file below a folder. For tests. Includes libc only.
  *
- *     PLUMB_FAULT_DIR   calls on paths below it are counted, from 1, but no lines of train.log
- *     PLUMB_FAULT_RANK  only in this rank of a job (0 without mpirun)
- *     PLUMB_FAULT_LOG   a line "number call path" for each of them
+ *     PLUMB_FAULT_DIR   only calls on paths below this folder count, from 1; lines of train.log do
+ *                       not count
+ *     PLUMB_FAULT_RANK  only calls of this rank of a job count (0 without mpirun)
+ *     PLUMB_FAULT_LOG   a file that gets a line "number call path" for each call that counts
  *     PLUMB_FAULT_AT    the number of the call that is hit; 0 or absent: none
  *     PLUMB_FAULT_HOW   kill R: SIGKILL to rank R before the call; stop R: SIGSTOP to rank R before
- *                       the call; once ERRNO: that call fails; from ERRNO: from it on, every call
- *                       that needs room fails; short: a write writes half
+ *                       the call; once ERRNO: this call fails; from ERRNO: this and all later calls
+ *                       that need room fail; short: the write writes half of its bytes
  *     PLUMB_FAULT_PIDS  a folder: each rank R writes its process id to R.pid, and its exit code to
  *                       R.exit if it ends by itself; kill and stop need it
  *
@@ -43,8 +44,8 @@ static struct {
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-/* Sets path to that of a file of a rank in the folder PLUMB_FAULT_PIDS: R.pid or R.exit. Returns
- * false if there is no such folder. */
+/* Sets path to the path of R.pid or R.exit of a rank R (kind: pid or exit) in the folder
+ * PLUMB_FAULT_PIDS. Returns false if no such folder is set. */
 static bool rank_path(char path[PATH], int rank, const char *kind)
 {
     const char *dir = getenv("PLUMB_FAULT_PIDS");

@@ -29,8 +29,8 @@ SHARED_KINDS = {**KINDS, "kill of another rank": "kill {other}", "stop": "stop {
 ERROR = {"EIO": errno.EIO, "EDQUOT": errno.EDQUOT, "full disk": errno.ENOSPC}
 NEEDS_ROOM = ("open", "write", "pwrite", "ftruncate", "fsync", "fdatasync", "symlink", "mkdir")
 TIMEOUT = 60 # s, the default of comm.timeout
-MOST_STOPS = 10 # a stopped rank is found after a timeout
-SHARED = ["train.shard=gradients", "comm.bucket=0"] # several buckets also of so small a model
+MOST_STOPS = 10 # no more, because each of these runs waits for comm.timeout
+SHARED = ["train.shard=gradients", "comm.bucket=0"] # comm.bucket=0: this small model has several buckets, too
 
 
 def may_fail(call, path):
@@ -97,8 +97,8 @@ class Case:
         return step
 
     def resume(self, out, turn):
-        """Goes on with a run. With shares it goes on in turn on one rank, which has everything, and on
-        other numbers of ranks."""
+        """Resumes a run. With shares it resumes in turn on as many ranks as before, on one rank, which has
+        everything, and on another number of ranks."""
         ranks = (self.ranks, 1, 4 if self.ranks == 2 else 2)[turn % 3] if self.shares else self.ranks
         return self.bench.run(*self.args(out), *(self.shares if ranks > 1 else []), "resume=auto",
                               ranks=ranks, env=self.more_env)
@@ -290,7 +290,7 @@ def damage(case, options, report, rng):
     for name in names:
         size = (case.whole / f"checkpoint-{newest}" / name).stat().st_size
         cases = damages(size, rng, 1 if options.quick else 6)
-        if options.quick and case.shares: # a flipped bit for one, two and four ranks
+        if options.quick and case.shares: # three flipped bits in all: the runs resume on 2, 1 and 4 ranks
             cases = rng.sample([c for c in cases if "flipped" in c[0]], 1 if jobs else 2)
         elif options.quick:
             cases = rng.sample(cases, 1)
@@ -353,7 +353,7 @@ def align(bench, *more, method="psle"):
 
 
 def whole_cases(bench):
-    """Every rank has everything that a save writes, or rank 0 alone."""
+    """Every rank, or rank 0 alone, has whole what a save writes."""
     last = "checkpoint.keep_last=1"
     yield {"name": "sft", "args": sft(bench, last), "quick": ONE_RANK}
     yield {"name": "align", "args": align(bench, last), "quick": ONE_RANK}
@@ -382,7 +382,7 @@ def emulated_cases(bench, quick):
     gpu = ["device=cuda", "dtype=bfloat16", "report.html=false", "global_batch_size=4",
            "micro_batch_size=2", "checkpoint.every=1", "checkpoint.keep_last=1",
            "checkpoint.dtype=bfloat16"]
-    # the preloaded library stands before the address sanitizer's
+    # the preloaded library is loaded before the address sanitizer
     env = {"PLUMB_EMU_DEVICES": "4", "ASAN_OPTIONS": "detect_leaks=0:verify_asan_link_order=0"}
     for ranks in (2,) if quick else (2, 4):
         yield {"name": f"sft, bfloat16, shares of {ranks} ranks", "shares": SHARED, "ranks": ranks,
@@ -424,7 +424,7 @@ def body(bench, options, report):
 
 
 def damaged(bench, options, report, rng):
-    """Damage on disk to runs with three checkpoints."""
+    """Damages files of runs with three checkpoints, and checks that they resume."""
     report("| job | damaged or cut | times | outcome |")
     report("|---|---|---|---|")
     three = sft(bench, "checkpoint.keep_last=0", "max_steps=6")
@@ -448,7 +448,7 @@ def main():
     p.add_argument("--most-ranks", type=int, default=0, help="the same on two ranks")
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time")
     p.add_argument("--timeout", type=float, default=4, help="comm.timeout of runs with a stopped rank")
-    p.add_argument("--only", default="", help="only faults, and of the jobs with this in their name")
+    p.add_argument("--only", default="", help="only faults, no damage, of the jobs whose name contains this text")
     p.add_argument("--emulated", action="store_true",
                    help="the program is plumb_emu: only the cases of bfloat16 on emulated GPUs")
     options = p.parse_args()

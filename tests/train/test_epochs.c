@@ -68,8 +68,8 @@ static void test_longest(void)
 
 enum { RECORDS = 40, EPOCHS = 3, BATCH = 12, LIMIT = 50 };
 
-/* Cuts by tokens: compares the micro-batches of every step of the run with cuts that are computed
- * here, and e.most with the largest of them. kept: the records of the items, or NULL. */
+/* Compares the micro-batches of every step of the run with cuts by tokens that are computed here,
+ * and e.most with the largest of them. kept: the records of the items, or NULL. */
 static void check_cuts(struct plumb_epochs *e, const int64_t *tokens, const int64_t *kept,
                        bool exact)
 {

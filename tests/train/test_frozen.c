@@ -83,7 +83,7 @@ static plumb_status generate(struct answers *a, const plumb_model *m, int64_t n,
     return st;
 }
 
-/* The first n prompts have the completions of the whole model, and the others have none. */
+/* Checks that the first n prompts have the completions of the whole model, and the others none. */
 static void check_answers(const struct answers *a, int64_t n)
 {
     for (int64_t i = 0; i < PROMPTS; i++)
@@ -210,7 +210,8 @@ static void rank(plumb_comm *c)
     struct plumb_backend *b;
     plumb_model *m;
     plumb_pass *pass;
-    plumb_comm_check_calls(c, true); /* the ranks make the same calls from the same places */
+    /* checks that all ranks make the same calls from the same places */
+    plumb_comm_check_calls(c, true);
     CHECK_OK(plumb_backend_cpu_create(&b, 1, 1));
     plumb_frozen_of(&run, &cfg, c, b);
     CHECK_OK(plumb_model_open_frozen(&m, b, dir, 0, &run.how));

@@ -105,7 +105,7 @@ static void flip(float *x)
     memcpy(x, &bits, sizeof(bits));
 }
 
-/* Copies as a rank does whose share changes on its way to rank 0. */
+/* Copies like b->copy, but flips a bit: the share of a rank changes on its way to rank 0. */
 static plumb_status copy_badly(struct plumb_backend *b, void *to, const void *from, int64_t bytes)
 {
     (void)b;
@@ -114,8 +114,9 @@ static plumb_status copy_badly(struct plumb_backend *b, void *to, const void *fr
     return PLUMB_OK;
 }
 
-/* A bit that flips between the check of the weights and the file: in the share of a rank, and on
- * the way of a share to rank 0. Nothing is saved, and the next save is sound. */
+/* Flips a bit between the check of the weights and the write of the file: first in the copy of a
+ * share on its way to rank 0, then in the share itself. Neither save succeeds, and the next save is
+ * sound. */
 static void check_save_flips(struct world *w, plumb_comm *c)
 {
     const int me = plumb_comm_rank(c), bad = plumb_comm_size(c) > 1;

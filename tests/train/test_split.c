@@ -84,8 +84,8 @@ static int64_t below(struct rng *r, int64_t n)
     return plumb_min_i64((int64_t)(rng_u(r) * (double)n), n - 1);
 }
 
-/* Cuts `items` of n random items in many orders. *exact is raised by the cuts themselves and must
- * be reached; *bound is an upper bound that was computed without the orders. */
+/* Cuts `items` of n random items in many orders. Checks each cut against `exact`, the maximum of
+ * the cuts so far, and against `bound`, an upper bound that was computed without the orders. */
 static void check_orders(struct rng *r, int64_t n, int64_t items, int64_t global, int64_t micro,
                          int64_t limit)
 {
@@ -122,7 +122,7 @@ static void test_tokens(void)
                         check_orders(&r, n, items, global, micro, limit);
 }
 
-/* The bound is reached: short records beside long ones end every micro-batch but the last. */
+/* The bound on the number of micro-batches is reached: no two neighbouring items fit into one. */
 static void test_bound(void)
 {
     int64_t length[] = {6, 5, 6, 5, 6, 5}, sorted[] = {6, 5, 6, 5, 6, 5};

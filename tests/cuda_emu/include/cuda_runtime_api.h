@@ -44,7 +44,7 @@ enum cudaMemcpyKind {
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75 };
 struct cudaFuncAttributes {
-    int ptxVersion; /* the compute capability that the kernel was compiled for */
+    int ptxVersion; /* the compute capability that the kernel was compiled for, times 10 */
 };
 typedef struct {
     char bytes[16];
