@@ -458,6 +458,8 @@ int main(int argc, char **argv)
         if (app.cfg && app.cfg->log_level >= PLUMB_LOG_DEBUG)
             fprintf(stderr, "%s", plumb_trail());
         meet(&end, &app, st);
+        if (st == PLUMB_STOPPED)
+            plumb_process_ignore_term();
         explain(&app, &end);
     }
     plumb_comm_detach_device(app.comm);

@@ -30,6 +30,11 @@ void plumb_process_ignore_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+void plumb_process_ignore_term(void)
+{
+    signal(SIGTERM, SIG_IGN);
+}
+
 plumb_status plumb_process_flush(void)
 {
     errno = 0;

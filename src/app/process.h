@@ -12,6 +12,10 @@ void plumb_process_standard_files(void);
 /* Ignores SIGXFSZ and SIGPIPE: a write beyond the file size limit then fails with EFBIG, a write to
  * a closed pipe with EPIPE. So the process can report the failure and save its work. */
 void plumb_process_ignore_signals(void);
+/* Ignores SIGTERM. Call it when a run that was asked to stop has saved everything: as soon as one
+ * process of a job has ended with the exit code for that, mpirun sends SIGTERM to the others, and
+ * would report this signal in place of the exit code. */
+void plumb_process_ignore_term(void);
 /* Flushes standard output. Returns PLUMB_ERR_IO if the printed text could not be written. */
 plumb_status plumb_process_flush(void);
 /* Checks before any work that the file of `output` can be written later: its folder is writable
