@@ -194,19 +194,26 @@ static plumb_status open_data(struct plumb_align_run *a)
     return plumb_align_held_out_open(&a->held_out, a->t);
 }
 
-/* Fails if a rank has read other prompts than rank 0. Collective. */
+/* Fails if a rank has read other prompts than rank 0. A memory plan checks nothing: it may lack
+ * data.eval on one rank only. Collective. */
 static plumb_status check_data(const struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;
+    if (a->t->backend->dry)
+        return PLUMB_OK;
     PLUMB_TRY(plumb_same_records(a->t->comm, "data.prompts", cfg->data.prompts, a->data));
     return plumb_same_records(a->t->comm, "data.eval", cfg->data.eval, a->held_out.data);
 }
 
-/* Fails if a rank has another reward model than rank 0. Collective. */
-static plumb_status check_reward(const struct plumb_align_run *a)
+/* Fails if a rank has another reward model or other reference models than rank 0. Collective. */
+static plumb_status check_models(const struct plumb_align_run *a)
 {
     const plumb_model *m = a->reward.sources ? plumb_rewards_model(a->reward.sources) : NULL;
-    return m && !a->t->backend->dry ? plumb_same_model(a->t->comm, "reward.model", m) : PLUMB_OK;
+    if (a->t->backend->dry)
+        return PLUMB_OK;
+    if (m)
+        PLUMB_TRY(plumb_same_model(a->t->comm, "reward.model", m));
+    return a->reference.set ? plumb_references_same(a->reference.set, a->t->comm) : PLUMB_OK;
 }
 
 static plumb_status open_parts(struct plumb_align_run *a)
@@ -250,7 +257,7 @@ plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_tra
         st = plumb_comm_agree(s->comm, open_parts(a));
     plumb_memory_leave(s->backend, outer);
     PLUMB_TRY(st);
-    PLUMB_TRY(check_reward(a));
+    PLUMB_TRY(check_models(a));
     const struct plumb_pass_limit limit =
         plumb_pack_limit(&a->work.micro.pack, true, cfg->train.recompute, cfg->train.head_rows);
     plumb_say_small(a->t, a->part.per_iteration, "prompts in an iteration");

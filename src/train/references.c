@@ -2,6 +2,7 @@
  * Layer 5. Includes train/references.h, base/, io/. */
 #include "train/references.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "io/file.h"
 #include "model/adapter.h"
 #include "train/masters.h"
+#include "train/same.h"
 
 enum { MOST = 8 };
 
@@ -137,6 +139,18 @@ fail:
     plumb_model_destroy(&ref.model);
     free(ref.name);
     return st;
+}
+
+plumb_status plumb_references_same(const plumb_references *r, plumb_comm *comm)
+{
+    char key[4200];
+    for (int i = 0; i < r->n; i++) {
+        if (strcmp(r->ref[i].name, "previous") == 0)
+            continue;
+        snprintf(key, sizeof(key), "reference model %.4096s", r->ref[i].name);
+        PLUMB_TRY(plumb_same_model(comm, key, r->ref[i].weights));
+    }
+    return PLUMB_OK;
 }
 
 plumb_status plumb_references_open_snapshot(plumb_references *r, int which)

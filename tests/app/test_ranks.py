@@ -94,6 +94,11 @@ def unlike(bench, base, reward):
     raw[-1] ^= 1
     score.write_bytes(raw)
     mixed(bench, "another reward model", align, align, "reward.model: the weights in mixed-reward", cwd=elsewhere)
+    align = [*bench.align_args(out, base, f"reward.model={reward}", "method.reference=mixed-model", method="dpo")]
+    mixed(bench, "another reference", align, align, "reference model mixed-model: the weights in mixed-model", cwd=elsewhere)
+    (bench.folder / "mixed-eval.jsonl").write_bytes((bench.folder / "mixed.jsonl").read_bytes())
+    held_out = [*records, "data.eval=mixed-eval.jsonl"]
+    mixed(bench, "data.eval on one host only", held_out, held_out, "data.eval", "mixed-eval.jsonl", cwd=elsewhere)
 
 
 def test(bench):
