@@ -127,6 +127,36 @@ static plumb_status check_prompt(const struct plumb_align_context *c,
                place, (long long)rec->prompt.n, tokens, limit);
 }
 
+static struct plumb_prompt_order order_of(const struct plumb_partition *p,
+                                          const struct plumb_align_context *c)
+{
+    return (struct plumb_prompt_order){.seed = c->t->cfg->seed,
+                                       .count = c->data->n,
+                                       .per_iteration = p->per_iteration,
+                                       .shuffle = c->t->cfg->data.shuffle};
+}
+
+struct measured {
+    struct plumb_partition *p;
+    const struct plumb_align_context *c;
+    int64_t prompts; /* of each iteration */
+};
+
+/* Raises p->most and p->most_local to what the prompts in p->record_of_prompt need. */
+static plumb_status measure_cuts(void *arg, int64_t iteration)
+{
+    const struct measured *m = arg;
+    struct plumb_partition *p = m->p;
+    int64_t local = 0;
+    (void)iteration;
+    split_prompts(p, m->c, m->prompts);
+    plumb_split_raise(&p->most, &p->split, p->tokens);
+    for (int64_t step = 0; step < p->steps; step++)
+        local += share_of(NULL, &p->split, m->c->t, step);
+    p->most_local = plumb_max_i64(p->most_local, local);
+    return PLUMB_OK;
+}
+
 /* Sets p->most and p->most_local for a run with train.micro_batch_tokens. The prompts of each
  * iteration follow from the seed, so the micro-batches of all iterations are known here. */
 static plumb_status measure_tokens(struct plumb_partition *p, const struct plumb_align_context *c,
@@ -140,16 +170,9 @@ static plumb_status measure_tokens(struct plumb_partition *p, const struct plumb
     for (int64_t i = 0; i < c->data->n; i++)
         PLUMB_TRY(check_prompt(c, &c->data->record[i]));
     const int64_t iterations = same_prompts(c) ? 1 : cfg->train.iterations;
-    for (int64_t iteration = 1; iteration <= iterations; iteration++) {
-        int64_t local = 0;
-        PLUMB_TRY(plumb_partition_records(p->record_of_prompt, p, c, iteration));
-        split_prompts(p, c, n);
-        plumb_split_raise(&p->most, &p->split, p->tokens);
-        for (int64_t step = 0; step < p->steps; step++)
-            local += share_of(NULL, &p->split, c->t, step);
-        p->most_local = plumb_max_i64(p->most_local, local);
-    }
-    return PLUMB_OK;
+    struct measured m = {p, c, n};
+    const struct plumb_prompt_order order = order_of(p, c);
+    return plumb_prompts_each(p->record_of_prompt, iterations, &order, measure_cuts, &m);
 }
 
 plumb_status plumb_partition_open(struct plumb_partition *p, const struct plumb_align_context *c)
@@ -203,11 +226,7 @@ void plumb_partition_close(struct plumb_partition *p)
 plumb_status plumb_partition_records(int64_t *record, const struct plumb_partition *p,
                                      const struct plumb_align_context *c, int64_t iteration)
 {
-    const struct plumb_config *cfg = c->t->cfg;
-    const struct plumb_prompt_order order = {.seed = cfg->seed,
-                                             .count = c->data->n,
-                                             .per_iteration = p->per_iteration,
-                                             .shuffle = cfg->data.shuffle};
+    const struct plumb_prompt_order order = order_of(p, c);
     return plumb_prompts_at(record, same_prompts(c) ? 1 : iteration, &order);
 }
 

@@ -29,12 +29,45 @@ static void check_fair(struct plumb_prompt_order o, int64_t iterations)
     }
 }
 
+struct seen {
+    const struct plumb_prompt_order *o;
+    const int64_t *got;
+    int64_t calls;
+};
+
+static plumb_status compare(void *arg, int64_t iteration)
+{
+    struct seen *s = arg;
+    int64_t alone[MAX];
+    CHECK(iteration == ++s->calls);
+    CHECK_OK(plumb_prompts_at(alone, iteration, s->o));
+    CHECKF(!memcmp(alone, s->got, (size_t)s->o->per_iteration * sizeof *alone),
+           "iteration %lld of %lld/%lld", (long long)iteration, (long long)s->o->per_iteration,
+           (long long)s->o->count);
+    return iteration == 17 ? PLUMB_STOPPED : PLUMB_OK;
+}
+
+/* Checks that plumb_prompts_each gives the prompts of plumb_prompts_at, and ends at an error. */
+static void check_each(const struct plumb_prompt_order *o)
+{
+    int64_t got[MAX];
+    struct seen s = {o, got, 0};
+    CHECK_OK(plumb_prompts_each(got, 16, o, compare, &s));
+    CHECK(s.calls == 16);
+    s.calls = 0;
+    CHECK(plumb_prompts_each(got, 40, o, compare, &s) == PLUMB_STOPPED);
+    CHECK(s.calls == 17);
+}
+
 int main(void)
 {
     for (int64_t count = 1; count <= 12; count++)
         for (int64_t per = 1; per <= count; per++)
-            for (int shuffle = 0; shuffle < 2; shuffle++)
-                check_fair((struct plumb_prompt_order){7, count, per, shuffle}, 40);
+            for (int shuffle = 0; shuffle < 2; shuffle++) {
+                const struct plumb_prompt_order o = {7, count, per, shuffle};
+                check_fair(o, 40);
+                check_each(&o);
+            }
     check_fair((struct plumb_prompt_order){7, MAX, 48, true}, 50);
 
     /* Without shuffle the order is that of the file, again and again. */
