@@ -60,7 +60,7 @@ void plumb_align_cost(struct plumb_cost *out, const struct plumb_align_context *
     plumb_cost_add(out, "reference")->flops =
         references_of(reference) * plumb_cost_forward(t->model, &b);
     const double all = b.n;
-    b.n = fmin(all, (double)part->split.micro_batch); /* those that plumb_mismatch_rescore visits */
+    b.n = fmin(all, (double)part->most.items); /* those that plumb_mismatch_rescore visits */
     plumb_cost_add(out, "comparison")->flops = plumb_cost_forward(t->model, &b);
     b.n = local * (trained_of(c) + (double)add->extra_sequences) * (double)cfg->train.epochs;
     plumb_cost_add(out, "update")->flops = plumb_cost_train(t->model, &b, cfg->train.recompute);
