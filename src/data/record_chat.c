@@ -1,6 +1,5 @@
 /* record_chat.c - renders one JSON record that contains messages with a chat template.
  * Layer 4. Includes data/record.h, base/, io/, text/. */
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -82,18 +81,9 @@ static plumb_status repeated(int64_t *n, const plumb_json *prompt, const plumb_j
     return PLUMB_OK;
 }
 
-/* Returns true if text has the content, without the white space around it, which templates often
- * remove. */
 static bool has_text(const struct plumb_buf *text, const char *content)
 {
-    size_t n = strlen(content);
-    while (n > 0 && isspace((unsigned char)*content)) {
-        content++;
-        n--;
-    }
-    while (n > 0 && isspace((unsigned char)content[n - 1]))
-        n--;
-    return n == 0 || (text->len > 0 && memmem(text->data, (size_t)text->len, content, n));
+    return plumb_chat_contains(text->data, text->len, content, (int64_t)strlen(content));
 }
 
 /* Warns if the rendered text lacks data.system, or the content of a system, developer or user

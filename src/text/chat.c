@@ -209,16 +209,19 @@ static int64_t without_space(const char *s, int64_t n)
     return n;
 }
 
-/* Returns true if the n bytes of text contain `part` without the white space around it. */
+bool plumb_chat_contains(const char *text, int64_t n, const char *part, int64_t len)
+{
+    len = without_space(part, len);
+    while (len > 0 && is_space(part)) {
+        len -= plumb_utf8_size(*part);
+        part += plumb_utf8_size(*part);
+    }
+    return len <= 0 || (n > 0 && memmem(text, (size_t)n, part, (size_t)len));
+}
+
 static bool contains(const char *text, int64_t n, const plumb_json *part)
 {
-    const char *s = plumb_json_string(part, "");
-    int64_t len = without_space(s, plumb_json_string_len(part));
-    while (len > 0 && is_space(s)) {
-        len -= plumb_utf8_size(*s);
-        s += plumb_utf8_size(*s);
-    }
-    return !len || memmem(text, (size_t)n, s, (size_t)len);
+    return plumb_chat_contains(text, n, plumb_json_string(part, ""), plumb_json_string_len(part));
 }
 
 /* Cuts the text at the last mark TAG. The text of the conversation begins at byte offset `begin` of

@@ -40,6 +40,10 @@ plumb_status plumb_chat_render(const plumb_jinja *t, struct plumb_buf *out,
                                const struct plumb_chat_token *tokens, int64_t n_tokens,
                                const struct plumb_jinja_limits *limits, const char *where);
 
+/* Returns true if the n bytes of text contain the len bytes of `part` without the white space
+ * around it, which templates often remove. White space is that of Python's str.strip. */
+bool plumb_chat_contains(const char *text, int64_t n, const char *part, int64_t len);
+
 /* Finds a chat template and compiles it.
  *
  *   in   want    a file, the name of a template in the folder, or "auto"
