@@ -403,9 +403,8 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
 
 plumb_status plumb_fields_check_asked(const plumb_json *line, const char *chosen, const char *where)
 {
-    static const char *const name[] = {"question", "instruction", "query",         "input",
-                                       "problem",  "user",        "conversations", "conversation",
-                                       "messages", "context"};
+    static const char *const name[] = {"question", "instruction",   "query",        "input",
+                                       "problem",  "conversations", "conversation", "messages"};
     for (int i = 0; i < COUNT(name); i++) {
         const plumb_json *v = plumb_json_get(line, name[i]);
         const enum plumb_json_type type = plumb_json_type_of(v);

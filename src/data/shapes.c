@@ -14,11 +14,17 @@ static bool is_string(const plumb_json *line, const char *key)
     return plumb_json_type_of(plumb_json_get(line, key)) == PLUMB_JSON_STRING;
 }
 
+/* Returns true if the record is a pair of texts. Lists of messages have their own prompt. */
+static bool is_text_pair(const plumb_json *line)
+{
+    return is_string(line, "chosen") && is_string(line, "rejected");
+}
+
 /* Returns true if the record has the shape {"instruction", "input", "output"}, or {"instruction",
  * "input", "chosen", "rejected"} ("input" is optional), and no other member of plumb's shapes. */
 static bool is_alpaca(const plumb_json *line)
 {
-    const bool pair = plumb_json_get(line, "chosen") && plumb_json_get(line, "rejected");
+    const bool pair = is_text_pair(line);
     for (int i = 0; i < CHATS && !(pair && i == FIRST_OF_PAIR); i++)
         if (plumb_json_get(line, chats[i]))
             return false;
@@ -165,7 +171,7 @@ plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool cha
         PLUMB_TRY_GOTO(st, plumb_json_member_at(line, i, &key, &v), done);
         if (alpaca && strcmp(key, "instruction") == 0)
             st = put_instruction(&text, line, chat, where);
-        else if (alpaca && strcmp(key, "output") == 0) {
+        else if (alpaca && !is_text_pair(line) && strcmp(key, "output") == 0) {
             st = plumb_json_put_key(&text, "completion");
             if (st == PLUMB_OK)
                 st = plumb_json_put_node(&text, v);
