@@ -130,8 +130,9 @@ def slurmd_fails(s, whole):
 
 
 def node_fails(s, whole):
-    """Checks the failure of a node with slurmd, ranks and network, which the other ranks may find before Slurm does."""
-    job, _ = in_rollout(s, "node", "sn3", "sn2", timeout=10)
+    """Checks the failure of a node with slurmd, ranks and network. Slurm finds it before the other ranks do: Slurm 22.05
+    has left a job in state FAILED when the script asked for its requeue while the node was being found dead."""
+    job, _ = in_rollout(s, "node", "sn3", "sn2", timeout=60)
     s.c.kill_node("sn3")
     if not s.done(job, "a node that fails", seconds=180):
         return
