@@ -3,7 +3,7 @@
 
     python3 benchmarks/shard_speed.py [--out benchmarks/results/shard-speed]
 
-Makes a small world and a Llama of 21 million parameters (512 wide, 8 layers) under --work. Then runs `plumb sft`
+Makes a small world and a Llama of 24 million parameters (512 wide, 8 layers) under --work. Then runs `plumb sft`
 in turn with each set of options, on 1 and on 2 ranks with one thread each, on texts of equal and
 of mixed lengths. Writes a table of tokens per second as OUT.md, and OUT.json. Nothing else should
 run on the machine. Standard library only."""

@@ -65,10 +65,11 @@ LAUNCH
 chmod +x "$work/agent" "$work/launch"
 
 mkdir -p "$(dirname "$out")"
+options=${SCALING:+"SCALING='$SCALING' "}
 cat >"$out.md" <<HEAD
 # Scaling over links of given rates
 
-    ${SCALING:+SCALING="$SCALING" }benchmarks/scaling/links.sh $*
+    ${options}benchmarks/scaling/links.sh $*
 
 Two network namespaces of one machine, one rank in each, joined by a virtual cable with a token bucket at both ends. The columns are those of scaling.py
 (benchmarks/scaling/README.md). The prediction is fitted to runs of a single rank and to a probe of the link, not to the rows with 2 ranks.

@@ -418,7 +418,7 @@ static plumb_status setup(struct pairs *s, const struct plumb_trainer_source *so
 {
     PLUMB_TRY(plumb_trainer_open(&s->t, source));
     PLUMB_TRY(plumb_comm_agree(source->comm, prepare_all(s)));
-    if (!source->backend->dry) { /* a memory plan may lack data.eval on one rank only */
+    if (!source->backend->dry) { /* a plan runs even if data.eval is missing on one rank */
         PLUMB_TRY(plumb_same_records(source->comm, "data.train", source->cfg->data.train, s->data));
         PLUMB_TRY(plumb_same_records(source->comm, "data.eval", source->cfg->data.eval,
                                      s->held_out.data));

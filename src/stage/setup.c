@@ -194,8 +194,8 @@ static plumb_status open_data(struct plumb_align_run *a)
     return plumb_align_held_out_open(&a->held_out, a->t);
 }
 
-/* Fails if a rank has read other prompts than rank 0. A memory plan checks nothing: it may lack
- * data.eval on one rank only. Collective. */
+/* Fails if a rank has read other prompts than rank 0. A memory plan compares nothing, because it
+ * runs even if data.eval is missing on one rank. Collective. */
 static plumb_status check_data(const struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;

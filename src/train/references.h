@@ -34,10 +34,10 @@ void plumb_references_destroy(plumb_references **r); /* does nothing if *r is NU
  * Errors (PLUMB_ERR_IO, PLUMB_ERR_CONFIG) name `field`, the option that needs the reference. */
 plumb_status plumb_references_open(plumb_references *r, int *which, const char *name,
                                    const char *field);
-/* Fails unless the references of this rank have the weights of those of rank 0, as
- * plumb_same_model. `previous` is the policy and not compared. Call it when all are open, in the
- * same order on every rank. Collective. Errors: those of plumb_same_model; the message names the
- * reference. */
+/* Fails unless each reference of this rank has the same weights and settings as on rank 0. Leaves
+ * out `previous`, which is the policy. Call it when every rank has opened the same references in
+ * the same order. Collective. Errors: those of plumb_same_model; the message names the reference.
+ */
 plumb_status plumb_references_same(const plumb_references *r, plumb_comm *comm);
 /* A snapshot of the weights of `previous`, so that they can be read while the policy changes:
  *     open_snapshot: allocates it; which is the number of `previous`
