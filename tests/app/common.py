@@ -92,18 +92,20 @@ class Bench:
             raise SystemExit(1)
         return result
 
-    def in_sessions(self, *args, ranks=(1,)):
+    def in_sessions(self, *args, ranks=(1,), setups=((),), growth=1.2):
         """Runs with resume=auto again and again until a session finishes the run or fails. Returns
-        the result of that session, and how many sessions were interrupted before it. The limit
-        train.max_time begins at 5 ms, which is too short for any run on any machine. It grows by a
-        fifth each time, so that every part of a run that takes longer than the step between two
-        limits is interrupted at least once."""
-        for number in range(80):
-            r = self.run(*args, "resume=auto", f"train.max_time={0.005 * 1.2**number:.4f}",
-                         ranks=ranks[number % len(ranks)])
-            if r.code != 99:
+        the results of all sessions, of which every one but the last was interrupted. Session i has the number
+        of ranks and the further arguments whose turn it is in `ranks` and `setups`. The limit
+        train.max_time begins at 5 ms, which is too short for any run on any machine: the first
+        sessions take one step each. It grows by the factor `growth`, so that a part of a run that
+        takes longer than the step between two limits is interrupted at least once."""
+        sessions = []
+        for i in range(80):
+            sessions.append(self.run(*args, "resume=auto", *setups[i % len(setups)], f"train.max_time={0.005 * growth**i:.4f}",
+                                     ranks=ranks[i % len(ranks)]))
+            if sessions[-1].code != 99:
                 break
-        return r, number
+        return sessions
 
     # ---- failures ---------------------------------------------------------------------------
 

@@ -105,15 +105,11 @@ def stopped(bench, base, whole):
     """Stopped within rollouts, resumed on other ranks, with and without balance."""
     out = bench.folder / "stopped"
     setups = ((2, [BALANCED]), (4, [BALANCED]), (1, []), (4, []), (2, [BALANCED]))
-    kept = 0
-    for number in range(80):
-        ranks, more = setups[number % len(setups)]
-        r = bench.run(*args(bench, base, out, 4, "resume=auto", f"train.max_time={0.01 * 1.25**number:.4f}", *more), ranks=ranks)
-        kept += "tokens kept" in r.err and " 0 tokens kept" not in r.err
-        if r.code != 99:
-            break
-    bench.check(r.code == 0 and number > 2, "sessions", number, r)
-    print(number, "sessions were stopped,", kept, "went on within a rollout", flush=True)
+    sessions = bench.in_sessions(*args(bench, base, out, 4), ranks=[n for n, _ in setups], setups=[more for _, more in setups],
+                                 growth=1.25)
+    kept = sum("tokens kept" in r.err and " 0 tokens kept" not in r.err for r in sessions)
+    bench.check(sessions[-1].code == 0 and len(sessions) > 3, "sessions", len(sessions), sessions[-1])
+    print(len(sessions) - 1, "sessions were stopped,", kept, "went on within a rollout", flush=True)
     bench.check(kept > 0, "no session went on with the tokens of another")
     bench.same_run(whole, out, "stopped and resumed:")
 

@@ -32,15 +32,10 @@ def test_same(bench, reward):
 def test_pause(bench, reward):
     """max_time ends a run wherever it is; resumed until its end, in other modes, it is the same."""
     out = bench.folder / "paused"
-    for i in range(40):
-        mode, ranks = MODES[i % 3], (2, 4, 1)[i % 3] if bench.mpirun else 1
-        held = [f"data.eval={bench.world}/prompts.jsonl", "eval_every=1", "data.limit=24"]
-        r = bench.run(*args_of(bench, out, reward, *held, f"frozen={mode}"), "resume=auto",
-                      f"max_time={0.05 + 0.02 * i}", ranks=ranks)
-        bench.check(r.code in (0, 99), "paused:", r)
-        if r.code != 99:
-            break
-    bench.check(r.code == 0 and i > 0, "was never interrupted, or has no end:", i, r)
+    held = [f"data.eval={bench.world}/prompts.jsonl", "eval_every=1", "data.limit=24"]
+    sessions = bench.in_sessions(*args_of(bench, out, reward, *held), ranks=(2, 4, 1) if bench.mpirun else (1,),
+                                 setups=[[f"frozen={mode}"] for mode in MODES], growth=1.6)
+    bench.check(sessions[-1].code == 0 and len(sessions) > 1, "was never interrupted, or has no end:", len(sessions), sessions[-1])
     bench.same_run(bench.folder / "resident-1", out, "interrupted:")
 
 
@@ -98,13 +93,11 @@ def test_stops(bench, jobs):
     """max_time ends these runs wherever they are, with shares in every second session."""
     for name, make in jobs.items():
         out = bench.folder / f"{name}-stopped"
-        for i in range(60):
-            r = bench.run(*make(out), "resume=auto", f"frozen={MODES[(i + 1) % 2]}", f"max_time={0.03 * 1.4**i:.3f}",
-                          ranks=(2, 1, 4)[i % 3] if bench.mpirun else 1)
-            if r.code != 99:
-                break
-        bench.check(r.code == 0 and i > 1, name, "was not interrupted, or has no end:", i, r)
-        bench.same_run(bench.folder / f"{name}-resident", out, f"{name}, interrupted {i} times:")
+        sessions = bench.in_sessions(*make(out), ranks=(2, 1, 4) if bench.mpirun else (1,),
+                                     setups=[[f"frozen={mode}"] for mode in (MODES[1], MODES[0])], growth=1.6)
+        bench.check(sessions[-1].code == 0 and len(sessions) > 2, name, "was interrupted less than twice, or has no end:",
+                    len(sessions), sessions[-1])
+        bench.same_run(bench.folder / f"{name}-resident", out, f"{name}, {len(sessions)} sessions:")
 
 
 def test_refused(bench):

@@ -156,8 +156,8 @@ def saving(bench):
     # a request to pause saves a checkpoint with moments, behind one of weights alone
     out = bench.folder / "light"
     args = bench.sft_args(out, "checkpoint.optimizer=none", "checkpoint.every=1", "checkpoint.keep_last=2", steps=60)
-    again, n = bench.in_sessions(*args)
-    bench.check(again.code == 0, "weights alone, in", n, "sessions", again)
+    *cuts, again = bench.in_sessions(*args)
+    bench.check(again.code == 0, "weights alone, in", len(cuts) + 1, "sessions", again)
     one = bench.folder / "one-go"
     bench.good(*bench.sft_args(one, steps=60))
     bench.same(one / "latest" / "model.safetensors", out / "latest" / "model.safetensors", "weights alone, in sessions")

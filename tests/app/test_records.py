@@ -71,8 +71,8 @@ def handed_over(bench, base):
         if ranks:
             r = bench.good(*args, ranks=ranks)
         else:
-            r, pauses = bench.in_sessions(*args, ranks=(1, 2) if bench.mpirun else (1,))
-            bench.check(r.code == 0 and pauses > 1, f"{pauses} pauses:", r)
+            *pauses, r = bench.in_sessions(*args, ranks=(1, 2) if bench.mpirun else (1,))
+            bench.check(r.code == 0 and len(pauses) > 1, f"{len(pauses)} pauses:", r)
         outs.append(out)
         bench.check("warning" not in r.err, name, "warns:", r.err[-800:])
         seen = {json.loads(x)["prompt_id"] for x in given.read_text().splitlines()}

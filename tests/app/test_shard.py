@@ -61,14 +61,10 @@ def test_sessions(bench, job):
     """Sessions on different ranks, some of them with the gradients split."""
     for name in ("sft", "psle"):
         whole, out = bench.folder / name, bench.folder / f"{name}-cut"
-        for number in range(80):
-            shard = SHARDED if number % 3 else "train.shard=optimizer"
-            r = bench.run(*job[name](out, "resume=auto", shard, *[SMALL][:number % 2]),
-                          f"train.max_time={0.005 * 1.2**number:.4f}", ranks=WORLDS[number % 3])
-            if r.code != 99:
-                break
-        bench.check(r.code == 0 and number > 0, name, "in", number, "sessions:", r)
-        same(bench, whole, out, f"{name} in {number} sessions:")
+        setups = [["train.shard=optimizer" if i % 3 == 0 else SHARDED, *[SMALL][:i % 2]] for i in range(6)]
+        sessions = bench.in_sessions(*job[name](out), ranks=WORLDS, setups=setups)
+        bench.check(sessions[-1].code == 0 and len(sessions) > 1, name, "in", len(sessions), "sessions:", sessions[-1])
+        same(bench, whole, out, f"{name} in {len(sessions)} sessions:")
 
 
 def sent(n, ranks):
