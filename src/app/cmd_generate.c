@@ -20,7 +20,7 @@ struct generate {
     plumb_generator *generator;
     struct plumb_request *request; /* (n,) the prompts of this rank: each world_size-th prompt */
     int64_t n;
-    int64_t ready; /* number of this rank's prompts that may begin now */
+    struct plumb_supply supply; /* this rank's prompts that may begin now */
     struct plumb_buf line, text;
 };
 
@@ -48,7 +48,7 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
 static bool tick(void *arg)
 {
     struct generate *g = arg;
-    const int64_t group = g->s.app->cfg->generate.group_size, before = g->ready;
+    const int64_t group = g->s.app->cfg->generate.group_size, before = g->supply.ready;
     struct plumb_generator_count count;
     plumb_generator_count(g->generator, &count);
     g->lines.tokens = count.tokens;
@@ -56,9 +56,9 @@ static bool tick(void *arg)
     if (plumb_lines_tick(&g->lines))
         return true;
     const int64_t limit = plumb_lines_limit(&g->lines);
-    while (g->ready < g->n && g->request[g->ready].prompt_id * group < limit)
-        g->ready++;
-    if (count.running == 0 && g->ready == before)
+    while (g->supply.ready < g->n && g->request[g->supply.ready].prompt_id * group < limit)
+        g->supply.ready++;
+    if (count.running == 0 && g->supply.ready == before)
         plumb_lines_idle();
     return false;
 }
@@ -98,7 +98,7 @@ static plumb_status generate(struct generate *g)
     PLUMB_TRY(plumb_generator_create(&g->generator, g->s.model, &need));
     options.pause = tick;
     options.pause_arg = g;
-    options.ready = &g->ready;
+    options.supply = &g->supply;
     return plumb_generate(g->generator, g->s.model, g->request, g->n, &options, put_completion, g);
 }
 

@@ -32,18 +32,25 @@ static void open_group(struct plumb_run *r)
     r->open_group = i;
 }
 
+/* Goes on to the next request with samples that have no slot yet. */
+static void skip_begun(struct plumb_run *r)
+{
+    while (r->next_request < r->checked &&
+           r->next_sample == r->request[r->next_request].n_samples) {
+        r->next_request++;
+        r->next_sample = 0;
+    }
+    r->g->begun = r->next_request;
+}
+
 /* Assigns the next samples of the queue to the free slots. */
 static void admit(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
-    const int64_t ready = r->o->ready ? plumb_min_i64(*r->o->ready, r->n) : r->n;
-    for (int64_t i = 0; i < g->slots; i++) {
+    skip_begun(r);
+    for (int64_t i = 0; i < g->slots && r->next_request < r->checked; i++) {
         struct plumb_slot *s = &g->slot[i];
-        while (r->next_request < ready && r->next_sample == r->request[r->next_request].n_samples) {
-            r->next_request++; /* all samples of this request have been admitted */
-            r->next_sample = 0;
-        }
-        if (s->state != SLOT_FREE || r->next_request >= ready)
+        if (s->state != SLOT_FREE)
             continue;
         const struct plumb_request *q = &r->request[r->next_request];
         if (r->next_sample == 0)
@@ -63,6 +70,7 @@ static void admit(struct plumb_run *r)
         }
         p->waiting++;
         p->open = r->next_sample < q->n_samples;
+        skip_begun(r);
     }
 }
 
@@ -358,7 +366,7 @@ static plumb_status pause_here(struct plumb_run *r)
                "generation stopped on a pause request; the unfinished completions are handed out");
 }
 
-static plumb_status take_tokens(struct plumb_run *r, int64_t *finished)
+static plumb_status take_tokens(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
     for (int64_t i = 0; i < g->n_draw; i++) {
@@ -382,16 +390,18 @@ static plumb_status take_tokens(struct plumb_run *r, int64_t *finished)
         for (int64_t j = 0; j < s->pages; j++)
             plumb_kv_drop(&g->kv, plumb_slot_pages(g, g->drawer[i])[j]);
         s->state = SLOT_FREE;
-        ++*finished;
+        r->finished++;
     }
     return PLUMB_OK;
 }
 
 void plumb_generator_count(const plumb_generator *g, struct plumb_generator_count *out)
 {
-    *out = (struct plumb_generator_count){.steps = g->steps, .tokens = g->tokens};
+    *out =
+        (struct plumb_generator_count){.steps = g->steps, .tokens = g->tokens, .begun = g->begun};
     for (int64_t i = 0; i < g->slots; i++)
         out->running += g->slot[i].state != SLOT_FREE;
+    out->free = g->slots - out->running;
 }
 
 /* ---- checks and entry point -------------------------------------------------------------- */
@@ -406,7 +416,7 @@ static plumb_status check_ids(const plumb_generator *g, const struct plumb_reque
     return PLUMB_OK;
 }
 
-static plumb_status check(struct plumb_run *r, int64_t *wanted)
+static plumb_status check_options(struct plumb_run *r)
 {
     const struct plumb_generate_options *o = r->o;
     const plumb_generator *g = r->g;
@@ -426,8 +436,17 @@ static plumb_status check(struct plumb_run *r, int64_t *wanted)
                       "generate.stop: text %lld of the list is an empty text", (long long)i + 1);
         r->longest_stop = plumb_max_i64(r->longest_stop, (int64_t)strlen(o->stop[i]));
     }
-    for (int64_t i = 0; i < r->n; i++) {
-        const struct plumb_request *q = &r->request[i];
+    return PLUMB_OK;
+}
+
+/* Checks the requests that have become ready. */
+static plumb_status check_ready(struct plumb_run *r)
+{
+    const struct plumb_generate_options *o = r->o;
+    const plumb_generator *g = r->g;
+    const int64_t ready = o->supply ? plumb_min_i64(o->supply->ready, r->n) : r->n;
+    for (; r->checked < ready; r->checked++) {
+        const struct plumb_request *q = &r->request[r->checked];
         PLUMB_REQUIRE(q->n >= 1 && q->n + 1 <= g->limit, PLUMB_ERR_ARG,
                       "prompt %lld has %lld tokens, expected 1 to %lld", (long long)q->prompt_id,
                       (long long)q->n, (long long)(g->limit - 1));
@@ -444,9 +463,16 @@ static plumb_status check(struct plumb_run *r, int64_t *wanted)
             (long long)o->max_new_tokens);
         PLUMB_TRY(check_ids(g, q, q->ids, q->n));
         PLUMB_TRY(check_ids(g, q, q->given, q->n_given));
-        *wanted += q->n_samples;
+        r->wanted += q->n_samples;
     }
     return PLUMB_OK;
+}
+
+/* Returns true if every completion has been handed out. */
+static bool is_done(const struct plumb_run *r)
+{
+    const bool all = r->checked == r->n || (r->o->supply && r->o->supply->closed);
+    return all && r->finished == r->wanted;
 }
 
 plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
@@ -456,7 +482,6 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
 {
     struct plumb_run r = {
         .g = g, .m = m, .request = request, .n = n, .o = o, .done = done, .arg = arg};
-    int64_t wanted = 0, finished = 0;
     PLUMB_REQUIRE(
         m->backend == g->backend && plumb_spec_same_sizes(&m->spec, &g->spec), PLUMB_ERR_SHAPE,
         "the generator was created for another architecture or backend than model %s", m->dir);
@@ -464,9 +489,10 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
                   "the layers of %s are shares of the ranks, so the ranks must meet before each "
                   "forward pass, but no function for that is given",
                   m->dir);
-    PLUMB_TRY(check(&r, &wanted));
+    PLUMB_TRY(check_options(&r));
+    PLUMB_TRY(check_ready(&r));
     plumb_kv_reset(&g->kv);
-    g->n_prefill = g->waited = 0;
+    g->n_prefill = g->waited = g->begun = 0;
     memset(g->host.page, 0, (size_t)(g->sequences * g->max_pages) * sizeof *g->host.page);
     /* padding rows use the one page after the KV cache's own pages */
     g->host.page[(g->sequences - 1) * g->max_pages] = (int32_t)g->kv.n;
@@ -474,9 +500,10 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
         g->slot[i].state = SLOT_FREE;
     for (int64_t i = 0; i < g->groups; i++)
         g->group[i].request = -1;
-    while (finished < wanted) {
+    while (!is_done(&r)) {
         if (o->pause && o->pause(o->pause_arg))
             return pause_here(&r);
+        PLUMB_TRY(check_ready(&r));
         const plumb_status st = step(&r);
         if (st == PLUMB_STOPPED) { /* o->pass stopped the step before it drew a token */
             /* copies of the step's inputs to the device may still run */
@@ -484,7 +511,7 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
             return pause_here(&r);
         }
         PLUMB_TRY(st);
-        PLUMB_TRY(take_tokens(&r, &finished));
+        PLUMB_TRY(take_tokens(&r));
     }
     return PLUMB_OK;
 }

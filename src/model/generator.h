@@ -126,6 +126,7 @@ struct plumb_generator {
     /* Numbers of forward passes and of drawn tokens since the generator was created. A pass that
      * only reads prompts counts, too. */
     int64_t steps, tokens;
+    int64_t begun;               /* see plumb_generator_count */
     int64_t n_rows, n_draw;      /* numbers of rows and of draws in the current step */
     int64_t *drawer;             /* (slots,) the slots that draw a token in this step */
     struct plumb_step host, dev; /* the step's block on the host (page-locked) and on the device */
@@ -197,6 +198,9 @@ struct plumb_run {
     /* open_group: index of the group that still has samples in the queue; -1 if there is none */
     int64_t next_request, open_group;
     int32_t next_sample;
+    int64_t checked; /* number of requests that are ready and have been checked */
+    int64_t wanted,
+        finished;         /* completions of these requests, and those that have been handed out */
     int64_t longest_stop; /* length of the longest stop string, in bytes */
 };
 

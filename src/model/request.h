@@ -21,6 +21,15 @@ enum plumb_stop {
 /* Called before every decode step; generation pauses there if it returns true. */
 typedef bool plumb_pause_fn(void *arg);
 
+/* Requests that become known while others run. It is read before every decode step. The pause
+ * function changes it; while no request runs and none may begin, plumb_generate only calls that
+ * function again and again. */
+struct plumb_supply {
+    int64_t ready; /* number of requests, counted from the first, that may begin; never decreases.
+                    * The others are not read, so they may still be unknown */
+    bool closed;   /* true once `ready` will not grow any more; never true before */
+};
+
 struct plumb_generate_options {
     struct plumb_sample_param sample;
     /* The logits of all tokens of the prompt and of the completion so far are penalised by this
@@ -48,11 +57,7 @@ struct plumb_generate_options {
      * PLUMB_STOPPED, generation pauses there; any other failure ends generation. */
     plumb_status (*pass)(void *arg);
     void *pass_arg;
-    /* Number of requests, counted from the first, that may begin. It is read before every decode
-     * step and must never decrease. NULL allows all requests. If it is smaller than the number of
-     * requests, the pause function must raise it; while no request runs and none may begin,
-     * plumb_generate only calls pause again and again. */
-    const int64_t *ready;
+    const struct plumb_supply *supply; /* NULL: all requests may begin at once */
 };
 
 /* One prompt and the completions to generate for it: samples first_sample ..

@@ -102,12 +102,15 @@ plumb_status plumb_rollout_decode(struct plumb_rollout *o, const struct plumb_da
     return plumb_decode_completion(tokenizer, &o->text, p->ids, p->n, o->ids, o->n);
 }
 
+/* One call of plumb_rollouts_generate. */
 struct sink {
     struct plumb_rollouts *r;
     const struct plumb_rollout_source *src;
     struct plumb_progress progress;
     int64_t done;
-    int64_t before; /* tokens that the generator had sampled before this call */
+    int64_t before;             /* tokens that the generator had sampled before this call */
+    struct plumb_supply supply; /* the requests so far */
+    plumb_status taken;         /* the failure of src->take that ends generation */
 };
 
 plumb_status plumb_rollouts_put(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
@@ -140,20 +143,27 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Called before every decode step: shows the progress and returns true if a pause is requested. */
-static bool show_and_ask(void *arg)
+/* Adds a local prompt, whose completions have no tokens yet. */
+static plumb_status add_prompt(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
+                               int64_t prompt, int64_t record)
 {
-    struct sink *s = arg;
-    const struct plumb_generate_options *o = &s->src->options;
-    struct plumb_generator_count c;
-    char extra[96];
-    if (plumb_progress_due(&s->progress)) {
-        plumb_generator_count(s->src->generator, &c);
-        snprintf(extra, sizeof(extra), "%lld running, %lld tokens", (long long)c.running,
-                 (long long)(c.tokens - s->before));
-        plumb_progress_at(&s->progress, s->done, extra);
+    PLUMB_REQUIRE(r->prompts < r->max_prompts, PLUMB_ERR_NOMEM,
+                  "another prompt for rollouts that were allocated for %lld",
+                  (long long)r->max_prompts);
+    const int32_t group = (int32_t)r->group_size, plain = group - (int32_t)src->principled;
+    for (int32_t i = 0; i < group; i++) {
+        struct plumb_rollout *o = &r->at[plumb_rollouts_completion(r, r->prompts, i)];
+        o->prompt = prompt;
+        o->record = record;
+        o->sample = i;
+        o->principled = i >= plain;
+        o->finished = o->old = false;
+        o->weights = src->model->fingerprint;
+        o->n = 0;
+        plumb_buf_clear(&o->text);
     }
-    return o->pause && o->pause(o->pause_arg);
+    r->prompts++;
+    return PLUMB_OK;
 }
 
 plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
@@ -162,37 +172,27 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
     PLUMB_REQUIRE(n <= r->max_prompts, PLUMB_ERR_NOMEM,
                   "rollouts of %lld prompts, allocated for %lld", (long long)n,
                   (long long)r->max_prompts);
-    const int32_t group = (int32_t)r->group_size, plain = group - (int32_t)src->principled;
+    r->prompts = 0;
     for (int64_t k = 0; k < n; k++)
-        for (int32_t i = 0; i < group; i++) {
-            struct plumb_rollout *o = &r->at[plumb_rollouts_completion(r, k, i)];
-            o->prompt = prompt[k];
-            o->record = record[k];
-            o->sample = i;
-            o->principled = i >= plain;
-            o->finished = o->old = false;
-            o->weights = src->model->fingerprint;
-            o->n = 0;
-            plumb_buf_clear(&o->text);
-        }
-    r->prompts = n;
+        PLUMB_TRY(add_prompt(r, src, prompt[k], record[k]));
     r->principled = src->principled;
     r->weights = src->model->fingerprint;
     return PLUMB_OK;
 }
 
-/* Makes the generation requests of all unfinished completions. Adjacent completions with the same
- * prompt and no tokens yet share one request, so the prompt is computed once. A partial completion
- * is a request of its own. Returns the number of requests. */
-static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_dataset *data)
+/* Makes the requests of the unfinished completions of the local prompts from `first` on, behind the
+ * n requests so far. Adjacent completions with the same prompt and no tokens yet share one request,
+ * so the prompt is computed once. A partial completion is a request of its own. Returns the number
+ * of all requests. */
+static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_dataset *data,
+                             int64_t first, int64_t n)
 {
-    const int64_t group = r->group_size;
-    int64_t n = 0;
-    for (int64_t j = 0; j < r->prompts * group; j++) {
+    const int64_t group = r->group_size, before = n;
+    for (int64_t j = first * group; j < r->prompts * group; j++) {
         const int64_t k = r->order ? r->order[j / group] : j / group;
         const struct plumb_rollout *o = &r->at[plumb_rollouts_completion(r, k, j % group)];
         const struct plumb_piece *p = plumb_rollout_prompt(o, data);
-        struct plumb_request *last = n ? &r->request[n - 1] : NULL;
+        struct plumb_request *last = n > before ? &r->request[n - 1] : NULL;
         if (o->finished)
             continue;
         if (o->n == 0 && last && r->owner[n - 1] == k && last->n_given == 0 &&
@@ -214,32 +214,71 @@ static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_datase
     return n;
 }
 
+/* Adds the next prompt of src->take, if a slot is free for it. */
+static plumb_status take_prompt(struct sink *s, const struct plumb_generator_count *count)
+{
+    const struct plumb_rollout_source *src = s->src;
+    enum plumb_take next = PLUMB_TAKE_NONE;
+    int64_t prompt = 0, record = 0;
+    if (s->supply.closed || count->free == 0 || count->begun < s->supply.ready)
+        return PLUMB_OK;
+    PLUMB_TRY(src->take(src->take_arg, count->running == 0, &next, &prompt, &record));
+    s->supply.closed = next == PLUMB_TAKE_NONE;
+    if (next != PLUMB_TAKE_PROMPT)
+        return PLUMB_OK;
+    PLUMB_TRY(add_prompt(s->r, src, prompt, record));
+    s->progress.total += s->r->group_size;
+    s->supply.ready = make_requests(s->r, src->data, s->r->prompts - 1, s->supply.ready);
+    return PLUMB_OK;
+}
+
+/* Called before every decode step: shows the progress, takes prompts, and returns true if a pause
+ * is requested. */
+static bool between_steps(void *arg)
+{
+    struct sink *s = arg;
+    const struct plumb_generate_options *o = &s->src->options;
+    struct plumb_generator_count c;
+    char extra[96];
+    plumb_generator_count(s->src->generator, &c);
+    if (!s->src->finished && plumb_progress_due(&s->progress)) {
+        snprintf(extra, sizeof(extra), "%lld running, %lld tokens", (long long)c.running,
+                 (long long)(c.tokens - s->before));
+        plumb_progress_at(&s->progress, s->done, extra);
+    }
+    if (o->pause && o->pause(o->pause_arg))
+        return true;
+    s->taken = take_prompt(s, &c);
+    return s->taken != PLUMB_OK;
+}
+
 plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
                                      const struct plumb_rollout_source *src)
 {
-    struct sink sink = {.r = r, .src = src};
-    const int64_t n = make_requests(r, src->data);
+    struct sink sink = {.r = r, .src = src, .supply.closed = !src->take};
+    const int64_t n = make_requests(r, src->data, 0, 0);
     int64_t wanted = 0;
     for (int64_t i = 0; i < n; i++)
         wanted += r->request[i].n_samples;
-    if (n == 0)
+    if (n == 0 && !src->take)
         return PLUMB_OK;
     PLUMB_REQUIRE(r->weights == src->model->fingerprint, PLUMB_ERR_FORMAT,
                   "%lld unfinished completions cannot be continued: weights %016" PRIx64
                   " began them, but the model has the weights %016" PRIx64,
                   (long long)wanted, r->weights, src->model->fingerprint);
     struct plumb_generate_options options = src->options;
-    if (!src->finished) {
-        struct plumb_generator_count c;
-        plumb_generator_count(src->generator, &c);
-        sink.before = c.tokens;
+    struct plumb_generator_count c;
+    plumb_generator_count(src->generator, &c);
+    sink.before = c.tokens;
+    if (!src->finished)
         plumb_progress_start(&sink.progress, src->what ? src->what : "generate", "completions",
                              wanted);
-        options.pause = show_and_ask;
-        options.pause_arg = &sink;
-    }
-    const plumb_status st =
-        plumb_generate(src->generator, src->model, r->request, n, &options, keep, &sink);
+    sink.supply.ready = n;
+    options.supply = &sink.supply;
+    options.pause = between_steps;
+    options.pause_arg = &sink;
+    const plumb_status st = plumb_generate(src->generator, src->model, r->request,
+                                           r->max_prompts * r->group_size, &options, keep, &sink);
     plumb_progress_end(&sink.progress);
-    return st;
+    return sink.taken != PLUMB_OK ? sink.taken : st;
 }

@@ -78,6 +78,9 @@ static inline int64_t plumb_rollouts_entry(const struct plumb_rollouts *r,
 /* Returns the bytes of host memory that r holds, without the texts. */
 int64_t plumb_rollouts_bytes(const struct plumb_rollouts *r);
 
+/* What plumb_rollout_source.take knows of the next prompt. */
+enum plumb_take { PLUMB_TAKE_LATER, PLUMB_TAKE_PROMPT, PLUMB_TAKE_NONE };
+
 /* What the generation of completions reads, besides the list of prompts. */
 struct plumb_rollout_source {
     const struct plumb_dataset *data;
@@ -92,6 +95,14 @@ struct plumb_rollout_source {
      * the progress instead. */
     plumb_status (*finished)(void *arg, const struct plumb_rollout *o);
     void *finished_arg;
+    /* Hands out more prompts; NULL if there are none. It is called between decode steps while a
+     * slot is free and every prompt so far has begun, until it sets *next to PLUMB_TAKE_NONE. With
+     * PLUMB_TAKE_PROMPT it sets *prompt and *record as plumb_rollouts_begin expects them;
+     * PLUMB_TAKE_LATER means that it does not know yet. If nothing runs, `wait` is true, and it
+     * does not return PLUMB_TAKE_LATER. A failure ends generation. */
+    plumb_status (*take)(void *arg, bool wait, enum plumb_take *next, int64_t *prompt,
+                         int64_t *record);
+    void *take_arg;
 };
 
 /* Returns what a generator needs for these sizes and the sampling options of a configuration. */
@@ -111,7 +122,8 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
  * src->finished. c->ids and its log-probs may point into the stored answer. Not collective. */
 plumb_status plumb_rollouts_put(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
                                 int64_t k, const struct plumb_completion *c);
-/* Generates all unfinished completions; a partial completion continues after its last token. Not
+/* Generates all unfinished completions; a partial completion continues after its last token. The
+ * prompts of src->take are added behind the others; PLUMB_ERR_NOMEM if they are too many. Not
  * collective, unless the layers of src->model are shares of the ranks (plumb_generate). Returns
  * PLUMB_STOPPED if src->options.pause returned true or src->options.pass returned PLUMB_STOPPED;
  * the tokens so far are kept. PLUMB_ERR_FORMAT if other weights generated the tokens so far. */

@@ -82,10 +82,11 @@ static void check_invariance(const char *dir, int threads)
 }
 
 /* Requests that become ready one by one, each at the third call of open_gate() after which nothing
- * runs. */
+ * runs. There are `last` requests. */
 struct gate {
     const plumb_generator *g;
-    int64_t ready, asked;
+    struct plumb_supply supply;
+    int64_t asked, last;
 };
 
 static bool open_gate(void *arg)
@@ -93,14 +94,16 @@ static bool open_gate(void *arg)
     struct gate *x = arg;
     struct plumb_generator_count c;
     plumb_generator_count(x->g, &c);
-    if (c.running == 0 && x->asked++ % 3 == 2)
-        x->ready++;
+    CHECK(c.begun == x->supply.ready && c.free == 16 - c.running);
+    x->supply.closed = c.running == 0 && c.begun == x->last;
+    if (c.running == 0 && c.begun < x->last && x->asked++ % 3 == 2)
+        x->supply.ready++;
     return false;
 }
 
 static void check_ready(const plumb_model *m)
 {
-    struct gate x = {0};
+    struct gate x = {.last = N_REQUEST};
     struct plumb_generate_options o = options();
     struct plumb_generator_count c;
     plumb_generator *g;
@@ -117,7 +120,7 @@ static void check_ready(const plumb_model *m)
     CHECK_OK(plumb_generator_create(
         &g, m, &(struct plumb_generator_need){.slots = 16, .max_tokens = MAX_LEN}));
     x.g = g;
-    o.ready = &x.ready;
+    o.supply = &x.supply;
     o.pause = open_gate;
     o.pause_arg = &x;
     other.n = 0;
@@ -128,6 +131,19 @@ static void check_ready(const plumb_model *m)
     plumb_generator_count(g, &c);
     CHECKF(c.tokens == tokens && c.steps == steps && c.running == 0, "%lld tokens, %lld steps",
            (long long)c.tokens, (long long)c.steps);
+
+    /* the supply ends early: the requests behind are never read */
+    struct plumb_request few[N_REQUEST] = {request[0], request[1]};
+    x = (struct gate){.g = g, .last = 2};
+    other.n = 0;
+    CHECK_OK(plumb_generate(g, m, few, N_REQUEST, &o, keep, &other));
+    CHECK(x.supply.closed && other.n == request[0].n_samples + request[1].n_samples);
+    /* a request that does not fit is found when it is ready */
+    few[2].ids = request[0].ids;
+    x = (struct gate){.g = g, .last = 3};
+    other.n = 0;
+    CHECK(plumb_generate(g, m, few, N_REQUEST, &o, keep, &other) == PLUMB_ERR_ARG);
+    CHECK(x.supply.ready == 3 && other.n == request[0].n_samples + request[1].n_samples);
     plumb_generator_destroy(&g);
 }
 
