@@ -1,7 +1,8 @@
-/* comm.c - the properties of a communicator, raised values, and its end.
+/* comm.c - the properties of a communicator, raised values, the counter, and its end.
  * Layer 1. Includes comm/ and base/ only. */
 #include "comm/comm.h"
 
+#include "base/log.h"
 #include "comm/comm_impl.h"
 
 int plumb_comm_rank(const plumb_comm *c)
@@ -51,6 +52,32 @@ int64_t plumb_comm_raised(plumb_comm *c)
 {
     c->ops->share_raised(c);
     return atomic_load(&c->raised);
+}
+
+void plumb_comm_count_begin(plumb_comm *c, int64_t n)
+{
+    c->count = (struct plumb_count){.round = c->count.round + 1, .n = n};
+}
+
+plumb_status plumb_comm_count_take(plumb_comm *c, bool wait, int64_t *number)
+{
+    struct plumb_wait state = {.since = plumb_now()};
+    *number = -1;
+    PLUMB_REQUIRE(!c->broken, PLUMB_ERR_COMM,
+                  "an earlier communication of rank %d failed, none is possible any more", c->rank);
+    if (!c->ops->take) {
+        *number = plumb_count_next(&c->count);
+        return PLUMB_OK;
+    }
+    plumb_status st = c->ops->take(c, number);
+    while (wait && st == PLUMB_OK && *number < 0) {
+        st = c->ops->idle(c, &state);
+        if (st == PLUMB_OK)
+            st = c->ops->take(c, number);
+    }
+    c->traffic[PLUMB_TRAFFIC_CONTROL].seconds += wait ? plumb_now() - state.since : 0;
+    c->broken = st != PLUMB_OK;
+    return st;
 }
 
 void plumb_comm_abort(plumb_comm *c, int exit_code)

@@ -224,6 +224,21 @@ void plumb_comm_raise(plumb_comm *c, int64_t value);
  * enough to call in every decode step and micro-batch. Not collective. */
 int64_t plumb_comm_raised(plumb_comm *c);
 
+/* Numbers that the ranks take from one counter, for work that goes to whoever is free. A round
+ * hands out 0 .. n - 1, each to one rank; which rank gets which number depends on their speed. */
+
+/* Starts a round. Not collective, but every rank must call it between the same two collectives,
+ * with the same n, and must take no number of the previous round after the first of these. */
+void plumb_comm_count_begin(plumb_comm *c, int64_t n);
+
+/* Takes the next number of the round. The first call asks rank 0 for it; *number is -1 in this and
+ * in later calls until the answer is there, and n once the round has no number left. With wait =
+ * true it returns only with the answer; the time counts as PLUMB_TRAFFIC_CONTROL, the message is
+ * not counted. Rank 0 answers whenever it is in plumb_comm_raised or in a collective, and with each
+ * heartbeat. A rank may begin the next round without the answer; the number is then lost.
+ * PLUMB_ERR_COMM if a rank has left the run or sends no heartbeats. Not collective. */
+plumb_status plumb_comm_count_take(plumb_comm *c, bool wait, int64_t *number);
+
 /* Ends every rank of the run at once with this exit code. Use it for a failure outside a
  * collective. Not collective. Does not return under MPI. */
 void plumb_comm_abort(plumb_comm *c, int exit_code);

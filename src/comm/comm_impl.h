@@ -50,6 +50,10 @@ struct plumb_comm_ops {
      * does not support this. */
     plumb_status (*alloc)(plumb_comm *c, void **out, int64_t bytes);
     bool (*release)(plumb_comm *c, void *memory);
+    /* Asks for the next number of c->count, or reads the answer to an earlier question. Sets
+     * *number to -1 if there is no answer yet; the transport then has `idle`. Never waits. NULL if
+     * this rank is the only one. */
+    plumb_status (*take)(plumb_comm *c, int64_t *number);
     void (*abort)(plumb_comm *c, int exit_code);
     void (*destroy)(plumb_comm *c); /* calls plumb_comm_base_fini, then frees c itself */
 };
@@ -87,6 +91,18 @@ static inline struct plumb_range plumb_piece_of(struct plumb_range r, int64_t i,
     return (struct plumb_range){begin, plumb_min_i64(begin + piece, r.end)};
 }
 
+/* A round of plumb_comm_count_take. */
+struct plumb_count {
+    int64_t round; /* rounds that have begun, the number of this one */
+    int64_t n;     /* numbers of the round */
+    int64_t next;  /* the next number; n if none is left */
+};
+/* Returns the next number of a round, or n if none is left. */
+static inline int64_t plumb_count_next(struct plumb_count *count)
+{
+    return count->next < count->n ? count->next++ : count->n;
+}
+
 #define PLUMB_PARTS 64 /* the largest number of parts of one reduction */
 
 #define PLUMB_COMM_SCRATCH 4096 /* number of doubles in plumb_comm.scratch */
@@ -103,8 +119,9 @@ struct plumb_comm {
     /* what the collectives have cost so far, and the class of the collective in progress */
     struct plumb_traffic traffic[PLUMB_TRAFFIC_CLASSES];
     enum plumb_traffic_class traffic_class;
-    double *scratch; /* (PLUMB_COMM_SCRATCH,) copy of the values that an allreduce sends */
-    double *slots;   /* (2 size,) scratch of allgather: size and capacity of each rank */
+    struct plumb_count count; /* this rank's round; only a transport without `take` counts here */
+    double *scratch;          /* (PLUMB_COMM_SCRATCH,) copy of the values that an allreduce sends */
+    double *slots;            /* (2 size,) scratch of allgather: size and capacity of each rank */
     struct plumb_heartbeat heartbeat;
     const struct plumb_link *link; /* NULL if no device is attached */
     char link_name[PLUMB_COMM_TEXT];

@@ -24,6 +24,8 @@ static void mpi_destroy(plumb_comm *c)
     struct plumb_mpi *m = plumb_mpi_of(c);
     /* No rank stops its heartbeat before all ranks have arrived here. */
     const struct plumb_args args = {-1, NULL, -1};
+    if (m->up && !c->broken)
+        c->broken = plumb_counter_settle(m) != PLUMB_OK;
     if (m->up && !c->broken && plumb_coll_enter(c, "end", args) == PLUMB_OK)
         (void)plumb_coll_leave(c, plumb_coll_barrier(c)); /* a failure sets c->broken */
     plumb_heartbeat_stop(c);
@@ -33,6 +35,7 @@ static void mpi_destroy(plumb_comm *c)
     if (c->broken)
         return;
     const bool finalize = m->finalize;
+    plumb_counter_destroy(m);
     plumb_mail_destroy(m);
     plumb_window_destroy(m);
     plumb_shared_destroy(m);
@@ -57,6 +60,7 @@ static const struct plumb_comm_ops mpi_ops = {
     .share_raised = plumb_mail_share_raised,
     .send_heartbeat = plumb_mail_heartbeat,
     .idle = mpi_idle,
+    .take = plumb_counter_take,
     .alloc = plumb_window_alloc,
     .release = plumb_window_release,
     .abort = mpi_abort,
@@ -82,6 +86,7 @@ plumb_status plumb_mpi_prepare(struct plumb_mpi *m, const struct plumb_comm_ops 
     m->staging = malloc((size_t)PLUMB_MPI_DEPTH * (size_t)PLUMB_MPI_BLOCK);
     PLUMB_REQUIRE(m->staging, PLUMB_ERR_NOMEM, "an MPI communicator of %d ranks", size);
     PLUMB_TRY(plumb_shared_prepare(m));
+    PLUMB_TRY(plumb_counter_prepare(m));
     return plumb_mail_prepare(m);
 }
 

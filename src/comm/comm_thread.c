@@ -35,6 +35,7 @@ struct world {
     plumb_status failed; /* the first failure of any rank; every later call returns it */
     char why[768];
     _Atomic int64_t raised;
+    struct plumb_count count; /* the newest round that any rank has begun */
 };
 
 struct thread_comm {
@@ -171,6 +172,21 @@ static void thread_share_raised(plumb_comm *c)
     plumb_coll_raise(c, known);
 }
 
+static plumb_status thread_take(plumb_comm *c, int64_t *number)
+{
+    struct world *w = world_of(c);
+    char why[sizeof(w->why)];
+    pthread_mutex_lock(&w->lock);
+    const plumb_status st = w->failed;
+    memcpy(why, w->why, sizeof(why));
+    if (c->count.round > w->count.round)
+        w->count = c->count;
+    *number = plumb_count_next(&w->count);
+    pthread_mutex_unlock(&w->lock);
+    PLUMB_REQUIRE(st == PLUMB_OK, st, "%s", why);
+    return PLUMB_OK;
+}
+
 static void thread_abort(plumb_comm *c, int exit_code)
 {
     struct world *w = world_of(c);
@@ -216,6 +232,7 @@ static const struct plumb_comm_ops thread_ops = {
     .move = thread_move,
     .share_raised = thread_share_raised,
     .send_heartbeat = thread_send_heartbeat,
+    .take = thread_take,
     .abort = thread_abort,
     .destroy = thread_destroy,
 };

@@ -91,7 +91,7 @@ static plumb_status listen(struct plumb_mpi *m)
         const double now = plumb_now();
         if (!there) {
             plumb_heartbeat_listened(&m->base, now);
-            return PLUMB_OK;
+            return plumb_counter_serve(m);
         }
         const int r = status.MPI_SOURCE;
         struct plumb_heard *h = &m->base.heartbeat.heard[r];
@@ -123,14 +123,19 @@ void plumb_mail_share_raised(plumb_comm *c)
     struct plumb_mpi *m = plumb_mpi_of(c);
     const int64_t raised = atomic_load(&c->raised);
     const double now = plumb_now();
-    if (c->broken || (raised == m->mail.spread && now - m->mail.shared < SHARE_S) ||
-        pthread_mutex_trylock(&m->lock) != 0)
+    const bool due = raised != m->mail.spread || now - m->mail.shared >= SHARE_S;
+    plumb_status st = PLUMB_OK;
+    if (c->broken || (!due && !m->counter.open) || pthread_mutex_trylock(&m->lock) != 0)
         return; /* the next call or the heartbeat thread exchanges the values */
-    m->mail.shared = now;
-    m->mail.spread = raised;
-    plumb_status st = listen(m);
-    if (st == PLUMB_OK)
-        st = tell_news(m, 0);
+    if (due) {
+        m->mail.shared = now;
+        m->mail.spread = raised;
+        st = listen(m);
+        if (st == PLUMB_OK)
+            st = tell_news(m, 0);
+    } else {
+        st = plumb_counter_serve(m);
+    }
     pthread_mutex_unlock(&m->lock);
     c->broken = st != PLUMB_OK;
 }
@@ -151,6 +156,12 @@ plumb_status plumb_mail_wait(struct plumb_mpi *m, struct plumb_wait *wait)
     const double waited = plumb_now() - wait->since;
     if (waited < SPIN_S)
         return PLUMB_OK;
+    if (m->counter.open) {
+        pthread_mutex_lock(&m->lock);
+        const plumb_status st = plumb_counter_serve(m);
+        pthread_mutex_unlock(&m->lock);
+        PLUMB_TRY(st);
+    }
     if (waited < YIELD_S) {
         sched_yield();
         return PLUMB_OK;

@@ -74,6 +74,26 @@ struct plumb_mail {
     int64_t spread;  /* the raised value at that time; only the main thread uses it */
 };
 
+/* An answer to a question for the next number, as it is sent. */
+struct plumb_answer {
+    int64_t round, number;
+};
+
+/* The state of the counter (mpi_count.c). */
+struct plumb_counter {
+    /* rank 0 */
+    struct plumb_count round;       /* the newest round that any rank has begun */
+    int64_t told;                   /* answers of this round that no number is left */
+    _Atomic bool open;              /* other ranks may still ask in this round */
+    struct plumb_answer *answer_to; /* (size,) the last answer to each rank */
+    MPI_Request *answered;          /* (size,) */
+    /* the other ranks */
+    int64_t asked;              /* round of the question that has no answer yet; 0: none */
+    struct plumb_answer answer; /* the newest answer; round 0: none, or it is taken */
+    int64_t question[2];        /* round and n of the last question */
+    MPI_Request sent;
+};
+
 struct plumb_mpi {
     plumb_comm base;
     MPI_Comm comm;
@@ -83,6 +103,7 @@ struct plumb_mpi {
     bool threads;         /* true if MPI lets the heartbeat thread call it */
     pthread_mutex_t lock; /* held for every MPI call while the heartbeat runs; protects the notes */
     struct plumb_mail mail;
+    struct plumb_counter counter;
     struct plumb_shared shared;
 };
 
@@ -153,6 +174,21 @@ plumb_status plumb_mail_create(struct plumb_mpi *m);
 void plumb_mail_destroy(struct plumb_mpi *m); /* Collective. */
 plumb_status plumb_mail_heartbeat(plumb_comm *c);
 void plumb_mail_share_raised(plumb_comm *c);
+
+/* mpi_count.c: the numbers of plumb_comm_count_take.
+ *     prepare: allocates memory. Not collective.
+ *     destroy: frees it. Call it before plumb_mail_destroy.
+ *     serve: on rank 0, answers all questions that have arrived; on the others, reads the answer to
+ *            this rank's question, if it is there. Never waits. Call it with the lock held. Not
+ *            collective.
+ *     take: plumb_comm_ops.take.
+ *     settle: waits until this rank's question is answered, if it has asked one. */
+plumb_status plumb_counter_prepare(struct plumb_mpi *m);
+void plumb_counter_destroy(struct plumb_mpi *m);
+plumb_status plumb_counter_serve(struct plumb_mpi *m);
+plumb_status plumb_counter_take(plumb_comm *c, int64_t *number);
+plumb_status plumb_counter_settle(struct plumb_mpi *m);
+
 /* Does one step of a wait: exchanges notes, checks the limits, and yields the processor. */
 plumb_status plumb_mail_wait(struct plumb_mpi *m, struct plumb_wait *wait);
 

@@ -287,6 +287,47 @@ static void check_agree(plumb_comm *c)
     CHECK_OK(plumb_comm_agree(c, PLUMB_OK));
 }
 
+/* Checks that every number of a round goes to one rank, although each takes at its own pace, and
+ * that a rank which leaves a question open takes numbers of the next round only. */
+static void check_count(plumb_comm *c)
+{
+    enum { N = 300 };
+    const int r = plumb_comm_rank(c);
+    for (int round = 0; round < 3; round++) {
+        double taken[N] = {0};
+        int64_t number = -1, before = -1, n = round == 1 ? 0 : N, late = 0;
+        CHECK_OK(plumb_comm_barrier(c));
+        plumb_comm_count_begin(c, n);
+        while (number < n) {
+            CHECK_OK(plumb_comm_count_take(c, (late + r) % 2 == 0, &number));
+            late += number < 0;
+            CHECK((late + r) % 2 != 0 || number >= 0 || late > 0);
+            if (number < 0)
+                continue;
+            CHECK(number > before && number <= n);
+            before = number;
+            if (number < n)
+                taken[number]++;
+            if (round == 2 && r == 1 && number > 5)
+                break;
+        }
+        if (round == 2 && r == 1) /* an answer that nobody reads any more */
+            CHECK_OK(plumb_comm_count_take(c, false, &number));
+        CHECK_OK(plumb_comm_allreduce_f64(c, taken, N, PLUMB_SUM));
+        int64_t missing = 0;
+        for (int64_t i = 0; i < n; i++) {
+            CHECKF(taken[i] <= 1, "number %lld went to %g ranks", (long long)i, taken[i]);
+            missing += taken[i] == 0;
+        }
+        CHECKF(missing <= (round == 2), "%lld numbers went to nobody", (long long)missing);
+    }
+    int64_t number;
+    plumb_comm_count_begin(c, 1000000);
+    CHECK_OK(plumb_comm_count_take(c, true, &number));
+    CHECK(number >= 0 && number < plumb_comm_size(c));
+    CHECK_OK(plumb_comm_barrier(c));
+}
+
 /* Checks that a raised value reaches all ranks without a collective; the largest one is kept. */
 static void check_raise(plumb_comm *c)
 {
@@ -372,6 +413,7 @@ static void contract(plumb_comm *c)
     check_alloc(c);
     check_agree(c);
     check_raise(c);
+    check_count(c);
     CHECK_OK(plumb_comm_barrier(c));
 }
 
