@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
 """balance.py PLUMB PLUMB_WORLD [--ranks 2,4,8] [--out PAGE] - the tail of the rollout with and without generate.balance.
+balance.py PLUMB PLUMB_WORLD --model FOLDER --prompts FILE [--repeat N] - seconds of the rollout on 2 ranks.
 
 A small model learns one length of answer for each of 32 prompts, from 2 to 50 tokens with a long tail. `raft` then trains
 on them, in the order of the file (long answers first, so that they belong to one rank) and shuffled. Tails are counted in
-tokens and in decode steps, from load.jsonl, and so do not depend on the speed of the machine. Every run must write the
-same weights, rollouts and metrics as one rank does; else the script fails. Standard library only."""
+tokens and in decode steps, from load.jsonl; without `queue` they do not depend on the speed of the machine. Every run must
+write the same weights, rollouts and metrics as one rank does; else the script fails.
+
+With --model, `raft` samples 4 answers to each of 24 prompts, 8 at a time, with each value of generate.balance in turn: first
+with one core per rank, then with another process on the core of rank 1. Nothing else should run. Standard library only."""
 import argparse
 import json
+import shutil
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "app"))
 import common  # noqa: E402
 
 PROMPTS, ITERATIONS, GROUP = 32, 3, 4
+BALANCES = ("none", "length", "queue")
 WORDS = [max(1, round(48 * 0.86**k)) for k in range(PROMPTS)]
 ORDERS = {"long first": "data.shuffle=false", "shuffled": "data.shuffle=true"}
 
@@ -50,7 +57,7 @@ def measure(bench, options):
         lengths = [len(a["ids"]) for i in range(1, ITERATIONS + 1) for a in common.rollout_answers(one, i)]
         print(f"{order}: {min(lengths)} to {max(lengths)} tokens, mean {statistics.fmean(lengths):.1f}, median {statistics.median(lengths)}", flush=True)
         for ranks in options.ranks:
-            for balance in ("none", "length"):
+            for balance in BALANCES:
                 out = run(bench, base, data, bench.folder / f"{balance}-{ranks}-{number}", ranks, setting, f"generate.balance={balance}")
                 bench.same_run(one, out, f"{order}, {ranks} ranks, {balance}:")
                 cells = [", ".join(f"{ratio:.2f}" for _, ratio in spread(out, name)) for name in ("rollout/tokens", "rollout/decode_steps")]
@@ -61,18 +68,52 @@ def measure(bench, options):
         Path(options.out).write_text("\n".join(text) + "\n")
 
 
+def one_rollout(bench, options, balance, out):
+    """One iteration on 2 ranks, each bound to a core. Returns (seconds of the rollout, idle share, tail of the tokens)."""
+    mpirun = [x for x in common.MPIRUN if x not in ("--oversubscribe", "--bind-to", "none")]
+    command = [*mpirun, "--bind-to", "core", "-n", 2, bench.plumb, "align", f"model={options.model.resolve()}", f"output_dir={out}",
+               f"data.prompts={options.prompts.resolve()}", "data.shuffle=false", "method.name=raft", "iterations=1", "prompts_per_iteration=24", "group_size=4", "slots=8",
+               "max_new_tokens=160", "max_tokens=1024", "reward.functions=[{name: length, target: 30}]", "global_batch_size=24", "micro_batch_size=1",
+               "learning_rate=1e-6", "kl_to_start=false", "report.html=false", "checkpoint.every=0", f"generate.balance={balance}", "threads=1"]
+    done = subprocess.run([str(x) for x in command], cwd=bench.folder, capture_output=True, text=True)
+    bench.check(done.returncode == 0, balance, done.stderr[-2000:])
+    row = common.metrics(bench.folder / out)[0]
+    return row["time/rollout"], row["comm/idle_rollout"], row["comm/tail_tokens"]
+
+
+def measure_seconds(bench, options):
+    print("| rank 1's core | balance | seconds of the rollout | idle share of a rank | most tokens / mean |\n|---|---|---|---|---|", flush=True)
+    for shared in (False, True):
+        other = subprocess.Popen(["taskset", "-c", "1", sys.executable, "-c", "while True: pass"]) if shared else None
+        got = {b: [] for b in BALANCES}
+        for i in range(options.repeat):
+            for b in BALANCES:
+                got[b].append(one_rollout(bench, options, b, f"{b}-{shared}-{i}"))
+                bench.same(bench.folder / "none-False-0/latest/model.safetensors", bench.folder / f"{b}-{shared}-{i}/latest/model.safetensors", b)
+                if (b, shared, i) != ("none", False, 0):
+                    shutil.rmtree(bench.folder / f"{b}-{shared}-{i}")
+        if other:
+            other.kill()
+        for b in BALANCES:
+            cells = [", ".join(f"{x:.{digits}f}" for x in column) for column, digits in zip(zip(*got[b]), (1, 2, 2))]
+            print(f"| {'shared' if shared else 'its own'} | {b} | {' | '.join(cells)} |", flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("plumb")
     p.add_argument("world")
     p.add_argument("--ranks", type=lambda s: [int(x) for x in s.split(",")], default=[2, 4, 8])
     p.add_argument("--out", help="write the table to this file")
+    p.add_argument("--model", type=Path, help="measure seconds with this model")
+    p.add_argument("--prompts", type=Path, help="24 prompts for --model")
+    p.add_argument("--repeat", type=int, default=2)
     options = p.parse_args()
     bench = common.Bench(options.plumb, options.world)
     try:
         if not bench.mpirun:
             common.skip("there is no mpirun, or this plumb is built without MPI")
-        measure(bench, options)
+        (measure_seconds if options.model else measure)(bench, options)
     finally:
         bench.close()
     bench.end()

@@ -66,7 +66,7 @@ enum plumb_saved { PLUMB_SAVED_FLOAT32, PLUMB_SAVED_BFLOAT16, PLUMB_SAVED_SOURCE
 /* Values of train.shard. GRADIENTS divides the masters of a bfloat16 run, too (train/masters.h). */
 enum plumb_shard { PLUMB_SHARD_OPTIMIZER, PLUMB_SHARD_GRADIENTS, PLUMB_SHARD_AUTO };
 /* Values of generate.balance. */
-enum plumb_balance_rule { PLUMB_BALANCE_NONE, PLUMB_BALANCE_LENGTH };
+enum plumb_balance_rule { PLUMB_BALANCE_NONE, PLUMB_BALANCE_LENGTH, PLUMB_BALANCE_QUEUE };
 /* Values of train.init. */
 enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 

@@ -72,7 +72,7 @@
     X(INT, group_size, "1", "[1, 4096]", "", "ag", 1, "completions per prompt; psle samples half of them with the principles in the prompt (default of align: 4)") \
     X(TEXTS, stop, "", "", "", "age", 1, "strings that end a completion") \
     X(INT, slots, "64", "[1, 65536]", "sequences", "age", 0, "sequences that a rank generates at the same time; changes speed and memory, not the results") \
-    X(CHOICE, balance, "none", "none|length", "", "a", 0, "which rank generates the completions of a prompt; none: the rank that trains on them; length: prompts are dealt so that all ranks are expected to generate the same number of tokens, by the length of the record's last completions, or else of the prompt; needs host memory for up to twice the completions more; changes speed, not the results") \
+    X(CHOICE, balance, "none", "none|length|queue", "", "a", 0, "which rank generates the completions of a prompt; none: the rank that trains on them; length: prompts are dealt so that all ranks are expected to generate the same number of tokens, by the length of the record's last completions, or else of the prompt; queue: so many are dealt in this way as begin at once in the slots, and a rank with a free slot takes the next of the others, for lengths that are not known; length and queue need host memory for up to twice the completions more; changes speed, not the results") \
     X(BOOL, ignore_eos, "false", "", "", "age", 1, "do not stop at an end token (for benchmarks)") \
     X(BOOL, graphs, "true", "", "", "age", 0, "on a GPU, launch a decode step as one CUDA graph instead of kernel by kernel; changes speed, not the results")
 

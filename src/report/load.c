@@ -43,6 +43,11 @@ static plumb_status put_line(struct plumb_buf *b, const struct plumb_load_line *
                                      rank ? ", " : "", line->value[rank * PLUMB_LOAD_COUNT + v]));
         PLUMB_TRY(plumb_buf_add_text(b, "]"));
     }
+    for (int64_t prompt = 0; line->made_by && prompt < line->prompts; prompt++)
+        PLUMB_TRY(plumb_buf_addf(b, "%s%d", prompt ? ", " : ", \"rollout/made_by\": [",
+                                 line->made_by[prompt]));
+    if (line->made_by && line->prompts > 0)
+        PLUMB_TRY(plumb_buf_add_text(b, "]"));
     return plumb_buf_add_text(b, "}");
 }
 

@@ -2,8 +2,11 @@
  * Layer 4. Includes base/.
  *
  * A line has "step", "iteration", and an array with one value of each rank for each entry of
- * PLUMB_LOAD_LIST. metrics.jsonl has the means and maxima over the ranks (comm/idle_*,
- * comm/tail_*). Only runs of align on several ranks write the file; rank 0 writes it. */
+ * PLUMB_LOAD_LIST. With generate.balance it also has "rollout/made_by", an array with the rank that
+ * generated for each prompt of the iteration; -1 if its completions were there before. With the
+ * value `queue` these ranks differ from run to run. metrics.jsonl has the means and maxima over the
+ * ranks (comm/idle_*, comm/tail_*). Only runs of align on several ranks write the file; rank 0
+ * writes it. */
 #ifndef PLUMB_REPORT_LOAD_H
 #define PLUMB_REPORT_LOAD_H
 
@@ -37,7 +40,9 @@ enum { PLUMB_LOAD_PHASES = PLUMB_LOAD_TRAIN + 1 }; /* the first values are phase
 /* One line. */
 struct plumb_load_line {
     int64_t step, iteration, ranks;
-    double *value; /* (ranks, PLUMB_LOAD_COUNT) */
+    double *value;          /* (ranks, PLUMB_LOAD_COUNT) */
+    const int32_t *made_by; /* (prompts,) borrowed, only to write; NULL: not known */
+    int64_t prompts;
 };
 
 /* Mean and maximum of one value over the ranks of a line; `who` is the first rank with the

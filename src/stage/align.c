@@ -35,7 +35,8 @@ static plumb_status begin(struct plumb_align_run *a)
 
 static plumb_status generate(struct plumb_align_run *a)
 {
-    const struct plumb_rollout_source src = plumb_rollout_stage_source(&a->rollout, &a->context);
+    struct plumb_rollout_source src = plumb_rollout_stage_source(&a->rollout, &a->context);
+    plumb_balance_supply(&a->rollout, &src);
     return plumb_rollouts_generate(plumb_rollout_stage_made(&a->rollout), &src);
 }
 
@@ -150,6 +151,8 @@ static plumb_status run_stages(struct plumb_align_run *a, struct plumb_load *loa
     if (add->rollout)
         PLUMB_TRY(run_stage(a, add->rollout_phase, method_rollout, NULL));
     plumb_load_lap(load, PLUMB_LOAD_ROLLOUT);
+    load->made_by = a->rollout.balance.maker;
+    load->prompts = a->part.split.items;
     if (add->preselect)
         PLUMB_TRY(run_stage(a, add->preselect_phase, method_preselect, NULL));
     PLUMB_TRY(run_stage(a, "reward", score, NULL));

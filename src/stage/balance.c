@@ -2,10 +2,14 @@
  * ranks have about the same work (generate.balance).
  * Layer 5. Includes stage/stages.h, base/, data/, io/.
  *
- * The owner of a prompt scores its completions and trains on them; the maker generates them. Who
- * makes which prompt is a pure function of values that are equal on all ranks (data/deal.h), so no
- * messages decide it. A completion depends on its prompt, not on its maker, so the completions, the
- * rollout files and the weights are the same bytes as without balance.
+ * The owner of a prompt scores its completions and trains on them; the maker generates them. With
+ * `length`, who makes which prompt is a pure function of values that are equal on all ranks
+ * (data/deal.h), so no messages decide it. With `queue` this holds for the prompts that begin at
+ * once; the others stand in a queue, whose order is such a function, too, and a rank with a free
+ * slot takes the next one by a counter of all ranks (plumb_comm_count_take). Who makes them depends
+ * on the speed of the ranks, but a completion depends on its prompt, not on its maker. So the
+ * completions, the rollout files and the weights are the same bytes as without balance. load.jsonl
+ * says which rank made which prompt.
  *
  *     begin       owner: tokens of an interrupted iteration, if there are any
  *       |  deal   owner ---- tokens so far ---> maker        (nothing in most iterations)
@@ -46,6 +50,8 @@ plumb_status plumb_balance_open(struct plumb_balance *b, const struct plumb_alig
     /* twice the even share: a rank with short completions may take more prompts than one with long
      * ones */
     b->cap = plumb_min_i64(n, 2 * plumb_ceil_div(n, ranks));
+    b->at_once = plumb_max_i64(cfg->generate.slots / cfg->generate.group_size, 1);
+    b->comm = c->t->comm;
     b->length = calloc((size_t)c->data->n + 1, sizeof(*b->length));
     b->tokens = calloc((size_t)entries, sizeof(*b->tokens));
     b->open = calloc((size_t)entries, sizeof(*b->open));
@@ -55,14 +61,19 @@ plumb_status plumb_balance_open(struct plumb_balance *b, const struct plumb_alig
     b->prompt_of_made = calloc((size_t)b->cap, sizeof(*b->prompt_of_made));
     b->record_of_made = calloc((size_t)b->cap, sizeof(*b->record_of_made));
     b->order_of_made = calloc((size_t)b->cap, sizeof(*b->order_of_made));
+    b->local_of_owner = calloc(2 * (size_t)n, sizeof(*b->local_of_owner));
+    b->queue = calloc((size_t)n, sizeof(*b->queue));
     PLUMB_REQUIRE(b->length && b->tokens && b->open && b->share && b->owner && b->maker &&
-                      b->prompt_of_made && b->record_of_made && b->order_of_made,
+                      b->prompt_of_made && b->record_of_made && b->order_of_made &&
+                      b->local_of_owner && b->queue,
                   PLUMB_ERR_NOMEM, "the deal of %lld prompts", (long long)n);
+    b->local_of_maker = b->local_of_owner + n;
     PLUMB_TRY(plumb_rollouts_init(&b->made, b->cap, cfg->generate.group_size,
                                   cfg->generate.max_new_tokens));
     b->made.order = b->order_of_made;
     const size_t each = sizeof(*b->tokens) + sizeof(*b->open) + sizeof(*b->share);
-    const size_t prompt = sizeof(*b->share) + sizeof(*b->owner) + sizeof(*b->maker);
+    const size_t prompt = sizeof(*b->share) + sizeof(*b->owner) + sizeof(*b->maker) +
+                          2 * sizeof(*b->local_of_owner) + sizeof(*b->queue);
     const size_t made =
         sizeof(*b->prompt_of_made) + sizeof(*b->record_of_made) + sizeof(*b->order_of_made);
     *bytes += plumb_rollouts_bytes(&b->made) + c->data->n * (int64_t)sizeof(*b->length) +
@@ -82,6 +93,8 @@ void plumb_balance_close(struct plumb_balance *b)
     free(b->prompt_of_made);
     free(b->record_of_made);
     free(b->order_of_made);
+    free(b->local_of_owner);
+    free(b->queue);
     *b = (struct plumb_balance){0};
 }
 
@@ -203,8 +216,8 @@ static void predict(double *load, const struct plumb_balance *b,
     }
 }
 
-/* Sets the prompts that this rank makes, and the order in which it generates them: the longest
- * first, so that none begins when the others end. Returns their number in *mine. */
+/* Sets the prompts that are dealt to this rank, and the order in which it generates them: the
+ * longest first, so that none begins when the others end. Returns their number in *mine. */
 static plumb_status list_made(int64_t *mine, struct plumb_balance *b,
                               const struct plumb_partition *p, const double *load, int rank)
 {
@@ -222,19 +235,51 @@ static plumb_status list_made(int64_t *mine, struct plumb_balance *b,
     return st;
 }
 
-/* Sets maker, and the prompts that this rank makes. weights: fingerprint of the weights with which
- * the iteration's completions were begun. */
+/* Puts all prompts but those that begin at once into the queue, and sets their load to 0. A prompt
+ * with finished or begun completions is dealt, so that its tokens are moved with those of others.
+ */
+static plumb_status fill_queue(struct plumb_balance *b, const struct plumb_partition *p,
+                               double *load, int ranks)
+{
+    const int64_t group = b->made.group_size, n = p->split.items;
+    int64_t *order = calloc((size_t)n + 1, sizeof(*order)), dealt = 0;
+    PLUMB_REQUIRE(order, PLUMB_ERR_NOMEM, "the queue of %lld prompts", (long long)n);
+    const plumb_status st = plumb_deal_order(order, load, n);
+    for (int64_t i = 0; st == PLUMB_OK && i < n && load[order[i]] > 0; i++) {
+        const int64_t first = order[i] * group;
+        bool fresh = true;
+        for (int64_t entry = first; entry < first + group; entry++)
+            fresh = fresh && b->open[entry] && b->tokens[entry] == 0;
+        if (!fresh || dealt < ranks * b->at_once) {
+            dealt++;
+            continue;
+        }
+        b->queue[b->queued++] = order[i];
+        load[order[i]] = 0;
+    }
+    free(order);
+    return st;
+}
+
+/* Sets maker of the prompts that are not in the queue, and the prompts that are dealt to this rank.
+ * weights: fingerprint of the weights with which the iteration's completions were begun. */
 static plumb_status deal(struct plumb_balance *b, const struct plumb_align_context *c,
                          const struct plumb_partition *p, const struct plumb_rollout_source *src,
                          uint64_t weights)
 {
-    const int rank = plumb_comm_rank(c->t->comm);
+    const int rank = plumb_comm_rank(c->t->comm), ranks = plumb_comm_size(c->t->comm);
     const int64_t n = p->split.items;
     int64_t mine = 0;
+    plumb_status st = PLUMB_OK;
     double *load = calloc((size_t)n + 1, sizeof(*load));
     PLUMB_REQUIRE(load, PLUMB_ERR_NOMEM, "the deal of %lld prompts", (long long)n);
     predict(load, b, c, p);
-    plumb_status st = plumb_deal(b->maker, load, n, plumb_comm_size(c->t->comm), b->cap);
+    b->queued = 0;
+    b->record_of_prompt = p->record_of_prompt;
+    if (c->t->cfg->generate.balance == PLUMB_BALANCE_QUEUE)
+        st = fill_queue(b, p, load, ranks);
+    if (st == PLUMB_OK)
+        st = plumb_deal(b->maker, load, n, ranks, b->cap);
     if (st == PLUMB_OK)
         st = list_made(&mine, b, p, load, rank);
     free(load);
@@ -250,11 +295,28 @@ static plumb_status deal(struct plumb_balance *b, const struct plumb_align_conte
 
 /* ---- moving completions between makers and owners ------------------------------------------- */
 
-/* One end of a move: completions, and the rank that has each prompt's. */
+/* One end of a move: completions, the rank that has each prompt's, and the local prompt there. */
 struct end {
     struct plumb_rollouts *r;
-    const int32_t *rank; /* (prompts,) -1: no rank */
+    const int32_t *rank;  /* (prompts,) -1: no rank */
+    const int64_t *local; /* (prompts,) on that rank */
 };
+
+/* Returns whether completions of a prompt are moved: not if all are finished, or if it is still in
+ * the queue. */
+static bool moves(const struct plumb_balance *b, int64_t prompt)
+{
+    return b->maker[prompt] >= 0;
+}
+
+/* Sets local[prompt] of the prompts that r has. */
+static void set_local(int64_t *local, const struct plumb_rollouts *r, int64_t prompts)
+{
+    for (int64_t prompt = 0; prompt < prompts; prompt++)
+        local[prompt] = -1;
+    for (int64_t k = 0; k < r->prompts; k++)
+        local[r->at[plumb_rollouts_completion(r, k, 0)].prompt] = k;
+}
 
 /* Words for and from each rank (ranks,), the places of the next completions in the messages, and
  * the messages. */
@@ -284,7 +346,8 @@ static plumb_status mail_init(struct mail *m, const struct plumb_balance *b, int
     for (int64_t prompt = 0; prompt < prompts; prompt++) {
         const int64_t group = b->made.group_size;
         int64_t words = 0;
-        for (int64_t entry = prompt * group; entry < (prompt + 1) * group; entry++)
+        for (int64_t entry = prompt * group; entry < (prompt + 1) * group && moves(b, prompt);
+             entry++)
             words += b->open[entry] ? HEAD_WORDS + TOKEN_WORDS * b->tokens[entry] : 0;
         if (words > 0 && from->rank[prompt] == rank)
             m->give[to->rank[prompt]] += words * WORD;
@@ -341,18 +404,16 @@ static struct plumb_completion read_one(const int32_t *in, int64_t n, int64_t sa
 static void pack(struct mail *m, const struct plumb_balance *b, int64_t prompts,
                  const struct end *from, const struct end *to, int rank, int ranks)
 {
-    int64_t local = 0;
     begin_parts(m->place, m->give, ranks);
     for (int64_t prompt = 0; prompt < prompts; prompt++) {
-        if (from->rank[prompt] != rank)
+        if (from->rank[prompt] != rank || !moves(b, prompt))
             continue;
-        for (int64_t sample = 0; sample < b->made.group_size && b->maker[prompt] >= 0; sample++) {
-            const struct plumb_rollout *o =
-                &from->r->at[plumb_rollouts_completion(from->r, local, sample)];
+        for (int64_t sample = 0; sample < b->made.group_size; sample++) {
+            const int64_t i = plumb_rollouts_completion(from->r, from->local[prompt], sample);
+            const struct plumb_rollout *o = &from->r->at[i];
             if (b->open[plumb_rollouts_entry(from->r, o)])
                 m->place[to->rank[prompt]] += put(m->out + m->place[to->rank[prompt]], o);
         }
-        local++;
     }
 }
 
@@ -360,21 +421,19 @@ static plumb_status unpack(struct mail *m, const struct plumb_balance *b, int64_
                            const struct end *from, const struct end *to,
                            const struct plumb_rollout_source *src, int rank, int ranks)
 {
-    int64_t local = 0;
     begin_parts(m->place, m->get, ranks);
     for (int64_t prompt = 0; prompt < prompts; prompt++) {
-        if (to->rank[prompt] != rank)
+        if (to->rank[prompt] != rank || !moves(b, prompt))
             continue;
-        for (int64_t sample = 0; sample < b->made.group_size && b->maker[prompt] >= 0; sample++) {
+        for (int64_t sample = 0; sample < b->made.group_size; sample++) {
             const int64_t entry = prompt * b->made.group_size + sample;
             int64_t *place = &m->place[from->rank[prompt]];
             if (!b->open[entry])
                 continue;
             const struct plumb_completion one = read_one(m->in + *place, b->tokens[entry], sample);
-            PLUMB_TRY(plumb_rollouts_put(to->r, src, local, &one));
+            PLUMB_TRY(plumb_rollouts_put(to->r, src, to->local[prompt], &one));
             *place += HEAD_WORDS + TOKEN_WORDS * one.n;
         }
-        local++;
     }
     return PLUMB_OK;
 }
@@ -398,7 +457,7 @@ done:
     return st;
 }
 
-/* ---- the two calls of an iteration ---------------------------------------------------------- */
+/* ---- the calls of an iteration -------------------------------------------------------------- */
 
 plumb_status plumb_balance_deal(struct plumb_rollout_stage *r, const struct plumb_align_context *c,
                                 const struct plumb_partition *p)
@@ -410,12 +469,65 @@ plumb_status plumb_balance_deal(struct plumb_rollout_stage *r, const struct plum
     const struct plumb_rollout_source src = plumb_rollout_stage_source(r, c);
     PLUMB_TRY(share_state(b, &r->rollouts, c->t->comm, p));
     PLUMB_TRY(plumb_comm_agree(c->t->comm, deal(b, c, p, &src, r->rollouts.weights)));
+    plumb_comm_count_begin(c->t->comm, b->queued);
+    set_local(b->local_of_owner, &r->rollouts, p->split.items);
+    set_local(b->local_of_maker, &b->made, p->split.items);
     for (int64_t entry = 0; entry < entries_of(b, p); entry++)
         begun |= b->open[entry] && b->tokens[entry] > 0;
     if (!begun)
         return PLUMB_OK;
-    const struct end owner = {&r->rollouts, b->owner}, maker = {&b->made, b->maker};
+    const struct end owner = {&r->rollouts, b->owner, b->local_of_owner};
+    const struct end maker = {&b->made, b->maker, b->local_of_maker};
     return move(b, c, p->split.items, &owner, &maker, &src);
+}
+
+/* plumb_rollout_source.take: the next prompt of the queue. A rank that makes `cap` prompts takes
+ * none; the others have room for all that are left. */
+static plumb_status take(void *arg, bool wait, enum plumb_take *next, int64_t *prompt,
+                         int64_t *record)
+{
+    struct plumb_balance *b = arg;
+    int64_t number = b->queued;
+    if (b->made.prompts < b->cap)
+        PLUMB_TRY(plumb_comm_count_take(b->comm, wait, &number));
+    *next = number < 0            ? PLUMB_TAKE_LATER
+            : number == b->queued ? PLUMB_TAKE_NONE
+                                  : PLUMB_TAKE_PROMPT;
+    if (*next == PLUMB_TAKE_PROMPT) {
+        b->order_of_made[b->made.prompts] = b->made.prompts; /* it is generated last */
+        *prompt = b->queue[number];
+        *record = b->record_of_prompt[*prompt];
+    }
+    return PLUMB_OK;
+}
+
+void plumb_balance_supply(struct plumb_rollout_stage *r, struct plumb_rollout_source *src)
+{
+    if (r->balance.cap == 0 || r->balance.queued == 0)
+        return;
+    src->take = take;
+    src->take_arg = &r->balance;
+}
+
+/* Sets tokens, and maker of the prompts that were taken from the queue, on every rank. Collective.
+ */
+static plumb_status share_made(struct plumb_balance *b, plumb_comm *comm,
+                               const struct plumb_partition *p)
+{
+    const int64_t entries = entries_of(b, p), n = p->split.items;
+    memset(b->share, 0, (size_t)(entries + n) * sizeof(*b->share));
+    for (int64_t i = 0; i < plumb_rollouts_n(&b->made); i++) {
+        const struct plumb_rollout *o = &b->made.at[i];
+        b->share[plumb_rollouts_entry(&b->made, o)] = (double)o->n;
+        b->share[entries + o->prompt] = 1 + plumb_comm_rank(comm);
+    }
+    PLUMB_TRY(plumb_comm_allreduce_f64(comm, b->share, entries + n, PLUMB_SUM));
+    for (int64_t entry = 0; entry < entries; entry++)
+        if (b->open[entry])
+            b->tokens[entry] = (int64_t)b->share[entry];
+    for (int64_t prompt = 0; prompt < n; prompt++)
+        b->maker[prompt] = (int32_t)b->share[entries + prompt] - 1;
+    return PLUMB_OK;
 }
 
 plumb_status plumb_balance_collect(struct plumb_rollout_stage *r,
@@ -423,18 +535,11 @@ plumb_status plumb_balance_collect(struct plumb_rollout_stage *r,
                                    const struct plumb_partition *p)
 {
     struct plumb_balance *b = &r->balance;
-    const int64_t entries = entries_of(b, p), group = b->made.group_size;
+    const int64_t group = b->made.group_size;
     if (b->cap == 0)
         return PLUMB_OK;
-    memset(b->share, 0, (size_t)entries * sizeof(*b->share));
-    for (int64_t i = 0; i < plumb_rollouts_n(&b->made); i++) {
-        const struct plumb_rollout *o = &b->made.at[i];
-        b->share[plumb_rollouts_entry(&b->made, o)] = (double)o->n;
-    }
-    PLUMB_TRY(plumb_comm_allreduce_f64(c->t->comm, b->share, entries, PLUMB_SUM));
-    for (int64_t entry = 0; entry < entries; entry++)
-        if (b->open[entry])
-            b->tokens[entry] = (int64_t)b->share[entry];
+    PLUMB_TRY(share_made(b, c->t->comm, p));
+    set_local(b->local_of_maker, &b->made, p->split.items);
     for (int64_t prompt = 0; prompt < p->split.items; prompt++) {
         int64_t sum = 0;
         for (int64_t entry = prompt * group; entry < (prompt + 1) * group; entry++)
@@ -442,6 +547,7 @@ plumb_status plumb_balance_collect(struct plumb_rollout_stage *r,
         b->length[p->record_of_prompt[prompt]] = (double)sum / (double)group;
     }
     const struct plumb_rollout_source src = plumb_rollout_stage_source(r, c);
-    const struct end owner = {&r->rollouts, b->owner}, maker = {&b->made, b->maker};
+    const struct end owner = {&r->rollouts, b->owner, b->local_of_owner};
+    const struct end maker = {&b->made, b->maker, b->local_of_maker};
     return move(b, c, p->split.items, &maker, &owner, &src);
 }

@@ -63,8 +63,11 @@ plumb_status plumb_load_share(const struct plumb_load *l, const struct plumb_tra
                               struct plumb_metrics_row *row)
 {
     const int ranks = plumb_comm_size(t->comm), rank = plumb_comm_rank(t->comm);
-    struct plumb_load_line line = {
-        .step = t->state.step, .iteration = t->state.iteration, .ranks = ranks};
+    struct plumb_load_line line = {.step = t->state.step,
+                                   .iteration = t->state.iteration,
+                                   .ranks = ranks,
+                                   .made_by = l->made_by,
+                                   .prompts = l->prompts};
     plumb_status st = PLUMB_OK;
     if (ranks == 1)
         return PLUMB_OK;

@@ -14,6 +14,9 @@ struct plumb_load {
     double since, waited; /* time of the last lap; seconds in collectives until then */
     double seconds[PLUMB_LOAD_PHASES], idle[PLUMB_LOAD_PHASES]; /* idle: of these seconds */
     struct plumb_generator_count count; /* of the rollout; before its lap: at the start */
+    const int32_t *made_by; /* (prompts,) borrowed: the rank that generated for each prompt of the
+                             * iteration; NULL: the one that trains on it */
+    int64_t prompts;
 };
 
 /* Starts an iteration. Not collective. */

@@ -101,10 +101,11 @@ void plumb_align_say_spent(const struct plumb_trainer *t);
 /* ---- rollout: the completions of this rank --------------------------------------------------- */
 
 /* Which rank generates the completions of each prompt, with generate.balance. The arrays are the
- * same on every rank, except for made, prompt_of_made and record_of_made. Only balance.c writes
+ * same on every rank, except for those that say "made" or "local". Only balance.c writes
  * this struct; the generator writes `made`. */
 struct plumb_balance {
     int64_t cap;                /* most prompts that a rank generates for; 0: no balance */
+    int64_t at_once;            /* prompts of a rank that begin at once in its slots; at least 1 */
     struct plumb_rollouts made; /* completions that this rank generates */
     double *length;  /* (data->n,) mean tokens of the record's last completions; 0 if unknown */
     int64_t *tokens; /* (per_iteration * group_size,) tokens of each entry so far */
@@ -112,9 +113,20 @@ struct plumb_balance {
                       * prompts were dealt */
     double *share;   /* (per_iteration * (group_size + 1),) scratch */
     int32_t *owner;  /* (per_iteration,) rank that trains on the prompt */
-    int32_t *maker;  /* (per_iteration,) rank that generates; -1 if all entries were finished */
-    int64_t *prompt_of_made, *record_of_made; /* (cap,) ascending */
-    int64_t *order_of_made; /* (cap,) local prompts of `made`, the longest first */
+    /* (per_iteration,) rank that generates; -1 if all entries were finished, or while the prompt is
+     * in the queue */
+    int32_t *maker;
+    int64_t *prompt_of_made, *record_of_made; /* (cap,) of the dealt prompts, ascending */
+    int64_t *order_of_made; /* (cap,) local prompts of `made`: the dealt ones, the longest first,
+                             * then those of the queue */
+    /* (2, per_iteration): the local prompt of each prompt in the rollouts of its owner, and in
+     * `made`; -1 on other ranks */
+    int64_t *local_of_owner, *local_of_maker;
+    /* with generate.balance=queue: the prompts that are not dealt, the longest first */
+    int64_t *queue; /* (per_iteration,) */
+    int64_t queued; /* number of these prompts; 0 without a queue */
+    plumb_comm *comm;
+    const int64_t *record_of_prompt; /* borrowed from the partition of this iteration */
 };
 
 /* The generator, and the completions that this rank has generated in the iteration. Only
@@ -140,7 +152,7 @@ static inline struct plumb_rollouts *plumb_rollout_stage_made(struct plumb_rollo
     return r->balance.cap > 0 ? &r->balance.made : &r->rollouts;
 }
 
-/* balance.c. With cap == 0, deal and collect do nothing.
+/* balance.c. With cap == 0, deal, collect and supply do nothing.
  *     open: allocates, if generate.balance is set and there are several ranks. Adds the bytes of
  *           host memory to *bytes. Not collective.
  *     recall: after a resume, reads the lengths of the completions of earlier iterations from their
@@ -148,6 +160,8 @@ static inline struct plumb_rollouts *plumb_rollout_stage_made(struct plumb_rollo
  *     deal: decides which rank generates for which prompt, and brings the tokens that an
  *           interrupted iteration has to that rank. Call it after plumb_rollout_stage_begin, a
  *           method's `begin` and a resume. Collective.
+ *     supply: lets the generation of `made` take prompts from the queue, if there is one. Not
+ *             collective.
  *     collect: brings the completions, finished or not, to the ranks that own their prompts. It may
  *              be called again when more tokens are generated. Collective. */
 plumb_status plumb_balance_open(struct plumb_balance *b, const struct plumb_align_context *c,
@@ -157,6 +171,7 @@ plumb_status plumb_balance_recall(struct plumb_balance *b, const struct plumb_al
                                   const struct plumb_partition *p);
 plumb_status plumb_balance_deal(struct plumb_rollout_stage *r, const struct plumb_align_context *c,
                                 const struct plumb_partition *p);
+void plumb_balance_supply(struct plumb_rollout_stage *r, struct plumb_rollout_source *src);
 plumb_status plumb_balance_collect(struct plumb_rollout_stage *r,
                                    const struct plumb_align_context *c,
                                    const struct plumb_partition *p);

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """test_balance.py: generate.balance: a run whose long completions all belong to the prompts of one rank. With
 `length` the ranks generate about equally many tokens, and the files are the same bytes as without, also when the
-run is stopped again and again and goes on with other ranks or without balance; load.jsonl counts the tokens."""
+run is stopped again and again and goes on with other ranks or without balance; load.jsonl counts the tokens.
+With `queue` the bytes are the same too, whoever takes a prompt, and every prompt has one maker."""
 import json
 import shutil
 
 import common
 
-BALANCED = "generate.balance=length"
+BALANCED, QUEUE = "generate.balance=length", "generate.balance=queue"
 PROMPTS, WORDS = 16, 40  # words of a long completion
 # Places of the prompts with long completions, for a number of ranks: the first rank owns them all. On 2 ranks, a deal
 # by the lengths of the prompts, which are all alike, gives them all to one rank again.
@@ -76,9 +77,32 @@ def test(bench):
         got = bench.good("top", dealt, threads=None).out
         bench.check("idle" in got and "most work" in got and f"of {ranks} ranks" in got, "top", got)
     bench.check(tails(bench.folder / "dealt-2")[0][0] > 1.4, "the first deal knows no lengths, and the test shows nothing")
+    queue(bench, base)
     planned(bench, base)
     recalled(bench, base, bench.folder / "dealt-2")
     stopped(bench, base, bench.folder / "one-4")
+
+
+def queue(bench, base):
+    """Prompts that a rank takes when it has a free slot. 4 slots hold 2 prompts, so most of the 16 are in the queue."""
+    for layout, ranks in ((2, 2), (4, 3), (4, 4)):
+        out, one = bench.folder / f"queue-{ranks}", bench.folder / f"one-{layout}"
+        bench.good(*args(bench, base, out, layout, QUEUE), ranks=ranks)
+        if ranks != 3: # other bytes than a power of two
+            bench.same_run(one, out, f"queue on {ranks} ranks:")
+        check_load(bench, out, ranks, f"queue on {ranks} ranks:")
+        for line in (json.loads(x) for x in (out / "load.jsonl").read_text().splitlines()):
+            made = line["rollout/made_by"]
+            bench.check(len(made) == PROMPTS and set(made) <= set(range(ranks)), "makers", made)
+            most = 2 * -(-PROMPTS // ranks)
+            bench.check(all(made.count(r) <= most for r in range(ranks)), "a rank made more than its memory was planned for:", made)
+    one, out = bench.folder / "one-4", bench.folder / "room"
+    bench.good(*args(bench, base, out, 4, QUEUE, "slots=64"), ranks=4) # all prompts begin at once: they are dealt
+    bench.same_run(one, out, "queue with many slots:")
+    dealt = bench.folder / "dealt-all"
+    bench.good(*args(bench, base, dealt, 4, BALANCED, "slots=64"), ranks=4)
+    made = [[json.loads(x)["rollout/made_by"] for x in (o / "load.jsonl").read_text().splitlines()] for o in (out, dealt)]
+    bench.check(made[0] == made[1], "with room for all prompts, queue and length deal them differently:", made)
 
 
 def planned(bench, base):
@@ -104,7 +128,7 @@ def recalled(bench, base, whole):
 def stopped(bench, base, whole):
     """Stopped within rollouts, resumed on other ranks, with and without balance."""
     out = bench.folder / "stopped"
-    setups = ((2, [BALANCED]), (4, [BALANCED]), (1, []), (4, []), (2, [BALANCED]))
+    setups = ((2, [BALANCED]), (4, [QUEUE]), (1, []), (4, []), (2, [QUEUE]), (4, [BALANCED]))
     sessions = bench.in_sessions(*args(bench, base, out, 4), ranks=[n for n, _ in setups], setups=[more for _, more in setups],
                                  growth=1.25)
     kept = sum("tokens kept" in r.err and " 0 tokens kept" not in r.err for r in sessions)

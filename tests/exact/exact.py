@@ -71,6 +71,7 @@ METHODS = {
     "optune, balance": ("align", ["method.name=optune", "method.renew=0.4", "kl_to_start=false",
                                   "generate.balance=length"]),
     "psle, balance": ("align", ["generate.balance=length", "epochs=2"]),
+    "psle, queue": ("align", ["generate.balance=queue", "slots=4", "epochs=2"]),
     "prefer, real": ("prefer", ["method.name=real", "method.keep=0.4"]),
     "prefer, dpo": ("prefer", ["method.name=dpo", "method.label_smoothing=0.1"]),
     "prefer, aps": ("prefer", ["method.name=aps", "lr_schedule=cosine"]),

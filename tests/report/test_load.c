@@ -34,6 +34,7 @@ static void check_newest(int64_t iteration)
 int main(void)
 {
     double value[3 * PLUMB_LOAD_COUNT];
+    static const int32_t made_by[] = {2, -1, 0, 1};
     struct plumb_load_line line = {.ranks = 3, .value = value};
     CHECK(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/load.jsonl", dir);
@@ -42,9 +43,16 @@ int main(void)
         value[i] = i % PLUMB_LOAD_COUNT < PLUMB_LOAD_PHASES ? 0.25 : 7 * i;
     for (line.iteration = 1; line.iteration <= 3; line.iteration++) {
         line.step = 2 * line.iteration;
+        line.made_by = line.iteration == 2 ? made_by : NULL;
+        line.prompts = line.iteration == 2 ? 4 : 0;
         CHECK_OK(plumb_load_write(dir, &line));
         check_newest(line.iteration);
     }
+    struct plumb_buf text = {0};
+    CHECK_OK(plumb_file_read(&text, path));
+    const char *found = strstr(plumb_buf_text(&text), "\"rollout/made_by\": [2, -1, 0, 1]}\n{");
+    CHECK(found && !strstr(found + 16, "made_by"));
+    plumb_buf_fini(&text);
     raw("a", "{\"step\": 8, \"iter"); /* killed within the write */
     check_newest(3);
 
