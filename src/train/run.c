@@ -103,9 +103,10 @@ static plumb_status put_lines(struct plumb_buf *b, const char *key, const char *
 static bool is_setting(const char *variable)
 {
     static const char *const wanted[] = {"NCCL_", "UCX_", "FI_", "OMPI_MCA_"};
-    static const char *const mpirun[] = {"OMPI_MCA_orte_",         "OMPI_MCA_ess",
-                                         "OMPI_MCA_pmix=",         "OMPI_MCA_initial_wdir",
-                                         "OMPI_MCA_shmem_RUNTIME", "OMPI_MCA_mpi_oversubscribe"};
+    static const char *const mpirun[] = {
+        "OMPI_MCA_orte_",        "OMPI_MCA_ess",           "OMPI_MCA_pmix=",
+        "OMPI_MCA_initial_wdir", "OMPI_MCA_shmem_RUNTIME", "OMPI_MCA_mpi_oversubscribe",
+        "OMPI_MCA_PREFIXES=",    "OMPI_MCA_cpu_type=",     "OMPI_MCA_num_procs="};
     bool found = false;
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
         found |= strncmp(variable, wanted[i], strlen(wanted[i])) == 0;
