@@ -250,8 +250,8 @@ static bool is_handed_on(const char *name)
 }
 
 /* Sets *fresh to true if no warning has named this field of the file yet. After NAMED_MOST fields
- * it is always false; the next new field is named here, in a warning that says that further ignored
- * fields are not reported. scope is the place without an index, so that "messages[0].x" and
+ * it is always false; the next new field is named here, in a warning that says that further fields
+ * are not reported. scope is the place without an index, so that "messages[0].x" and
  * "messages[1].x" are the same field. */
 static plumb_status is_new(bool *fresh, struct plumb_fields_named *named, const char *scope,
                            const char *key, const char *where)
@@ -268,8 +268,9 @@ static plumb_status is_new(bool *fresh, struct plumb_fields_named *named, const 
     PLUMB_TRY_GOTO(st, plumb_buf_add(&named->names, plumb_buf_text(&name), name.len + 1), done);
     if (named->n++ == NAMED_MOST) {
         *fresh = false;
-        plumb_log_alike("%s: field \"%s\" is ignored; further ignored fields are not reported",
-                        where, plumb_buf_text(&name));
+        plumb_log_alike("%s: \"%s\" is not used as it stands either; further fields and messages "
+                        "like this are not reported",
+                        where, key);
     }
 done:
     plumb_buf_fini(&name);

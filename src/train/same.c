@@ -23,37 +23,44 @@ static plumb_status compare(plumb_comm *comm, struct told *first, uint64_t hash)
     return plumb_comm_broadcast(comm, first, (int64_t)sizeof(*first), 0);
 }
 
-/* Sets *out to a hash of the files beside the weights that decide how the model computes and when
- * its answers end. */
-static plumb_status hash_settings(uint64_t *out, const char *dir)
+/* The files beside the weights that decide how the model computes, how texts become tokens, and
+ * when answers end. */
+static const char *const beside[] = {
+    "config.json",           "generation_config.json",  "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja"};
+enum { BESIDE = sizeof(beside) / sizeof(beside[0]) };
+
+/* Sets hash (BESIDE,) to the hashes of these files in the folder; 0 for a file that is not there.
+ */
+static plumb_status hash_settings(uint64_t *hash, const char *dir)
 {
-    static const char *const name[] = {"config.json", "generation_config.json"};
     char path[4200];
-    *out = 0;
-    for (size_t i = 0; i < sizeof(name) / sizeof(name[0]); i++) {
-        uint64_t hash = 0;
-        PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, name[i]));
+    for (int i = 0; i < BESIDE; i++) {
+        hash[i] = 0;
+        PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, beside[i]));
         if (plumb_file_exists(path))
-            PLUMB_TRY(plumb_file_hash(&hash, path));
-        *out = plumb_hash(&hash, (int64_t)sizeof(hash), *out);
+            PLUMB_TRY(plumb_file_hash(&hash[i], path));
     }
     return PLUMB_OK;
 }
 
-/* Fails unless config.json and generation_config.json of this rank are those of rank 0. */
+/* Fails unless the files beside the weights of this rank are those of rank 0. */
 static plumb_status same_settings(plumb_comm *comm, const char *key, const char *dir)
 {
     struct told first;
-    uint64_t mine = 0;
-    plumb_status st = plumb_comm_agree(comm, hash_settings(&mine, dir));
+    uint64_t mine[BESIDE], wanted[BESIDE];
+    plumb_status st = plumb_comm_agree(comm, hash_settings(mine, dir));
     PLUMB_TRY(st);
-    PLUMB_TRY(compare(comm, &first, mine));
-    if (first.hash != mine)
-        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
-                           "%s: config.json or generation_config.json of %s on %s is not that of "
-                           "rank 0 on %s; copy the folder to every host again, or put it on a "
-                           "shared file system",
-                           key, dir, plumb_comm_host(comm), first.host);
+    memcpy(wanted, mine, sizeof(wanted));
+    PLUMB_TRY(compare(comm, &first, 0)); /* for the name of rank 0's host */
+    PLUMB_TRY(plumb_comm_broadcast(comm, wanted, (int64_t)sizeof(wanted), 0));
+    for (int i = 0; i < BESIDE && st == PLUMB_OK; i++)
+        if (mine[i] != wanted[i])
+            st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                               "%s: %s in %s on %s is not that of rank 0 on %s; copy the folder to "
+                               "every host again, or put it on a shared file system",
+                               key, beside[i], dir, plumb_comm_host(comm), first.host);
     return plumb_comm_agree(comm, st);
 }
 

@@ -81,7 +81,7 @@ def unlike(bench, base, reward):
     text = config.read_text()
     config.write_text(text.replace("{", '{"rope_theta": 20000,', 1) if "rope_theta" not in text else
                       text.replace('"rope_theta": 1', '"rope_theta": 2'))
-    mixed(bench, "another config.json", same, same, "model: config.json or generation_config.json of mixed-model", cwd=elsewhere)
+    mixed(bench, "another config.json", same, same, "model: config.json in mixed-model", cwd=elsewhere)
     config.write_text(text)
     weights.write_bytes(raw)
     generate = ["generate", "model=mixed-model", "prompts=mixed.jsonl", "max_new_tokens=2", "output=mixed.out"]
@@ -94,6 +94,10 @@ def unlike(bench, base, reward):
     raw[-1] ^= 1
     score.write_bytes(raw)
     mixed(bench, "another reward model", align, align, "reward.model: the weights in mixed-reward", cwd=elsewhere)
+    score.write_bytes((bench.folder / "mixed-reward" / "model.safetensors").read_bytes())
+    tokenizer = elsewhere / "mixed-reward" / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    mixed(bench, "another tokenizer of the reward model", align, align, "reward.model: tokenizer.json in mixed-reward", cwd=elsewhere)
     align = [*bench.align_args(out, base, f"reward.model={reward}", "method.reference=mixed-model", method="dpo")]
     mixed(bench, "another reference", align, align, "reference model mixed-model: the weights in mixed-model", cwd=elsewhere)
     (bench.folder / "mixed-eval.jsonl").write_bytes((bench.folder / "mixed.jsonl").read_bytes())

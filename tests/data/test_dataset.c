@@ -518,7 +518,7 @@ static void test_record_fields(void)
         lines += *c == '\n';
         same += strncmp(c, ".same\"", 6) == 0;
     }
-    CHECKF(same == 1 && lines == 25 && strstr(said, "further ignored fields"), "%d lines, %d: %s",
+    CHECKF(same == 1 && lines == 25 && strstr(said, "further fields and messages"), "%d lines, %d: %s",
            lines, same, said);
     plumb_buf_fini(&b);
 }
