@@ -113,6 +113,9 @@ static void print(const struct plumb_plan *p, const char *table)
     if (p->micro_batch_tokens > 0)
         printf("the largest train.micro_batch_tokens that fits is %lld\n",
                (long long)p->micro_batch_tokens);
+    else if (p->micro_batch_tokens == 0)
+        printf("train.micro_batch_tokens of %lld or more does not fit\n",
+               (long long)p->cfg.train.micro_batch_tokens);
     if (p->slots > 0)
         printf("the largest generate.slots that fits is %lld\n", (long long)p->slots);
     else if (p->slots == 0)

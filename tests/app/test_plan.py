@@ -152,6 +152,8 @@ def test_fit_tokens(bench):
                 if most > 0:
                     q = plan(bench, args, f"plan.memory={memory}", f"micro_batch_tokens={value}")
                     bench.check(q["fits"] == fits, memory, "micro_batch_tokens", value, "fits:", q["fits"])
+    r = bench.run("plan", *sft, "plan.memory=1MB", "micro_batch_tokens=512")
+    bench.check(r.code == 4 and "train.micro_batch_tokens of 512 or more does not fit" in r.out, "no limit fits:", r.out, r)
 
 
 def test_refused(bench):
