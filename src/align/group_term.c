@@ -1,5 +1,5 @@
-/* group_term.c - evaluates each group of completions of a call, adds up loss and metrics, finds the
- * best completion of a group and computes the SFT term of a completion.
+/* group_term.c - functions that the objectives over all completions of a prompt (a group) share: a
+ * loop over the groups, sums of loss and metrics, the best completion, the imitation term.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/group_term.h"
 

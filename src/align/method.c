@@ -1,5 +1,5 @@
-/* method.c - checks a method's parameters, and decides how each prompt of an iteration is trained
- * on.
+/* method.c - checks a method's parameters, and chooses the loss term of each prompt of an
+ * iteration.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/method.h"
 

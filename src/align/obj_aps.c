@@ -1,14 +1,15 @@
 /* obj_aps.c - Adaptive Preference Scaling: every pair finds its own temperature.
  * Layer 1. Includes align/ and base/ only.
  *
- * Hong et al. 2024, arXiv:2406.02764, eq. 5, for each pair (w,l). s: log-prob sum of a completion,
- * d = s - s_ref, h = beta (d_w - d_l):
+ * Hong et al. 2024, arXiv:2406.02764, eq. 5, for each pair of a preferred completion w and another
+ * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference, d = s
+ * - s_ref, h = beta (d_w - d_l):
  *
  *     L = min over t in [0.1, 5] of -t log sigma(h/t) + rho t          -log 2 < rho < 0
  *
- * The derivative by t is H(sigma(h/t)) + rho, where H is the entropy in nats. It grows with t, so
- * the minimum is at t = |h| / z, clipped to [0.1, 5], where z solves H(sigma(z)) = -rho. At this t
- * the derivative of L by h is -sigma(-h/t). */
+ * The derivative by t is H(sigma(h/t)) + rho, where H(q) is the entropy, in nats, of a binary
+ * choice with probability q. It grows with t, so the minimum is at t = |h| / z, clipped to [0.1,
+ * 5], where z solves H(sigma(z)) = -rho. At this t the derivative of L by h is -sigma(-h/t). */
 #include <math.h>
 
 #include "align/pair_term.h"
@@ -28,8 +29,9 @@ static double coin_entropy(double z)
     return log1p(exp(-z)) + z * miss;
 }
 
-/* Returns the z >= 0 with coin_entropy(z) = h, for h in (0, log 2). The entropy falls with z. The
- * search is Newton's method inside a bracket; d entropy / dz = -z sigma(z) sigma(-z). */
+/* Returns the z >= 0 with coin_entropy(z) = h, for h in (0, log 2). coin_entropy falls as z grows;
+ * its derivative is -z sigma(z) sigma(-z). The search is Newton's method inside a bracket [low,
+ * high]. */
 static double log_odds_of(double h)
 {
     double low = 0.0, high = 1.0;

@@ -1,9 +1,10 @@
 /* obj_dlma.c - DPO with the policy's self-rewarded margin subtracted from the log-ratios.
  * Layer 1. Includes align/ and base/ only.
  *
- * Liu et al. 2024, arXiv:2402.11907, eq. 8, for each pair (w,l). s: log-prob sum of a completion y,
- * d = s - s_ref, and r = log pi(y|p+,x) - log pi(y|p-,x), the self-rewarding score of y to the
- * prompt x with the principles p+ and with their contrary p-:
+ * Liu et al. 2024, arXiv:2402.11907, eq. 8, for each pair of a preferred completion w and another
+ * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference, d = s
+ * - s_ref. r: the policy's own score of completion y to prompt x, r = log pi(y|p+,x) - log
+ * pi(y|p-,x), with principles p+ and contrary principles p-:
  *
  *     h = beta (d_w - d_l) - margin_beta clip(r_w - r_l, -margin_limit, margin_limit)
  *     L = -log sigma(h)      (with label smoothing as in obj_dpo.c) */

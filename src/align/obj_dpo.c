@@ -1,13 +1,14 @@
 /* obj_dpo.c - Direct Preference Optimization, with label smoothing.
  * Layer 1. Includes align/ and base/ only.
  *
- * Rafailov et al. 2023, arXiv:2305.18290, eq. 7, for each pair (w,l). s: log-prob sum of a
- * completion, d = s - s_ref:
+ * Rafailov et al. 2023, arXiv:2305.18290, eq. 7, for each pair of a preferred completion w and
+ * another one l. s and s_ref: log-prob sum of a completion under the policy and under the
+ * reference, d = s - s_ref:
  *
  *     h = beta (d_w - d_l)      L = -(1-e) log sigma(h) - e log sigma(-h)
  *
- * e = label_smoothing + plumb_pair.smooth (SPA, arXiv:2406.04412, sets it for pairs with a small
- * margin). */
+ * e = label_smoothing + plumb_pair.smooth. The method SPA (arXiv:2406.04412) sets plumb_pair.smooth
+ * for pairs with a small margin. */
 #include "align/pair_term.h"
 
 static unsigned dpo_needs(const struct plumb_align_param *p)

@@ -1,8 +1,9 @@
 /* obj_ipo.c - Identity Preference Optimization: a squared loss with a target margin.
  * Layer 1. Includes align/ and base/ only.
  *
- * Azar et al. 2023, arXiv:2310.12036, eq. 17, for each pair (w,l). s: log-prob sum of a completion,
- * d = s - s_ref:
+ * Azar et al. 2023, arXiv:2310.12036, eq. 17, for each pair of a preferred completion w and another
+ * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference, d = s
+ * - s_ref:
  *
  *     L = (d_w - d_l - 1/(2 beta))^2 */
 #include "align/pair_term.h"

@@ -1,8 +1,8 @@
 /* obj_lire.c - Listwise Reward Enhancement: the expected reward under a softmax of the log-probs.
  * Layer 1. Includes align/ and base/ only.
  *
- * Zhu et al. 2024, arXiv:2405.13516, eq. 5, over the completions of a prompt. s: log-prob sum of a
- * completion, r: its normalized reward:
+ * Zhu et al. 2024, arXiv:2405.13516, eq. 5, for each prompt; i and j run over its completions. s:
+ * log-prob sum of a completion, r: its reward after reward_norm:
  *
  *     Q = softmax(s / list_temperature)   rho = softmax(r)   L = - sum_i Q_i rho_i
  *     dL/ds_i = - Q_i (rho_i - sum_j Q_j rho_j) / list_temperature */
@@ -16,8 +16,8 @@ static unsigned lire_needs(const struct plumb_align_param *p)
     return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP;
 }
 
-/* Gives softmax(x / t) over a group as exp((x - most) / t) / sum. most: the largest x of the group;
- * sum: the sum of exp((x - most) / t) over the group. */
+/* The two numbers from which softmax(x / t) over a group follows: softmax_i = exp((x_i - most) / t)
+ * / sum. most: the largest x of the group; sum: the sum of exp((x_i - most) / t) over the group. */
 struct soft {
     double most, sum;
 };

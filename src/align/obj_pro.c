@@ -1,9 +1,9 @@
 /* obj_pro.c - Preference Ranking Optimization: each completion against all worse completions.
  * Layer 1. Includes align/ and base/ only.
  *
- * Song et al. 2023, arXiv:2306.17492, eqs. 7 and 9. y_1 .. y_m: the completions of a prompt by
- * falling reward r; s: log-prob sum; f = s / tokens (not divided without length_normalize); a: see
- * plumb_imitation_length:
+ * Song et al. 2023, arXiv:2306.17492, eqs. 7 and 9, for each prompt. Its m completions have the
+ * indices 1 .. m in the order of falling reward r. s: log-prob sum of a completion; f: s divided by
+ * its number of tokens, or s if length_normalize is false; a: plumb_imitation_length:
  *
  *     L = - sum_{k<m} log( e^{h_kk} / (e^{h_kk} + sum_{i>k} e^{h_ki}) )  -  sft_weight s_1 / a_1
  *     h_ki = f_i (r_k - r_i)      h_kk = f_k (r_k - r_m)
@@ -19,15 +19,15 @@ static unsigned pro_needs(const struct plumb_align_param *p)
            (p->sft_weight > 0 ? PLUMB_READ_AGGREGATION : 0u);
 }
 
-/* Returns true if completion i ranks below k: its reward is lower, or equal and its index higher.
- */
+/* Returns true if completion i ranks below completion k: the reward of i is lower, or it is equal
+ * and i > k. */
 static bool behind(const struct plumb_obj_in *in, int64_t i, int64_t k)
 {
     return in->reward[i] < in->reward[k] || (in->reward[i] == in->reward[k] && i > k);
 }
 
-/* Returns the loss term of completion k and adds its gradient. worst: lowest reward of the prompt.
- */
+/* Returns the loss term of completion k (see the file head) and adds its derivatives to out->dlogp.
+ * worst: lowest reward of the prompt. */
 static double pro_term(struct plumb_obj_out *out, const struct plumb_obj_in *in,
                        struct plumb_group g, int64_t k, double worst,
                        const struct plumb_align_param *p)
@@ -41,7 +41,7 @@ static double pro_term(struct plumb_obj_out *out, const struct plumb_obj_in *in,
         if (behind(in, i, k))
             sum += exp(plumb_group_x(in, i, p) * (in->reward[k] - in->reward[i]) - most);
     if (sum == 0.0)
-        return 0.0; /* k ranks last, or exp of all other terms underflows */
+        return 0.0; /* k ranks last, or all other terms are 0 in double */
     const double all = exp(own - most) + sum;
     for (int64_t i = g.begin; i < g.end; i++) {
         if (!behind(in, i, k))

@@ -1,9 +1,12 @@
-/* obj_psle.c - Progressively Selective Label Enhancement: a pair loss plus a weighted loss.
+/* obj_psle.c - Progressively Selective Label Enhancement: a loss of pairs plus a weighted negative
+ * log-likelihood.
  * Layer 1. Includes align/ and base/ only.
  *
  * Source: PSLE, arXiv:2408.02599, has these two kinds of terms. The paper does not give their exact
- * form; these forms are ours. s: log-prob sum of a completion, n: its tokens, x_i = s_i / n_i, or
- * s_i without length_normalize; a_i: see plumb_imitation_length:
+ * form; these forms are ours. s and s_ref: log-prob sum of a completion under the policy and under
+ * the reference, n: its number of tokens, x_i = s_i / n_i, or x_i = s_i if length_normalize is
+ * false; a_i: plumb_imitation_length. w: preferred completion of a pair, l: the other one.
+ * method.rank_loss names the form of the pair term:
  *
  *     pair (w,l)   hinge       max(0, x_l - x_w)
  *                  logistic    -log sigma(beta (x_w - x_l))
@@ -11,8 +14,8 @@
  *                  dpo         arXiv:2305.18290, on s - s_ref, never length-normalised
  *     sequence i   -weight_i s_i / a_i
  *
- * logistic and dpo use plumb_pair.smooth as label smoothing (obj_dpo.c), and dpo adds
- * label_smoothing to it. */
+ * Label smoothing (formula in obj_dpo.c) is plumb_pair.smooth for logistic, and plumb_pair.smooth +
+ * label_smoothing for dpo. */
 #include <math.h>
 
 #include "align/pair_term.h"

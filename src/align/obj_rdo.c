@@ -1,8 +1,9 @@
 /* obj_rdo.c - Reward Difference Optimization: DPO weighted by the reward difference.
  * Layer 1. Includes align/ and base/ only.
  *
- * Wang et al. 2024, arXiv:2408.09385, eq. 7, for each pair (w,l). s: log-prob sum of a completion,
- * d = s - s_ref, r: reward after reward_norm, or the record's own score for given pairs:
+ * Wang et al. 2024, arXiv:2408.09385, eq. 7, for each pair of a preferred completion w and another
+ * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference, d = s
+ * - s_ref. r: reward after reward_norm; for given pairs the score in the record:
  *
  *     L = -(r_w - r_l) log sigma(beta (d_w - d_l))    (with label smoothing as in obj_dpo.c) */
 #include "align/pair_term.h"

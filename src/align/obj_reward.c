@@ -1,8 +1,8 @@
 /* obj_reward.c - the loss for training a reward model on preference pairs.
  * Layer 1. Includes align/ and base/ only.
  *
- * Ouyang et al. 2022, arXiv:2203.02155, eq. 1 (Bradley-Terry), for each pair (w,l). r: the reward
- * model's score:
+ * Ouyang et al. 2022, arXiv:2203.02155, eq. 1 (Bradley-Terry), for each pair of a preferred
+ * completion w and another one l. r: the reward model's score of a completion:
  *
  *     L = -log sigma(r_w - r_l)    (with the label smoothing plumb_pair.smooth as in obj_dpo.c) */
 #include "align/pair_term.h"

@@ -1,8 +1,10 @@
 /* obj_rrhf.c - Rank Responses to align with Human Feedback: a hinge loss on all pairs, plus SFT.
  * Layer 1. Includes align/ and base/ only.
  *
- * Yuan et al. 2023, arXiv:2304.05302, eqs. 2 to 4, over the completions of a prompt. r: reward, s:
- * log-prob sum, n: tokens, x = s/n, or s without length_normalize; a: see plumb_imitation_length.
+ * Yuan et al. 2023, arXiv:2304.05302, eqs. 2 to 4, for each prompt; i and j run over its
+ * completions. r: reward, s: log-prob sum, n: number of tokens, x = s/n, or x = s if
+ * length_normalize is false; a: plumb_imitation_length; best: the completion with the highest
+ * reward.
  *
  *     L = sum over r_i < r_j of max(0, x_i - x_j)  -  sft_weight s_best / a_best */
 #include "align/group_term.h"

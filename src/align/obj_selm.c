@@ -1,9 +1,10 @@
 /* obj_selm.c - SELM: DPO plus a term that lowers the log-prob of the reference's greedy answers.
  * Layer 1. Includes align/ and base/ only.
  *
- * Zhang et al. 2024, arXiv:2405.19332, algorithm 1 and its code. s: log-prob sum of a completion,
- * d = s - s_ref; weight_i is not 0 only for the reference's greedy answers; a: see
- * plumb_imitation_length. The paper's code sums, which is loss_aggregation: sum.
+ * Zhang et al. 2024, arXiv:2405.19332, algorithm 1 and its code. s and s_ref: log-prob sum of a
+ * completion under the policy and under the reference, d = s - s_ref; a: plumb_imitation_length.
+ * weight_i is 1 for the reference's greedy completions and 0 for all others. The paper's code does
+ * not divide by a length; that is loss_aggregation: sum.
  *
  *     L = DPO loss of the pairs + optimism beta sum_i weight_i d_i / a_i */
 #include "align/pair_term.h"

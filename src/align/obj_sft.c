@@ -3,10 +3,10 @@
  *
  *     L = -scale sum_i weight_i s_i / a_i
  *
- * s_i: log-prob sum of completion i; n_i: its tokens; a_i: see plumb_imitation_length. If the
- * weights of each of P prompts add up to 1 and scale = 1 / P, loss_aggregation=token gives the
- * token mean of plain SFT: L = - sum weight_i s_i / sum weight_i n_i, over the global batch of all
- * ranks. */
+ * s_i: log-prob sum of completion i; n_i: its number of tokens; a_i: plumb_imitation_length. If the
+ * global batch has P prompts, the weights of each prompt add up to 1, and scale = 1 / P, then
+ * loss_aggregation=token gives the mean over tokens of plain SFT: L = - sum weight_i s_i / sum
+ * weight_i n_i, where the sums run over the global batch of all ranks. */
 #include "align/pair_term.h"
 
 static unsigned sft_needs(const struct plumb_align_param *p)

@@ -1,11 +1,13 @@
 /* obj_vcb.c - Value-based Calibration: fits differences of log-ratios to differences of rewards.
  * Layer 1. Includes align/ and base/ only.
  *
- * Source: VCB, arXiv:2402.16030, for each prompt with m scored completions; the loss is a mean over
- * all its pairs. s: log-prob sum, s^ref: the same under the reference, r: reward after reward_norm:
+ * Source: VCB, arXiv:2402.16030, for each prompt with m scored completions. s and s^ref: log-prob
+ * sum of a completion under the policy and under the reference, r: reward after reward_norm, std:
+ * population standard deviation of the prompt's r, plus 1e-6:
  *
- *     u_i = s_i - reference_weight s_i^ref - lambda r_i / std      std: of the prompt's r, + 1e-6
- *     L   = 2/(m-1) sum_i (u_i - mean u)^2        dL/ds_i = 4/(m-1) (u_i - mean u)
+ *     u_i = s_i - reference_weight s_i^ref - lambda r_i / std
+ *     L   = mean over all pairs i < j of (u_i - u_j)^2 = 2/(m-1) sum_i (u_i - mean u)^2
+ *     dL/ds_i = 4/(m-1) (u_i - mean u)
  *
  * The paper's parameters beta and gamma give reference_weight = beta/gamma and lambda = 1/gamma. */
 #include <math.h>
@@ -14,12 +16,12 @@
 
 static unsigned vcb_needs(const struct plumb_align_param *p)
 {
-    /* Only the metrics read beta: they report beta times the log-ratio as implicit reward. */
+    /* Only the metrics read beta: they report beta * (logp - logp_ref) as implicit reward. */
     return PLUMB_NEED_LOGP | PLUMB_NEED_GROUP |
            (p->reference_weight != 0 ? PLUMB_NEED_REF | PLUMB_READ_BETA : 0u);
 }
 
-/* Returns u_i of the formula above for sequence i. unit = lambda / std. */
+/* Returns u_i of the formula in the file head for sequence i. unit = lambda / std. */
 static double value_of(const struct plumb_obj_in *in, int64_t i, double unit,
                        const struct plumb_align_param *p)
 {

@@ -30,8 +30,7 @@ static plumb_status begin(struct plumb_align_run *a)
     return PLUMB_OK;
 }
 
-/* ---- the stages, as functions of the run for run_stage ----------------------------------------
- */
+/* ---- the stages, each as a function that run_stage calls ------------------------------------ */
 
 static plumb_status generate(struct plumb_align_run *a)
 {
@@ -77,9 +76,10 @@ static plumb_status method_score(struct plumb_align_run *a)
     return in.add->score(&in, &a->reward, &a->work);
 }
 
-/* Runs one stage on this rank's part of the data. If a pause is requested, `work` returns early.
- * Then all ranks meet and save a checkpoint, and if the run goes on, `work` does the rest. `after`
- * is collective and follows each call of `work`; it may be NULL. Collective. */
+/* Runs one stage. `work` computes this rank's part of it; on a pause request it returns
+ * PLUMB_STOPPED before it has finished. The ranks then save a checkpoint together, and unless the
+ * run ends there, `work` is called again and computes the rest. `after` is collective and is called
+ * after each call of `work`; it may be NULL. Collective. */
 static plumb_status run_stage(struct plumb_align_run *a, const char *phase,
                               plumb_status (*work)(struct plumb_align_run *a),
                               plumb_status (*after)(struct plumb_align_run *a))
@@ -164,7 +164,9 @@ static plumb_status run_stages(struct plumb_align_run *a, struct plumb_load *loa
     return PLUMB_OK;
 }
 
-/* saved: seconds that the rollout files took. */
+/* Sets the metrics of the run's position, times and speed in row. saved: seconds from the end of
+ * the stages before the decision until the rollout files are written; sampled: tokens that all
+ * ranks generated in the iteration. */
 static void set_run_metrics(const struct plumb_align_run *a, const struct plumb_load *load,
                             double saved, int64_t sampled, struct plumb_metrics_row *row)
 {
@@ -198,7 +200,8 @@ static plumb_status iterate(struct plumb_align_run *a)
     if (health == PLUMB_OK)
         health = plumb_health_rollouts(&t->health, t->cfg, t->state.iteration + 1, &row);
     PLUMB_TRY(plumb_align_write_rollouts(&in, &a->reward, &a->decision));
-    PLUMB_TRY(health); /* after the rollouts, which show what is wrong, are written */
+    /* a bad health fails only now, so that the rollout files exist and show the problem */
+    PLUMB_TRY(health);
     const double saved = plumb_load_lap(&load, PLUMB_LOAD_COUNT);
     PLUMB_TRY(update(a, &row));
     plumb_load_lap(&load, PLUMB_LOAD_TRAIN);

@@ -1,4 +1,5 @@
-/* align_run.h - an alignment run: all stages, their set-up and their pause file.
+/* align_run.h - struct plumb_align_run, the state of all stages of an alignment run, and the
+ * functions that set it up, save it at a pause and restore it.
  * Layer 5, private to stage/: only align.c, setup.c and pause.c include it. Includes
  * stage/stages.h. */
 #ifndef PLUMB_STAGE_ALIGN_RUN_H
@@ -25,7 +26,7 @@ struct plumb_align_run {
     struct plumb_align_held_out held_out;
 };
 
-/* Returns what the stages after the rollout read; valid as long as the run. */
+/* Returns the inputs of the stages after the rollout. Its pointers point into *a. */
 static inline struct plumb_align_inputs plumb_align_inputs_of(const struct plumb_align_run *a)
 {
     return (struct plumb_align_inputs){.t = a->t,
@@ -38,16 +39,19 @@ static inline struct plumb_align_inputs plumb_align_inputs_of(const struct plumb
                                        .own = a->own};
 }
 
-/* setup.c: opens everything that a run needs, and frees it. Setup is Collective. */
+/* setup.c.
+ *     setup: opens everything that the run needs. Collective.
+ *     release: frees it. */
 plumb_status plumb_align_setup(struct plumb_align_run *a, const struct plumb_trainer_source *s);
 void plumb_align_release(struct plumb_align_run *a);
 
 /* pause.c: saves an unfinished iteration in a checkpoint folder and restores it.
- *     pause: if a pause is requested, saves a checkpoint with the completions and sums so far
- *            (plumb_trainer_pause). Collective.
+ *     pause: if any rank has a pause request, sets *paused to true and saves a checkpoint with the
+ *            completions and sums so far. PLUMB_STOPPED on every rank if the run must end there.
+ *            Collective.
  *     paused_in: returns true if the checkpoint folder holds an unfinished iteration. Not
  *                collective.
- *     resume: reads the completions, their rewards and log-probs, and the sums. Call
+ *     resume: reads the completions, rewards, reference log-probs and sums that `pause` saved. Call
  *             plumb_rollout_stage_begin first. The run that saved them may have had another number
  *             of ranks. PLUMB_ERR_FORMAT if the files belong to another iteration or other weights.
  *             Not collective. */

@@ -1,24 +1,26 @@
-/* balance.c - generates completions on other ranks than those that own their prompts, so that all
- * ranks have about the same work (generate.balance).
+/* balance.c - lets ranks generate completions of prompts that other ranks own, so that all ranks
+ * have about the same work (generate.balance).
  * Layer 5. Includes stage/stages.h, base/, data/, io/.
  *
- * The owner of a prompt scores its completions and trains on them; the maker generates them. With
- * `length`, who makes which prompt is a pure function of values that are equal on all ranks
- * (data/deal.h), so no messages decide it. With `queue` this holds for the prompts that begin at
- * once; the others stand in a queue, whose order is such a function, too, and a rank with a free
- * slot takes the next one by a counter of all ranks (plumb_comm_count_take). Who makes them depends
- * on the speed of the ranks, but a completion depends on its prompt, not on its maker. So the
- * completions, the rollout files and the weights are the same bytes as without balance. load.jsonl
- * says which rank made which prompt.
+ * The owner of a prompt is the rank that scores its completions and trains on them. The maker is
+ * the rank that generates them. With generate.balance=length, every rank computes the makers of all
+ * prompts as a pure function of values that are equal on all ranks (data/deal.h), so no messages
+ * are needed. This is called the deal. With generate.balance=queue, the deal covers only the
+ * prompts that start immediately and those with partial completions. The other prompts form a
+ * queue, in an order that is also equal on all ranks. A rank with a free slot takes the next prompt
+ * of the queue by a counter that all ranks share (plumb_comm_count_take), so the makers of queued
+ * prompts depend on the speed of the ranks. A completion depends on its prompt and not on its
+ * maker, so the completions, the rollout files and the weights have the same bytes as without
+ * balance. load.jsonl records the maker of each prompt.
  *
- *     begin       owner: tokens of an interrupted iteration, if there are any
- *       |  deal   owner ---- tokens so far ---> maker        (nothing in most iterations)
- *     rollout                                   maker: generates
+ *     begin       the owner has the tokens that an interrupted iteration generated, if any
+ *       |  deal   owner ---- these tokens ----> maker        (no message in most iterations)
+ *     rollout                                   the maker generates
  *       |  collect  owner <-- completions ----- maker
- *     reward      owner: as without balance
+ *     reward      the owner scores, as without balance
  *
- * A pause comes after collect, so a pause file has what it has without balance, and a run may go on
- * with another number of ranks or another value of generate.balance. */
+ * A pause comes after `collect`, so a pause file has the same content as without balance. A resumed
+ * run may therefore have another number of ranks or another value of generate.balance. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,8 +32,8 @@
 #include "io/hdf5.h"
 #include "stage/stages.h"
 
-/* The message of one completion, in words of 4 bytes: its stop reason, then three rows of n words:
- * ids, logp, logp_sampled. Both ends know n. */
+/* The message of one completion of n tokens, in words of 4 bytes: its stop reason (1 word), then
+ * its ids, logp and logp_sampled (n words each). Sender and receiver both know n. */
 enum { HEAD_WORDS = 1, TOKEN_WORDS = 3, WORD = 4 };
 
 static int64_t entries_of(const struct plumb_balance *b, const struct plumb_partition *p)
@@ -47,8 +49,8 @@ plumb_status plumb_balance_open(struct plumb_balance *b, const struct plumb_alig
     const int64_t entries = n * cfg->generate.group_size;
     if (cfg->generate.balance == PLUMB_BALANCE_NONE || ranks == 1)
         return PLUMB_OK;
-    /* twice the even share: a rank with short completions may take more prompts than one with long
-     * ones */
+    /* twice the prompts per rank: a rank whose prompts have short completions may generate for more
+     * prompts than a rank with long ones */
     b->cap = plumb_min_i64(n, 2 * plumb_ceil_div(n, ranks));
     b->at_once = plumb_max_i64(cfg->generate.slots / cfg->generate.group_size, 1);
     b->comm = c->t->comm;
@@ -100,8 +102,9 @@ void plumb_balance_close(struct plumb_balance *b)
 
 /* ---- lengths of earlier completions --------------------------------------------------------- */
 
-/* Sets length of the prompts of one finished iteration from its rollout file. offsets and record
- * have room for the prompts of an iteration. Returns false if the file cannot be used. */
+/* Sets b->length for the prompts of one finished iteration, from its rollout file. offsets and
+ * record are scratch arrays for the prompts of one iteration. Returns false if the file cannot be
+ * used. */
 static bool recall_one(struct plumb_balance *b, const struct plumb_align_context *c,
                        const struct plumb_partition *p, int64_t iteration, int64_t *offsets,
                        int64_t *record)
@@ -126,7 +129,8 @@ static bool recall_one(struct plumb_balance *b, const struct plumb_align_context
     return good;
 }
 
-/* Reads the newest iterations that have every record once, on rank 0. */
+/* Sets b->length from the rollout files of the newest iterations, as many as visit every record
+ * once. Only rank 0 calls it. */
 static plumb_status recall_all(struct plumb_balance *b, const struct plumb_align_context *c,
                                const struct plumb_partition *p)
 {
@@ -165,7 +169,8 @@ plumb_status plumb_balance_recall(struct plumb_balance *b, const struct plumb_al
 
 /* ---- the deal ------------------------------------------------------------------------------- */
 
-/* Sets owner, tokens and open on every rank. Each value has one rank that knows it. Collective. */
+/* Sets b->owner, b->tokens and b->open on every rank. Each value is known to one rank, and the
+ * others add 0 to it. Collective. */
 static plumb_status share_state(struct plumb_balance *b, const struct plumb_rollouts *r,
                                 plumb_comm *comm, const struct plumb_partition *p)
 {
@@ -173,7 +178,7 @@ static plumb_status share_state(struct plumb_balance *b, const struct plumb_roll
     memset(b->share, 0, (size_t)(entries + n) * sizeof(*b->share));
     for (int64_t i = 0; i < plumb_rollouts_n(r); i++) {
         const struct plumb_rollout *o = &r->at[i];
-        const double tokens = (double)o->n; /* a finished entry is stored as a negative number */
+        const double tokens = (double)o->n; /* a finished completion is sent as a negative number */
         b->share[plumb_rollouts_entry(r, o)] = o->finished ? -1 - tokens : tokens;
     }
     for (int64_t local = 0; local < p->n_local; local++)
@@ -188,10 +193,10 @@ static plumb_status share_state(struct plumb_balance *b, const struct plumb_roll
     return PLUMB_OK;
 }
 
-/* Sets load (prompts,) to the tokens that each prompt's open completions are expected to need. A
- * record whose completions are known is expected to get completions of the same mean length. For
- * the others the length is taken as proportional to the prompt's, with the ratio of the known ones,
- * or 1. */
+/* Sets load (prompts,) to the number of tokens that each prompt's unfinished completions are
+ * expected to need. The expected length of a completion is the mean length of the record's last
+ * completions. If these are not known, it is the prompt's length times the ratio of completion
+ * tokens to prompt tokens over the records with known lengths, or times 1 if there are none. */
 static void predict(double *load, const struct plumb_balance *b,
                     const struct plumb_align_context *c, const struct plumb_partition *p)
 {
@@ -210,14 +215,15 @@ static void predict(double *load, const struct plumb_balance *b,
             b->length[at] > 0 ? b->length[at] : ratio * (double)record[at].prompt.n;
         load[prompt] = 0;
         for (int64_t entry = prompt * group; entry < (prompt + 1) * group; entry++)
-            if (b->open[entry]) /* even a completion that is longer than expected has work left */
+            /* at least 1 token, also if the completion is already longer than expected */
+            if (b->open[entry])
                 load[prompt] +=
                     length > (double)b->tokens[entry] + 1 ? length - (double)b->tokens[entry] : 1;
     }
 }
 
 /* Sets the prompts that are dealt to this rank, and the order in which it generates them: the
- * longest first, so that none begins when the others end. Returns their number in *mine. */
+ * largest load first, so that no long completion begins late. Returns their number in *mine. */
 static plumb_status list_made(int64_t *mine, struct plumb_balance *b,
                               const struct plumb_partition *p, const double *load, int rank)
 {
@@ -235,9 +241,9 @@ static plumb_status list_made(int64_t *mine, struct plumb_balance *b,
     return st;
 }
 
-/* Puts all prompts but those that begin at once into the queue, and sets their load to 0. A prompt
- * with finished or begun completions is dealt, so that its tokens are moved with those of others.
- */
+/* Puts all prompts that need not start immediately into the queue, the largest load first, and sets
+ * their load to 0. A prompt with a finished or partial completion is never queued: its tokens must
+ * be sent to its maker before the rollout. */
 static plumb_status fill_queue(struct plumb_balance *b, const struct plumb_partition *p,
                                double *load, int ranks)
 {
@@ -261,8 +267,9 @@ static plumb_status fill_queue(struct plumb_balance *b, const struct plumb_parti
     return st;
 }
 
-/* Sets maker of the prompts that are not in the queue, and the prompts that are dealt to this rank.
- * weights: fingerprint of the weights with which the iteration's completions were begun. */
+/* Sets b->maker of the prompts that are not in the queue, and clears b->made for the prompts that
+ * are dealt to this rank. weights: fingerprint of the weights that began the iteration's
+ * completions. */
 static plumb_status deal(struct plumb_balance *b, const struct plumb_align_context *c,
                          const struct plumb_partition *p, const struct plumb_rollout_source *src,
                          uint64_t weights)
@@ -295,21 +302,23 @@ static plumb_status deal(struct plumb_balance *b, const struct plumb_align_conte
 
 /* ---- moving completions between makers and owners ------------------------------------------- */
 
-/* One end of a move: completions, the rank that has each prompt's, and the local prompt there. */
+/* The sending or the receiving side of `move`: this rank's completions on that side, the rank that
+ * holds the completions of each prompt, and the local prompt of each prompt on that rank. */
 struct end {
     struct plumb_rollouts *r;
-    const int32_t *rank;  /* (prompts,) -1: no rank */
-    const int64_t *local; /* (prompts,) on that rank */
+    const int32_t *rank;  /* (prompts,) -1 if no rank holds them */
+    const int64_t *local; /* (prompts,) index in that rank's completions; -1 on other ranks */
 };
 
-/* Returns whether completions of a prompt are moved: not if all are finished, or if it is still in
- * the queue. */
+/* Returns true if a prompt has a maker. It has none if all its completions were finished before the
+ * rollout, or while it is in the queue. */
 static bool moves(const struct plumb_balance *b, int64_t prompt)
 {
     return b->maker[prompt] >= 0;
 }
 
-/* Sets local[prompt] of the prompts that r has. */
+/* Sets local (prompts,) to the local prompt of each prompt in r, or to -1 for a prompt that r does
+ * not have. */
 static void set_local(int64_t *local, const struct plumb_rollouts *r, int64_t prompts)
 {
     for (int64_t prompt = 0; prompt < prompts; prompt++)
@@ -318,8 +327,9 @@ static void set_local(int64_t *local, const struct plumb_rollouts *r, int64_t pr
         local[r->at[plumb_rollouts_completion(r, k, 0)].prompt] = k;
 }
 
-/* Words for and from each rank (ranks,), the places of the next completions in the messages, and
- * the messages. */
+/* The messages of one `move`, with one part per rank in the order of the ranks. give and get
+ * (ranks,): bytes sent to and received from each rank. place (ranks,): word at which the next
+ * completion of each rank's part begins. out and in: the parts sent and received. */
 struct mail {
     int64_t *give, *get, *place;
     int32_t *out, *in;
@@ -334,7 +344,7 @@ static void mail_fini(struct mail *m)
     free(m->in);
 }
 
-/* Counts the bytes of the messages and allocates them. */
+/* Sets give and get, and allocates the messages. */
 static plumb_status mail_init(struct mail *m, const struct plumb_balance *b, int64_t prompts,
                               const struct end *from, const struct end *to, int rank, int ranks)
 {
@@ -365,7 +375,8 @@ static plumb_status mail_init(struct mail *m, const struct plumb_balance *b, int
     return PLUMB_OK;
 }
 
-/* Sets place[r] to the word at which rank r's part of a message begins. */
+/* Sets place (ranks,) to the word at which each rank's part of a message begins. bytes (ranks,):
+ * size of each part. */
 static void begin_parts(int64_t *place, const int64_t *bytes, int ranks)
 {
     int64_t at = 0;
@@ -375,7 +386,7 @@ static void begin_parts(int64_t *place, const int64_t *bytes, int ranks)
     }
 }
 
-/* Writes one completion to a message. Returns the number of words. */
+/* Writes one completion to `out`, a place in a message. Returns the number of words written. */
 static int64_t put(int32_t *out, const struct plumb_rollout *o)
 {
     const size_t row = (size_t)o->n * WORD;
@@ -388,7 +399,8 @@ static int64_t put(int32_t *out, const struct plumb_rollout *o)
     return HEAD_WORDS + TOKEN_WORDS * o->n;
 }
 
-/* Returns the completion of n tokens that a message has at `in`. */
+/* Returns the completion of n tokens that begins at `in` in a message. Its arrays are borrowed from
+ * the message. */
 static struct plumb_completion read_one(const int32_t *in, int64_t n, int64_t sample)
 {
     const int32_t *ids = in + HEAD_WORDS;
@@ -400,7 +412,7 @@ static struct plumb_completion read_one(const int32_t *in, int64_t n, int64_t sa
                                      .stop = (enum plumb_stop)in[0]};
 }
 
-/* Writes this rank's open completions to the messages. */
+/* Writes the completions that this rank sends, those with b->open, to m->out. */
 static void pack(struct mail *m, const struct plumb_balance *b, int64_t prompts,
                  const struct end *from, const struct end *to, int rank, int ranks)
 {
@@ -438,8 +450,8 @@ static plumb_status unpack(struct mail *m, const struct plumb_balance *b, int64_
     return PLUMB_OK;
 }
 
-/* Moves the open completions, of b->tokens tokens each, from the ranks of `from` to those of `to`.
- * Collective. */
+/* Sends the completions with b->open from the ranks of `from` to the ranks of `to`. Completion i
+ * has b->tokens[i] tokens on every rank. Collective. */
 static plumb_status move(const struct plumb_balance *b, const struct plumb_align_context *c,
                          int64_t prompts, const struct end *from, const struct end *to,
                          const struct plumb_rollout_source *src)
@@ -457,7 +469,7 @@ done:
     return st;
 }
 
-/* ---- the calls of an iteration -------------------------------------------------------------- */
+/* ---- functions that align.c calls in each iteration ------------------------------------------ */
 
 plumb_status plumb_balance_deal(struct plumb_rollout_stage *r, const struct plumb_align_context *c,
                                 const struct plumb_partition *p)
@@ -481,8 +493,9 @@ plumb_status plumb_balance_deal(struct plumb_rollout_stage *r, const struct plum
     return move(b, c, p->split.items, &owner, &maker, &src);
 }
 
-/* plumb_rollout_source.take: the next prompt of the queue. A rank that makes `cap` prompts takes
- * none; the others have room for all that are left. */
+/* Implements plumb_rollout_source.take: returns the next prompt of the queue. A rank that already
+ * generates for `cap` prompts takes none. The ranks below `cap` have enough memory for all prompts
+ * left in the queue. */
 static plumb_status take(void *arg, bool wait, enum plumb_take *next, int64_t *prompt,
                          int64_t *record)
 {
@@ -494,7 +507,7 @@ static plumb_status take(void *arg, bool wait, enum plumb_take *next, int64_t *p
             : number == b->queued ? PLUMB_TAKE_NONE
                                   : PLUMB_TAKE_PROMPT;
     if (*next == PLUMB_TAKE_PROMPT) {
-        b->order_of_made[b->made.prompts] = b->made.prompts; /* it is generated last */
+        b->order_of_made[b->made.prompts] = b->made.prompts; /* after the dealt prompts */
         *prompt = b->queue[number];
         *record = b->record_of_prompt[*prompt];
     }
@@ -509,8 +522,8 @@ void plumb_balance_supply(struct plumb_rollout_stage *r, struct plumb_rollout_so
     src->take_arg = &r->balance;
 }
 
-/* Sets tokens, and maker of the prompts that were taken from the queue, on every rank. Collective.
- */
+/* Sets b->tokens of the completions with b->open, and b->maker of every prompt, on every rank.
+ * Collective. */
 static plumb_status share_made(struct plumb_balance *b, plumb_comm *comm,
                                const struct plumb_partition *p)
 {

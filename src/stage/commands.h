@@ -1,8 +1,9 @@
 /* commands.h - the commands that train on rewards and pairs: align, reward and prefer.
  * Layer 5, above train/. Includes train/.
  *
- * All commands are Collective; every rank passes the same source. Each command writes metrics and
- * checkpoints to output_dir and returns after the last checkpoint is complete. */
+ * The functions that run a command are collective, and every rank passes the same source. Each
+ * writes metrics and checkpoints to output_dir and returns after the last checkpoint is complete.
+ */
 #ifndef PLUMB_STAGE_COMMANDS_H
 #define PLUMB_STAGE_COMMANDS_H
 
@@ -25,23 +26,22 @@ plumb_status plumb_train_prefer(const struct plumb_trainer_source *s);
 plumb_status plumb_method_of(const struct plumb_method **method, struct plumb_align_param *param,
                              const struct plumb_config *cfg);
 
-/* Makes a new run's configuration show what the run will do, for any command. Writes the values
- * that the method fixes into *cfg. An option that the command or method does not read is an error
- * if the command line gives it, and a warning if the file gives it. PLUMB_ERR_CONFIG with the
- * option's name. */
+/* Adapts the configuration of a new run of `command`: writes the values that the method fixes into
+ * *cfg. An option that the command or the method does not read is an error if the command line sets
+ * it, and a warning if the file sets it. PLUMB_ERR_CONFIG with the option's name. */
 plumb_status plumb_train_settle(struct plumb_config *cfg, const char *command);
 
 /* Aligns the policy with the method of method.name, on its own completions of data.prompts. */
 plumb_status plumb_train_align(const struct plumb_trainer_source *s);
 
-/* Check the configuration of align or prefer as far as possible without opening its model. Not
- * collective. */
+/* Check the configuration of align or prefer as far as this is possible before the model is opened.
+ * Not collective. */
 plumb_status plumb_align_check(const struct plumb_config *cfg);
 plumb_status plumb_prefer_check(const struct plumb_config *cfg);
 
 extern const struct plumb_job plumb_job_align, plumb_job_reward, plumb_job_prefer;
 
-/* Returns the job of a training command by its name, or NULL if the command does not train. */
+/* Returns the struct plumb_job of a training command, or NULL if `command` does not name one. */
 const struct plumb_job *plumb_job_find(const char *command);
 
 #endif

@@ -1,4 +1,5 @@
-/* cost.c - counts what an iteration of align computes, reads and sends.
+/* cost.c - counts the floating-point operations of an iteration of align, and the bytes that it
+ * reads and sends.
  * Layer 5. Includes stage/method.h, train/cost.h. */
 #include "train/cost.h"
 
@@ -60,7 +61,8 @@ void plumb_align_cost(struct plumb_cost *out, const struct plumb_align_context *
     plumb_cost_add(out, "reference")->flops =
         references_of(reference) * plumb_cost_forward(t->model, &b);
     const double all = b.n;
-    b.n = fmin(all, (double)part->most.items); /* those that plumb_mismatch_rescore visits */
+    /* completions that plumb_mismatch_rescore computes again */
+    b.n = fmin(all, (double)part->most.items);
     plumb_cost_add(out, "comparison")->flops = plumb_cost_forward(t->model, &b);
     b.n = local * (trained_of(c) + (double)add->extra_sequences) * (double)cfg->train.epochs;
     plumb_cost_add(out, "update")->flops = plumb_cost_train(t->model, &b, cfg->train.recompute);

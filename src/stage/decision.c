@@ -1,4 +1,5 @@
-/* decision.c - decides by the rewards of all ranks what is trained on, and reports it.
+/* decision.c - chooses by the rewards of all ranks which completions are trained on, and sets the
+ * metrics of these choices.
  * Layer 5. Includes stage/stages.h, stage/method.h, base/. */
 #include <math.h>
 #include <stdlib.h>
@@ -54,9 +55,9 @@ static plumb_status fill_board(struct plumb_decision *d, const struct plumb_alig
     return PLUMB_OK;
 }
 
-/* Logs the number of prompts that have one completion on the scoreboard although group_size is
- * above 1: the method's `preselect` has dropped the others, because all completions of the prompt
- * are equal. */
+/* Logs the number of prompts with only one completion on the scoreboard although group_size is
+ * above 1. The method's `preselect` has dropped the other completions of such a prompt, because all
+ * of them are equal. */
 static void say_alike(const struct plumb_scoreboard *b)
 {
     int64_t alike = 0;
@@ -73,7 +74,7 @@ static void say_alike(const struct plumb_scoreboard *b)
 }
 
 /* Returns PLUMB_ERR_NUMERIC if the share of completions without a finite reward is above
- * reward.max_missing; otherwise logs which completions have none. Collective. */
+ * reward.max_missing. Otherwise it logs the completions without one. Collective. */
 static plumb_status check_missing(const struct plumb_decision *d,
                                   const struct plumb_align_inputs *in,
                                   const struct plumb_reward_stage *reward)

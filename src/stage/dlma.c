@@ -1,12 +1,14 @@
-/* dlma.c - DLMA: a completion's reward is the difference of its log-probs after two opposite
- * prompts. Layer 5. Includes stage/method.h, base/. Source: arXiv:2402.11907. */
+/* dlma.c - the method DLMA: the reward of a completion is its log-prob after the prompt with
+ * principles minus its log-prob after the prompt with the contrary principles. Layer 5. Includes
+ * stage/method.h, base/. Source: arXiv:2402.11907. */
 #include <stdlib.h>
 
 #include "base/num.h"
 #include "stage/method.h"
 
 struct dlma {
-    int policy; /* number of the reference `previous`: the policy at the iteration's start */
+    /* index of the reference `previous`, which is the policy at the iteration's start */
+    int policy;
 };
 
 /* Checks that the longest prompt with principles or contrary principles plus max_new_tokens fits
@@ -50,8 +52,8 @@ static void close(void *own)
     free(own);
 }
 
-/* Returns the prompt of a completion with the principles (side 0) or with their contrary (side 1).
- */
+/* Returns the prompt of a completion, with the principles (side 0) or with the contrary principles
+ * (side 1). */
 static const struct plumb_piece *side_of(const struct plumb_align_inputs *in, int64_t completion,
                                          int side)
 {
@@ -70,8 +72,8 @@ static bool is_known(const struct plumb_align_inputs *in, int64_t completion, in
                                  o->n, logp);
 }
 
-/* Computes the log-probs of the packed sequences and stores them in reference->set. is_known finds
- * them there by their tokens. */
+/* Computes the log-probs of the packed sequences under the policy of the iteration's start and
+ * stores them in reference->set, where is_known finds them by their tokens. */
 static plumb_status run_packed(const struct plumb_align_inputs *in, struct plumb_micro *m)
 {
     const struct dlma *d = in->own;
@@ -84,7 +86,7 @@ static plumb_status run_packed(const struct plumb_align_inputs *in, struct plumb
 }
 
 /* Computes two log-probs of every completion that has no reward yet: after the prompt with the
- * principles and after the prompt with their contrary. Those that are known are not repeated. */
+ * principles and after the prompt with their contrary. Skips log-probs that are already stored. */
 static plumb_status score_sides(const struct plumb_align_inputs *in, const bool *scored,
                                 struct plumb_micro *m)
 {
@@ -108,7 +110,7 @@ static plumb_status score_sides(const struct plumb_align_inputs *in, const bool 
     return run_packed(in, m);
 }
 
-/* Sets the reward of each completion y of prompt x, with principles p+ and their contrary p-:
+/* Sets the reward of each completion y of prompt x, with principles p+ and contrary principles p-:
  *     log pi(y|p+,x) - log pi(y|p-,x)                     Source: DLMA, arXiv:2402.11907, eq. 5 */
 static plumb_status score(const struct plumb_align_inputs *in, struct plumb_reward_stage *reward,
                           struct plumb_work *w)

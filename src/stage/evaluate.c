@@ -1,4 +1,5 @@
-/* evaluate.c - scores the policy's completions of data.eval, between the iterations of align.
+/* evaluate.c - generates and scores completions of the prompts in data.eval, between the iterations
+ * of align.
  * Layer 5. Includes stage/stages.h, io/file.h, base/.
  *
  * The policy answers every held-out prompt once, with the run's sampling options. Each evaluation
@@ -22,7 +23,7 @@ plumb_status plumb_align_held_out_open(struct plumb_align_held_out *h, struct pl
     const int64_t world = plumb_comm_size(t->comm);
     if (!*cfg->data.eval ||
         (t->backend->dry && (!t->tokenizer || !plumb_file_exists(cfg->data.eval))))
-        return PLUMB_OK; /* `plumb plan` works without the data */
+        return PLUMB_OK; /* `plumb plan` needs no data files */
     PLUMB_REQUIRE(plumb_rewards_configured(cfg), PLUMB_ERR_CONFIG,
                   "data.eval: answers to it are rated by a reward, and none is configured");
     struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PROMPTS);
@@ -73,7 +74,7 @@ static plumb_status answer(struct plumb_align_held_out *h, const struct plumb_tr
     plumb_scores_clear(&h->scores);
     if (st == PLUMB_OK)
         st = plumb_rollouts_generate(&h->rollouts, &src);
-    if (st != PLUMB_OK) /* the other ranks may wait for this one's scores */
+    if (st != PLUMB_OK) /* other ranks may be waiting in a pass of the reward model */
         return plumb_rewards_end(sources, st);
     PLUMB_TRY(plumb_scores_compute(&h->scores, &h->rollouts, h->data, sources, NULL, NULL));
     memset(h->value, 0, (size_t)(h->data->n * HELD_VALUES) * sizeof(*h->value));
@@ -100,7 +101,7 @@ plumb_status plumb_align_held_out_run(struct plumb_align_held_out *h, struct plu
         return PLUMB_OK;
     plumb_comm_phase(t->comm, "evaluate");
     PLUMB_TRY(plumb_comm_agree(t->comm, answer(h, t, generator, sources)));
-    /* one rank owns each prompt and the other ranks add 0, so the sum is exact */
+    /* each prompt's results are set on one rank and 0 on the others, so the sum is exact */
     PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, h->value, n * HELD_VALUES, PLUMB_SUM));
     for (int64_t i = 0; i < n * HELD_VALUES; i++)
         sum[i % HELD_VALUES] += h->value[i];

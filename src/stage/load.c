@@ -1,4 +1,5 @@
-/* load.c - measures how long each phase of an iteration takes on this rank, and how long it waits.
+/* load.c - measures the seconds that each phase of an iteration takes on this rank, and the seconds
+ * of these that the rank spends in collectives.
  * Layer 5. Includes stage/load.h, base/, comm/. */
 #include "stage/load.h"
 

@@ -18,15 +18,15 @@ static void fix_curriculum(struct plumb_align_param *p)
     p->threshold = PLUMB_THRESHOLD_QUANTILE;
 }
 
-/* Turns reward normalization off: a method that computes rewards from the policy's log-probs keeps
- * them in nats. */
+/* The function `fix` of methods that compute rewards from the policy's log-probs: turns reward
+ * normalization off, so that these rewards stay in nats. */
 static void fix_own_scores(struct plumb_align_param *p)
 {
     p->reward_norm = PLUMB_NORM_NONE;
 }
 
-/* Returns half of the group size, so that half of each group is sampled with the principles; -1 if
- * the group size is odd. */
+/* The function `principled` of methods that sample half of each group with the principles. Returns
+ * half of group_size, or -1 if group_size is odd. */
 static int64_t half_principled(int64_t group_size)
 {
     return group_size % 2 == 0 ? group_size / 2 : -1;
@@ -216,8 +216,9 @@ bool plumb_method_scores(const struct plumb_method *m)
     return plumb_method_adds(m)->score != NULL;
 }
 
-/* Returns the most completions of one prompt that the method trains on. A pair has two. The rule of
- * psle also weighs all completions of each prompt that has no pair. */
+/* Returns the largest number of completions of one prompt that the method trains on. A method of
+ * pairs trains on two. The rule of psle also trains on all completions of a prompt without a pair,
+ * with weights. */
 static int64_t most_trained(const struct plumb_method *m, int64_t group_size)
 {
     if (m->selector == &plumb_sel_best_of)

@@ -41,8 +41,8 @@ plumb_status plumb_mismatch_compare(struct plumb_mismatch *m, const struct plumb
     return PLUMB_OK;
 }
 
-/* Compares the packed micro-batch and clears it. Each sequence is a completion after the prompt
- * that it was sampled from. */
+/* Computes the training log-probs of the packed micro-batch, compares them, and clears the
+ * micro-batch. Each packed sequence is a completion after the prompt that it was sampled from. */
 static plumb_status compare_packed(struct plumb_mismatch *mismatch,
                                    const struct plumb_align_inputs *in, struct plumb_work *w)
 {
@@ -71,11 +71,12 @@ static int64_t common_divisor(int64_t a, int64_t b)
     return a;
 }
 
-/* Visits the n completions with a stride that has no common divisor with n, so no completion comes
- * twice and the completions come from different prompts and places in the group. The first one
- * visited moves by one group per iteration and is the last completion of its group. So it is
- * principled if the method has principled completions. Only this function compares those, because
- * training packs them after the plain prompt. */
+/* Takes every stride-th of the n completions, cyclically. The stride has no common divisor with n,
+ * so no completion is taken twice, and the completions come from different prompts and have
+ * different sample indices. The first one taken is the last completion of a group, which is
+ * principled if the method has principled completions; from one iteration to the next it moves by
+ * one group. Only this function compares principled completions, because training packs them after
+ * the plain prompt. */
 plumb_status plumb_mismatch_rescore(struct plumb_mismatch *mismatch,
                                     const struct plumb_align_inputs *in, struct plumb_work *w)
 {

@@ -1,4 +1,4 @@
-/* missing.c - says which completions have no finite reward, and which source gave none.
+/* missing.c - lists the completions without a finite reward, and the reward sources that gave none.
  * Layer 5. Includes stage/stages.h. */
 #include <math.h>
 #include <stdio.h>
@@ -8,8 +8,8 @@
 
 enum { SHOWN = 8, FAULT_BYTES = 600 };
 
-/* Every rank knows every reward. But only the rank that scored a completion knows which reward
- * source failed and why, so the ranks exchange these texts. */
+/* All rewards are known on every rank. But only the rank that scored a completion knows which
+ * reward source failed and why, so the ranks exchange these texts. */
 plumb_status plumb_align_missing(const struct plumb_decision *d,
                                  const struct plumb_align_inputs *in,
                                  const struct plumb_reward_stage *reward, char *out, int64_t size)

@@ -1,9 +1,9 @@
-/* optune.c - OPTune: only the prompts with the lowest rewards get new completions; the others keep
- * those of the previous iteration.
+/* optune.c - the method OPTune: in each iteration after the first, only the prompts with the lowest
+ * rewards get new completions; the other prompts keep their completions of the previous iteration.
  * Layer 5. Includes stage/method.h, data/, base/.
  * Source: OPTune, arXiv:2406.07657, section 3.1: only the completions of the prompts with the
  * lowest rewards are regenerated. The paper does not say how to order prompts with several
- * completions. We order them by the mean reward; prompts with a missing reward come first. */
+ * completions. plumb orders them by their mean reward; prompts with a missing reward come first. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,8 @@ static void rank_prompts(struct standing *list, const struct plumb_rollout_store
     qsort(list, (size_t)prompts, sizeof(*list), by_reward);
 }
 
-/* The file of the previous iteration, and where its completions and rewards go. */
+/* The rollout file of the previous iteration, and the structs to which its completions and rewards
+ * are copied. */
 struct kept {
     const struct plumb_align_inputs *in;
     const struct plumb_rollout_store *file;

@@ -102,16 +102,17 @@ plumb_status plumb_align_write_rollouts(const struct plumb_align_inputs *in,
     return plumb_comm_agree(t->comm, st);
 }
 
-/* Returns the text of the prompt's last message, because with a chat template all whole prompts can
- * begin with the same text. If the data set has not stored it, returns the whole prompt text. */
+/* Returns the text of the prompt's last message, or the whole prompt if the data set has not stored
+ * that. With a chat template, all whole prompts can begin with the same text, so it is no good
+ * label. */
 static const char *asked(const struct plumb_dataset *data, int64_t record)
 {
     const struct plumb_record *r = &data->record[record];
     return r->asked ? r->asked : r->prompt.text;
 }
 
-/* Prints samples of the first prompts. Rank 0 always owns these, so the table does not depend on
- * the number of ranks. */
+/* Prints completions of the first prompts. Rank 0 always owns these prompts, so the printed table
+ * does not depend on the number of ranks. */
 static plumb_status print_samples(const struct plumb_align_inputs *in,
                                   const struct plumb_reward_stage *reward)
 {
@@ -160,8 +161,8 @@ plumb_status plumb_align_show_samples(const struct plumb_align_inputs *in,
 /* Answers to the first prompts of the data set, for report.html: first those of the model that the
  * run started from, then those of the policy. */
 struct probes {
-    int64_t n;      /* number of prompts; 0 on all ranks but rank 0 */
-    char **text;    /* (2 n,) answers; NULL for an answer of the start if it is not opened */
+    int64_t n;      /* number of prompts; 0 on every rank except rank 0 */
+    char **text;    /* (2 n,) answers; NULL if that model was not opened */
     double *reward; /* (2 n,) rewards; NaN if there is none */
 };
 
@@ -185,7 +186,7 @@ static void probes_fini(struct probes *p)
 }
 
 /* Generates the answers of `model` to the first n prompts. The random numbers are the same for
- * every model. of: the reference that has the model, or NULL if it is the policy. */
+ * every model. of: the reference whose weights `model` has, or NULL if `model` is the policy. */
 static plumb_status generate_probes(struct plumb_rollouts *rollouts,
                                     const struct plumb_align_inputs *in, const plumb_model *model,
                                     struct plumb_reference_of *of, int64_t n)
@@ -214,9 +215,9 @@ static plumb_status generate_probes(struct plumb_rollouts *rollouts,
     return st;
 }
 
-/* Sets text (n,) and reward (n,) to the answers of a model and their rewards (generate_probes). The
- * passes of a model whose layers are shares of the ranks need all ranks, so every rank calls this
- * function, with n = 0 on all but one. Collective. */
+/* Sets text (n,) to the answers of `model` and reward (n,) to their rewards. If the layers of a
+ * model are sharded over the ranks, its passes need all ranks. So every rank calls this function,
+ * with n = 0 on every rank except rank 0. Collective. */
 static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rewards *sources,
                                   const plumb_model *model, struct plumb_reference_of *of,
                                   int64_t n, char **text, double *reward)
@@ -241,8 +242,8 @@ static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rew
     return st;
 }
 
-/* Sets p->text and p->reward to the answers of both models and their rewards. Collective: one
- * rank's failure is every rank's. */
+/* Sets p->text and p->reward to the answers of both models and their rewards. If one rank fails,
+ * every rank returns the failure. Collective. */
 static plumb_status ask(struct probes *p, const struct plumb_align_inputs *in,
                         plumb_rewards *sources)
 {
@@ -256,8 +257,9 @@ static plumb_status ask(struct probes *p, const struct plumb_align_inputs *in,
                                                        p->text + p->n, p->reward + p->n));
 }
 
-/* Counts the iterations in metrics.jsonl in which every prompt's answers had equal rewards, and
- * writes a note about them. Returns 0 and "" if there are none or the file cannot be read. */
+/* Returns the number of iterations in metrics.jsonl in which, for every prompt, all answers had
+ * equal rewards, and writes a sentence about them to note. Returns 0 and sets note to "" if there
+ * are none or the file cannot be read. */
 static int64_t count_alike(const struct plumb_config *cfg, char *note, size_t size)
 {
     char path[4096];

@@ -24,7 +24,8 @@ enum {
     VALUE_REJECTED,
     VALUE_LOGP_CHOSEN,
     VALUE_LOGP_REJECTED,
-    /* The next three are sums over completion tokens; the last two are the numbers of tokens. */
+    /* The next three values are sums over completion tokens. The two after them are the numbers of
+     * these tokens. */
     VALUE_ENTROPY,
     VALUE_LOGIT_CHOSEN,
     VALUE_LOGIT_REJECTED,
@@ -36,15 +37,16 @@ struct pairs {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
-    struct plumb_micro micro;          /* its scale is 1 / pairs of the global batch */
-    int64_t step;                      /* index of the step in the epoch, from 0 */
-    double pairs;                      /* loss denominator of the step, over all ranks */
-    plumb_references *references;      /* NULL if the objective reads no reference */
-    int reference;                     /* number of the objective's reference in `references` */
-    const struct plumb_method *method; /* NULL if a reward model is trained */
+    struct plumb_micro micro;               /* micro.scale is 1 / (pairs of the global batch) */
+    int64_t step;                           /* index of the step in the epoch, from 0 */
+    double pairs;                           /* number of pairs of the step on all ranks, the loss
+                                             * denominator */
+    plumb_references *references;           /* NULL if the objective reads no reference */
+    int reference;                          /* index of the objective's reference in `references` */
+    const struct plumb_method *method;      /* NULL if a reward model is trained */
     const struct plumb_method_given *given; /* how the method trains on given pairs */
     void *own;                              /* the method's own state; NULL if it has none */
-    int64_t *kept; /* (epochs.split.items,) the records that are trained on */
+    int64_t *kept;                          /* (epochs.split.items,) records that are trained on */
     struct plumb_held_out held_out;
 };
 
@@ -58,7 +60,8 @@ static int64_t record_of(const struct pairs *s, int64_t i)
     return s->kept[s->epochs.order[i]];
 }
 
-/* Returns the weight of a pair in the loss, which may depend on its record's scores. */
+/* Returns the weight of a pair in the loss. A method may compute it from the scores of the record's
+ * two answers. */
 static double weight_of(const struct pairs *s, const struct plumb_record *rec)
 {
     return s->given->weight ? s->given->weight(rec->score[0] - rec->score[1], &s->micro.param)
@@ -79,7 +82,7 @@ static plumb_status add_pair(struct pairs *s, const struct plumb_record *rec, in
     return PLUMB_OK;
 }
 
-/* Packs the pairs of a range of the records of data.eval. */
+/* Packs the pairs of the records [begin, end) of data.eval. */
 static plumb_status pack_held_out(struct pairs *s, struct plumb_range records)
 {
     plumb_micro_clear(&s->micro);
@@ -88,7 +91,7 @@ static plumb_status pack_held_out(struct pairs *s, struct plumb_range records)
     return PLUMB_OK;
 }
 
-/* Packs the pairs of a range of the epoch's order. */
+/* Packs the pairs at the places [begin, end) of the epoch's order of records. */
 static plumb_status pack_ordered(struct pairs *s, struct plumb_range r)
 {
     plumb_micro_clear(&s->micro);
@@ -99,15 +102,16 @@ static plumb_status pack_ordered(struct pairs *s, struct plumb_range r)
     return PLUMB_OK;
 }
 
-/* ---- a reference whose layers are shares of the ranks ---------------------------------------
+/* ---- a reference whose layers are sharded over the ranks (frozen: sharded) -------------------
  *
- * The passes of such a reference are collective, but the ranks do not run their micro-batches at
- * the same time: the numbers of micro-batches differ, and gradients may be exchanged in between. So
- * all ranks run the reference's passes of a step before its micro-batches. The micro-batches then
- * find the log-probs stored: s->references has room for all records.
+ * The forward passes of such a reference are collective. But the ranks have different numbers of
+ * micro-batches, and may exchange gradients between them, so they cannot run these passes within
+ * their micro-batches. Instead, all ranks run the reference's passes of a step before the step's
+ * micro-batches, which then find the log-probs stored in s->references. It has memory for the
+ * log-probs of all records. Example with 3 micro-batches on 2 ranks:
  *
  *     rank 0   reference 0  reference 1 | micro-batch 0   micro-batch 1   exchange
- *     rank 1   reference 2  follow      | micro-batch 2                   exchange         */
+ *     rank 1   reference 2  gather only | micro-batch 2                   exchange */
 
 static bool reference_gathers(const struct pairs *s)
 {
@@ -121,7 +125,7 @@ static plumb_status reference_score(struct pairs *s)
                                   s->micro.logp_ref);
 }
 
-/* Computes the reference's log-probs of this rank's micro-batches of the step. Returns
+/* Computes the reference's log-probs for this rank's micro-batches of the step. Returns
  * PLUMB_STOPPED on a pause request. */
 static plumb_status score_step(struct pairs *s, int64_t micro_batches)
 {
@@ -139,7 +143,8 @@ static plumb_status prepare_step(void *arg, int64_t micro_batches, bool *paused)
 {
     struct pairs *s = arg;
     plumb_comm_phase(s->t->comm, "reference");
-    s->t->stop.busy = true; /* defers a save by time to the step's first micro-batch */
+    s->t->stop.busy = true; /* no save that is due by time interrupts this; it waits for the step's
+                             * first micro-batch */
     plumb_status st = score_step(s, micro_batches);
     s->t->stop.busy = false;
     /* also after a failure or a pause: the other ranks may wait for this one */
@@ -148,8 +153,9 @@ static plumb_status prepare_step(void *arg, int64_t micro_batches, bool *paused)
     return *paused ? PLUMB_OK : st;
 }
 
-/* Returns the status of all ranks after the blocks of data.eval. The ranks exchange nothing between
- * blocks, so each block runs the reference's passes itself. */
+/* Called after the last block of data.eval with this rank's status; returns the status of all
+ * ranks. Between the blocks the ranks do not communicate, so each block runs the reference's passes
+ * itself. */
 static plumb_status end_held_out(void *arg, plumb_status local)
 {
     struct pairs *s = arg;
@@ -190,8 +196,8 @@ static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
     return plumb_held_out_run(&s->held_out, s->t, true, held_out_block, s, row);
 }
 
-/* Adds to `value` what a micro-batch contributes to the metrics that TRL's DPOTrainer reports of
- * the policy: log-probs, logits and entropy. */
+/* Adds the policy's log-probs, logits and entropy in a micro-batch to `value`. They become metrics
+ * with the names of TRL's DPOTrainer. */
 static void add_figures(const struct plumb_micro *m, double value[PLUMB_MICRO_BATCH_VALUES])
 {
     int64_t at = 0;
@@ -264,7 +270,7 @@ static plumb_status read_data(struct pairs *s)
     struct plumb_trainer *t = s->t;
     const struct plumb_config *cfg = t->cfg;
     if (s->data)
-        return PLUMB_OK; /* the memory plan has already read it */
+        return PLUMB_OK; /* the memory plan has already read the data */
     if (t->backend->dry && !*cfg->data.train)
         return plumb_plan_records(&s->data, cfg, &t->model->spec, 2);
     const struct plumb_data_options options = plumb_data_options_of(cfg, t, PLUMB_DATA_PAIRS);
@@ -272,8 +278,9 @@ static plumb_status read_data(struct pairs *s)
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
-/* Warns about records whose two answers are equal, because such a pair has no preference. If the
- * two answers are equal in every record, returns PLUMB_ERR_FORMAT. A memory plan checks nothing. */
+/* Warns about records whose two answers are equal, because such a pair prefers neither. Returns
+ * PLUMB_ERR_FORMAT if the answers are equal in every record. Checks nothing during a memory plan.
+ */
 static plumb_status check_differ(const struct pairs *s)
 {
     int64_t same = 0, first = 0;
@@ -357,7 +364,8 @@ static plumb_status check_scores(const struct pairs *s, const struct plumb_datas
     return PLUMB_OK;
 }
 
-/* Reads the method and its parameters. PLUMB_ERR_CONFIG if it cannot train on given pairs. */
+/* Reads the method and its parameters. PLUMB_ERR_CONFIG if the method cannot train on given pairs.
+ */
 static plumb_status read_method(const struct plumb_method **out, struct plumb_align_param *param,
                                 const struct plumb_config *cfg)
 {
@@ -396,7 +404,8 @@ static plumb_status prepare_prefer(struct pairs *s)
     }
     if (!s->micro.reference)
         return PLUMB_OK;
-    /* prefer runs one iteration, so `previous` is the model that the run starts from */
+    /* prefer has only one iteration, so the reference `previous` is the model that the run starts
+     * from */
     const bool previous = strcmp(cfg->method.reference, "previous") == 0;
     const struct plumb_memory_scope outer =
         plumb_memory_enter(s->t->backend, "reference models", PLUMB_PHASE_ALWAYS);
@@ -418,7 +427,7 @@ static plumb_status setup(struct pairs *s, const struct plumb_trainer_source *so
 {
     PLUMB_TRY(plumb_trainer_open(&s->t, source));
     PLUMB_TRY(plumb_comm_agree(source->comm, prepare_all(s)));
-    if (!source->backend->dry) { /* a plan runs even if data.eval is missing on one rank */
+    if (!source->backend->dry) { /* `plumb plan` works even if a rank has no file data.eval */
         PLUMB_TRY(plumb_same_records(source->comm, "data.train", source->cfg->data.train, s->data));
         PLUMB_TRY(plumb_same_records(source->comm, "data.eval", source->cfg->data.eval,
                                      s->held_out.data));

@@ -14,8 +14,8 @@
 #define GENERATED "generated.tokens"  /* tokens generated so far, by all ranks */
 #define NEXT      "generated.prompts" /* prompts of the next iteration; only with a token budget */
 
-/* Returns the number of prompts of one step that this rank owns: those of its micro-batches. Unless
- * out is NULL, writes these prompts to out in ascending order. */
+/* Returns the number of prompts that this rank owns in one step: the prompts of its micro-batches.
+ * If out is not NULL, writes these prompts to out in ascending order. */
 static int64_t share_of(int64_t *out, const struct plumb_batch_split *split,
                         const struct plumb_trainer *t, int64_t step)
 {
@@ -41,10 +41,10 @@ static int64_t count_local(const struct plumb_trainer *t, int64_t prompts)
     return last * share_of(NULL, &split, t, 0) + share_of(NULL, &split, t, last);
 }
 
-/* Returns the most tokens that a prompt with its completions can bring to a micro-batch. It assumes
- * completions of the largest possible length, because a rank takes its prompts before it samples
- * the completions. `preselect`, which chooses completions before the reward, reads all completions
- * of a prompt in one micro-batch, each after one token instead of the prompt. */
+/* Returns the largest number of tokens that a prompt with its completions can add to a micro-batch.
+ * It assumes completions of max_new_tokens, because the prompts are split into micro-batches before
+ * the completions are sampled. A method's `preselect` reads all completions of a prompt in one
+ * micro-batch, each after one token instead of the prompt. */
 static int64_t most_tokens(const struct plumb_align_context *c, const struct plumb_record *rec)
 {
     const struct plumb_config *cfg = c->t->cfg;
@@ -75,15 +75,16 @@ static void take_local(struct plumb_partition *p, const struct plumb_trainer *t)
         p->n_local += share_of(p->prompt_of_local + p->n_local, &p->split, t, step);
 }
 
-/* Returns true if the method uses the same prompts in every iteration. After the first iteration it
- * then decides how many of them get new completions; the others keep those that they have. */
+/* Returns true if the method uses the same prompts in every iteration. In each iteration after the
+ * first, such a method decides how many prompts get new completions; the other prompts keep their
+ * completions. */
 static bool same_prompts(const struct plumb_align_context *c)
 {
     return c->add->fresh_prompts != NULL;
 }
 
-/* Returns how many prompts get new completions in iteration `iteration` (from 0), if no token
- * budget limits it. */
+/* Returns how many prompts get new completions in `iteration` (from 0) if no token budget
+ * (train.generated_tokens) limits the run. */
 static int64_t whole_of(const struct plumb_partition *p, const struct plumb_align_context *c,
                         int64_t iteration)
 {
@@ -91,7 +92,8 @@ static int64_t whole_of(const struct plumb_partition *p, const struct plumb_alig
     return all ? p->per_iteration : c->add->fresh_prompts(c->t->cfg, p->per_iteration);
 }
 
-/* Returns how many prompts get completions in the first iteration under the token budget. */
+/* Returns how many prompts get completions in the first iteration with a token budget
+ * (train.generated_tokens). */
 static int64_t first_of(const struct plumb_partition *p, const struct plumb_align_context *c)
 {
     const struct plumb_config *cfg = c->t->cfg;
@@ -100,8 +102,8 @@ static int64_t first_of(const struct plumb_partition *p, const struct plumb_alig
                               completions * cfg->generate.max_new_tokens);
 }
 
-/* Sets p->most and p->most_local for a run without train.micro_batch_tokens. `fixed`: all
- * iterations have n prompts. */
+/* Sets p->most and p->most_local for a run without train.micro_batch_tokens. fixed: true if every
+ * iteration has n prompts, false if n is the maximum. */
 static void measure_sizes(struct plumb_partition *p, const struct plumb_align_context *c, int64_t n,
                           bool fixed)
 {
@@ -111,7 +113,7 @@ static void measure_sizes(struct plumb_partition *p, const struct plumb_align_co
     p->most.items = c->t->cfg->train.micro_batch_size;
 }
 
-/* Fails if a prompt with its completions can have more tokens than a micro-batch. */
+/* Fails if a prompt with its completions can have more tokens than train.micro_batch_tokens. */
 static plumb_status check_prompt(const struct plumb_align_context *c,
                                  const struct plumb_record *rec)
 {
@@ -142,7 +144,8 @@ struct measured {
     int64_t prompts; /* of each iteration */
 };
 
-/* Raises p->most and p->most_local to what the prompts in p->record_of_prompt need. */
+/* Raises p->most and p->most_local, where they are too small for an iteration with the prompts in
+ * p->record_of_prompt. */
 static plumb_status measure_cuts(void *arg, int64_t iteration)
 {
     const struct measured *m = arg;
@@ -157,8 +160,9 @@ static plumb_status measure_cuts(void *arg, int64_t iteration)
     return PLUMB_OK;
 }
 
-/* Sets p->most and p->most_local for a run with train.micro_batch_tokens. The prompts of each
- * iteration follow from the seed, so the micro-batches of all iterations are known here. */
+/* Sets p->most and p->most_local for a run with train.micro_batch_tokens. The prompts of every
+ * iteration depend only on the configuration, its seed and the data, so the micro-batches of all
+ * iterations can be computed before the first one. */
 static plumb_status measure_tokens(struct plumb_partition *p, const struct plumb_align_context *c,
                                    int64_t n, bool fixed)
 {
@@ -186,7 +190,7 @@ plumb_status plumb_partition_open(struct plumb_partition *p, const struct plumb_
                   "train.prompts_per_iteration: %lld, but %s holds only %lld prompts", (long long)n,
                   cfg->data.prompts, (long long)c->data->n);
     p->per_iteration = n;
-    if (budget > 0 && same_prompts(c)) { /* all iterations have the prompts of the first one */
+    if (budget > 0 && same_prompts(c)) { /* every iteration has the prompts of the first one */
         p->per_iteration = n = first_of(p, c);
         PLUMB_REQUIRE(whole_of(p, c, 1) > 0, PLUMB_ERR_CONFIG,
                       "method.renew: %g of %lld prompts is none, and train.generated_tokens is "

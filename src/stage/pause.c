@@ -1,10 +1,10 @@
 /* pause.c - saves an unfinished iteration to a checkpoint and restores it.
  * Layer 5. Includes stage/align_run.h, base/, io/.
  *
- * Every rank writes answers.rank-R.h5 with its n completions, finished or not. On resume, every
- * rank reads all files and takes the completions of its own prompts, so the number of ranks may
- * change. The array `slot` holds the prompt index in the iteration. logp_ref, logp_start and
- * logp_judge are sums over the tokens of a completion, in nats.
+ * Every rank R writes a file answers.rank-R.h5 with its n completions, finished or not. On resume,
+ * every rank reads all files and keeps the completions of its own prompts, so the number of ranks
+ * may change. The array `slot` holds the index of the prompt in the iteration. logp_ref, logp_start
+ * and logp_judge are sums over the tokens of a completion, in nats.
  *   slot i64, sample i32, finished u8, scored u8, stop u8, reward f64                  (n,)
  *   logp_ref, logp_start, logp_judge f64                                               (n,)
  *   offsets i64 (n+1,)    completion i is [offsets[i], offsets[i+1]) of
@@ -14,7 +14,7 @@
  *                         reference needs them and the policy has changed since
  *   sums f64              struct plumb_align_sums of the steps taken
  * Attributes: format, version, iteration (from 1), world_size, rank, and weights (fingerprint of
- * the weights that sampled). */
+ * the weights that sampled the completions). */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -39,10 +39,11 @@ static plumb_status file_name(char out[4096], const char *dir, int64_t rank)
     return plumb_path_join(out, 4096, dir, name);
 }
 
-/* The arrays of the file with one value per completion, for n completions, and `offsets` (n+1,). */
+/* The file's arrays for n completions: those with one value per completion, and `offsets` (n+1,).
+ */
 struct columns {
     int64_t n;
-    int64_t *prompt, *offsets; /* in the file, `prompt` is named slot */
+    int64_t *prompt, *offsets; /* `prompt` is the file's array `slot` */
     int32_t *sample;
     uint8_t *finished, *scored, *stop;
     double *reward, *logp; /* (n,) rewards; (PLUMB_ROLES, n) reference log-prob sums */
@@ -126,17 +127,17 @@ static plumb_status write_tokens(plumb_h5 *f, const struct plumb_rollouts *r,
     return PLUMB_OK;
 }
 
-/* Returns the snapshot of the weights from the iteration's start, or NULL if there is no snapshot
- * or the policy still has these weights. */
+/* Returns the snapshot of the policy's weights at the iteration's start. Returns NULL if there is
+ * no snapshot, or if the policy still has these weights. */
 static plumb_model *changed_snapshot(const struct plumb_align_run *a)
 {
     plumb_model *snapshot = plumb_references_snapshot(a->reference.set);
     return snapshot && snapshot->fingerprint != a->t->model->fingerprint ? snapshot : NULL;
 }
 
-enum { STAGE = 65536 }; /* floats that are copied between device and file at a time */
+enum { STAGE = 65536 }; /* number of floats that are copied between device and file at a time */
 
-/* Writes a tensor to its place in the flat vector. */
+/* Writes a tensor to its place in the flat vector of the file's array `previous`. arg: the file. */
 static plumb_status write_tensor(void *arg, const struct plumb_param *p, float *w)
 {
     return plumb_h5_write(arg, "previous", PLUMB_H5_F32, p->offset, p->count, w);
@@ -152,7 +153,7 @@ static plumb_status write_weights(plumb_h5 *f, const plumb_model *m)
     struct plumb_backend *b = m->backend;
     const struct plumb_trained t = plumb_model_trained(m);
     PLUMB_TRY(plumb_h5_reserve(f, "previous", PLUMB_H5_F32, t.count));
-    if (m->masters) /* the other ranks are in plumb_masters_finish */
+    if (m->masters) /* meanwhile the other ranks send their shares in plumb_masters_finish */
         return plumb_model_each(m, write_tensor, f);
     float *stage = malloc(STAGE * sizeof(*stage));
     PLUMB_REQUIRE(stage, PLUMB_ERR_NOMEM, "buffer to write the snapshot of the weights");
@@ -254,8 +255,8 @@ static plumb_status read_columns(const plumb_h5 *f, struct columns *c, int64_t n
     return PLUMB_OK;
 }
 
-/* Takes completion i of the file if this rank owns its prompt, with its reward and its log-probs.
- */
+/* If this rank owns the prompt of the file's completion i, copies the completion, its reward and
+ * its reference log-probs to the run. */
 static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const struct columns *c,
                              int64_t i, int64_t *taken)
 {
@@ -276,7 +277,7 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     o->n = n;
     o->finished = c->finished[i];
     o->stop = (enum plumb_stop)c->stop[i];
-    if (!o->old) /* the method's begin has set the weights of an old completion */
+    if (!o->old) /* for an old completion the method's `begin` has set the weights */
         o->weights = r->weights;
     a->reward.scores.scored[completion] = c->scored[i];
     a->reward.scores.reward[completion] = c->reward[i];
@@ -298,8 +299,9 @@ static plumb_status take_one(struct plumb_align_run *a, const plumb_h5 *f, const
     return o->finished ? plumb_rollout_decode(o, a->data, a->t->tokenizer) : PLUMB_OK;
 }
 
-/* Reads the file's array `previous` into the snapshot of the weights from the iteration's start. If
- * the file has no such array, the snapshot keeps the policy's weights. */
+/* Reads the file's array `previous` into the snapshot of the policy's weights at the iteration's
+ * start. If the file has no such array, the snapshot is left as it is: a copy of the policy's
+ * weights. */
 static plumb_status read_weights(struct plumb_align_run *a, const plumb_h5 *f)
 {
     plumb_model *m = plumb_references_snapshot(a->reference.set);
@@ -377,7 +379,8 @@ plumb_status plumb_align_resume(struct plumb_align_run *a, const char *dir)
                   ", but the weights saved for its start are %016" PRIx64,
                   dir, r->weights, snapshot ? snapshot->fingerprint : 0);
     a->rollout.weights = r->weights;
-    if (plumb_comm_rank(a->t->comm) != 0) /* saved sums cover all ranks: keep them on rank 0 only */
+    if (plumb_comm_rank(a->t->comm) != 0) /* the saved mismatch covers all ranks, and metrics add
+                                           * the ranks' values: keep it on rank 0 only */
         a->update.sums.mismatch = (struct plumb_mismatch){0};
     for (int64_t i = 0; i < wanted; i++) {
         finished += r->at[i].finished;

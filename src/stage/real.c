@@ -1,4 +1,5 @@
-/* real.c - REAL: of each prompt's completions, only the pair selected by embeddings is scored.
+/* real.c - the method REAL: selects two completions of each prompt by their embeddings; only these
+ * are scored and trained on.
  * Layer 5. Includes stage/method.h, train/embed.h.
  * Source: arXiv:2409.17169. */
 #include <stdlib.h>
@@ -36,9 +37,8 @@ static bool same(const struct plumb_rollout *a, const struct plumb_rollout *b)
     return a->n == b->n && memcmp(a->ids, b->ids, (size_t)a->n * sizeof(*a->ids)) == 0;
 }
 
-/* Drops all but two completions of a local prompt, or all but the first if all completions are
- * equal. `at` is the sequence of the packed micro-batch at which the embeddings of the prompt's
- * completions begin. */
+/* Drops all completions of a local prompt except two, or except the first if all are equal. at:
+ * index of the packed sequence that is the prompt's first completion. */
 static plumb_status select_pair(const struct plumb_align_inputs *in, int64_t local_prompt,
                                 int64_t at, bool *dropped)
 {
@@ -64,8 +64,8 @@ static plumb_status select_pair(const struct plumb_align_inputs *in, int64_t loc
     return PLUMB_OK;
 }
 
-/* Packs the completions of the prompts from `begin` on, as long as whole groups fit. Sets *end to
- * the first prompt that is not packed. */
+/* Packs the completions of the local prompts from `begin` on, as long as the whole group of a
+ * prompt fits. Sets *end to the first prompt that is not packed. */
 static plumb_status pack_groups(const struct plumb_align_inputs *in, struct plumb_pack *p,
                                 int64_t begin, int64_t *end)
 {
@@ -86,7 +86,7 @@ static plumb_status pack_groups(const struct plumb_align_inputs *in, struct plum
     return PLUMB_OK;
 }
 
-/* Selects the pairs of all local prompts of this rank. */
+/* Selects the two completions of every local prompt of this rank. */
 static plumb_status select_local(const struct plumb_align_inputs *in,
                                  struct plumb_reward_stage *reward, struct plumb_work *w)
 {

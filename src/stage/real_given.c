@@ -1,4 +1,5 @@
-/* real_given.c - REAL on given pairs: trains on the share of them that is selected by embeddings.
+/* real_given.c - the method REAL on given pairs: trains on a share of the pairs, selected by the
+ * embeddings of their completions.
  * Layer 5. Includes stage/method.h, train/embed.h, base/.
  * Source: arXiv:2409.17169. */
 #include <math.h>
@@ -36,8 +37,9 @@ static void close(void *own)
     free(r);
 }
 
-/* Packs both completions of the records first, first + step, first + 2 step ... as long as they
- * fit. Sets *next to the first of these records that is not packed, or to n or more. */
+/* Packs both completions of the records first, first + step, first + 2 step, ... as long as they
+ * fit. Sets *next to the first of these records that is not packed, or to a value >= n if all are
+ * packed. */
 static plumb_status pack_pairs(const struct real *r, const struct plumb_given_inputs *in,
                                int64_t first, int64_t step, int64_t *next)
 {
@@ -45,7 +47,8 @@ static plumb_status pack_pairs(const struct real *r, const struct plumb_given_in
     plumb_pack_clear(p);
     for (*next = first; *next < in->data->n; *next += step) {
         const struct plumb_piece *c = in->data->record[*next].completion;
-        if (!plumb_pack_fits(p, 2, c[0].n + c[1].n + 2)) /* 2: one token before each */
+        if (!plumb_pack_fits(p, 2, c[0].n + c[1].n + 2)) /* + 2: one token is packed before each
+                                                          * completion */
             break;
         for (int side = 0; side < 2; side++)
             PLUMB_TRY(plumb_embed_add(&r->embed, p, c[side].ids, c[side].n));
@@ -53,8 +56,8 @@ static plumb_status pack_pairs(const struct real *r, const struct plumb_given_in
     return PLUMB_OK;
 }
 
-/* Sets cosine[i] of this rank's records: the cosine of the two completions of record i. Rank r
- * takes every world_size-th record, from record r on. */
+/* Sets cosine[i] of this rank's records to the cosine of the embeddings of record i's two
+ * completions. Rank r has every world_size-th record, from record r on. */
 static plumb_status cosines(struct real *r, const struct plumb_given_inputs *in, double *cosine)
 {
     const int64_t n = in->data->n, world = plumb_comm_size(in->t->comm);
@@ -69,7 +72,8 @@ static plumb_status cosines(struct real *r, const struct plumb_given_inputs *in,
     return PLUMB_OK;
 }
 
-/* Selects the pairs by the cosine of their two completions. Collective. */
+/* Implements plumb_method_given.select: selects the pairs by the cosine of the embeddings of their
+ * two completions. Collective. */
 static plumb_status select_share(void *own, const struct plumb_given_inputs *in, int64_t *kept,
                                  int64_t share)
 {
@@ -81,9 +85,10 @@ static plumb_status select_share(void *own, const struct plumb_given_inputs *in,
     plumb_status st = cosine ? cosines(r, in, cosine)
                              : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
                                              "cosines of %lld pairs", (long long)n);
-    st = plumb_embed_end(&r->embed, st); /* also after a failure: other ranks may wait */
+    st = plumb_embed_end(&r->embed, st); /* also after a failure: the other ranks may wait for this
+                                          * rank */
     st = plumb_comm_agree(in->t->comm, st);
-    if (st == PLUMB_OK) /* one owner per record; the other ranks add 0 */
+    if (st == PLUMB_OK) /* one rank has set each record's cosine; the others add 0 */
         st = plumb_comm_allreduce_f64(in->t->comm, cosine, n, PLUMB_SUM);
     if (st == PLUMB_OK)
         st = plumb_select_share(kept, share, r->embed.selection, cosine, n, &key);

@@ -23,9 +23,9 @@ plumb_status plumb_reference_stage_open(struct plumb_reference_stage *r,
                   (long long)completions);
     PLUMB_TRY(plumb_memory_beside(c->t->backend, "reference log-probs",
                                   completions * PLUMB_ROLES * (int64_t)sizeof(*r->logp)));
-    /* Room for one cached log-prob per completion and role, and for two more: DLMA computes the
-     * log-prob of each completion after two prompts, with the principles and with their contrary.
-     */
+    /* Memory for one stored log-prob per completion and role, and for two more per completion: DLMA
+     * computes the log-prob of each completion after two prompts, with the principles and with the
+     * contrary principles. */
     PLUMB_TRY(plumb_references_create(&r->set, c->t->model, plumb_start_init(cfg), &c->t->frozen,
                                       (PLUMB_ROLES + 2) * completions));
     if (r->needed)

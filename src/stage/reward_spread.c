@@ -1,5 +1,5 @@
-/* reward_spread.c - warns if equal rewards in an iteration give the method no preference, and
- * counts equal answers.
+/* reward_spread.c - warns if too many prompts of an iteration have equal rewards, so that the
+ * method has nothing to prefer, and counts equal completions ("answers").
  * Layer 5. Includes stage/stages.h, stage/method.h, base/. */
 #include <math.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "stage/method.h"
 #include "stage/stages.h"
 
-/* Counts that show how far the rewards of an iteration differ, over all ranks. */
+/* How far the rewards of an iteration differ, over all ranks. */
 struct spread {
     int64_t values;     /* number of finite rewards */
     double low, high;   /* the smallest and the largest finite reward */
@@ -19,8 +19,9 @@ struct spread {
     int64_t same_texts; /* number of `flat` prompts whose answers all have the same text */
 };
 
-/* Returns true if the entries i and j have the same number of tokens and the same log-prob sum.
- * This is taken as equal texts. */
+/* Returns true if the completions i and j of the scoreboard have the same number of tokens and the
+ * same sum of log-probs. The function takes this as proof of equal texts, because the texts are not
+ * known on every rank. */
 static bool same_text(const struct plumb_decision *d, int64_t i, int64_t j)
 {
     const double *x = d->row + i * ROW_VALUES, *y = d->row + j * ROW_VALUES;
@@ -65,8 +66,8 @@ static bool only_lengths(const struct plumb_config *cfg)
     return true;
 }
 
-/* Returns the likely reason why rewards are equal. `all`: all rewards of the iteration are equal,
- * not only those of each prompt. */
+/* Returns the likely reason why rewards are equal, as a text for the warning. all: true if all
+ * rewards of the iteration are equal, false if only those of each prompt are. */
 static const char *likely(const struct plumb_align_inputs *in, const struct spread *s, bool all)
 {
     const struct plumb_config *cfg = in->t->cfg;
@@ -94,7 +95,8 @@ static const char *likely(const struct plumb_align_inputs *in, const struct spre
 
 /* Warns, or fails with health.action=stop, if the share of prompts whose rewards are all equal is
  * above health.max_equal_rewards, or if no prompt has different rewards. Also warns if more than a
- * quarter of the prompts have fewer than two finite rewards. Does nothing if the limit is 1. */
+ * quarter of the prompts have fewer than two finite rewards. Does nothing if
+ * health.max_equal_rewards is 1 or more. */
 static plumb_status say(const struct plumb_align_inputs *in, const struct spread *s)
 {
     const struct plumb_config *cfg = in->t->cfg;
@@ -127,8 +129,9 @@ static plumb_status say(const struct plumb_align_inputs *in, const struct spread
     return PLUMB_OK;
 }
 
-/* Returns the share of answers that repeat an earlier answer to their prompt, among all but the
- * first answer to each prompt. group_size must be above 1. */
+/* Returns the metric completions/duplicate_ratio: of all completions except the first of each
+ * prompt, the share that has the same text as an earlier completion of its prompt. group_size must
+ * be above 1. */
 static double duplicate_ratio(const struct plumb_decision *d)
 {
     const struct plumb_scoreboard *b = d->board;

@@ -18,31 +18,34 @@
 #include "text/tokenizer.h"
 #include "train/pack.h"
 
-/* Largest number of tokens in a batch of the reward model. A longer text is a batch of its own. */
+/* Largest number of tokens in a batch of the reward model. A longer text gets a batch of its own.
+ */
 enum { BATCH_TOKENS = 4096 };
 
 struct plumb_rewards {
     const struct plumb_config *cfg;
-    /* (a) The next members are for reward.model, a sequence classifier. */
+    /* The members from here to `ids` are used for reward.model, a sequence classifier. */
     plumb_tokenizer *tokenizer;
     plumb_model *model;
     plumb_pass *pass;
-    int64_t longest; /* most tokens of one text; the score of a longer one is missing */
+    int64_t longest; /* largest number of tokens of a text; a longer text gets no score */
     const struct plumb_frozen_run *frozen;
     struct plumb_lockstep lockstep;
     struct plumb_pack pack;
     float *score;   /* (pack.max_seq,) score of each packed sequence */
-    int64_t *owner; /* (pack.max_seq,) index of the item of each packed sequence */
+    int64_t *owner; /* (pack.max_seq,) item (argument of plumb_rewards_score) of each packed
+                     * sequence */
     struct plumb_encoding encoding;
     struct plumb_encoder encoder;
     struct plumb_chat_setting chat; /* the reward model's chat template, for lists of messages */
-    struct plumb_encoder plain;     /* encodes the text that the chat template wrote */
+    struct plumb_encoder plain;     /* encodes the output of the chat template, which contains its
+                                     * special tokens already */
     struct plumb_turns turns;
     struct plumb_buf text;
     struct plumb_ids ids; /* tokens of one text */
-    /* (b) for reward.command, a program */
+    /* for reward.command, a program */
     plumb_reward_command *command;
-    /* (c) for reward.functions, which are built in */
+    /* for reward.functions, which are built in */
     plumb_reward_builtin *builtin;
     double *part; /* (part_cap,) scores of one source */
     int64_t part_cap;
@@ -75,8 +78,9 @@ static plumb_status set_longest(plumb_rewards *r, const struct plumb_rewards_nee
     return PLUMB_OK;
 }
 
-/* Sets how texts are encoded for the reward model. The prompts' texts already contain the prompt
- * template; if the reward model was trained with another one, this only warns. */
+/* Sets how texts are encoded for the reward model. The texts of the prompts already contain the
+ * prompt template. If the reward model was trained with another prompt template, this function only
+ * warns. */
 static plumb_status open_encoding(plumb_rewards *r, const char *dir,
                                   const struct plumb_rewards_need *need)
 {
@@ -235,10 +239,10 @@ static plumb_status flush_pack(plumb_rewards *r, double *score,
     return PLUMB_OK;
 }
 
-/* Renders a conversation to r->text with the reward model's chat template: the messages of the
- * record's prompt, then the completion as one message of the assistant. If the completion is a list
- * of messages in the record, these follow the prompt instead. An item that is `alone` has no
- * completion; its conversation is the record's field "messages". */
+/* Renders a conversation to r->text with the reward model's chat template. The conversation is the
+ * record's list of messages "prompt", followed by the completion as one message of the assistant.
+ * If the item's completion was given in the record as a list of messages, these follow instead. An
+ * item that is `alone` has no completion; its conversation is the record's field "messages". */
 static plumb_status put_turns(plumb_rewards *r, const struct plumb_reward_item *item,
                               const plumb_json *record)
 {
@@ -259,9 +263,9 @@ static plumb_status put_turns(plumb_rewards *r, const struct plumb_reward_item *
                               NULL, where);
 }
 
-/* Sets r->ids to the tokens of one item, and *begin to the index of its first completion token. A
- * list of messages goes through the reward model's chat template, if it has one. Other items are
- * encoded as prompt text + completion text. */
+/* Sets r->ids to the tokens of one item, and *begin to the index of its first completion token. If
+ * the record holds a list of messages and the reward model has a chat template, the template
+ * renders the list. Otherwise the text is the prompt followed by the completion. */
 static plumb_status encode_item(plumb_rewards *r, const struct plumb_reward_item *item,
                                 int64_t *begin)
 {
@@ -308,8 +312,8 @@ static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item
     return flush_pack(r, score, missing);
 }
 
-/* Adds r->part, the scores of one source, to score (n,). If one of them is missing, the sum is
- * missing (NaN). Notes the first item with such a score, and the source, in r->first. */
+/* Adds r->part, the scores of one source, to score (n,). Where a score is missing, the sum becomes
+ * missing (NaN). Writes the first item with a missing score, and the source, to r->first. */
 static void add_part(plumb_rewards *r, double *score, const struct plumb_reward_item *item,
                      int64_t n, const char *source)
 {

@@ -1,9 +1,9 @@
 /* rewards.h - computes the score of a completion from the configured reward sources.
  * Layer 5. Includes backend/, comm/, config/, data/.
  *
- * score = reward.model's score + reward.command's score + weighted sum of reward.functions, as far
- * as they are configured. If a source gives no finite score, the whole score is missing (NaN), not
- * 0. */
+ * score = reward.model's score + reward.command's score + weighted sum of reward.functions; a
+ * source that is not configured is left out. If a configured source gives no finite score, the
+ * score is missing (NaN), not 0. */
 #ifndef PLUMB_STAGE_REWARDS_H
 #define PLUMB_STAGE_REWARDS_H
 
@@ -21,22 +21,23 @@ typedef struct plumb_rewards plumb_rewards;
 
 /* Returns true if reward.model, reward.command or reward.functions is configured. */
 bool plumb_rewards_configured(const struct plumb_config *cfg);
-/* Sizes of the items that will be scored. They set the size of the reward model's batch. */
+/* What plumb_rewards_create must know: the sizes of the items that will be scored, from which the
+ * size of the reward model's batch follows, and where the reward model's layers are. */
 struct plumb_rewards_need {
     int64_t longest; /* largest length of prompt + completion, in tokens or in bytes of text */
     int64_t items;   /* largest number of items per call, on this rank */
-    /* template that made the prompts' texts; NULL stands for data.prompt_template */
+    /* prompt template that the prompts' texts contain; NULL stands for data.prompt_template */
     const char *prompt_template;
-    /* where the reward model's layers are; NULL: on the device */
+    /* where the reward model's layers are; NULL stands for the device of every rank */
     const struct plumb_frozen_run *frozen;
-    /* True only if `plumb plan` plans one stage of a file of stages. Then the reward model may not
-     * be trained yet, and reward.model may name the language model from which an earlier stage will
-     * train it; that model counts as the reward model. */
+    /* True only while `plumb plan` plans one stage of a file of stages. An earlier stage may then
+     * train the reward model, so that it does not exist yet: if reward.model names a language
+     * model, from which that stage will train it, the language model counts as the reward model. */
     bool ahead;
 };
 
 /* Opens every configured reward source. PLUMB_ERR_CONFIG if none is configured. The caller must
- * destroy *out. reward.model gives no score to a text with more tokens than this limit:
+ * destroy *out. reward.model gives no score to a text with more tokens than the following limit:
  *     reward.context, or if that is 0:
  *     min(the model's maximum context, the length it was trained on, if its folder names it,
  *         2 need->longest + 16)
@@ -45,9 +46,9 @@ struct plumb_rewards_need {
 plumb_status plumb_rewards_create(plumb_rewards **out, const struct plumb_config *cfg,
                                   struct plumb_backend *backend,
                                   const struct plumb_rewards_need *need);
-/* Fails if a reward function reads a field that more than reward.max_missing of the records lack:
- * no completion of such a record would get a score. path names the records in the message. Returns
- * PLUMB_ERR_FORMAT. */
+/* Fails with PLUMB_ERR_FORMAT if a reward function reads a field that is missing in more than
+ * reward.max_missing (a share) of the records: no completion of such a record would get a score.
+ * path: the file of the records, for the message. */
 plumb_status plumb_rewards_check_records(const plumb_rewards *r, const struct plumb_dataset *data,
                                          const char *path);
 void plumb_rewards_destroy(plumb_rewards **r); /* does nothing if *r is NULL */
@@ -62,11 +63,13 @@ void plumb_rewards_begin(plumb_rewards *r);
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score);
 /* Ends the scoring that began with plumb_rewards_begin. local: the status of this rank's scoring.
- * Collective if the layers of the reward model are shared among the ranks: a rank then stays here
- * until the others have scored, too. Returns local, or the failure or pause of another rank. */
+ * Collective if the layers of the reward model are sharded over the ranks: a rank then returns only
+ * after the other ranks have ended their scoring, too. Returns local, or the failure or pause of
+ * another rank. */
 plumb_status plumb_rewards_end(plumb_rewards *r, plumb_status local);
-/* Returns a text about the scores missing since plumb_rewards_begin: the first such completion, the
- * source that gave no score, and the reasons with their counts. "" if no score is missing. */
+/* Returns a text about the scores that were missing since plumb_rewards_begin: the first such
+ * completion, the source that gave no score, and the reasons with their counts. "" if no score is
+ * missing. */
 const char *plumb_rewards_fault(const plumb_rewards *r);
 
 #endif

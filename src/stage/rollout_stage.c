@@ -1,4 +1,5 @@
-/* rollout_stage.c - the settings with which an iteration's completions are generated.
+/* rollout_stage.c - sets the model, data and options with which an iteration's completions are
+ * generated, and clears them at its start.
  * Layer 5. Includes stage/stages.h, align/. */
 #include "stage/stages.h"
 

@@ -73,7 +73,7 @@ struct plumb_generate_options plumb_generate_options_of(const struct plumb_confi
     return (struct plumb_generate_options){
         .sample = {.temperature = (float)cfg->generate.temperature,
                    .top_k = (int32_t)cfg->generate.top_k,
-                   /* a top_p below FLT_MIN could become 0 as a float */
+                   /* a double top_p below FLT_MIN could become 0 as a float */
                    .top_p = fmaxf((float)cfg->generate.top_p, FLT_MIN),
                    .min_p = (float)cfg->generate.min_p},
         .repetition_penalty = cfg->generate.repetition_penalty,
@@ -102,15 +102,16 @@ plumb_status plumb_rollout_decode(struct plumb_rollout *o, const struct plumb_da
     return plumb_decode_completion(tokenizer, &o->text, p->ids, p->n, o->ids, o->n);
 }
 
-/* One call of plumb_rollouts_generate. */
+/* State of one call of plumb_rollouts_generate. */
 struct sink {
     struct plumb_rollouts *r;
     const struct plumb_rollout_source *src;
     struct plumb_progress progress;
     int64_t done;
-    int64_t before;             /* tokens that the generator had sampled before this call */
-    struct plumb_supply supply; /* the requests so far */
-    plumb_status taken;         /* the failure of src->take that ends generation */
+    int64_t before;             /* number of tokens that the generator had sampled before this call
+                                 */
+    struct plumb_supply supply; /* number of requests in r->request; `closed`: no more will come */
+    plumb_status taken;         /* PLUMB_OK, or the failure of src->take that ended generation */
 };
 
 plumb_status plumb_rollouts_put(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
@@ -143,7 +144,7 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Adds a local prompt, whose completions have no tokens yet. */
+/* Adds a prompt to the local prompts of r. Its completions have no tokens yet. */
 static plumb_status add_prompt(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
                                int64_t prompt, int64_t record)
 {
@@ -180,10 +181,10 @@ plumb_status plumb_rollouts_begin(struct plumb_rollouts *r, const struct plumb_r
     return PLUMB_OK;
 }
 
-/* Makes the requests of the unfinished completions of the local prompts from `first` on, behind the
- * n requests so far. Adjacent completions with the same prompt and no tokens yet share one request,
- * so the prompt is computed once. A partial completion is a request of its own. Returns the number
- * of all requests. */
+/* Appends requests for the unfinished completions of the local prompts `first` and later to
+ * r->request, which already holds n requests. Consecutive completions of the same prompt text
+ * without tokens share one request, so the prompt's forward pass runs once. A completion with
+ * tokens gets its own request. Returns the new number of requests. */
 static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_dataset *data,
                              int64_t first, int64_t n)
 {
@@ -214,7 +215,8 @@ static int64_t make_requests(struct plumb_rollouts *r, const struct plumb_datase
     return n;
 }
 
-/* Adds the next prompt of src->take, if a slot is free for it. */
+/* If a slot is free and all requests have begun, calls src->take and adds the prompt that it
+ * returns, if any, to the local prompts and requests. */
 static plumb_status take_prompt(struct sink *s, const struct plumb_generator_count *count)
 {
     const struct plumb_rollout_source *src = s->src;
@@ -232,8 +234,8 @@ static plumb_status take_prompt(struct sink *s, const struct plumb_generator_cou
     return PLUMB_OK;
 }
 
-/* Called before every decode step: shows the progress, takes prompts, and returns true if a pause
- * is requested. */
+/* Called before every decode step: shows the progress and takes a prompt. Returns true if
+ * generation must end, because a pause is requested or taking failed. */
 static bool between_steps(void *arg)
 {
     struct sink *s = arg;

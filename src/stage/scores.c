@@ -1,4 +1,4 @@
-/* scores.c - computes the rewards of a rank's completions, piece by piece.
+/* scores.c - computes the rewards of a rank's completions, one batch of completions after another.
  * Layer 5. Includes stage/scores.h, base/. */
 #include "stage/scores.h"
 
@@ -51,7 +51,7 @@ void plumb_scores_clear(struct plumb_scores *s)
     }
 }
 
-/* Scores the items first .. first+n-1 of s->item and stores the rewards. */
+/* Scores the items first .. first + n - 1 of s->item and stores the rewards in s->reward. */
 static plumb_status score_some(struct plumb_scores *s, plumb_rewards *sources, int64_t first,
                                int64_t n)
 {
@@ -63,8 +63,9 @@ static plumb_status score_some(struct plumb_scores *s, plumb_rewards *sources, i
     return PLUMB_OK;
 }
 
-/* Items are scored in batches that take about PIECE_SECONDS: short enough for a quick pause, large
- * enough for a reward command that scores many items at once. */
+/* Items are scored in batches that take about PIECE_SECONDS: short enough to react to a pause
+ * request, and large enough for a reward command that scores many items concurrently. The first
+ * batch has FIRST_PIECE items; the next one has at most GROWTH times as many as the one before. */
 #define PIECE_SECONDS 0.5
 enum { FIRST_PIECE = 4, GROWTH = 4 };
 

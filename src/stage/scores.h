@@ -6,15 +6,17 @@
 #include "stage/rewards.h"
 #include "stage/rollouts.h"
 
-/* Arrays with one element per completion of a struct plumb_rollouts, in its order. */
+/* The rewards of a struct plumb_rollouts. The arrays have one element per completion, in the order
+ * of the completions. */
 struct plumb_scores {
     int64_t n;       /* number of completions that fit */
     double *reward;  /* (n,) the completion's reward; NaN if missing */
     bool *scored;    /* (n,) true once the reward is set */
     bool *dropped;   /* (n,) true if the completion is neither scored nor trained on */
-    int64_t *source; /* (n,) scratch: the completion of each item */
-    struct plumb_reward_item *item; /* (n,) scratch: the texts of one completion */
-    double *value;                  /* (n,) scratch: the scores that come back, in the same order */
+    int64_t *source; /* (n,) scratch: index of the completion that each item stands for */
+    struct plumb_reward_item *item; /* (n,) scratch: the completions that are scored, with their
+                                     * texts */
+    double *value;                  /* (n,) scratch: the score of each item */
 };
 
 /* Allocates the arrays for n completions and clears them. Returns PLUMB_ERR_NOMEM. */
@@ -26,9 +28,10 @@ int64_t plumb_scores_bytes(const struct plumb_scores *s);
 void plumb_scores_clear(struct plumb_scores *s);
 
 /* Sets the reward of every completion that is neither scored nor dropped; the reward sources get
- * the plain prompt. Calls pause (may be NULL) before each batch; a batch takes about half a second,
- * or as long as one completion takes. Not collective. Returns PLUMB_STOPPED if pause returned true;
- * the scores so far are kept. */
+ * the plain prompt. Calls pause (may be NULL) before each batch of completions. A batch takes about
+ * half a second, or longer if one completion does. Collective if the layers of the reward model are
+ * sharded over the ranks (plumb_rewards_end). Returns PLUMB_STOPPED if pause returned true; the
+ * scores so far are kept. */
 plumb_status plumb_scores_compute(struct plumb_scores *s, const struct plumb_rollouts *r,
                                   const struct plumb_dataset *data, plumb_rewards *sources,
                                   plumb_pause_fn *pause, void *pause_arg);

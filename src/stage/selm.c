@@ -1,6 +1,8 @@
-/* selm.c - SELM: each prompt with a pair also gets the reference's greedy completion.
+/* selm.c - the method SELM: for each prompt with a pair, the loss has a term for the reference's
+ * greedy completion as well.
  * Layer 5. Includes stage/method.h.
- * Source: arXiv:2405.19332. The objective (align/obj_selm.c) lowers its log-prob. */
+ * Source: arXiv:2405.19332. The objective (align/obj_selm.c) lowers the policy's log-prob of this
+ * completion. */
 #include <stdlib.h>
 
 #include "base/num.h"
@@ -22,8 +24,9 @@ static plumb_status open_rollouts(void **own, const struct plumb_align_context *
     return PLUMB_OK;
 }
 
-/* Keeps the reference's weights readable while the policy changes: a run that resumes in the middle
- * of an iteration generates the greedy completions after some optimizer steps were taken. */
+/* Makes sure that the reference's weights can be read while the policy changes. This is needed if a
+ * run resumes in the middle of an iteration: it generates the greedy completions after some
+ * optimizer steps have been taken. */
 static plumb_status open(void **own, const struct plumb_align_context *c,
                          const struct plumb_partition *part,
                          struct plumb_reference_stage *reference, const struct plumb_work *w)
@@ -92,8 +95,8 @@ static int64_t extra_tokens(const struct plumb_align_inputs *in, const struct pl
     return rollout_tokens(in, local_prompt);
 }
 
-/* Packs the greedy completion of a local prompt. The reference model has generated it, so the
- * log-probs that were stored during its generation are its reference log-probs. */
+/* Packs the greedy completion of a local prompt. Its reference log-prob is the sum of the log-probs
+ * that were stored when the reference model generated it. */
 static plumb_status add_sequences(const struct plumb_align_inputs *in,
                                   const struct plumb_decision *d, int64_t local_prompt,
                                   struct plumb_work *w)

@@ -37,7 +37,7 @@ static plumb_status read_method(struct plumb_align_context *c, const struct plum
         "train.generated_tokens: the number of steps is not known in advance, but a schedule needs "
         "it: expected train.lr_schedule constant and train.warmup_ratio 0");
     if (dry && !*cfg->data.prompts)
-        return PLUMB_OK; /* `plumb plan` without prompts needs no principles */
+        return PLUMB_OK; /* `plumb plan` without prompts does not read the principles */
     if (plumb_method_reads(c->method, &c->param, "principles"))
         PLUMB_TRY(check_text("method.principles", cfg->method.principles, c->method));
     if (plumb_method_reads(c->method, &c->param, "contrary"))
@@ -50,7 +50,7 @@ static plumb_status open_prompts(struct plumb_align_run *a)
     const struct plumb_config *cfg = a->t->cfg;
     const struct plumb_align_context *c = &a->context;
     if (a->data)
-        return PLUMB_OK; /* the memory plan has already read it */
+        return PLUMB_OK; /* the memory plan has already read the prompts */
     if (a->t->backend->dry && !*cfg->data.prompts)
         return plumb_plan_prompts(&a->data, cfg, &a->t->model->spec,
                                   plumb_method_sequences(c->method, cfg->generate.group_size));
@@ -91,8 +91,9 @@ static int64_t longest_of_all(const struct plumb_align_run *a)
     return longest;
 }
 
-/* Sets the most sequences and tokens of a micro-batch of the update. A sequence has at most `whole`
- * tokens: the longest plain prompt and completion. */
+/* Sets *most_seq and *most_tokens to the largest number of sequences and of tokens in a micro-batch
+ * of the update. whole: largest number of tokens of a sequence, which is a plain prompt and a
+ * completion. */
 static void update_need(int64_t *most_seq, int64_t *most_tokens, const struct plumb_align_run *a,
                         int64_t whole)
 {
@@ -103,14 +104,14 @@ static void update_need(int64_t *most_seq, int64_t *most_tokens, const struct pl
         *most_tokens = *most_seq * whole;
         return;
     }
-    /* at least a group, because `preselect` reads a group in one pass */
+    /* most_seq is at least a group, because `preselect` packs a whole group in one forward pass */
     *most_seq = plumb_max_i64(a->part.most.items * plumb_method_sequences(c->method, group), group);
     *most_tokens = a->part.most.tokens;
 }
 
-/* Allocates the micro-batch. It fits a micro-batch of the update, and one sequence of `whole_any`
- * tokens: the longest completion after the longest prompt of any kind, which may be a principled
- * one. */
+/* Allocates the memory of the micro-batches. It suffices for a micro-batch of the update (whole:
+ * largest number of tokens of a plain prompt and a completion), and for one sequence of whole_any
+ * tokens, the same number for a prompt of any kind (plain, principled or contrary). */
 static plumb_status open_work(struct plumb_work *w, const struct plumb_align_run *a, int64_t whole,
                               int64_t whole_any)
 {
@@ -178,7 +179,7 @@ static plumb_status open_rewards(struct plumb_align_run *a)
                : plumb_rewards_check_records(a->reward.sources, a->data, cfg->data.prompts);
 }
 
-/* Returns true if the run opens the configured reward: for the method or for data.eval. */
+/* Returns true if the run needs the configured reward sources, for the method or for data.eval. */
 static bool uses_reward(const struct plumb_align_run *a)
 {
     const struct plumb_method *m = a->context.method;
@@ -194,8 +195,8 @@ static plumb_status open_data(struct plumb_align_run *a)
     return plumb_align_held_out_open(&a->held_out, a->t);
 }
 
-/* Fails if a rank has read other prompts than rank 0. A memory plan compares nothing, because it
- * runs even if data.eval is missing on one rank. Collective. */
+/* Fails if a rank has read other prompts than rank 0. A memory plan does not compare them, because
+ * `plumb plan` works even if a rank has no file data.eval. Collective. */
 static plumb_status check_data(const struct plumb_align_run *a)
 {
     const struct plumb_config *cfg = a->t->cfg;

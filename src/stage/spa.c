@@ -1,4 +1,5 @@
-/* spa.c - SPA: the policy scores its own answers, and small margins are treated as noisy labels.
+/* spa.c - the method SPA: the reward of a completion comes from the policy's own log-probs, and the
+ * label of a pair is smoothed if its margin is small.
  * Layer 5. Includes stage/method.h, io/.
  * Source: arXiv:2406.04412. */
 #include <math.h>
@@ -10,9 +11,10 @@
 #include "stage/method.h"
 
 struct spa {
-    double *margin; /* (n,) margins of the iteration's steps, in global order; NaN if no pair */
+    double *margin; /* (n,) margin of each prompt of the steps so far, in the order of the prompts;
+                     * NaN without a pair */
     double *work;   /* scratch of the same size */
-    int64_t n;      /* number of margins so far; at most epochs * prompts */
+    int64_t n;      /* number of margins so far in the iteration; at most epochs * prompts */
     struct plumb_mix mix;
 };
 
@@ -88,8 +90,9 @@ static plumb_status score(const struct plumb_align_inputs *in, struct plumb_rewa
 
 /* ---- label noise ---------------------------------------------------------------------------- */
 
-/* Sets w->micro.logp: the log-prob sums of the packed sequences. With decoupling > 0, the logits
- * are the policy's, extrapolated away from the reference's. */
+/* Sets w->micro.logp to the log-prob sums of the packed sequences under the policy. If
+ * method.decoupling > 0, the logits are those of the policy, extrapolated away from those of the
+ * reference. */
 static plumb_status score_packed(const struct plumb_align_inputs *in, struct plumb_work *w)
 {
     struct spa *s = in->own;
@@ -131,8 +134,9 @@ static plumb_status micro_margins(const struct plumb_align_inputs *in,
     return PLUMB_OK;
 }
 
-/* Sets margin (the step's prompts) for the prompts with a pair that this rank owns. Collective if
- * the layers of the reference are shares of the ranks. */
+/* Sets margin[k] of the step's k-th prompt, if this rank owns the prompt and it has a pair.
+ * Collective if method.decoupling > 0 and the layers of the reference are sharded over the ranks.
+ */
 static plumb_status local_margins(const struct plumb_align_inputs *in,
                                   const struct plumb_decision *d,
                                   const struct plumb_align_step *step, struct plumb_work *w,
@@ -145,7 +149,7 @@ static plumb_status local_margins(const struct plumb_align_inputs *in,
     for (int64_t micro = mine.begin; micro < mine.end && st == PLUMB_OK; micro += mine.step)
         st = micro_margins(in, d, plumb_split_micro_batch(split, step->step, micro), w,
                            step->prompts.begin, margin);
-    if (in->param->decoupling == 0) /* no pass of the reference */
+    if (in->param->decoupling == 0) /* without decoupling the reference has run no pass */
         return st;
     /* also after a failure: the other ranks may wait for this one */
     return plumb_references_end(in->reference->set, in->reference->role[PLUMB_ROLE_LOSS], st);

@@ -37,9 +37,9 @@
 
 struct plumb_method_stages;
 
-/* What all stages read and none changes. setup.c writes it. */
+/* The inputs of all stages. No stage changes this struct; setup.c writes it. */
 struct plumb_align_context {
-    struct plumb_trainer *t; /* its model, pass and state change in the course of the run */
+    struct plumb_trainer *t; /* the stages change its model, pass and state */
     const struct plumb_dataset *data;
     const struct plumb_method *method;
     const struct plumb_method_stages *add; /* functions that the method adds to the stages */
@@ -55,27 +55,29 @@ struct plumb_partition {
     int64_t per_iteration;          /* prompts of a full iteration; arrays are sized by it */
     int64_t most_local;             /* largest n_local of this rank in any iteration */
     struct plumb_batch_split split; /* the iteration's prompts in steps and micro-batches */
-    struct plumb_split_most most;   /* of all iterations: the most prompts and tokens of a
-                                     * micro-batch and the most micro-batches of a step. `tokens`
-                                     * is 0 without train.micro_batch_tokens */
-    int64_t *tokens; /* (per_iteration,) with train.micro_batch_tokens: the most tokens that each
-                      * prompt of the iteration can bring to a micro-batch; else NULL */
+    struct plumb_split_most most;   /* over all iterations: the most prompts and tokens of a
+                                     * micro-batch and the most micro-batches of a step. Its member
+                                     * `tokens` is 0 if train.micro_batch_tokens is 0 */
+    int64_t *tokens; /* (per_iteration,) the most tokens that each prompt of the iteration, with its
+                      * completions, can add to a micro-batch; NULL if train.micro_batch_tokens is 0
+                      */
     int64_t fresh;   /* prompts of this iteration that get new completions */
     int64_t steps;   /* optimizer steps of one pass over the prompts */
-    int64_t
-        *record_of_prompt; /* (per_iteration,) record of each prompt; split.items of them are set */
-    int64_t n_local;       /* number of local prompts of this iteration */
-    int64_t *prompt_of_local; /* (n_local,) prompt of each local prompt, ascending */
-    int64_t *record_of_local; /* (n_local,) record of each local prompt */
+    int64_t *record_of_prompt; /* (per_iteration,) record of each prompt; the first split.items
+                                * elements are set */
+    int64_t n_local;           /* number of local prompts of this iteration */
+    int64_t *prompt_of_local;  /* (n_local,) prompt of each local prompt, ascending */
+    int64_t *record_of_local;  /* (n_local,) record of each local prompt */
 };
 
 /* None of these functions is collective.
  *     open: sets per_iteration and `most`, and allocates the arrays. PLUMB_ERR_ARG if a prompt with
  *           its completions can have more tokens than train.micro_batch_tokens.
  *     begin: sets the prompts of the next iteration and the local prompts of this rank.
- *     end: adds `generated`, the tokens that all ranks generated in the iteration, to the run's
- *          total, and with train.generated_tokens sets the number of prompts of the next iteration.
- *          Both are stored in the trainer's state. Call it before state.iteration is increased.
+ *     end: adds `generated`, the number of tokens that all ranks generated in the iteration, to the
+ *          run's total. If train.generated_tokens is set, it also sets the number of prompts of the
+ *          next iteration. Both values are stored in the trainer's state. Call it before
+ *          state.iteration is increased.
  *     records: sets record (per_iteration,) to the records of an iteration (from 1).
  *     local: returns the local prompt of a prompt, or -1 if another rank owns the prompt. */
 plumb_status plumb_partition_open(struct plumb_partition *p, const struct plumb_align_context *c);
@@ -87,12 +89,12 @@ plumb_status plumb_partition_records(int64_t *record, const struct plumb_partiti
                                      const struct plumb_align_context *c, int64_t iteration);
 int64_t plumb_partition_local(const struct plumb_partition *p, int64_t prompt);
 
-/* partition.c: the position of a run. None is collective.
- *     generated: returns the tokens that all finished iterations generated on all ranks.
+/* partition.c: how far a run has come. None of these functions is collective.
+ *     generated: returns the number of tokens that all ranks generated in the finished iterations.
  *     ended: returns true if no iteration is left.
- *     progress: returns the position of the next iteration, from 0 (first) to 1 (last); with
- *               train.generated_tokens an estimate (train/budget.h).
- *     say_spent: logs how much of train.generated_tokens was used, if that is set. */
+ *     progress: returns the position of the next iteration in the run, from 0 (first iteration) to
+ *               1 (last); an estimate if train.generated_tokens is set (train/budget.h).
+ *     say_spent: if train.generated_tokens is set, logs how much of it was used. */
 int64_t plumb_align_generated(const struct plumb_train_state *s);
 bool plumb_align_ended(const struct plumb_trainer *t);
 double plumb_align_progress(const struct plumb_trainer *t);
@@ -100,42 +102,44 @@ void plumb_align_say_spent(const struct plumb_trainer *t);
 
 /* ---- rollout: the completions of this rank --------------------------------------------------- */
 
-/* Which rank generates the completions of each prompt, with generate.balance. The arrays are the
- * same on every rank, except for those that say "made" or "local". Only balance.c writes
- * this struct; the generator writes `made`. */
+/* The deal of generate.balance: which rank generates the completions of each prompt. The arrays are
+ * equal on all ranks, except those whose name contains "made" or "local". Only balance.c writes
+ * this struct; the generator fills in the completions of `made`. */
 struct plumb_balance {
-    int64_t cap;                /* most prompts that a rank generates for; 0: no balance */
-    int64_t at_once;            /* prompts of a rank that begin at once in its slots; at least 1 */
+    int64_t cap;                /* most prompts that a rank generates for; 0 without balance */
+    int64_t at_once;            /* prompts that a rank's slots can start immediately; at least 1 */
     struct plumb_rollouts made; /* completions that this rank generates */
     double *length;  /* (data->n,) mean tokens of the record's last completions; 0 if unknown */
-    int64_t *tokens; /* (per_iteration * group_size,) tokens of each entry so far */
+    int64_t *tokens; /* (per_iteration * group_size,) number of tokens of each entry so far */
     bool *open;      /* (per_iteration * group_size,) true if the entry was not finished when the
                       * prompts were dealt */
     double *share;   /* (per_iteration * (group_size + 1),) scratch */
     int32_t *owner;  /* (per_iteration,) rank that trains on the prompt */
-    /* (per_iteration,) rank that generates; -1 if all entries were finished, or while the prompt is
-     * in the queue */
+    /* (per_iteration,) rank that generates; -1 if all entries of the prompt were finished when the
+     * prompts were dealt, or while the prompt is in the queue */
     int32_t *maker;
-    int64_t *prompt_of_made, *record_of_made; /* (cap,) of the dealt prompts, ascending */
-    int64_t *order_of_made; /* (cap,) local prompts of `made`: the dealt ones, the longest first,
-                             * then those of the queue */
-    /* (2, per_iteration): the local prompt of each prompt in the rollouts of its owner, and in
-     * `made`; -1 on other ranks */
+    int64_t *prompt_of_made, *record_of_made; /* (cap,) prompts that are dealt to this rank,
+                                               * ascending, and their records */
+    int64_t *order_of_made; /* (cap,) local prompts of `made` in the order of generation: the dealt
+                             * ones, the largest load first, then those from the queue */
+    /* (per_iteration,) each: the local prompt of each prompt among the owner's rollouts, and in the
+     * maker's `made`; -1 on other ranks. Both are parts of one allocation. */
     int64_t *local_of_owner, *local_of_maker;
-    /* with generate.balance=queue: the prompts that are not dealt, the longest first */
+    /* if generate.balance is queue: the prompts that are not dealt, the largest load first */
     int64_t *queue; /* (per_iteration,) */
-    int64_t queued; /* number of these prompts; 0 without a queue */
+    int64_t queued; /* number of prompts in the queue; 0 without a queue */
     plumb_comm *comm;
     const int64_t *record_of_prompt; /* borrowed from the partition of this iteration */
 };
 
-/* The generator, and the completions that this rank has generated in the iteration. Only
- * rollout_stage.c and align.c write this struct, and a method's `begin`. */
+/* The generator, and this rank's completions of the iteration. Only rollout_stage.c, align.c and a
+ * method's `begin` write this struct. */
 struct plumb_rollout_stage {
     plumb_generator *generator;
     struct plumb_rollouts rollouts;
     struct plumb_balance balance;
-    uint64_t weights; /* policy's fingerprint at the start of the iteration, equal on all ranks */
+    uint64_t weights; /* fingerprint of the policy's weights at the start of the iteration, equal on
+                       * all ranks */
 };
 
 /* Returns the model, options and data with which this iteration's rollouts are generated. */
@@ -146,24 +150,25 @@ plumb_status plumb_rollout_stage_begin(struct plumb_rollout_stage *r,
                                        const struct plumb_align_context *c,
                                        const struct plumb_partition *p);
 
-/* Returns the completions that this rank generates. */
+/* Returns the rollouts that this rank generates: those of its own prompts, or with balance those of
+ * the prompts that were dealt to it. */
 static inline struct plumb_rollouts *plumb_rollout_stage_made(struct plumb_rollout_stage *r)
 {
     return r->balance.cap > 0 ? &r->balance.made : &r->rollouts;
 }
 
 /* balance.c. With cap == 0, deal, collect and supply do nothing.
- *     open: allocates, if generate.balance is set and there are several ranks. Adds the bytes of
- *           host memory to *bytes. Not collective.
+ *     open: allocates *b if generate.balance is set and there are several ranks; otherwise leaves
+ *           cap at 0. Adds the bytes of host memory to *bytes. Not collective.
  *     recall: after a resume, reads the lengths of the completions of earlier iterations from their
  *             rollout files. Collective.
- *     deal: decides which rank generates for which prompt, and brings the tokens that an
- *           interrupted iteration has to that rank. Call it after plumb_rollout_stage_begin, a
+ *     deal: decides which rank generates for which prompt, and sends that rank the tokens that an
+ *           interrupted iteration has already generated. Call it after plumb_rollout_stage_begin, a
  *           method's `begin` and a resume. Collective.
- *     supply: lets the generation of `made` take prompts from the queue, if there is one. Not
- *             collective.
- *     collect: brings the completions, finished or not, to the ranks that own their prompts. It may
- *              be called again when more tokens are generated. Collective. */
+ *     supply: sets src->take, with which the generation takes prompts from the queue, if there is
+ *             one. Not collective.
+ *     collect: sends the completions, finished or not, to the ranks that own their prompts. It may
+ *              be called again after more tokens have been generated. Collective. */
 plumb_status plumb_balance_open(struct plumb_balance *b, const struct plumb_align_context *c,
                                 const struct plumb_partition *p, int64_t *bytes);
 void plumb_balance_close(struct plumb_balance *b);
@@ -178,8 +183,8 @@ plumb_status plumb_balance_collect(struct plumb_rollout_stage *r,
 
 /* ---- reward: the rewards of this rank's completions ------------------------------------------ */
 
-/* The reward sources, and the rewards of this rank's completions. Only align.c writes this struct,
- * and a method's functions `begin`, `preselect` and `score`. */
+/* The reward sources, and the rewards of this rank's completions. Only align.c and a method's
+ * functions `begin`, `preselect` and `score` write this struct. */
 struct plumb_reward_stage {
     plumb_rewards *sources; /* NULL if the run does not use the configured reward */
     struct plumb_scores scores;
@@ -187,17 +192,19 @@ struct plumb_reward_stage {
 
 /* ---- reference: log-probs of this rank's completions under reference models ------------------ */
 
-/* Uses of reference log-probs. Each use may have its own reference model, see train/references.h.
- */
+/* Purposes for which a run reads log-probs of a reference model. Each may have its own model;
+ * train/references.h lists the models' names. */
 enum plumb_role {
-    PLUMB_ROLE_LOSS,  /* the objective; method.reference names the model */
-    PLUMB_ROLE_START, /* the KL to the model that the run started from; train.kl_to_start */
-    PLUMB_ROLE_JUDGE, /* the implicit reward; method.judge names the model */
+    PLUMB_ROLE_LOSS,  /* the term of the objective that compares with the reference;
+                       * method.reference names the model */
+    PLUMB_ROLE_START, /* the metric KL to the model that the run started from (train.kl_to_start) */
+    PLUMB_ROLE_JUDGE, /* the reward that the policy computes itself (SPA); method.judge names the
+                       * model */
     PLUMB_ROLES
 };
 
 /* The reference models, and the log-probs of this rank's completions under them. Only
- * reference_stage.c writes this struct, and a method's `open_references` and `open`. */
+ * reference_stage.c and a method's functions `open_references` and `open` write this struct. */
 struct plumb_reference_stage {
     plumb_references *set;
     int role[PLUMB_ROLES]; /* reference number of each role in `set`; -1 if the role has none */
@@ -216,15 +223,16 @@ static inline double plumb_reference_logp(const struct plumb_reference_stage *r,
 
 /* ---- work memory ----------------------------------------------------------------------------- */
 
-/* The micro-batch that the stages use in turn. A stage packs and computes it, and no stage relies
- * on its contents after another stage ran. */
+/* The memory of one micro-batch, which all stages use one after another. A stage packs and computes
+ * its own micro-batches in it, and must not expect to find them there after another stage has run.
+ */
 struct plumb_work {
     struct plumb_micro micro;
-    int64_t *completion_of; /* (max_seq,) index of each sequence in the rollouts; -1 if
-                               add_sequences added it */
+    int64_t *completion_of; /* (max_seq,) completion of each sequence; -1 if the method's
+                             * add_sequences added the sequence */
 };
 
-/* What the stages after the rollout, and the method's functions, read. */
+/* Inputs of the stages after the rollout and of the method's functions. */
 struct plumb_align_inputs {
     struct plumb_trainer *t;
     const struct plumb_dataset *data;
@@ -236,13 +244,14 @@ struct plumb_align_inputs {
     void *own; /* the method's own state, which only its functions change; NULL if it has none */
 };
 
-/* reference_stage.c. None is collective.
- *     open: opens the models of the objective, of the method and of the KL to the start. The KL is
- *           computed if train.kl_to_start is set or if the objective's reference is `init`.
- *     begin: forgets the log-probs, and updates the snapshot of the policy if there is one.
- *     keep: makes the objective's reference readable while the policy changes: the reference
- *           `previous` gets a snapshot of the weights. In a run of one iteration, `previous` equals
- *           `init`.
+/* reference_stage.c. These functions are not collective, except for `score` if the layers of a
+ * reference are sharded over the ranks.
+ *     open: opens the reference models of all roles (enum plumb_role). PLUMB_ROLE_START has one if
+ *           train.kl_to_start is set or if the objective's reference is `init`.
+ *     begin: discards the log-probs, and copies the policy's weights to the snapshot, if any. one.
+ *     keep: makes sure that the weights of the objective's reference can be read while the policy
+ *           changes. For the reference `previous` it allocates a snapshot of the policy's weights.
+ *           In a run of one iteration it uses `init` instead, which has the same weights.
  *     score: computes the log-probs of all rollouts for every role that has a reference. It skips
  *            values that are already known, dropped completions (PLUMB_ROLE_LOSS) and principled
  *            ones (PLUMB_ROLE_START). Returns PLUMB_STOPPED on a pause request and keeps the values
@@ -259,11 +268,11 @@ plumb_status plumb_reference_stage_score(struct plumb_reference_stage *r,
                                          const struct plumb_reward_stage *reward,
                                          struct plumb_work *w);
 
-/* ---- decision: what is trained on, by the rewards of all ranks; equal on all ranks -------------
+/* ---- decision: which completions are trained on, by the rewards of all ranks ------------------
  */
 
-/* Columns of plumb_decision.row, which has one row per completion. Every rank needs them for the
- * metrics of the iteration and the mean length of imitated sequences.
+/* Columns of plumb_decision.row, which has one row per completion of any rank. Every rank computes
+ * the metrics of the iteration and the mean length of imitated sequences from them.
  *     ROW_TOKENS    number of the completion's tokens
  *     ROW_FRESH     number of tokens that this iteration generated for the completion; for the
  *                   first completion of a prompt, also those of the method's own rollouts
@@ -275,8 +284,9 @@ plumb_status plumb_reference_stage_score(struct plumb_reference_stage *r,
  *     ROW_KL_COUNT  1 if ROW_KL is known */
 enum { ROW_TOKENS, ROW_FRESH, ROW_EXTRA, ROW_CLIPPED, ROW_LOGP, ROW_KL, ROW_KL_COUNT, ROW_VALUES };
 
-/* What is trained on in an iteration, and why; the same on every rank. Only decision.c writes this
- * struct; a method's decide_step may change the choices of one step. */
+/* Which completions of an iteration are trained on, and the values from which this was decided.
+ * Equal on every rank. Only decision.c writes this struct, except that a method's decide_step may
+ * change the choices of one step. */
 struct plumb_decision {
     struct plumb_scoreboard *board;
     struct plumb_threshold_state threshold;
@@ -287,14 +297,15 @@ struct plumb_decision {
 plumb_status plumb_decision_open(struct plumb_decision *d, const struct plumb_partition *p,
                                  int64_t group_size);
 void plumb_decision_close(struct plumb_decision *d);
-/* restore: sets d->threshold to the values in the trainer's state *s, or to its start if *s has
- * none. save: writes d->threshold to *s. Not collective. */
+/* restore: sets d->threshold to the values in the trainer's state *s, or to the start values of a
+ * new run if *s has none. save: writes d->threshold to *s. Not collective. */
 void plumb_decision_restore(struct plumb_decision *d, const struct plumb_train_state *s,
                             const struct plumb_align_param *param);
 plumb_status plumb_decision_save(const struct plumb_decision *d, struct plumb_train_state *s);
-/* Sums the rewards of all ranks into every rank's scoreboard. Then each rank computes the choices
- * of all prompts and gets the same result. Sets `row` as well. PLUMB_ERR_NUMERIC if more than
- * reward.max_missing of the completions have no finite reward. Collective. */
+/* Copies the rewards of all ranks to every rank's scoreboard by an allreduce, and sets d->row. Then
+ * each rank computes the choices of all prompts; the result is the same on every rank.
+ * PLUMB_ERR_NUMERIC if more than reward.max_missing of the completions have no finite reward.
+ * Collective. */
 plumb_status plumb_decision_make(struct plumb_decision *d, const struct plumb_align_inputs *in,
                                  const struct plumb_method *m,
                                  const struct plumb_reward_stage *reward);
@@ -306,14 +317,16 @@ void plumb_decision_metrics(const struct plumb_decision *d, const struct plumb_a
 
 /* reward_spread.c: sets the metrics frac_reward_zero_std (of the prompts with at least two finite
  * rewards, the share whose rewards are all equal) and completions/duplicate_ratio. Warns, or fails
- * with health.action=stop, if the first exceeds health.max_equal_rewards; warns if many prompts
- * have fewer than two finite rewards. The result is the same on every rank. Not collective. */
+ * with health.action=stop, if frac_reward_zero_std exceeds health.max_equal_rewards or is 1; warns
+ * if many prompts have fewer than two finite rewards. The result is the same on every rank. Not
+ * collective. */
 plumb_status plumb_align_spread(const struct plumb_decision *d, const struct plumb_align_inputs *in,
                                 const struct plumb_reward_stage *reward,
                                 struct plumb_metrics_row *row);
 
-/* missing.c: writes to out (size bytes) which completions have no finite reward, by prompt record
- * and sample, and which reward source failed and why. The same text on every rank. Collective. */
+/* missing.c: writes a text to out (size bytes): which completions have no finite reward (prompt
+ * record and sample), which reward source failed, and why. The text is the same on every rank.
+ * Collective. */
 plumb_status plumb_align_missing(const struct plumb_decision *d,
                                  const struct plumb_align_inputs *in,
                                  const struct plumb_reward_stage *reward, char *out, int64_t size);
@@ -324,28 +337,34 @@ plumb_status plumb_align_missing(const struct plumb_decision *d,
 /* Index of plumb_step_result.value: each is a sum over the micro-batches of one optimizer step. */
 enum { SUM_LOSS, SUM_TOKENS, SUM_PAIRS, SUM_CHOSEN, SUM_REJECTED, SUM_ACCURATE };
 
-/* Statistics of a difference in nats: the log-prob of a token at sampling minus its log-prob in the
- * training forward pass. They cover the tokens that this rank has compared so far. */
+/* Statistics of the mismatch, which is the log-prob of a token at sampling minus its log-prob in
+ * the training forward pass, in nats. They cover the tokens that this rank has compared so far in
+ * the iteration. */
 struct plumb_mismatch {
-    double max, sum, tokens; /* largest |difference|; sum of the differences; number of tokens */
+    double max, sum, tokens; /* largest |mismatch|; sum of the mismatches; number of tokens */
 };
 
-/* Totals over the optimizer steps of an iteration, for its line of metrics. Every member is a
- * double, because a pause writes the struct as one array. */
+/* Totals over the optimizer steps of an iteration so far, for the metrics of the iteration. Every
+ * member is a double, because a pause file stores the struct as one array. */
 struct plumb_align_sums {
-    double done;                            /* steps done, including skipped ones (no loss term) */
+    double done;                            /* steps done, including those that were skipped because
+                                             * they had no loss term */
     double taken;                           /* optimizer steps that changed the weights */
-    double pairs, smoothed;                 /* SPA: number of pairs; pairs with a smoothed label */
+    double pairs, smoothed;                 /* SPA only: number of pairs; number of pairs with a
+                                             * smoothed label */
     double value[PLUMB_MICRO_BATCH_VALUES]; /* indexed by SUM_*; summed over the steps taken */
-    double norm, learning_rate;             /* sum of the gradient norms; rate of the last step */
+    double norm, learning_rate;             /* sum of the gradient norms; learning rate of the last
+                                             * step */
     struct plumb_mismatch mismatch;         /* reduced over all ranks; set only at a pause */
 };
 
 /* An optimizer step of an iteration, as update.c and a method's decide_step see it. */
 struct plumb_align_step {
-    int64_t step;               /* its index, from 0 in each pass over the iteration's prompts */
-    struct plumb_range prompts; /* its prompts, on all ranks */
-    double done;                /* share of the iteration's steps before it, from 0 to below 1 */
+    int64_t step;               /* index of the step, from 0 in each pass over the iteration's
+                                 * prompts */
+    struct plumb_range prompts; /* prompts of the step, on all ranks */
+    double done;                /* share of the iteration's steps that come before this one: at
+                                 * least 0, less than 1 */
 };
 
 /* The state of the optimizer steps of an iteration. Only update.c writes this struct. A method's
@@ -355,7 +374,8 @@ struct plumb_update {
     double denominator;    /* loss denominator of the step, summed over all ranks */
     double mean_len;       /* mean tokens of the step's imitated sequences, over all ranks */
     bool measure_mismatch; /* true until a step of the iteration changes the weights */
-    struct plumb_mismatch mismatch; /* of the tokens that this rank compared in this iteration */
+    struct plumb_mismatch mismatch; /* covers the tokens that this rank compared in this iteration
+                                     */
     struct plumb_align_sums sums;
 };
 
@@ -371,8 +391,9 @@ plumb_status plumb_update_check_weights(struct plumb_update *u, const struct plu
 struct plumb_align_step plumb_update_next(const struct plumb_update *u,
                                           const struct plumb_align_inputs *in);
 /* Takes one optimizer step and adds it to the sums. A step whose prompts have no term in the loss
- * is skipped and only counted in sums.done. *paused becomes true if a pause interrupted the step;
- * then nothing has changed, and the sums hold what a pause saves. Collective. */
+ * is skipped and only counted in sums.done. *paused becomes true if a pause interrupted the step.
+ * Then the weights and the number of steps are unchanged, and u->sums is ready to be saved in the
+ * pause file. Collective. */
 plumb_status plumb_update_step(struct plumb_update *u, const struct plumb_align_inputs *in,
                                const struct plumb_decision *d, const struct plumb_align_step *step,
                                struct plumb_work *w, bool *paused);
@@ -380,22 +401,23 @@ plumb_status plumb_update_step(struct plumb_update *u, const struct plumb_align_
 plumb_status plumb_update_metrics(struct plumb_update *u, plumb_comm *comm,
                                   struct plumb_metrics_row *row);
 
-/* Packs into w this rank's completions of the prompts [begin, end) that have a term in the loss,
- * each after its plain prompt, with the values that the objective reads: weight, reward, reference
- * log-prob and pair. Every prompt of the range must be local. Not collective. */
+/* Packs a micro-batch into w: the completions of the prompts [begin, end) that have a term in the
+ * loss, each after its plain prompt, and the sequences that the method adds. Sets the values that
+ * the objective reads: weight, reward, reference log-prob and pair. Every prompt of the range must
+ * be local. Not collective. */
 plumb_status plumb_align_collect(struct plumb_work *w, const struct plumb_align_inputs *in,
                                  const struct plumb_decision *d, struct plumb_range prompts);
 
 /* mismatch.c: compares the log-probs at sampling with those of the training forward pass.
- *     own_rollouts: checks that the rollouts were sampled by the weights that the iteration began
- *                   with, and, unless `moved` (a step was taken), that the model still has these
- *                   weights. Else PLUMB_ERR_FORMAT with the three fingerprints. Not collective.
- *     compare: adds one completion; logp (o->n,) are its training log-probs after the prompt that
- *              it was sampled from. A mismatch above train.max_logprob_gap is PLUMB_ERR_NUMERIC,
- *              with iteration, rank, prompt, sample, token and both values. Not collective.
- *     rescore: compares some of this rank's completions, at equal distances, after exactly the
- *              prompts that they were sampled from. Their number is that of the prompts that a
- *              micro-batch may have, or less. Not collective.
+ *     own_rollouts: fails with PLUMB_ERR_FORMAT unless the rollouts were sampled by the weights
+ *                   that the iteration began with. If `moved` is false (no optimizer step was
+ *                   taken), the model must still have these weights, too. Not collective.
+ *     compare: adds the tokens of completion *o to *m. logp (o->n,): its log-probs in the training
+ *              forward pass after the prompt that it was sampled from. PLUMB_ERR_NUMERIC if a
+ *              token's |mismatch| exceeds train.max_logprob_gap. Not collective.
+ *     rescore: computes the training log-probs of a sample of this rank's completions, each after
+ *              the prompt that it was sampled from, and compares them. The sample has at most as
+ *              many completions as a micro-batch can have prompts. Not collective.
  *     metrics: sets logprob_max_diff = max |sampled - trained| and mismatch_kl = mean of
  *              sampled - trained, both over all compared tokens of all ranks. The mean estimates
  *              KL(sampling policy || training policy): the estimator k1 of Schulman 2020,
@@ -409,10 +431,11 @@ plumb_status plumb_mismatch_rescore(struct plumb_mismatch *m, const struct plumb
 plumb_status plumb_mismatch_metrics(struct plumb_mismatch *m, plumb_comm *comm,
                                     struct plumb_metrics_row *row);
 
-/* ---- beside the stages ------------------------------------------------------------------------
+/* ---- evaluation and output --------------------------------------------------------------------
  */
 
-/* The held-out prompts of data.eval, and this rank's share of them. Only evaluate.c writes it. */
+/* The prompts of data.eval, and the completions of those that this rank evaluates. Only evaluate.c
+ * writes it. */
 struct plumb_align_held_out {
     struct plumb_dataset *data;     /* NULL if data.eval is not set */
     struct plumb_rollouts rollouts; /* one completion for each record of this rank */

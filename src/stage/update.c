@@ -29,8 +29,8 @@ void plumb_update_begin(struct plumb_update *u)
 plumb_status plumb_update_check_weights(struct plumb_update *u, const struct plumb_align_inputs *in,
                                         struct plumb_work *w)
 {
-    const bool moved =
-        u->sums.taken > 0; /* steps taken before a pause; log-probs were compared then */
+    const bool moved = u->sums.taken > 0; /* the run resumed after some steps of the iteration; the
+                                           * log-probs were compared before the pause */
     plumb_status st = plumb_mismatch_own_rollouts(in->rollout, in->t, moved);
     if (st == PLUMB_OK && !moved) {
         u->mismatch = (struct plumb_mismatch){0};
@@ -41,8 +41,8 @@ plumb_status plumb_update_check_weights(struct plumb_update *u, const struct plu
 
 /* ---- one micro-batch ------------------------------------------------------------------------- */
 
-/* Packs the completions of one prompt that have a term in the loss, the sequences that the method
- * adds, and the prompt's pair, if it has one. */
+/* Adds one prompt to the micro-batch: its completions that have a term in the loss, the sequences
+ * that the method adds, and its pair, if it has one. */
 static plumb_status collect_prompt(struct plumb_work *w, const struct plumb_align_inputs *in,
                                    const struct plumb_decision *d, int64_t prompt)
 {
@@ -88,10 +88,10 @@ plumb_status plumb_align_collect(struct plumb_work *w, const struct plumb_align_
     return PLUMB_OK;
 }
 
-/* Compares the log-probs of the packed completions that were sampled from the plain prompt. The
- * micro-batch holds these after the prompt that they were sampled from. Principled completions are
- * packed after the plain prompt, and old ones were sampled by other weights, so both are left out.
- */
+/* Compares the log-probs of those packed completions that were sampled from the plain prompt in
+ * this iteration, because the micro-batch holds every completion after its plain prompt. It skips
+ * principled completions, which were sampled from another prompt, and old ones, which were sampled
+ * by other weights. */
 static plumb_status compare_plain(struct plumb_mismatch *mismatch,
                                   const struct plumb_align_inputs *in, const struct plumb_work *w)
 {
@@ -108,8 +108,9 @@ static plumb_status compare_plain(struct plumb_mismatch *mismatch,
     return PLUMB_OK;
 }
 
-/* Returns the number of groups in the micro-batch, or 0 for an objective of pairs. A group
- * objective reports one comparison (best, worst) per group. */
+/* Returns the number of groups in the micro-batch if the objective is one of groups, or 0 if it is
+ * one of pairs. An objective of groups counts one comparison per group, of its best with its worst
+ * completion. */
 static int64_t grouped(const struct plumb_micro *m)
 {
     return m->objective->needs(&m->param) & PLUMB_NEED_GROUP ? m->groups : 0;
@@ -151,10 +152,11 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
     return plumb_micro_backward(m, t->pass, t->model, grad);
 }
 
-/* Returns the mean length in tokens by which loss_aggregation token divides. It is taken over the
- * imitated completions of the `count` prompts in the list `prompt`, each with its weight, and over
- * the sequences that the method adds to those prompts that are not skipped. The scoreboard and
- * d->row are equal on all ranks, so the result is equal, too. */
+/* Returns the mean number of tokens of the step's imitated sequences, by which
+ * method.loss_aggregation=token divides. The mean covers the imitated completions of the `count`
+ * prompts in the list `prompt`, each with its weight, and the sequences that the method adds to
+ * those of these prompts that are not skipped. The scoreboard and d->row are equal on all ranks, so
+ * the result is equal, too. */
 static double imitated_length(const struct plumb_align_inputs *in, const struct plumb_decision *d,
                               const int64_t *prompt, int64_t count)
 {
@@ -182,9 +184,9 @@ struct plumb_align_step plumb_update_next(const struct plumb_update *u,
                                              (double)(in->t->cfg->train.epochs * p->steps)};
 }
 
-/* Discards the log-prob comparisons of an interrupted step. Sets u->mismatch to *before, its value
- * at the start of the step, and u->sums.mismatch to this value reduced over all ranks. Collective.
- */
+/* Removes the log-prob comparisons of an interrupted step from the statistics: sets u->mismatch to
+ * *before, its value at the start of the step, and u->sums.mismatch to that value reduced over all
+ * ranks. Collective. */
 static plumb_status undo(struct plumb_update *u, const struct plumb_mismatch *before,
                          plumb_comm *comm)
 {
@@ -226,7 +228,8 @@ plumb_status plumb_update_step(struct plumb_update *u, const struct plumb_align_
     const int64_t count = prompts.end - prompts.begin;
     u->denominator = plumb_scoreboard_terms(d->board, u->prompt_list, count);
     u->mean_len = imitated_length(in, d, u->prompt_list, count);
-    if (u->denominator != 0) /* the scoreboard is equal on all ranks: either all skip or none */
+    if (u->denominator != 0) /* the scoreboard is equal on all ranks, so either all ranks skip the
+                              * step or none */
         PLUMB_TRY(plumb_trainer_step(t, plumb_split_micro_batches(split, step->step),
                                      micro_batch_gradient, &arg, &r));
     *paused = r.paused;
