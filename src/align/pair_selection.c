@@ -1,5 +1,5 @@
-/* pair_selection.c - chooses a pair of answers from the matrix of their cosines, or some of many
- * given pairs by the cosine of each.
+/* pair_selection.c - chooses two of a prompt's completions ("answers") by the cosines of their
+ * embeddings, or chooses some of many given pairs by the cosine of each pair.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/pair_selection.h"
 
@@ -25,7 +25,7 @@ void plumb_cosine_matrix(double *gram, const float *e, int64_t n, int64_t c)
             gram[i * n + j] = sum;
         }
     /* Divides each scalar product by the norms of its two rows. The diagonal, which holds the
-     * squared norms, is set last. */
+     * squared norms, is overwritten last. */
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < i; j++) {
             const double norm = sqrt(gram[i * n + i]) * sqrt(gram[j * n + j]);
@@ -47,8 +47,8 @@ static void extreme(int64_t *first, int64_t *second, const double *gram, int64_t
 
 /* ---- splitting the answers into two sets ---------------------------------------------------- */
 
-/* Returns |e_i - mean|^2 - |mean|^2, where e_i is the embedding of answer i and mean is that of the
- * embeddings of a set. side (n,) holds the set of each answer, 0 or 1. */
+/* Returns |e_i - mean|^2 - |mean|^2. e_i: embedding of answer i; mean: the mean embedding of the
+ * answers in `set`. side (n,): the set of each answer, 0 or 1. */
 static double distance(const double *gram, int64_t n, const uint8_t *side, uint8_t set, int64_t i)
 {
     double sum = 0, m = 0;
@@ -58,8 +58,9 @@ static double distance(const double *gram, int64_t n, const uint8_t *side, uint8
     return gram[i * n + i] - 2 * sum / m;
 }
 
-/* Returns |sum of a set's embeddings|^2 / number of its answers. The split for which the sum of
- * this value over both sets is largest has the smallest sum of squared distances to the means. */
+/* Returns |sum of the embeddings of a set|^2 / number of its answers. The split with the largest
+ * sum of this value over both sets is the split with the smallest sum of squared distances between
+ * the answers and the mean of their set. */
 static double gathered(const double *gram, int64_t n, const uint8_t *side, uint8_t set)
 {
     double sum = 0, m = 0;
@@ -89,9 +90,9 @@ static void enumerate(uint8_t *side, const double *gram, int64_t n)
     }
 }
 
-/* Sets side[0, n) to a good split by Lloyd's iteration; side has room for 2 n elements. The two
- * answers with the lowest cosine start the two sets. The iteration stops when no answer moves, when
- * a set would become empty, or after MOST_ROUNDS. */
+/* Sets side[0, n) to a good split by Lloyd's iteration. Elements [n, 2 n) of side are scratch. The
+ * two answers with the lowest cosine start the two sets. The iteration stops when no answer changes
+ * its set, when a set would become empty, or after MOST_ROUNDS rounds. */
 static void iterate(uint8_t *side, const double *gram, int64_t n)
 {
     int64_t a, b;
@@ -106,7 +107,7 @@ static void iterate(uint8_t *side, const double *gram, int64_t n)
             for (int64_t i = 0; i < n; i++)
                 m[set] += side[i] == set;
         }
-        uint8_t *next = side + n; /* the new sets of this round; side has room for 2 n elements */
+        uint8_t *next = side + n; /* the sets after this round */
         for (int64_t i = 0; i < n; i++) {
             const double d0 = distance(gram, n, side, 0, i) + own[0] / m[0];
             const double d1 = distance(gram, n, side, 1, i) + own[1] / m[1];

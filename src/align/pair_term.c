@@ -14,8 +14,8 @@ struct plumb_pair_term plumb_pair_logistic(double win, double lose, double beta,
 {
     const double h = beta * (win - lose);
     const double sigma = h >= 0 ? 1.0 / (1.0 + exp(-h)) : exp(h) / (1.0 + exp(h));
-    /* d loss / d h = sigma - (1 - smooth). Without smoothing it is computed as -(1 - sigma), so
-     * that it does not round to 0 for large h. */
+    /* d loss / d h = sigma - (1 - smooth). If smooth is 0, the code computes the equal -(1 - sigma)
+     * directly, because 1 - sigma would round to 0 for large h. */
     const double miss = h >= 0 ? exp(-h) / (1.0 + exp(-h)) : 1.0 / (1.0 + exp(h));
     const double dh = smooth > 0 ? sigma - (1.0 - smooth) : -miss;
     return (struct plumb_pair_term){

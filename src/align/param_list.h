@@ -1,4 +1,5 @@
-/* param_list.h - every option of the section `method`, one line each; a new one is added only here.
+/* param_list.h - every option of the configuration's section `method`, one line each. A new option
+ * is added only here.
  * Layer 1. Includes nothing, so that src/config may include it: it is the only header of src/align
  * that src/config sees (tests/lint/layers.py).
  *
@@ -10,7 +11,8 @@
  *   in stage/method_param.c the copy from the configuration                 (PARAM lines only)
  *   in train/replay.c       the attribute NAME of a replay file             (PARAM lines only)
  *
- * PLUMB_METHOD_LIST(PARAM, OPTION, X) expands PARAM or OPTION for each line, with X handed on:
+ * PLUMB_METHOD_LIST(PARAM, OPTION, X) expands the macro PARAM or OPTION for each line and passes X
+ * to it:
  *   PARAM(X, type, C type, name, default, range, unit, commands, help, read by)
  *   OPTION(X, type, name, default, range, unit, commands, help, read by)
  *

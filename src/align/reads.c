@@ -1,18 +1,20 @@
 /* reads.c - tells which options a method reads, from the last column of param_list.h.
  * Layer 1. Includes align/ and base/ only.
  *
- * tests/align/test_reads.c changes every field of struct plumb_align_param for every method and
- * compares what changes in the results with that column. */
+ * tests/align/test_reads.c checks that column: for every method it changes every field of struct
+ * plumb_align_param and looks whether the results change. */
 #include <string.h>
 
 #include "align/method.h"
 
-/* Macros for the "read by" expressions of param_list.h. m: the method; p: its parameters. */
+/* Macros for the expressions in the last column ("read by") of param_list.h. m: the method; p: its
+ * parameters. */
 #define BY_ALL          true
 #define BY_METHOD(who)  (strcmp(m->name, #who) == 0)
 #define BY_RULE(what)   (m->rule == plumb_threshold_##what)
 #define BY_OBJECTIVE(o) (m->objective == &plumb_obj_##o)
-/* True if the objective's `needs` has the flag PLUMB_what (NEED_* or READ_* of objective.h). */
+/* True if the objective's `needs` returns the flag PLUMB_what, where `what` is a NEED_* or READ_*
+ * name of objective.h. */
 #define BY_LOSS(what) ((m->objective->needs(p) & PLUMB_##what) != 0)
 /* True if the method compares margins with a threshold of this kind (enum plumb_threshold_kind). */
 #define BY_THRESHOLD(kind) (plumb_method_compares_tau(m) && p->threshold == PLUMB_THRESHOLD_##kind)

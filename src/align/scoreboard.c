@@ -1,6 +1,6 @@
-/* scoreboard.c - collects the rewards of an iteration. Each completion has two slots that only one
- * rank fills, so their sum over all ranks is exact. Also counts the loss terms and the lengths of
- * imitated completions.
+/* scoreboard.c - collects the rewards of an iteration, and computes the loss denominator and the
+ * lengths of imitated completions. Each completion has two slots. One rank fills them and the other
+ * ranks add 0, so the sum over the ranks is exact.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/scoreboard.h"
 
@@ -11,8 +11,9 @@
 #include "base/num.h"
 
 /* slot[2 i] is 0 if entry i is absent. Otherwise it is CODE, plus CODE_PRINCIPLED for a principled
- * completion and CODE_MISSING for one without a finite reward. If two ranks put the same entry, the
- * sum of their codes is no valid code. slot[2 i + 1] is the reward, 0 if missing. */
+ * completion, plus CODE_MISSING for a completion without a finite reward. If two ranks put the same
+ * entry, the sum of their codes is not a valid code. slot[2 i + 1] is the reward, or 0 if it is
+ * missing. */
 enum { CODE = 8, CODE_PRINCIPLED = 1, CODE_MISSING = 2 };
 
 const char *const plumb_branch_names[PLUMB_BRANCH_COUNT] = {"skip", "rank", "swap", "weighted",

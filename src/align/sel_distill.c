@@ -1,6 +1,8 @@
-/* sel_distill.c - selects every principled completion of a prompt, whatever its reward.
+/* sel_distill.c - selects all principled completions of a prompt, which were sampled with the
+ * principles. Rewards are not used.
  * Layer 1. Includes align/ and base/ only.
- * Source: context distillation, arXiv:2112.00861, section 2.2: the loss has no reward in it. */
+ * Source: context distillation, arXiv:2112.00861, section 2.2, where the loss has no reward either.
+ */
 #include "align/selector.h"
 
 static void select_distill(struct plumb_scoreboard *b, int64_t prompt,

@@ -1,6 +1,6 @@
 /* sel_extremes.c - selects the completions of a prompt with the highest and the lowest reward.
  * Layer 1. Includes align/ and base/ only.
- * Source: the usual way to make preference pairs from scored samples (ours). */
+ * Source: ours; it is the usual way to make preference pairs from scored completions. */
 #include <math.h>
 
 #include "align/selector.h"

@@ -1,7 +1,7 @@
 /* sel_group.c - selects all scored completions of a prompt as one group.
  * Layer 1. Includes align/ and base/ only.
- * Source: VCB, arXiv:2402.16030, skips a prompt whose rewards are all equal. We do this for every
- * method with this selector. */
+ * A prompt whose rewards are all equal is skipped, for every method with this selector. Source:
+ * VCB, arXiv:2402.16030. */
 #include <math.h>
 
 #include "align/selector.h"

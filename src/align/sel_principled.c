@@ -1,7 +1,8 @@
-/* sel_principled.c - compares the best principled completion of a prompt with its best plain one.
+/* sel_principled.c - selects the best principled completion of a prompt (sampled with the
+ * principles) and its best plain one (sampled without).
  * Layer 1. Includes align/ and base/ only.
- * Source: PSLE, arXiv:2408.02599, has one completion of each kind; taking the best of several is
- * ours. */
+ * Source: PSLE, arXiv:2408.02599, which samples one completion of each kind. Taking the best of
+ * several is ours. */
 #include <math.h>
 
 #include "align/selector.h"

@@ -1,5 +1,6 @@
 /* stats.h - statistics of one iteration's rewards and margins; the threshold is computed from them.
- * Layer 1. Includes base/ only. All sums run in entry order: the same bits on every rank. */
+ * Layer 1. Includes base/ only. All sums run in the order of the scoreboard's entries, so every
+ * rank gets the same bits. */
 #ifndef PLUMB_ALIGN_STATS_H
 #define PLUMB_ALIGN_STATS_H
 
@@ -9,10 +10,12 @@
 #define PLUMB_STATS_QUANTILES 5 /* the quantiles 0.05, 0.25, 0.5, 0.75 and 0.95 */
 
 struct plumb_align_stats {
-    int64_t completions, missing;               /* all completions; those without finite reward */
+    int64_t completions, missing;               /* number of completions; number of those without a
+                                                 * finite reward */
     double reward_mean, reward_std;             /* over all finite rewards; NaN if there are none */
-    double reward_plain_mean, reward_plain_std; /* over plain completions; NaN if none is scored */
-    double reward_principled_mean, reward_principled_std; /* over principled completions */
+    double reward_plain_mean, reward_plain_std; /* over the finite rewards of plain completions; NaN
+                                                 * if there are none */
+    double reward_principled_mean, reward_principled_std; /* the same for principled completions */
     int64_t margins;                                      /* number of prompts with a margin */
     double margin_mean, margin_std;                       /* NaN if no prompt has a margin */
     double margin_quantile[PLUMB_STATS_QUANTILES];

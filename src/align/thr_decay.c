@@ -1,4 +1,4 @@
-/* thr_decay.c - threshold that is multiplied by alpha after each iteration, as in the paper.
+/* thr_decay.c - the threshold tau is multiplied by alpha after each iteration, as in the paper.
  * Layer 1. Includes align/ and base/ only. Source: PSLE, arXiv:2408.02599. */
 #include "align/threshold.h"
 

@@ -1,4 +1,5 @@
-/* thr_mean_decay.c - threshold alpha^i (mean + mean_k std) of the margins of iteration i >= 0.
+/* thr_mean_decay.c - the threshold tau is alpha^i (mean + mean_k std) in iteration i >= 0, where
+ * mean and std are those of this iteration's margins. Without a margin it keeps its last value.
  * Layer 1. Includes align/ and base/ only. Source: ours. */
 #include <math.h>
 

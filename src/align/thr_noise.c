@@ -1,8 +1,8 @@
-/* thr_noise.c - smooths the labels of pairs whose margin is small among the last margins.
+/* thr_noise.c - smooths the labels of pairs whose margin is below a quantile of the last margins.
  * Layer 1. Includes align/ and base/ only.
- * Source: SPA, arXiv:2406.04412, eq. 12-13. Its code keeps one buffer of margins per GPU. Ours is
- * one buffer for all pairs in global order, so the result does not depend on the number of ranks.
- */
+ * Source: SPA, arXiv:2406.04412, eq. 12-13. The paper's code keeps one buffer of margins per GPU.
+ * plumb keeps one buffer for the pairs of all ranks, in their global order, so the result does not
+ * depend on the number of ranks. */
 #include <math.h>
 
 #include "align/threshold.h"

@@ -1,5 +1,5 @@
-/* thr_none.c - the threshold is 0 in every iteration. With the rule plumb_threshold_branch, every
- * positive margin then takes the rank branch.
+/* thr_none.c - the threshold is 0 in every iteration. With the rule plumb_threshold_branch and a
+ * loss of pairs, every prompt with a positive margin then takes the branch RANK.
  * Layer 1. Includes align/ and base/ only. Source: ours. */
 #include "align/threshold.h"
 

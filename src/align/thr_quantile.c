@@ -1,5 +1,6 @@
-/* thr_quantile.c - threshold that is the q-quantile of an iteration's margins, so that a share of
- * about 1 - q of the margins is above it. q moves linearly over the run.
+/* thr_quantile.c - the threshold tau is the q-quantile of this iteration's margins, so a share of
+ * about 1 - q of the margins is above tau. q changes linearly over the run, from quantile_start to
+ * quantile_end.
  * Layer 1. Includes align/ and base/ only. Source: ours. */
 #include "align/threshold.h"
 

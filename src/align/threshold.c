@@ -1,4 +1,5 @@
-/* threshold.c - the table of thresholds, and the rules that apply a threshold to a prompt.
+/* threshold.c - the table of threshold kinds, and the rules that apply the threshold tau to a
+ * prompt.
  * Layer 1. Includes align/ and base/ only. */
 #include "align/threshold.h"
 
