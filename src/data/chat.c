@@ -133,7 +133,8 @@ static plumb_status keep_arguments(struct plumb_chat_setting *c, const char *jso
 /* The contents of PLUMB_CHAT_NAME in a folder. */
 struct stored {
     plumb_json *root;
-    const char *use;    /* "auto" or "none"; "" if there is no file or it does not say it */
+    const char *use;    /* member "chat_template": "auto" or "none"; "" if the file or the member is
+                         * missing */
     const char *system; /* system text; "" if the file has none */
     struct plumb_buf arguments;
 };
@@ -164,8 +165,8 @@ static void stored_fini(struct stored *s)
     plumb_buf_fini(&s->arguments);
 }
 
-/* Returns the value of the option if it is set, otherwise the value from the folder (trained). If
- * both are set and differ, a warning shows both. */
+/* Returns `given`, the value of `option`, if the option is set, otherwise `trained`, the value in
+ * the folder `dir` of the model. If both are set and differ, a warning shows both. */
 static const char *choose(const struct plumb_config *cfg, const char *option, const char *given,
                           const char *trained, const char *dir)
 {
@@ -198,8 +199,8 @@ static plumb_status compare_template(const struct plumb_chat_setting *c, const c
     return PLUMB_OK;
 }
 
-/* Appends the JSON text in the layout in which PLUMB_CHAT_NAME contains it, so that both texts can
- * be compared. */
+/* Appends `json` in the layout (spaces, escapes) in which PLUMB_CHAT_NAME stores JSON, so that the
+ * two texts can be compared. */
 static plumb_status compact(struct plumb_buf *out, const char *json)
 {
     plumb_json *v = NULL;
@@ -210,8 +211,8 @@ static plumb_status compact(struct plumb_buf *out, const char *json)
     return st;
 }
 
-/* Decides whether a chat template is used. If PLUMB_CHAT_NAME in the folder of the model says
- * "none", the model was trained without one; then none is used now either, unless
+/* Sets c->none, which says that no chat template is used. If PLUMB_CHAT_NAME in the model's folder
+ * contains "none", the model was trained without a template; then none is used now either, unless
  * data.chat_template is set. If the options contradict PLUMB_CHAT_NAME, a warning says so. */
 static void choose_use(struct plumb_chat_setting *c, const struct plumb_config *cfg, bool own,
                        const struct stored *s, const char *dir)
@@ -336,8 +337,8 @@ void plumb_chat_close(struct plumb_chat_setting *c)
 
 /* ---- files that a run writes ----------------------------------------------------------------- */
 
-/* Appends the system text and the template arguments, each if there is one, to a JSON object that
- * is open and not empty, and then closes the object. */
+/* Appends the members "system" and "template_arguments", as far as they are set, to a JSON object
+ * that is open and already has a member. Then closes the object. */
 static plumb_status put_texts(struct plumb_buf *out, const struct plumb_chat_setting *c)
 {
     if (c->system) {

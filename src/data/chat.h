@@ -3,9 +3,9 @@
  * Layer 4. Includes base/, config/, io/, text/.
  *
  * A run writes these settings into the folder of its model, so that a later command prompts the
- * model in the same way. chat_template.jinja contains the template. PLUMB_CHAT_NAME contains
- * whether the template was used (auto) or not (none), the system text and the arguments as one JSON
- * object:
+ * model in the same way. chat_template.jinja contains the template. The file PLUMB_CHAT_NAME
+ * contains one JSON object. It says whether the template was used (auto) or not (none), and has the
+ * system text and the template arguments:
  *     {"chat_template": "auto", "system": "Be brief.", "template_arguments": {"thinking": false}}
  */
 #ifndef PLUMB_DATA_CHAT_H
@@ -59,19 +59,20 @@ struct plumb_chat_setting {
 
 /* Determines the chat settings from data.chat_template, data.system and data.template_arguments.
  *
- *   in  dir    folder of the model or checkpoint; its PLUMB_CHAT_NAME has the settings of its run
- *       words  folder of the tokenizer, with the template and the special tokens
+ *   in dir folder of the model or checkpoint; its PLUMB_CHAT_NAME has the settings of the run that
+ *       wrote it words folder of the tokenizer, with the template and the special tokens
  *
- * data.chat_template=auto takes the template of the tokenizer's folder, or none if
- * data.prompt_template is set. An option that is not set takes the folder's value, also "none". If
- * an option is set and differs from the folder's value, a warning shows both values.
+ * data.chat_template=auto means the template of the tokenizer's folder, or no template if
+ * data.prompt_template is set. If an option is not set, the value in PLUMB_CHAT_NAME of `dir` is
+ * used, which may be "none". If an option is set and differs from that value, a warning shows both
+ * values.
  * Errors: PLUMB_ERR_CONFIG if a chat template is named although prompt_template is set, or if
  * data.system or data.template_arguments is set without a template; and the errors of
  * plumb_chat_template_find. */
 plumb_status plumb_chat_open(struct plumb_chat_setting *out, const struct plumb_config *cfg,
                              const char *dir, const char *words);
-/* Reads the chat settings from a folder without looking at the options. It is used for a reward
- * model, which has its own folder. */
+/* Reads the chat settings from a folder and ignores the options. Used for a reward model, which has
+ * its own folder. */
 plumb_status plumb_chat_open_folder(struct plumb_chat_setting *out, const char *dir);
 void plumb_chat_close(struct plumb_chat_setting *c);
 
@@ -131,8 +132,9 @@ plumb_status plumb_turns_complete(struct plumb_turns *t, const struct plumb_chat
 enum plumb_turns_tail {
     PLUMB_TAIL_NONE,     /* the conversation is complete; nothing follows the last message */
     PLUMB_TAIL_GENERATE, /* a generation prompt follows: it begins the assistant's turn */
-    /* The role of the last message decides what follows. After user or tool, a generation prompt
-     * follows. A message of the assistant is left open, so that the model continues it. */
+    /* The role of the last message decides what follows. After a message of user or tool, a
+     * generation prompt follows. A message of the assistant is not closed, so that the model
+     * continues it. */
     PLUMB_TAIL_ROLE
 };
 

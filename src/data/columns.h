@@ -33,9 +33,10 @@ bool plumb_columns_next(struct plumb_columns c, int64_t *at, struct plumb_span *
  * name with a '.' stands for a member of a member: "reward_model.ground_truth" is the member
  * ground_truth of the member reward_model. Returns false if there is no such member either. */
 bool plumb_columns_find(struct plumb_columns c, const char *name, struct plumb_columns *value);
-/* Finds a member of a data record like plumb_columns_find. In a line that `plumb generate` wrote
- * (it has "stop_reason"), those members of the record whose names the line needs itself are in the
- * object "record". So the function searches that object first, and then the line. */
+/* Finds a member of a data record like plumb_columns_find. A line that `plumb generate` wrote has
+ * the member "stop_reason". In such a line, record members whose names the line itself uses (such
+ * as "completion") are stored in the object "record". So the function searches that object first,
+ * and then the line. */
 bool plumb_columns_field(struct plumb_columns c, const char *name, struct plumb_columns *value);
 
 /* Appends the text of a string, or a number as written, to out and sets *is_text to true. For any
@@ -48,17 +49,17 @@ plumb_status plumb_columns_text(struct plumb_buf *out, struct plumb_columns valu
  *                                 becomes one message of the user
  *   , "NAME": ..                  each other member, as written
  *   , "record": {"NAME": .., ..}  the members whose names the line uses itself, if there are any
- * taken (n) are the names that the line uses itself; "prompt_messages" and "record" always belong
- * to them. The record's "prompt" is copied only into "prompt_messages". skip is the name of another
- * member that is left out, or NULL. Returns PLUMB_ERR_NOMEM. */
+ * taken (n,): the names that the line uses itself, besides "prompt_messages" and "record". The
+ * record's "prompt" is copied only into "prompt_messages". skip: name of one more member that is
+ * left out, or NULL. Returns PLUMB_ERR_NOMEM. */
 plumb_status plumb_columns_put(struct plumb_buf *out, struct plumb_columns record,
                                const char *const *taken, int n, const char *skip);
 
 /* Appends all members of a record to a JSON object that is open and not empty:
  *   ,"NAME":..                each member whose name is not among taken (n), as written
  *   ,"record":{"NAME":..,..}  the members whose names are taken, if there are any
- * "record" is always taken. skip are names of members to leave out (ends with NULL). Returns
- * PLUMB_ERR_NOMEM. */
+ * "record" always counts as taken. skip: names of members to leave out; the last element is NULL.
+ * Returns PLUMB_ERR_NOMEM. */
 plumb_status plumb_columns_add(struct plumb_buf *out, struct plumb_columns record,
                                const char *const *taken, int n, const char *const *skip);
 

@@ -127,8 +127,8 @@ static plumb_status keep_whole(struct plumb_piece *p, struct reader *r,
 }
 
 /* Encodes the prompt together with each completion. If the completions begin at different token
- * indices, all of them begin at the smallest one, so that the record has one prompt (like TRL's
- * DPOTrainer). */
+ * indices, the smallest index is used for all of them, so that the record has one prompt (like
+ * TRL's DPOTrainer). */
 static plumb_status keep_joined(struct plumb_record *rec, struct reader *r)
 {
     const int n = r->draft.completions;

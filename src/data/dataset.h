@@ -11,19 +11,20 @@
 #include "text/tokenizer.h"
 
 /* Kind of records in a file, and the record shapes that each kind accepts. TEXT is a plain string,
- * CHAT a list of {"role","content"} messages. A TEXT stands for a chat of one message: the user's
- * in a prompt, the assistant's in an answer (completion, chosen, rejected). An answer is one
- * message of the assistant; with a chat template it may be several messages of which the
- * assistant's is the last. It may repeat the messages of the prompt at its beginning. For the
- * shapes of other programs see plumb_shape_read in data/record.h.
+ * CHAT a list of {"role","content"} messages. The members completion, chosen and rejected are
+ * answers. In a chat, a TEXT stands for one message: of the user if it is a prompt, of the
+ * assistant if it is an answer. An answer that is a CHAT has one message, of the assistant. With a
+ * chat template it may have several messages, of which the last is the assistant's. An answer may
+ * begin with a copy of the prompt's messages. For the shapes of other programs see plumb_shape_read
+ * in data/record.h.
  *   PROMPTS    {"prompt": TEXT|CHAT} or {"prompt_ids": [..]}
  *   SFT        {"messages": CHAT} (with a chat template, all messages of the assistant are trained
  *              on; otherwise the last message, which is the assistant's), {"prompt","completion"},
  *              {"text": TEXT} (all tokens are trained on), {"ids": [..], "prompt_tokens": n}, or
  *              {"prompt_ids": [..], "completion_ids": [..]} as plumb generate writes them
- *   PAIRS      {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning
- *   TEXTS      {"text": TEXT} or {"messages": CHAT}; all of it is the prompt
- *   ANY        each line as SFT, TEXTS or PROMPTS accept it: something to score
+ *   PAIRS {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning TEXTS
+ *   {"text": TEXT} or {"messages": CHAT}; all of it is the prompt ANY each line as SFT, TEXTS or
+ *   PROMPTS accept it; used for records that are only scored
  * PAIRS may have "score_chosen" and "score_rejected", two numbers, both or none. Every kind may
  * have "id" (text or number, stored as text) and "solution" or "answer" (stored if it is a text or
  * a number). For other members see data/fields.h and data/columns.h. */
@@ -94,10 +95,13 @@ struct plumb_data_options {
     /* Largest number of tokens of a prompt together with one of its completions. 0 means that there
      * is no limit. */
     int64_t max_tokens;
-    int64_t skip;  /* number of records to leave out at the beginning, unread */
+    int64_t skip;  /* number of lines at the beginning of the file that are left out and not checked
+                    */
     int64_t limit; /* largest number of records to read after the skipped ones; 0 means all */
-    bool whole;    /* set `json` and `asked` of each record, and decode the texts of token ids */
-    enum plumb_overlong overlong; /* what happens to records that exceed the two limits above */
+    bool whole;    /* if true, sets `json` and `asked` of each record, and the texts of records that
+                    * give token ids */
+    enum plumb_overlong overlong; /* what happens to records that exceed max_prompt_tokens or
+                                   * max_tokens */
     /* If true, blank lines are allowed anywhere; otherwise only at the end of the file. */
     bool blank_lines;
 };

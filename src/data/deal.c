@@ -18,7 +18,8 @@ static int by_load(const void *a, const void *b)
     return (x->prompt > y->prompt) - (x->prompt < y->prompt);
 }
 
-/* Returns the rank with the smallest sum among those with room. */
+/* Returns the rank with the smallest sum of loads among the ranks with fewer than `cap` prompts; -1
+ * if there is none. */
 static int least_of(const double *sum, const int64_t *count, int ranks, int64_t cap)
 {
     int least = -1;

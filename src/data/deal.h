@@ -7,14 +7,15 @@
 
 #include "base/status.h"
 
-/* Sets order (n,) to the prompts 0 .. n - 1, the one with the largest load first (of equal loads
- * the one with the lowest index). Not collective. PLUMB_ERR_NOMEM. */
+/* Sets order (n,) to the indices 0 .. n - 1 of the prompts, sorted by load (n,): the largest load
+ * first, among equal loads the lowest index first. Not collective. PLUMB_ERR_NOMEM. */
 plumb_status plumb_deal_order(int64_t *order, const double *load, int64_t n);
 
 /* Gives each of n prompts to one of `ranks` ranks, so that the ranks' loads are about equal.
  *
- * The prompts come in the order of plumb_deal_order. Each goes to the rank with the smallest sum of
- * loads so far among those that have fewer than `cap` prompts (of equal sums the lowest rank).
+ * The function goes through the prompts in the order of plumb_deal_order. It gives each prompt to
+ * the rank with the smallest sum of loads so far among the ranks that have fewer than `cap` prompts
+ * (among equal sums to the lowest rank).
  *       Source: Graham 1969, "Bounds on Multiprocessing Timing Anomalies"; the cap is ours
  *
  *   out  rank  (n,)   rank of each prompt; -1 if its load is 0

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* A decimal number in a text: the range from its first to its last digit that is not 0. The range
- * may contain commas and a point. An empty range is the number 0. */
+/* A decimal number in a text. first and end: the range of the text from the number's first to its
+ * last digit that is not 0; it may contain commas and a point. An empty range is the number 0. */
 struct decimal {
     const char *first, *end;
     int64_t exponent; /* the first digit has the value of 10^exponent */
@@ -100,7 +100,8 @@ static bool as_decimal(struct decimal *d, const char *s, int64_t n)
     d->end = last;
     d->exponent = scale;
     for (const char *c = from; c < point;
-         /* Counts the digits before the point. 120.5 has 3, so its first digit means 10^2. */
+         /* counts the digits before the point: 120.5 has 3, so its first digit has the value 10^2
+          * and the exponent is 3 - 1 */
          c++)
         d->exponent += is_digit(*c);
     if (from < point)

@@ -101,8 +101,8 @@ static int64_t common_prefix(const struct plumb_ids *a, const struct plumb_ids *
     return n;
 }
 
-/* Appends the end token if append_eos is set and the last part does not end with it already. The
- * last part begins at token index `begin`. Fails if the tokenizer has no end token. */
+/* Appends the end token if append_eos is set and the last part does not already end with it. begin:
+ * index of the first token of the last part. Fails if the tokenizer has no end token. */
 static plumb_status put_end(const struct plumb_encoder *e, struct plumb_ids *ids, int64_t begin)
 {
     const int32_t eos = plumb_tokenizer_eos(e->tokenizer);
@@ -183,10 +183,10 @@ static plumb_status token_bytes(bool *spelled, int64_t *begin, int64_t *end,
     return st;
 }
 
-/* Sets mask to 1 for the tokens that overlap bytes [begin, end) of the text, for a tokenizer whose
- * tokens do not decode to the text. It encodes text[0, begin) and text[0, end) again. The number of
- * leading ids that each has in common with `ids` tells which token is the first and which is the
- * last. */
+/* Sets mask to 1 for the tokens that overlap bytes [begin, end) of the text. Used for a tokenizer
+ * whose decoded tokens do not give the text. The function encodes text[0, begin) and text[0, end)
+ * again. The first token of the range is where `ids` and the ids of text[0, begin) begin to differ;
+ * the last one is found in the same way from text[0, end). */
 static plumb_status mask_again(struct plumb_encoder *e, unsigned char *mask,
                                const struct plumb_ids *ids, struct plumb_part text, int64_t begin,
                                int64_t end)

@@ -29,23 +29,24 @@
 #include "base/status.h"
 #include "text/tokenizer.h"
 
-/* One of the texts of a record in reading order: a prompt and then a completion, or the turns of a
- * chat. Borrowed. */
+/* One of the texts of a record that a model reads one after the other: the prompt and the
+ * completion, or the turns of a chat. The text is borrowed. */
 struct plumb_part {
     const char *text;
     int64_t len;
 };
 
 /* Options of the encoding, and scratch memory. Initialise with zeros, set the first four members,
- * release with plumb_encoder_fini. Threads must not share it. */
+ * release with plumb_encoder_fini. Only one thread at a time may use it. */
 struct plumb_encoder {
     const plumb_tokenizer *tokenizer; /* borrowed */
     bool no_special;   /* omit the tokens that the tokenizer adds before a text (BOS) */
     bool append_eos;   /* apply the end-token rule above */
     const char *where; /* "FILE:LINE" or an option, for messages; borrowed */
     /* private members */
-    struct plumb_buf text, head_text; /* all parts joined; the first part of the last call */
-    struct plumb_ids head, other;     /* token ids of head_text; token ids of other parts */
+    struct plumb_buf text, head_text; /* text: all parts joined; head_text: the first part of the
+                                       * last call */
+    struct plumb_ids head, other;     /* head: token ids of head_text; other: scratch */
 };
 void plumb_encoder_fini(struct plumb_encoder *e);
 

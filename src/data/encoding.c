@@ -107,7 +107,7 @@ static plumb_status read_encoding(struct plumb_encoding *e, const plumb_json *ro
     return t ? check_special(root, t, e->append_eos, path) : PLUMB_OK;
 }
 
-/* Decides e->append_eos from reward.append_eos and from what the folder's file states. */
+/* Sets e->append_eos from the option reward.append_eos and the value in PLUMB_ENCODING_NAME. */
 static void settle_end(struct plumb_encoding *e, const struct plumb_config *cfg, const char *dir,
                        const plumb_tokenizer *t)
 {

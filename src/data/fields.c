@@ -8,7 +8,8 @@
 #include "base/log.h"
 #include "config/near.h"
 
-/* Number of fields that warnings name for one file; one last warning covers all further fields. */
+/* Largest number of fields that warnings name for one file. One last warning covers all further
+ * fields. */
 enum { NAMED_MOST = 24 };
 
 enum {
@@ -30,12 +31,12 @@ enum effect {
     /* Adds a message. Refused if the value is not empty: the user must write it into the
      * messages. */
     ADDS_MESSAGE,
-    /* The value is a weight in the loss. In a text that the loss covers, 1 and true are accepted
-     * and other values refused. In a message of the prompt, 0 and false are accepted and other
-     * values give a warning. */
+    /* The value is the weight of the text in the loss. If the loss covers the text, 1 and true are
+     * accepted and other values are refused. In a message of a prompt, 0 and false are accepted and
+     * other values give a warning. */
     TAKES_PART,
-    /* The value tells whether the message or record is excluded from the loss. In a text that the
-     * loss covers, 0 and false are accepted and other values refused. In a message of the prompt, 1
+    /* The value says whether the message or record is excluded from the loss. If the loss covers
+     * the text, 0 and false are accepted and other values are refused. In a message of a prompt, 1
      * and true are accepted and other values give a warning. */
     LEFT_OUT,
     /* The name suggests one of the effects above. This gives a warning. */
@@ -277,8 +278,8 @@ done:
     return st;
 }
 
-/* Returns the weight in the loss that a value asks for: 1 for true, 0 for false, a number itself,
- * -1 if it is neither a boolean nor a number. */
+/* Returns the weight in the loss that a value stands for: 1 for true, 0 for false, the value itself
+ * for a number, -1 for any other type. */
 static double share_of(const plumb_json *v)
 {
     if (plumb_json_type_of(v) == PLUMB_JSON_BOOL)

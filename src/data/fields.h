@@ -35,9 +35,9 @@ void plumb_fields_fini(struct plumb_fields_named *named);
 /* Returns true for null, "", "[]", an empty list or an empty object. */
 bool plumb_field_is_empty(const plumb_json *v);
 
-/* Returns true for a line of `plumb generate` with token ids: it has prompt_ids and completion_ids,
- * but no completion, messages or conversations. Only the ids are read as its text; its other
- * members come from the record of the prompt. */
+/* Returns true for a line that `plumb generate` wrote with token ids: it has prompt_ids and
+ * completion_ids, but no completion, messages or conversations. The token ids are its only text;
+ * its other members come from the record of the prompt. */
 bool plumb_field_is_generated(const plumb_json *line);
 
 /* Checks the members of a record that its shape does not read. `where` is "file:line". t is
@@ -45,9 +45,10 @@ bool plumb_field_is_generated(const plumb_json *line);
 plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,
                                        const plumb_jinja *t, struct plumb_fields_named *named,
                                        const char *where);
-/* Checks a pair of plain texts without a prompt: the prompt is what both begin with. Fails with
- * PLUMB_ERR_UNSUPPORTED if a member that usually holds a prompt (question, instruction, ...) is a
- * list, or a text that `chosen` does not contain: the model would not see it. */
+/* Checks a preference pair of plain texts without a prompt, whose prompt is the common beginning of
+ * both texts. Fails with PLUMB_ERR_UNSUPPORTED if a member that usually holds a prompt (question,
+ * instruction, ...) is a list, or a text that `chosen` does not contain, because the model would
+ * not see that member. */
 plumb_status plumb_fields_check_asked(const plumb_json *line, const char *chosen,
                                       const char *where);
 /* Warns, once per file and role, that the chat template leaves out the text of a message. at is the

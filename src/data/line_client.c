@@ -1,5 +1,5 @@
-/* line_client.c - sends requests to a line-oriented subprocess, one line each, and reads its
- * answers. Layer 4. Includes base/, io/, data/line_client.h. */
+/* line_client.c - sends requests to a subprocess, one line per request, and reads one line per
+ * answer. Layer 4. Includes base/, io/, data/line_client.h. */
 #include "data/line_client.h"
 
 #include <stdio.h>
@@ -29,8 +29,8 @@ struct asking {
     const struct plumb_line_job *job;
     int64_t answered, lines; /* lines: requests that were put into c->lines so far */
     int64_t sent;            /* bytes of c->lines that were written */
-    /* deaths: how often the command was started again. died_at: the first unfinished request when
-     * the command last exited; -1 if it has not exited, or if that request was given up */
+    /* deaths: number of restarts so far. died_at: index of the first unfinished request when the
+     * command last exited; -1 if it has not exited, or if that request has since been given up */
     int64_t deaths, died_at;
     bool senseless; /* `take` has refused an answer as invalid */
     bool fresh;     /* the command was started in this call */
@@ -83,15 +83,15 @@ static void miss(struct asking *a, enum plumb_line_end why)
     "has read nothing of its standard input: it must read one JSON line for each question there, " \
     "until the end, and answer each with one line"
 
-/* Returns the end of an error message: that the command has read nothing of its input, or "" if it
- * has read something. */
+/* Returns the end of an error message, which says that the command has read nothing of its input;
+ * "" if it has read something. */
 static const char *deaf_note(const plumb_subprocess *child)
 {
     return plumb_subprocess_deaf(child) ? "; it " DEAF : "";
 }
 
-/* Ends the subprocess and returns PLUMB_ERR_IO. The message has `what`, which says what the command
- * did wrong, its exit status and its last lines on standard error. */
+/* Stops the subprocess and returns PLUMB_ERR_IO. The message has `what` (what the command did
+ * wrong), the exit status and the last lines of standard error. */
 static plumb_status give_up(struct asking *a, const char *what)
 {
     plumb_line_client *c = a->c;
@@ -106,8 +106,8 @@ static plumb_status give_up(struct asking *a, const char *what)
     PLUMB_FAIL(PLUMB_ERR_IO, "%s", text);
 }
 
-/* Restarts the command after it exited or timed out. The unanswered requests are sent again, except
- * the current one if it timed out or if the command exited on it twice. */
+/* Restarts the command after it exited or timed out (hung). The unanswered requests are sent again,
+ * except the first of them if the command timed out on it or has exited on it twice. */
 static plumb_status again(struct asking *a, bool hung)
 {
     plumb_line_client *c = a->c;
@@ -131,8 +131,8 @@ static plumb_status again(struct asking *a, bool hung)
     }
     plumb_log(PLUMB_LOG_WARN, "%s %s; it is started again", c->what,
               hung ? "hangs" : plumb_subprocess_reason(c->child));
-    /* miss() moves on to the next request. The command has not exited on that one yet, so died_at
-     * is then -1. */
+    /* miss() gives up the current request, so died_at becomes -1: the command has not exited on the
+     * next request yet. */
     const bool twice = !hung && a->died_at == a->answered;
     if (hung || twice)
         miss(a, hung ? PLUMB_LINE_TIMEOUT : PLUMB_LINE_DIED);
@@ -144,8 +144,8 @@ static plumb_status again(struct asking *a, bool hung)
     return plumb_subprocess_start(&c->child, c->command);
 }
 
-/* Puts requests into the buffer until it holds 64 KiB that are not sent yet, so that memory does
- * not grow with n. */
+/* Appends requests to the buffer c->lines until it holds 64 KiB that are not sent yet. So the
+ * memory does not grow with the number of requests. */
 static plumb_status compose(struct asking *a)
 {
     struct plumb_buf *b = &a->c->lines;
@@ -158,10 +158,10 @@ static plumb_status compose(struct asking *a)
     return PLUMB_OK;
 }
 
-/* Fails if the command has written a line without a request: requests and answers may then be out
- * of step. After an invalid answer this stops the command, to read everything that it has written.
- * After the first answers of a command it waits a moment: a command that writes two lines per
- * request shows this at once. */
+/* Fails if the command has written more lines than it got requests, because answers might then
+ * belong to other requests. After an invalid answer this function stops the command and reads
+ * everything that it has written. After the first answers of a newly started command it waits a
+ * moment, so that a command that writes two lines per request fails at once. */
 static plumb_status check_extra(struct asking *a)
 {
     plumb_line_client *c = a->c;

@@ -1,7 +1,8 @@
-/* line_client.h - requests to a line-oriented subprocess: one line out, one line back, in order.
+/* line_client.h - sends requests to a subprocess, one line each, and receives one line per request,
+ * in the same order.
  * Layer 4. Includes base/.
  *
- * /bin/sh -c runs the command. It must keep running between calls and flush every line. */
+ * /bin/sh -c runs the command. The command must keep running between calls and flush every line. */
 #ifndef PLUMB_DATA_LINE_CLIENT_H
 #define PLUMB_DATA_LINE_CLIENT_H
 
@@ -18,10 +19,10 @@ enum plumb_line_end { PLUMB_LINE_TIMEOUT, PLUMB_LINE_DIED };
 
 struct plumb_line_job {
     int64_t n; /* number of requests */
-    /* Appends request i and its line end. */
+    /* Appends request i and a line end to *out. */
     plumb_status (*put)(void *arg, int64_t i, struct plumb_buf *out);
-    /* Gets the answer to request i, without line end. Returns false if the answer is invalid. The
-     * command is then stopped after the last request, to check that it has written no extra
+    /* Receives the answer to request i, without line end. Returns false if the answer is invalid.
+     * The command is then stopped after the last request, to check that it has written no extra
      * lines. */
     bool (*take)(void *arg, int64_t i, const char *line, int64_t len);
     /* Is called instead of take if request i gets no answer. */

@@ -78,8 +78,9 @@ static bool fits(const plumb_json *v, enum value value)
     return false;
 }
 
-/* Returns true if key is almost name. If the record also has the member `name` itself (there), its
- * plural is not a mistake but another column. */
+/* Returns true if `key` differs from `name` by so few edits that it counts as misspelt
+ * (data/misspelt.h). there: the record also has the member `name`; then its plural is taken as
+ * another column, not as a mistake. */
 static bool is_near(const char *key, const char *name, bool there)
 {
     char lower[32];

@@ -8,8 +8,9 @@
 #include "base/num.h"
 #include "base/rng.h"
 
-/* Copies `fresh` to `order`, but moves the entries marked in `taken` behind the first `need`
- * unmarked ones. Both groups keep their order. Clears taken. */
+/* Copies `fresh` (n,) to `order`, but moves the prompts p with taken[p] behind the first `need`
+ * prompts without that mark. Prompts with and without the mark keep their order. Sets taken to
+ * false. */
 static void move_back_taken(int64_t *order, const int64_t *fresh, int64_t n, int64_t need,
                             bool *taken)
 {
@@ -24,7 +25,7 @@ static void move_back_taken(int64_t *order, const int64_t *fresh, int64_t n, int
     memset(taken, 0, (size_t)n * sizeof *taken);
 }
 
-/* The epoch that was computed last. */
+/* The epoch that was computed last, and scratch. */
 struct walk {
     int64_t *order, *fresh; /* (count,) each: the prompts of the epoch; scratch */
     bool *taken;            /* (count,); all false between two epochs */
@@ -52,10 +53,10 @@ static plumb_status walk_init(struct walk *w, const struct plumb_prompt_order *o
     return PLUMB_OK;
 }
 
-/* Sets w->order to the prompts of this epoch; w holds the epoch before. If an iteration ends in
- * another epoch than it began in, it must not get a prompt twice: the new epoch moves back the
- * prompts that the iteration has already. So the order of an epoch depends on the epoch before.
- * Costs O(count). */
+/* Sets w->order to the order of the prompts in `epoch`. On entry, w->order must be that of the
+ * epoch before. If an iteration begins in one epoch and ends in the next, it must not get a prompt
+ * twice, so the new epoch moves back the prompts that the iteration already has. Therefore the
+ * order of an epoch depends on the epoch before. Takes O(count) time. */
 static void walk_to(struct walk *w, int64_t epoch, const struct plumb_prompt_order *o)
 {
     const struct plumb_rng_key key = {

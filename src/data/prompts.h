@@ -32,8 +32,8 @@ plumb_status plumb_prompts_at(int64_t *out, int64_t iteration, const struct plum
 
 /* Calls use(arg, i) for the iterations i = 1 .. iterations, in this order, with the prompts of
  * iteration i in out (per_iteration,), as plumb_prompts_at sets them. Computes each epoch once,
- * where plumb_prompts_at computes all epochs before. Ends at the first error of `use` and returns
- * it; otherwise the errors of plumb_prompts_at. */
+ * whereas each call of plumb_prompts_at with `shuffle` computes all earlier epochs again. Stops at
+ * the first error of `use` and returns it; otherwise the errors of plumb_prompts_at. */
 plumb_status plumb_prompts_each(int64_t *out, int64_t iterations,
                                 const struct plumb_prompt_order *o,
                                 plumb_status (*use)(void *arg, int64_t iteration), void *arg);

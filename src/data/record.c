@@ -125,8 +125,8 @@ static bool is_system(const struct plumb_message *m)
     return strcmp(m->role, "system") == 0;
 }
 
-/* Refuses messages that the prompt template has no place for, because they would be dropped
- * silently. */
+/* Refuses messages for which the prompt template has no placeholder, because the template would
+ * drop them silently. */
 static plumb_status check_places(const struct plumb_message *m, int64_t n,
                                  const struct plumb_data_options *o, const char *key,
                                  const char *where)
@@ -203,8 +203,8 @@ static plumb_status put_prompt(struct plumb_draft *d, const struct plumb_message
     return PLUMB_OK;
 }
 
-/* Appends an answer, which must be one message of the assistant. It may repeat all messages of the
- * prompt at its beginning; these are not counted. */
+/* Appends an answer, which must be one message of the assistant. The answer may begin with a copy
+ * of all messages of the prompt; these are ignored. */
 static plumb_status put_answer(struct plumb_draft *d, const struct plumb_message *prompt,
                                int64_t prompt_n, const struct talk *answer, const char *key,
                                const char *where)
@@ -284,8 +284,8 @@ static int64_t common(const char *a, const char *b)
     return n > 0 && a[n - 1] == ' ' ? n - 1 : n;
 }
 
-/* Splits "chosen" and "rejected", both plain strings: the prompt is their common beginning as
- * common() cuts it, and the answers are what follows it. */
+/* Splits "chosen" and "rejected", both plain strings: the prompt is their common beginning, cut by
+ * common(), and the answers are the rest of each. */
 static plumb_status split_texts(struct plumb_draft *d, const struct talk *a,
                                 const struct plumb_data_options *o, const char *where)
 {

@@ -37,7 +37,7 @@ struct plumb_draft {
     double score[2]; /* score_chosen and score_rejected of the record; NaN if not given */
     /* Fields that warnings have named, for the whole file. */
     struct plumb_fields_named named;
-    /* Members whose names are almost those of members that are read, for the whole file. */
+    /* Misspelt names of members, for the whole file. */
     struct plumb_misspelt misspelt;
 };
 void plumb_draft_clear(struct plumb_draft *d);

@@ -23,7 +23,7 @@ struct plumb_reward_item {
     struct plumb_columns record;
     /* True if the completion is the record's own member "completion", i.e. no model sampled it. */
     bool given;
-    int64_t tokens; /* tokens of the completion, including the end token */
+    int64_t tokens; /* number of tokens of the completion, including the end token */
     int64_t prompt_id;
     int32_t sample;
 };
@@ -46,8 +46,8 @@ enum plumb_missing {
         PLUMB_MISSING_COUNT
 };
 
-/* Counts of missing scores for each reason. Initialise with zeros; the functions that compute
- * scores add to them. */
+/* Number of missing scores for each reason. Initialise with zeros. The functions that compute
+ * scores add to these numbers. */
 struct plumb_reward_missing {
     int64_t count[PLUMB_MISSING_COUNT];
     char example[160]; /* example of the first missing score; "" if there is none */

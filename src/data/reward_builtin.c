@@ -33,7 +33,7 @@ struct plumb_reward_builtin {
     int64_t n;
     struct words words;     /* words of the current completion */
     struct plumb_buf text;  /* text of a field of the current record */
-    struct plumb_span *run; /* sorted sequences of k words; scratch memory of repetition */
+    struct plumb_span *run; /* scratch of the function repetition: sequences of k words, sorted */
     int64_t run_cap;
 };
 
@@ -168,7 +168,7 @@ static double score_words(const struct function *f, const struct words *words)
     return words->n ? hits / (double)words->n : 0.0;
 }
 
-/* compare_runs compares two sequences of k words word by word: punctuation has no influence. */
+/* Argument of compare_runs, which compares k words at two places and ignores punctuation. */
 struct run_order {
     const struct words *words;
     int64_t k;
@@ -219,9 +219,9 @@ static struct plumb_span trim(const char *s, struct plumb_span t)
     return t;
 }
 
-/* Finds the answer in the completion: the last match of the pattern (its first group, if it has
- * one), or the whole completion if there is no pattern, without white space at its ends. Returns
- * false if there is none. *given_up becomes true if the search exceeds its limit. */
+/* Sets *answer to the last match of the pattern (its first group, if it has one), or to the whole
+ * completion if there is no pattern, without white space at its ends. Returns false if there is no
+ * match. *given_up becomes true if the search exceeds its limit. */
 static bool find_answer(struct plumb_span *answer, bool *given_up, const struct function *f,
                         const struct plumb_reward_item *item)
 {
@@ -281,7 +281,7 @@ static plumb_status next_text(bool *more, bool *usable, plumb_reward_builtin *b,
 }
 
 /* Sets *out to the value of the function exact: 1 if the answer in the completion is correct, 0 if
- * it is not, NaN if the score is missing. Then *why is the reason. */
+ * it is not, NaN if the score is missing. In the last case *why becomes the reason. */
 static plumb_status score_exact(double *out, enum plumb_missing *why, plumb_reward_builtin *b,
                                 const struct function *f, const struct plumb_reward_item *item)
 {
@@ -439,8 +439,8 @@ plumb_status plumb_reward_builtin_score(plumb_reward_builtin *b, double *score,
 
 enum { PATTERN = 1, WORDS = 2, TARGET = 4, RANGE = 8, OF_RECORD = 16 };
 
-/* Bit masks of the settings that each function may have (`reads`) and of those settings of which it
- * needs at least one (`needs`; 0 if it needs none). */
+/* For each function, bit masks of settings. reads: the settings that it may have; needs: settings
+ * of which at least one must be given, or 0. */
 static const struct {
     int reads, needs;
 } rule[] = {

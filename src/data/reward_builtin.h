@@ -38,9 +38,9 @@ plumb_status plumb_reward_builtin_create(plumb_reward_builtin **out,
                                          const struct plumb_reward_functions *functions);
 /* Checks the functions like plumb_reward_builtin_create, without opening the word files. */
 plumb_status plumb_reward_builtin_check(const struct plumb_reward_functions *functions);
-/* Returns the field that one of the functions reads and that the record does not have, so that
- * every score of the record would be missing; NULL if there is none. record is the whole record,
- * solved tells whether it has a solution. */
+/* Returns the name of a field that one of the functions reads and that the record lacks, so that
+ * every score of the record would be missing; NULL if there is none. record: the whole record;
+ * solved: true if it has a solution. */
 const char *plumb_reward_builtin_lacks(const plumb_reward_builtin *b, struct plumb_columns record,
                                        bool solved);
 void plumb_reward_builtin_destroy(plumb_reward_builtin **b); /* does nothing if *b is NULL */

@@ -15,9 +15,10 @@
  *
  * The command answers each line, in order, with one line
  *   {"score": 1.5}
- * and flushes it at once. Other members of an answer are ignored; "prompt_id" and "sample", if
- * given, must equal those of the question. A score of null, a number that is not finite in float32
- * (the dtype of rollout files), or any other answer is a missing score. */
+ * and flushes it at once. The command may repeat "prompt_id" and "sample"; they must then equal
+ * those of the line that it answers. Other members of an answer are ignored. A score of null, a
+ * number that is not finite in float32 (the dtype of rollout files), or any other answer is a
+ * missing score. */
 #ifndef PLUMB_DATA_REWARD_COMMAND_H
 #define PLUMB_DATA_REWARD_COMMAND_H
 
@@ -28,9 +29,10 @@ typedef struct plumb_line_client plumb_reward_command;
 
 /* Creates the connection; the command is started by the first plumb_reward_command_score. timeout_s
  * is the time for one answer; for the first answer it includes the start of the command. restarts
- * is how often, in each call of plumb_reward_command_score, a command that ended or hung is started
- * again. After a restart the missing scores are requested again, except that of a completion at
- * which the command hung, or at which it ended twice; this score is missing. */
+ * is how often each call of plumb_reward_command_score may start the command again after it exited
+ * or timed out. After a restart the scores that have not arrived are requested again, except that
+ * of a completion at which the command timed out, or at which it exited twice. That score is
+ * missing. */
 plumb_status plumb_reward_command_create(plumb_reward_command **out, const char *command,
                                          double timeout_s, int64_t restarts);
 void plumb_reward_command_destroy(plumb_reward_command **c); /* does nothing if *c is NULL */

@@ -8,8 +8,8 @@
 #include "data/rollout_store.h"
 #include "io/hdf5.h"
 
-/* The length of an array of a rollout file: the number of rollouts, that number + 1, or the number
- * of all tokens, of all completion tokens or of all bytes of records. */
+/* The kind of length of an array in a rollout file: the number of rollouts, that number + 1, or the
+ * number of all tokens, of all completion tokens, or of all bytes of records. */
 enum plumb_rollout_length {
     PLUMB_PER_ROLLOUT,
     PLUMB_PER_ROLLOUT_1,

@@ -17,7 +17,9 @@ struct source {
     int64_t n, tokens, logprobs, bytes;
     int64_t *global_index, *offsets, *completion_start, *logprob_offsets, *record_offsets;
 };
-/* Rollouts that are consecutive both in one rank's file and in the global order. */
+/* Rollouts that are consecutive both in one rank's file and in the global order. The last three
+ * lines give, for the arrays of tokens, of completion tokens and of bytes of records: the first
+ * element in the rank's file, the number of elements, and the first element in the master file. */
 struct run {
     const struct source *from;
     /* index of the first rollout in the rank's file, number of rollouts, and index of the first one
@@ -109,8 +111,8 @@ static plumb_status find_owners(struct master *m, int64_t world_size)
     return PLUMB_OK;
 }
 
-/* Computes the offsets of all rollouts in global order. Rollouts that are also consecutive in their
- * rank's file share a run. */
+/* Computes the offsets of all rollouts in global order, and the runs (struct run) into which the
+ * rollouts are divided. */
 static void place_rollouts(struct master *m)
 {
     for (int64_t g = 0; g < m->n; g++) {

@@ -252,8 +252,8 @@ plumb_status plumb_rollout_check_offsets(const int64_t *offset, int64_t n, int64
     return PLUMB_OK;
 }
 
-/* Checks that the files of all ranks to which the master file refers exist, so that the message
- * names a missing one. */
+/* Checks that the rank files to which the master file refers exist, so that the error message names
+ * the missing file. */
 static plumb_status check_sources(const char *path, const struct plumb_rollout_meta *m)
 {
     char dir[PATH_MAX], source[PATH_MAX];

@@ -22,7 +22,9 @@
  *                                 record_offsets[i+1]-1]; it
  *                                 is stored for the first rollout of a prompt, empty for the others
  *   records u8                    the prompts' records as written in the data file (UTF-8 JSON)
- * Tokens and records together hold everything that a reward was computed from. Files of
+ * Tokens and records together hold all inputs from which the reward was computed. branch is an enum
+ * plumb_branch, weight the weight of the completion's -logp term in the loss, tau the threshold of
+ * the iteration, weight_fingerprint the hash of the model weights that sampled. Files of
  * format_version 1 have no records. Attributes: format_version, config_hash, seed, iteration,
  * world_size, rank (-1 in the master). */
 #ifndef PLUMB_DATA_ROLLOUT_STORE_H

@@ -14,7 +14,8 @@ static bool is_string(const plumb_json *line, const char *key)
     return plumb_json_type_of(plumb_json_get(line, key)) == PLUMB_JSON_STRING;
 }
 
-/* Returns true if the record is a pair of texts. Lists of messages have their own prompt. */
+/* Returns true if `chosen` and `rejected` are both strings. (If they are lists of messages, they
+ * contain the prompt, so the record is not an alpaca pair.) */
 static bool is_text_pair(const plumb_json *line)
 {
     return is_string(line, "chosen") && is_string(line, "rejected");
@@ -125,7 +126,8 @@ static plumb_status put_instruction(struct plumb_buf *out, const plumb_json *lin
         plumb_buf_add(&whole, plumb_json_string(text, ""), plumb_json_string_len(text));
     if (st == PLUMB_OK && n > 0)
         st = plumb_buf_add_text(&whole, "\n\n");
-    if (st == PLUMB_OK && n > 0) /* copies a NUL, too, so that the check of the prompt finds it */
+    if (st == PLUMB_OK && n > 0) /* copies a NUL byte, too, so that the later check of the prompt
+                                  * refuses it */
         st = plumb_buf_add(&whole, plumb_json_string(input, ""), n);
     if (st == PLUMB_OK)
         st = plumb_json_put_key(out, "prompt");

@@ -123,8 +123,8 @@ static plumb_status put_content(struct plumb_buf *out, const struct plumb_chat_s
     return st;
 }
 
-/* Appends the message v with all its members, but with `content`, a JSON value, in place of its
- * content. */
+/* Appends the message v with all its members, but replaces its content by `content`, a JSON value.
+ */
 static plumb_status add_with_content(struct plumb_turns *t, const plumb_json *v,
                                      const struct plumb_buf *content, const char *where)
 {

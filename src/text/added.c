@@ -1,9 +1,9 @@
 /* added.c - finds added tokens in a text before the text is split into words.
  * Layer 3. Includes base/, io/json.h and text/beside.h.
  *
- * Like the reference (huggingface/tokenizers, added_vocabulary.rs), the search takes the leftmost
- * match, of these the longest, and matches do not overlap. A match that single_word rejects is not
- * searched again for shorter tokens. */
+ * As in huggingface/tokenizers (added_vocabulary.rs), the search takes, at the leftmost position
+ * where an added token occurs, the longest such token. Matches do not overlap. If the flag
+ * single_word rejects this token, shorter tokens at the same position are not tried. */
 #include "text/added.h"
 
 #include <stdlib.h>
@@ -176,9 +176,10 @@ static plumb_status add_token(struct plumb_added *z, const plumb_json *v, int32_
     return PLUMB_OK;
 }
 
-/* Adds or changes a token that a file beside tokenizer.json asks for. A role makes an existing
- * token special, unless tokenizer.json alone defines the token and tokenizer_config.json has
- * added_tokens_decoder: this is how huggingface/tokenizers behaves. */
+/* Adds or changes a token that another file than tokenizer.json asks for. A token with a role, such
+ * as eos_token, becomes special, with one exception: tokenizer.json alone defines the token and
+ * tokenizer_config.json has added_tokens_decoder. This is the behaviour of huggingface/tokenizers.
+ */
 static plumb_status apply_request(struct plumb_added *z, const struct plumb_beside *beside,
                                   const struct plumb_token_request *w, int32_t *next_id,
                                   const plumb_bpe *model)

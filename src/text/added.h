@@ -1,5 +1,5 @@
-/* added.h - added tokens of tokenizer.json and of the files beside it. They are searched for in the
- * text before it is split into words.
+/* added.h - added tokens of tokenizer.json and of the other tokenizer files (text/beside.h). They
+ * are searched for in the text before it is split into words.
  * Layer 3. Includes base/, io/json.h and text/beside.h. */
 #ifndef PLUMB_TEXT_ADDED_H
 #define PLUMB_TEXT_ADDED_H
@@ -16,7 +16,7 @@ struct plumb_added_token {
     int32_t id;
     bool special, normalized, single_word, lstrip, rstrip;
     bool own; /* tokenizer.json has this token */
-    bool put; /* a list in a file beside tokenizer.json has this token */
+    bool put; /* a list in another file (text/beside.h) has this token */
     /* Decoding omits this token when it omits special tokens. */
     bool skip;
 };
@@ -37,8 +37,8 @@ struct plumb_trie {
 struct plumb_added {
     struct plumb_added_token *token;
     int64_t n, cap;
-    /* raw has the tokens that are searched for before the text is normalised, normal those that
-     * are searched for afterwards. */
+    /* raw has the tokens that are searched for in the original text, normal those that are searched
+     * for in the normalised text. */
     struct plumb_trie raw, normal;
     /* Pattern of one word character; NULL if no token has single_word. */
     plumb_pattern *word;

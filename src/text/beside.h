@@ -1,5 +1,5 @@
-/* beside.h - reads the token definitions in the files beside tokenizer.json: tokenizer_config.json,
- * special_tokens_map.json and added_tokens.json.
+/* beside.h - reads the token definitions in the files beside tokenizer.json, that is, in the same
+ * folder: tokenizer_config.json, special_tokens_map.json and added_tokens.json.
  * Layer 3. Includes base/ and io/json.h.
  *
  * The rules are those of transformers 5 (checked with 5.24) for a folder with a tokenizer.json:
@@ -8,8 +8,9 @@
  *      special_tokens_map.json is not read.
  *   2. Otherwise added_tokens.json is the list of added tokens, and the members of
  *      special_tokens_map.json replace those of tokenizer_config.json.
- *   3. In both cases the tokens with a role follow (bos_token .. mask_token and any other *_token),
- *      then extra_special_tokens or, if there are none, additional_special_tokens. */
+ *   3. In both cases the tokens with a role follow (bos_token .. mask_token and any other member
+ *      named *_token), then extra_special_tokens or, if there are none, additional_special_tokens.
+ */
 #ifndef PLUMB_TEXT_BESIDE_H
 #define PLUMB_TEXT_BESIDE_H
 
@@ -53,9 +54,10 @@ void plumb_beside_name(struct plumb_beside *z, const char *where);
 plumb_status plumb_beside_read(struct plumb_beside *z, const plumb_json *root);
 void plumb_beside_fini(struct plumb_beside *z);
 
-/* Returns the text of the token with this role ("eos_token"), or NULL if no token has the role.
- * Reads special_tokens_map.json, unless it is not used, and then tokenizer_config.json. *given
- * becomes true if one of them has a member of this name, even if its value is null, else false. */
+/* Returns the text of the token with this role (such as "eos_token"), or NULL if no token has it.
+ * Searches special_tokens_map.json, unless rule 1 in the file head excludes it, and then
+ * tokenizer_config.json. *given becomes true if one of these files has a member of this name, even
+ * with the value null, else false. */
 const char *plumb_beside_role(const struct plumb_beside *z, const char *role, bool *given);
 
 #endif

@@ -1,11 +1,13 @@
 /* bpe.c - encodes a word by byte pair encoding.
  * Layer 3. Includes base/ and io/file.h.
  *
- * Merges are applied in the order of their rank, and equal ranks from left to right (Sennrich 2016,
- * arXiv:1508.07909, as in huggingface/tokenizers, models/bpe). Short words are scanned for the
- * smallest rank; long words use a heap of candidate pairs over a linked list. A candidate is
- * outdated if its pair no longer merges to the same token. Comparing the result is enough, because
- * symbols only grow: an equal result means an equal pair. */
+ * A symbol is one of the tokens into which a word is split so far. Merges of neighbouring symbols
+ * are applied in the order of their rank, those of equal rank from left to right (Sennrich 2016,
+ * arXiv:1508.07909, as in huggingface/tokenizers, models/bpe). In a short word the code scans for
+ * the pair with the smallest rank. In a long word it uses a heap of candidate pairs and a linked
+ * list of symbols. A candidate is outdated if its pair no longer merges to the same token. It is
+ * enough to compare the resulting token, because symbols only grow: an equal result means an equal
+ * pair. */
 #include "text/bpe.h"
 
 #include <stdlib.h>
@@ -16,8 +18,7 @@
 #include "text/bpe_table.h"
 #include "text/utf8.h"
 
-/* A word of at most this many symbols is merged by scanning, which is then faster than the heap. A
- * symbol is one of the tokens into which the word is split so far. */
+/* A word of at most this many symbols is merged by scanning, which is then faster than the heap. */
 #define SCAN_MAX 48
 #define NO_RANK  INT32_MAX
 
@@ -102,8 +103,9 @@ static plumb_status unknown(const plumb_bpe *b, int32_t *pending, int32_t *out, 
 
 /* Writes the ids of the characters of the word s (len bytes) to out, which has room for len ids,
  * and their number to *n. A character without a token becomes the tokens of its bytes, the unknown
- * token, or nothing. As in huggingface/tokenizers, an unknown token is held back until a character
- * that is not written as bytes, or the end of the word, so that byte tokens may precede it. */
+ * token, or nothing. As in huggingface/tokenizers, an unknown token is not written at once, but
+ * before the next character that does not become byte tokens, or at the end of the word. So byte
+ * tokens of later characters may precede it. */
 static plumb_status characters(const plumb_bpe *b, const char *s, int64_t len, int32_t *out,
                                int64_t *n)
 {

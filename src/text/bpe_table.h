@@ -24,9 +24,9 @@ struct plumb_bpe_merge {
     int32_t id;    /* id of the token that the merge yields; -1 if the entry is free */
 };
 
-/* Tells how a word that equals the text of a token is encoded: as that one token (WHOLE) or as
- * several (PARTS); UNKNOWN until the word is encoded for the first time. Threads may set the value
- * at the same time, because all of them compute the same one. */
+/* How a word that equals the text of a token is encoded: as that one token (WHOLE), or as several
+ * tokens (PARTS). UNKNOWN until the word is encoded for the first time. Several threads may set the
+ * value at the same time, because all of them compute the same one. */
 enum { PLUMB_BPE_UNKNOWN, PLUMB_BPE_WHOLE, PLUMB_BPE_PARTS };
 
 struct plumb_bpe {

@@ -19,10 +19,12 @@ struct plumb_decode_step {
     enum kind kind;
     plumb_pattern *pattern;   /* used by REPLACE */
     struct plumb_buf content; /* used by REPLACE */
-    char mark[4];             /* used by STRIP and METASPACE */
+    char mark[4];             /* STRIP: character that is removed; METASPACE: character that becomes
+                               * a space */
     int mark_len;
-    int64_t start, stop; /* STRIP: at most this many marks are removed at each end */
-    bool drop_first;     /* METASPACE: marks in the first token are removed */
+    int64_t start, stop; /* STRIP: largest number of marks removed at the beginning and at the end
+                          * of a token */
+    bool drop_first;     /* METASPACE: marks in the first token are removed instead */
 };
 
 plumb_status plumb_token_texts_close(struct plumb_token_texts *t)

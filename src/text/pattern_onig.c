@@ -1,7 +1,7 @@
 /* pattern_onig.c - rewrites an Oniguruma expression (Ruby syntax) for PCRE2.
  * Layer 3. Includes base/.
  *
- * The two differ as follows:
+ * The two syntaxes differ as follows:
  *   \s \w \b   PCRE2 10.42 takes U+180E for a space and has a smaller \w: written with properties
  *   \h \v      a hex digit and the vertical tab in Ruby: written as classes
  *   {,n}       written as {0,n}

@@ -209,8 +209,8 @@ plumb_status plumb_pretokenizer_init(struct plumb_pretokenizer *z, const plumb_j
 
 /* Merges neighbouring slices as `how` demands. Afterwards, hit marks the slices to remove.
  * CONTIGUOUS joins neighbouring slices that are both matches, or both texts between matches.
- * MERGED_WITH_PREVIOUS and MERGED_WITH_NEXT append a match to its neighbour, but not if the slice
- * there is a match too. */
+ * MERGED_WITH_PREVIOUS and MERGED_WITH_NEXT join a match to the slice before it or after it, unless
+ * that slice is a match, too. */
 static void merge_slices(struct plumb_matches *m, enum behavior how)
 {
     int64_t n = 0;

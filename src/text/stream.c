@@ -3,8 +3,8 @@
  *
  * The text of a token may depend on its neighbours. Therefore a window of ids is decoded twice,
  * with and without the new ids, and the difference is the new text (as in DecodeStream of
- * huggingface/tokenizers). Text that ends in U+FFFD is held back, because its last character may be
- * incomplete. */
+ * huggingface/tokenizers). New text that ends in U+FFFD is not output yet, because the bytes of its
+ * last character may be incomplete. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -168,8 +168,8 @@ static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config,
     const bool no = false;
     bool clean, insist;
     /* Clean-up removes spaces before punctuation in decoded text. For BPE, transformers 5 ignores
-     * clean_up_tokenization_spaces, because clean-up loses text there, unless the second key below
-     * is true, too. */
+     * clean_up_tokenization_spaces, because clean-up changes the text of BPE tokens wrongly, unless
+     * the second key below is true, too. */
     PLUMB_TRY(plumb_json_want_bool(config, "clean_up_tokenization_spaces", &clean, &no, where));
     PLUMB_TRY(plumb_json_want_bool(
         config, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", &insist,

@@ -2,7 +2,7 @@
  * Layer 3. Private to text/jinja.
  *
  * Scopes are as in jinja2: the bodies of for, macro, call, with, filter, block and block set each
- * have a scope of their own, which takes their assignments. The body of if has none. */
+ * have their own scope, in which their assignments are made. The body of if has no own scope. */
 #include "text/jinja/run.h"
 #include "text/pieces.h"
 

@@ -2,8 +2,8 @@
  * Layer 3. Private to text/jinja.
  *
  * The filter condition of a loop is evaluated only when the next element is needed, like in the
- * generator of jinja2. So the condition sees changes that the body makes to a namespace, and
- * loop.last reads one element ahead. */
+ * generator of jinja2. So the condition sees changes that the loop's body makes to a namespace.
+ * loop.last evaluates the condition for one element in advance. */
 #include "text/jinja/run.h"
 
 struct plumb_jloop {

@@ -432,9 +432,10 @@ static plumb_status check_name(const struct plumb_jinja *t, const struct plumb_j
     return PLUMB_OK;
 }
 
-/* Refuses filters and tests that do not exist. As in jinja2, one in a branch of an if (soft) is an
- * error only when it is used; a block of another kind inside the branch is not soft. Chains of
- * operators and of elif are as long as the source, so they are walked without recursion. */
+/* Refuses filters and tests that do not exist. As in jinja2, an unknown one in a branch of an if
+ * (soft = true) is an error only when it is used; inside a block of another kind in that branch,
+ * soft is false again. Chains of operators and of elif are as long as the source, so they are
+ * walked without recursion. */
 static plumb_status check_names(const struct plumb_jinja *t, const struct plumb_jnode *n, bool soft)
 {
     while (n) {

@@ -33,10 +33,11 @@ struct plumb_jrun {
     const plumb_jinja_vars *vars;
     struct plumb_jinja_limits limit;
     struct plumb_jarena arena;
-    /* out: the buffer that receives the output now. root: the buffer that the caller has passed. */
+    /* out: the buffer that receives the output now, which is root or that of a captured block.
+     * root: the buffer that the caller has passed. */
     struct plumb_buf *out, *root;
     int64_t start;    /* length of root in bytes before the rendering */
-    int64_t captured; /* bytes of output in the buffers outside the current one */
+    int64_t captured; /* bytes of output in the buffers around the current one */
     struct plumb_jinja_spans *spans;
     struct plumb_jscope *scope, *top;
     const struct plumb_jnode *at; /* the current node, for error messages */
@@ -55,8 +56,8 @@ struct plumb_jargs {
     int64_t n_kw;
 };
 
-/* Fails with a message that has the current line of the template. r may be NULL; then the message
- * has no line. */
+/* Fails with a message that has the line of the template that is being rendered. r may be NULL;
+ * then the message has no line. */
 plumb_status plumb_jinja_fail(struct plumb_jrun *r, plumb_status code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 #define JFAIL(r, ...)   return plumb_jinja_fail((r), PLUMB_ERR_FORMAT, __VA_ARGS__)
