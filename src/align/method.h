@@ -32,9 +32,9 @@ struct plumb_method {
     const char *paper;
     const struct plumb_selector *selector;
     const struct plumb_objective *objective;
-    /* Returns how many completions of a group are sampled from the prompt with the principles;
-     * these are the last ones of the group. Returns -1 if a group of this size cannot be divided.
-     * NULL if all completions are sampled from the plain prompt. */
+    /* Returns how many completions of a group are sampled from the prompt with the principles; they
+     * are the last ones of the group. Returns -1 if a group of this size cannot be divided. NULL if
+     * all completions are sampled from the plain prompt. */
     int64_t (*principled)(int64_t group_size);
     unsigned guides; /* PLUMB_GUIDE_* flags of the guided prompts that the method reads */
     bool reward;     /* true if the method needs rewards */

@@ -8,8 +8,9 @@
  *     L = min over t in [0.1, 5] of -t log sigma(h/t) + rho t          -log 2 < rho < 0
  *
  * The derivative by t is H(sigma(h/t)) + rho, where H(q) is the entropy, in nats, of a binary
- * choice with probability q. It grows with t, so the minimum is at t = |h| / z, clipped to [0.1,
- * 5], where z solves H(sigma(z)) = -rho. At this t the derivative of L by h is -sigma(-h/t). */
+ * choice with probability q. This derivative grows with t, so the minimum is at t = |h| / z,
+ * clipped to [0.1, 5], where z solves H(sigma(z)) = -rho. At this t the derivative of L by h is
+ * -sigma(-h/t). */
 #include <math.h>
 
 #include "align/pair_term.h"

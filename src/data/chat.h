@@ -4,8 +4,8 @@
  *
  * A run writes these settings into the folder of its model, so that a later command prompts the
  * model in the same way. chat_template.jinja contains the template. The file PLUMB_CHAT_NAME
- * contains one JSON object. It says whether the template was used (auto) or not (none), and has the
- * system text and the template arguments:
+ * contains one JSON object. The object says whether the template was used (auto) or not (none), and
+ * has the system text and the template arguments:
  *     {"chat_template": "auto", "system": "Be brief.", "template_arguments": {"thinking": false}}
  */
 #ifndef PLUMB_DATA_CHAT_H
@@ -41,7 +41,7 @@ struct plumb_chat_setting {
     /* True if the template accepts a message whose content is not a string, but a list of parts
      * such as {"type": "text", "text": ".."}. */
     bool parts;
-    /* The system text. It is added to conversations without a system message. NULL if there is
+    /* The system text, which is added to conversations without a system message. NULL if there is
      * none. */
     char *system;
     /* The template arguments: a JSON object whose members the template reads as variables. NULL if
@@ -81,7 +81,7 @@ void plumb_chat_close(struct plumb_chat_setting *c);
 plumb_status plumb_chat_put(struct plumb_buf *out, const struct plumb_chat_setting *c);
 /* Writes chat_template.jinja and PLUMB_CHAT_NAME into an existing folder. The first file is written
  * only if data.chat_template names a template, the second only if a template was used or c->none is
- * set. Returns PLUMB_ERR_IO. */
+ * set. Returns PLUMB_ERR_IO if a file cannot be written. */
 plumb_status plumb_chat_write(const char *dir, const struct plumb_chat_setting *c);
 
 /* ---- messages ------------------------------------------------------------------------------- */

@@ -40,7 +40,8 @@ bool plumb_columns_find(struct plumb_columns c, const char *name, struct plumb_c
 bool plumb_columns_field(struct plumb_columns c, const char *name, struct plumb_columns *value);
 
 /* Appends the text of a string, or a number as written, to out and sets *is_text to true. For any
- * other value *is_text becomes false and nothing is appended. Returns PLUMB_ERR_NOMEM. */
+ * other value *is_text becomes false and nothing is appended. PLUMB_ERR_NOMEM if memory runs out.
+ */
 plumb_status plumb_columns_text(struct plumb_buf *out, struct plumb_columns value, bool *is_text);
 
 /* Appends the members of a record to the line for a reward or judge command, which is a JSON object
@@ -51,7 +52,7 @@ plumb_status plumb_columns_text(struct plumb_buf *out, struct plumb_columns valu
  *   , "record": {"NAME": .., ..}  the members whose names the line uses itself, if there are any
  * taken (n,): the names that the line uses itself, besides "prompt_messages" and "record". The
  * record's "prompt" is copied only into "prompt_messages". skip: name of one more member that is
- * left out, or NULL. Returns PLUMB_ERR_NOMEM. */
+ * left out, or NULL. PLUMB_ERR_NOMEM if memory runs out. */
 plumb_status plumb_columns_put(struct plumb_buf *out, struct plumb_columns record,
                                const char *const *taken, int n, const char *skip);
 
@@ -59,7 +60,7 @@ plumb_status plumb_columns_put(struct plumb_buf *out, struct plumb_columns recor
  *   ,"NAME":..                each member whose name is not among taken (n), as written
  *   ,"record":{"NAME":..,..}  the members whose names are taken, if there are any
  * "record" always counts as taken. skip: names of members to leave out; the last element is NULL.
- * Returns PLUMB_ERR_NOMEM. */
+ * PLUMB_ERR_NOMEM if memory runs out. */
 plumb_status plumb_columns_add(struct plumb_buf *out, struct plumb_columns record,
                                const char *const *taken, int n, const char *const *skip);
 

@@ -18,7 +18,8 @@
 
 #define BLOCK_BYTES (1 << 20)
 
-/* A memory block for texts and token ids. It never moves, so records can point into it. */
+/* A memory block for texts and token ids. The block is never moved, so records can point into it.
+ */
 struct plumb_data_block {
     struct plumb_data_block *next;
     int64_t used, cap;

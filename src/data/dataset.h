@@ -120,9 +120,9 @@ struct plumb_dataset {
     /* Number of records with several messages of the assistant of which the loss covers only the
      * last one, because no chat template is used. */
     int64_t last_turns;
-    /* Number of records in which the tokenizer merges the end of the prompt with the beginning of
-     * the completion, so that these tokens count as completion. cut_line is the line of the first.
-     */
+    /* Number of records in which a token covers the end of the prompt and the beginning of the
+     * completion; such a token counts as a token of the completion. cut_line is the line of the
+     * first such record. */
     int64_t cut;
     int64_t cut_line;
     struct plumb_data_block *blocks; /* memory of all texts and token ids */
@@ -136,20 +136,20 @@ struct plumb_dataset {
  * that a chat template wrote is encoded without additional special tokens (plumb_encode_rendered,
  * plumb_encode_mask). A record of token ids is used unchanged.
  *
- * Errors name the file, line and field: PLUMB_ERR_IO; PLUMB_ERR_FORMAT for a line that is not a
- * JSON object, a missing field, a field of another type (with the found and the expected type), an
- * empty prompt, or a file without records; PLUMB_ERR_UNSUPPORTED for a member that would change the
- * text or the loss (data/fields.h); PLUMB_ERR_ARG for a record that is too long with
- * PLUMB_OVERLONG_ERROR, or if all records are too long; PLUMB_ERR_CONFIG for a malformed
- * template. */
+ * Errors name the file, line and field: PLUMB_ERR_IO if the file cannot be read; PLUMB_ERR_FORMAT
+ * for a line that is not a JSON object, a missing field, a field of another type (with the found
+ * and the expected type), an empty prompt, or a file without records; PLUMB_ERR_UNSUPPORTED for a
+ * member that would change the text or the loss (data/fields.h); PLUMB_ERR_ARG for a record that is
+ * too long with PLUMB_OVERLONG_ERROR, or if all records are too long; PLUMB_ERR_CONFIG for a
+ * malformed template. */
 plumb_status plumb_dataset_open(struct plumb_dataset **out, const char *path,
                                 const struct plumb_data_options *options);
 /* Reads a data set from len bytes in memory, like plumb_dataset_open. `name` stands for the file in
  * messages. */
 plumb_status plumb_dataset_parse(struct plumb_dataset **out, const char *text, int64_t len,
                                  const char *name, const struct plumb_data_options *options);
-/* Creates n records with these token counts and no content, to plan the memory of a run. Returns
- * PLUMB_ERR_NOMEM. */
+/* Creates n records with these numbers of tokens and no content, to plan the memory of a run.
+ * PLUMB_ERR_NOMEM if memory runs out. */
 plumb_status plumb_dataset_blank(struct plumb_dataset **out, int64_t n, int64_t prompt_tokens,
                                  int64_t completion_tokens);
 /* Returns the number of tokens of the longest plain prompt. Prompts into which a principle was

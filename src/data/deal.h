@@ -8,7 +8,8 @@
 #include "base/status.h"
 
 /* Sets order (n,) to the indices 0 .. n - 1 of the prompts, sorted by load (n,): the largest load
- * first, among equal loads the lowest index first. Not collective. PLUMB_ERR_NOMEM. */
+ * first, among equal loads the lowest index first. Not collective. PLUMB_ERR_NOMEM if memory runs
+ * out. */
 plumb_status plumb_deal_order(int64_t *order, const double *load, int64_t n);
 
 /* Gives each of n prompts to one of `ranks` ranks, so that the ranks' loads are about equal.
@@ -22,8 +23,8 @@ plumb_status plumb_deal_order(int64_t *order, const double *load, int64_t n);
  *   in   load  (n,)   >= 0, in any unit, for example tokens
  *
  * Not collective; equal arguments give the same result on every rank. PLUMB_ERR_ARG if a load is
- * negative or not finite, or if more than ranks * cap prompts have a load above 0. PLUMB_ERR_NOMEM.
- */
+ * negative or not finite, or if more than ranks * cap prompts have a load above 0. PLUMB_ERR_NOMEM
+ * if memory runs out. */
 plumb_status plumb_deal(int32_t *rank, const double *load, int64_t n, int ranks, int64_t cap);
 
 #endif

@@ -41,7 +41,7 @@ struct plumb_part {
 struct plumb_encoder {
     const plumb_tokenizer *tokenizer; /* borrowed */
     bool no_special;   /* omit the tokens that the tokenizer adds before a text (BOS) */
-    bool append_eos;   /* apply the end-token rule above */
+    bool append_eos;   /* apply the end-token rule of the file head */
     const char *where; /* "FILE:LINE" or an option, for messages; borrowed */
     /* private members */
     struct plumb_buf text, head_text; /* text: all parts joined; head_text: the first part of the

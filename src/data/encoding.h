@@ -29,8 +29,8 @@ struct plumb_encoding {
 };
 void plumb_encoding_fini(struct plumb_encoding *e);
 
-/* Writes PLUMB_ENCODING_NAME with the settings *e and the special tokens of t into an existing
- * folder. Returns PLUMB_ERR_IO. */
+/* Writes PLUMB_ENCODING_NAME with the settings *e and the special tokens of t into the existing
+ * folder `dir`. PLUMB_ERR_IO if the file cannot be written. */
 plumb_status plumb_encoding_write(const char *dir, const struct plumb_encoding *e,
                                   const plumb_tokenizer *t);
 
@@ -44,14 +44,15 @@ plumb_status plumb_encoding_of(struct plumb_encoding *out, const struct plumb_co
                                const char *dir, const plumb_tokenizer *t);
 
 /* Sets *out to the prompt template in PLUMB_ENCODING_NAME of `dir`, or to NULL if `dir` has no such
- * file; the caller frees it. Returns PLUMB_ERR_FORMAT. */
+ * file; the caller frees *out. PLUMB_ERR_FORMAT if the file is malformed. */
 plumb_status plumb_encoding_template(char **out, const char *dir);
-/* Chooses the template for records that only the reward model reads. Returns `trained` if it is
- * known (not NULL) and `given` is the default template; otherwise returns `given`, with a warning
- * if `trained` is known and differs. */
+/* Chooses the prompt template for records that only the reward model reads. given: the template of
+ * the configuration; trained: the template in the reward model's training, NULL if unknown. Returns
+ * `trained` if it is known and `given` is the default template. Otherwise returns `given`, with a
+ * warning if `trained` is known and differs. */
 const char *plumb_encoding_choose(const char *dir, const char *given, const char *trained);
-/* Warns that texts are rendered with the template `given` although the model was trained with
- * `trained`. */
+/* Warns that texts are rendered with the template `given` although the model in `dir` was trained
+ * with the template `trained`. */
 void plumb_encoding_differs(const char *dir, const char *given, const char *trained);
 
 #endif

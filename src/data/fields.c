@@ -22,8 +22,8 @@ enum {
     OF_ALL = OF_PROMPTS | OF_TRAINED | OF_TEXTS | OF_ANY,
 };
 
-/* The effect that a field has in other programs. It decides how plumb reacts to the field's
- * value. */
+/* The effect that a field has in other programs. Depending on this effect, plumb accepts, reports
+ * or refuses a value. */
 enum effect {
     /* Adds text that the model sees. Accepted if plumb passes the field to the chat template and
      * the template reads it, or if the value is empty or false; otherwise refused. */
@@ -206,7 +206,8 @@ static bool reads(const plumb_jinja *t, const char *name)
         if (!strcmp(media[i], name))
             return false;
     if (!strcmp(name, "chat_template_kwargs"))
-        return true; /* these are variables; a template need not mention the name */
+        return true; /* its members are passed as variables, so the template need not mention the
+                      * name chat_template_kwargs */
     if (!strcmp(name, "reasoning") || !strcmp(name, "reasoning_content") ||
         !strcmp(name, "thinking"))
         return plumb_jinja_mentions(t, "reasoning") || plumb_jinja_mentions(t, "thinking");

@@ -25,7 +25,8 @@
 #include "io/json.h"
 #include "text/jinja/jinja.h"
 
-/* The fields that the warnings of one file have named. Initialise with zeros. */
+/* The fields that warnings about one file have named so far. Each field is named only once.
+ * Initialise with zeros. */
 struct plumb_fields_named {
     struct plumb_buf names; /* each name ends with a NUL */
     int64_t n;

@@ -10,7 +10,7 @@
 #include "data/misspelt.h"
 #include "io/json.h"
 
-/* The contents of one record, rendered but not yet tokenised. It is reused for each line.
+/* The contents of one record, rendered but not yet tokenised. The struct is reused for each line.
  *
  * If by_template is true, a chat template wrote the texts: whole[i] is the prompt followed by
  * completion i, `prompt` is the prompt alone, and completion[i] is the content of the last message
@@ -43,7 +43,7 @@ struct plumb_draft {
 void plumb_draft_clear(struct plumb_draft *d);
 void plumb_draft_fini(struct plumb_draft *d);
 
-/* Checks the templates in the options. Returns PLUMB_ERR_CONFIG. */
+/* Returns PLUMB_ERR_CONFIG if a template in the options is malformed. */
 plumb_status plumb_record_check(const struct plumb_data_options *o);
 
 /* Fills *d from a parsed line; `where` is "file:line". Returns PLUMB_ERR_FORMAT, or
@@ -51,16 +51,17 @@ plumb_status plumb_record_check(const struct plumb_data_options *o);
 plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
                                const struct plumb_data_options *o, const char *where);
 
-/* Converts a record in the shape of another program. chat tells whether the run has a chat
- * template. Sets *out to the record in one of plumb's shapes, or to NULL if it already has one. The
- * caller owns *out. It converts:
+/* Converts a record in the shape of another program. chat: true if the run has a chat template.
+ * Sets *out to the record in one of plumb's shapes, or to NULL if it already has one. The caller
+ * owns *out. These records are converted:
  *   - sharegpt: "conversations" becomes "messages"; in messages, "from" and "value" become "role"
  *     and "content", human becomes user and gpt becomes assistant.
  *   - alpaca: {"instruction", "input", "output"} becomes prompt and completion, and {"instruction",
  *     "input", "chosen", "rejected"} becomes prompt, chosen and rejected. If chat is true, the
  *     prompt is a list with one user message.
  *   - If chat is false, a content that is a list of text parts becomes one text.
- * Returns PLUMB_ERR_UNSUPPORTED for a part that is not text; PLUMB_ERR_FORMAT. */
+ * Returns PLUMB_ERR_UNSUPPORTED for a content part that is not text; PLUMB_ERR_FORMAT if a member
+ * has another type than its shape requires. */
 plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool chat,
                               const char *where);
 

@@ -36,16 +36,17 @@ struct plumb_record {
      * whole prompt; for an SFT record whose loss covers several messages or all tokens, it is the
      * text of the whole record. */
     struct plumb_piece prompt;
-    /* The tokens before the completions, when prompt and completion are encoded together; its text
-     * is NULL. It may be empty if the record has no completion. */
+    /* The tokens before the completions, if prompt and completion are encoded together;
+     * context.text is NULL. The list may be empty if the record has no completion. */
     struct plumb_piece context;
     struct plumb_piece principled; /* prompt with the principle; empty if there is none */
     struct plumb_piece contrary;   /* prompt with the contrary principle; empty if there is none */
     struct plumb_piece completion[2]; /* SFT uses [0]; PAIRS has the chosen one in [0] and the
                                          rejected one in [1] */
     double score[2];                  /* PAIRS: scores of chosen and rejected; NaN if not given */
-    /* SFT: (completion[0].n,) 0 for each token that the loss leaves out; NULL if it covers all. If
-     * the loss covers several messages, the completion begins at the first token of the first. */
+    /* SFT: (completion[0].n,) 1 for each completion token that the loss covers, else 0; NULL if the
+     * loss covers all. If the loss covers several messages, the completion begins at the first
+     * token of the first of these messages. */
     const unsigned char *trained;
     int64_t n_trained; /* number of ones in `trained` */
 };

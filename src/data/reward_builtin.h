@@ -16,10 +16,10 @@
  *               pattern. White space at the ends is ignored. Two numbers are compared as decimal
  *               numbers (data/decimal.h), other texts byte by byte. Missing without a
  *               solution.                                                               {0, 1}
- * `field` names a member of the record ("a.b" is b of a). It replaces the solution of exact, the
- * pattern of regex, the words of words, or the target of length. For exact, a list of texts and
- * numbers means that any of them is correct; for words it is the list of words. The score is
- * missing if the record has no such member or an unusable one.
+ * `field` names a member of the record ("a.b" is b of a). The value of this member replaces the
+ * solution of exact, the pattern of regex, the words of words, or the target of length. For exact,
+ * a list of texts and numbers means that any of them is correct; for words it is the list of words.
+ * The score is missing if the record has no such member or an unusable one.
  *
  * The score is sum_i weight_i f_i; it is missing if one of the f_i is missing. */
 #ifndef PLUMB_DATA_REWARD_BUILTIN_H
@@ -45,8 +45,8 @@ const char *plumb_reward_builtin_lacks(const plumb_reward_builtin *b, struct plu
                                        bool solved);
 void plumb_reward_builtin_destroy(plumb_reward_builtin **b); /* does nothing if *b is NULL */
 
-/* Computes score (n,); a missing score is NaN and is added to the counts in *missing. Returns
- * PLUMB_ERR_NOMEM. */
+/* Computes score (n,). A missing score is NaN and is counted in *missing. PLUMB_ERR_NOMEM if memory
+ * runs out. */
 plumb_status plumb_reward_builtin_score(plumb_reward_builtin *b, double *score,
                                         const struct plumb_reward_item *item, int64_t n,
                                         struct plumb_reward_missing *missing);

@@ -197,8 +197,8 @@ enum {
     OF_ANY = 1 << PLUMB_DATA_ANY
 };
 
-/* The shapes that plumb_shape_hint recognises. It takes the first one whose members a record has,
- * so the more specific ones come first. */
+/* The shapes that plumb_shape_hint recognises. The function takes the first shape whose members the
+ * record has, so the more specific shapes come first. */
 static const struct shape {
     const char *member[2]; /* both must be there; the second may be NULL */
     int kinds;             /* the kinds that read this shape */

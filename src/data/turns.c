@@ -444,9 +444,9 @@ static int64_t common(const struct plumb_buf *a, const struct plumb_buf *b)
     return n;
 }
 
-/* Adds the byte range of message i. It renders messages 0..i-1 with a generation prompt into
- * `before`, and messages 0..i into `with`; the range is the part of `with` after their common
- * beginning. before and with are scratch memory. */
+/* Adds the byte range of message i to spans. The function renders messages 0..i-1 with a generation
+ * prompt into `before`, and messages 0..i into `with`; the range is the part of `with` after their
+ * common beginning. before and with are scratch memory. */
 static plumb_status span_of(const struct plumb_turns *t, int64_t i,
                             const struct plumb_chat_setting *c, const plumb_json *record,
                             const struct plumb_buf *whole, struct plumb_buf *before,

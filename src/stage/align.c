@@ -78,8 +78,8 @@ static plumb_status method_score(struct plumb_align_run *a)
 
 /* Runs one stage. `work` computes this rank's part of it; on a pause request it returns
  * PLUMB_STOPPED before it has finished. The ranks then save a checkpoint together, and unless the
- * run ends there, `work` is called again and computes the rest. `after` is collective and is called
- * after each call of `work`; it may be NULL. Collective. */
+ * run ends there, `work` is called again and computes the rest. `after` may be NULL; otherwise it
+ * is collective and is called after each call of `work`. Collective. */
 static plumb_status run_stage(struct plumb_align_run *a, const char *phase,
                               plumb_status (*work)(struct plumb_align_run *a),
                               plumb_status (*after)(struct plumb_align_run *a))

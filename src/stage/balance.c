@@ -5,13 +5,13 @@
  * The owner of a prompt is the rank that scores its completions and trains on them. The maker is
  * the rank that generates them. With generate.balance=length, every rank computes the makers of all
  * prompts as a pure function of values that are equal on all ranks (data/deal.h), so no messages
- * are needed. This is called the deal. With generate.balance=queue, the deal covers only the
- * prompts that start immediately and those with partial completions. The other prompts form a
- * queue, in an order that is also equal on all ranks. A rank with a free slot takes the next prompt
- * of the queue by a counter that all ranks share (plumb_comm_count_take), so the makers of queued
- * prompts depend on the speed of the ranks. A completion depends on its prompt and not on its
- * maker, so the completions, the rollout files and the weights have the same bytes as without
- * balance. load.jsonl records the maker of each prompt.
+ * are needed. This assignment of prompts to makers is called the deal. With generate.balance=queue,
+ * the deal covers only the prompts that start immediately and those with partial completions. The
+ * other prompts form a queue, in an order that is also equal on all ranks. A rank with a free slot
+ * takes the next prompt of the queue by a counter that all ranks share (plumb_comm_count_take), so
+ * the makers of queued prompts depend on the speed of the ranks. A completion depends on its prompt
+ * and not on its maker, so the completions, the rollout files and the weights have the same bytes
+ * as without balance. load.jsonl records the maker of each prompt.
  *
  *     begin       the owner has the tokens that an interrupted iteration generated, if any
  *       |  deal   owner ---- these tokens ----> maker        (no message in most iterations)
@@ -310,8 +310,8 @@ struct end {
     const int64_t *local; /* (prompts,) index in that rank's completions; -1 on other ranks */
 };
 
-/* Returns true if a prompt has a maker. It has none if all its completions were finished before the
- * rollout, or while it is in the queue. */
+/* Returns true if a prompt has a maker. The prompt has no maker if all its completions were
+ * finished before the rollout, or while it is in the queue. */
 static bool moves(const struct plumb_balance *b, int64_t prompt)
 {
     return b->maker[prompt] >= 0;

@@ -42,8 +42,9 @@ struct plumb_method_stages {
      * prompts keep their completions. If a method has this function, every iteration has the same
      * prompts. */
     int64_t (*fresh_prompts)(const struct plumb_config *cfg, int64_t n);
-    /* Starts an iteration. Called after the rollouts and rewards were cleared. It may fill in
-     * completions of earlier iterations with their rewards; these are then not generated. */
+    /* Starts an iteration. Called after the rollouts and rewards were cleared. The function may
+     * fill in completions of earlier iterations and their rewards; such completions are not
+     * generated again. */
     plumb_status (*begin)(const struct plumb_align_inputs *in, struct plumb_rollout_stage *rollout,
                           struct plumb_reward_stage *reward);
     const char *rollout_phase; /* name of the phase in which `rollout` runs, in logs and heartbeats

@@ -227,7 +227,7 @@ static plumb_status answer_probes(const struct plumb_align_inputs *in, plumb_rew
     plumb_status st = generate_probes(&rollouts, in, model, of, n);
     if (st == PLUMB_OK)
         st = plumb_scores_init(&scores, n);
-    if (of) /* also after a failure: the other ranks may wait for this one */
+    if (of) /* called after a failure, too: the other ranks may be waiting for this rank */
         st = plumb_references_end(of->set, of->which, st);
     if (sources && st == PLUMB_OK)
         st = plumb_scores_compute(&scores, &rollouts, in->data, sources, NULL, NULL);

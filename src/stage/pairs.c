@@ -107,8 +107,8 @@ static plumb_status pack_ordered(struct pairs *s, struct plumb_range r)
  * The forward passes of such a reference are collective. But the ranks have different numbers of
  * micro-batches, and may exchange gradients between them, so they cannot run these passes within
  * their micro-batches. Instead, all ranks run the reference's passes of a step before the step's
- * micro-batches, which then find the log-probs stored in s->references. It has memory for the
- * log-probs of all records. Example with 3 micro-batches on 2 ranks:
+ * micro-batches, which then find the log-probs stored in s->references. s->references has memory
+ * for the log-probs of all records. Example with 3 micro-batches on 2 ranks:
  *
  *     rank 0   reference 0  reference 1 | micro-batch 0   micro-batch 1   exchange
  *     rank 1   reference 2  gather only | micro-batch 2                   exchange */
@@ -143,11 +143,11 @@ static plumb_status prepare_step(void *arg, int64_t micro_batches, bool *paused)
 {
     struct pairs *s = arg;
     plumb_comm_phase(s->t->comm, "reference");
-    s->t->stop.busy = true; /* no save that is due by time interrupts this; it waits for the step's
-                             * first micro-batch */
+    s->t->stop.busy = true; /* a save that is due by time must not interrupt this; it waits for the
+                             * step's first micro-batch */
     plumb_status st = score_step(s, micro_batches);
     s->t->stop.busy = false;
-    /* also after a failure or a pause: the other ranks may wait for this one */
+    /* called after a failure or a pause, too: the other ranks may be waiting for this rank */
     st = plumb_references_end(s->references, s->reference, st);
     *paused = st == PLUMB_STOPPED;
     return *paused ? PLUMB_OK : st;
@@ -196,8 +196,8 @@ static plumb_status evaluate(void *arg, struct plumb_metrics_row *row)
     return plumb_held_out_run(&s->held_out, s->t, true, held_out_block, s, row);
 }
 
-/* Adds the policy's log-probs, logits and entropy in a micro-batch to `value`. They become metrics
- * with the names of TRL's DPOTrainer. */
+/* Adds the policy's log-probs, logits and entropy in a micro-batch to `value`. These sums become
+ * the metrics that TRL's DPOTrainer reports under the same names. */
 static void add_figures(const struct plumb_micro *m, double value[PLUMB_MICRO_BATCH_VALUES])
 {
     int64_t at = 0;

@@ -42,9 +42,9 @@ static int64_t count_local(const struct plumb_trainer *t, int64_t prompts)
 }
 
 /* Returns the largest number of tokens that a prompt with its completions can add to a micro-batch.
- * It assumes completions of max_new_tokens, because the prompts are split into micro-batches before
- * the completions are sampled. A method's `preselect` reads all completions of a prompt in one
- * micro-batch, each after one token instead of the prompt. */
+ * The result assumes completions of max_new_tokens tokens, because the prompts are split into
+ * micro-batches before the completions are sampled. A method's `preselect` reads all completions of
+ * a prompt in one micro-batch, each after one token instead of the prompt. */
 static int64_t most_tokens(const struct plumb_align_context *c, const struct plumb_record *rec)
 {
     const struct plumb_config *cfg = c->t->cfg;

@@ -110,7 +110,7 @@ static plumb_status preselect(const struct plumb_align_inputs *in,
                               struct plumb_reward_stage *reward, struct plumb_work *w)
 {
     struct real *r = in->own;
-    /* also after a failure or a pause: the other ranks may wait for this one */
+    /* called after a failure or a pause, too: the other ranks may be waiting for this rank */
     return plumb_embed_end(&r->embed, select_local(in, reward, w));
 }
 

@@ -85,8 +85,8 @@ static plumb_status select_share(void *own, const struct plumb_given_inputs *in,
     plumb_status st = cosine ? cosines(r, in, cosine)
                              : plumb_fail_at(PLUMB_ERR_NOMEM, __FILE__, __LINE__,
                                              "cosines of %lld pairs", (long long)n);
-    st = plumb_embed_end(&r->embed, st); /* also after a failure: the other ranks may wait for this
-                                          * rank */
+    st = plumb_embed_end(&r->embed, st); /* called after a failure, too: the other ranks may be
+                                          * waiting */
     st = plumb_comm_agree(in->t->comm, st);
     if (st == PLUMB_OK) /* one rank has set each record's cosine; the others add 0 */
         st = plumb_comm_allreduce_f64(in->t->comm, cosine, n, PLUMB_SUM);

@@ -118,7 +118,7 @@ plumb_status plumb_reference_stage_score(struct plumb_reference_stage *r,
             continue;
         if (st == PLUMB_OK)
             st = score_packs(r, in, reward, (enum plumb_role)role, w);
-        /* also after a failure: the other ranks may wait for this one */
+        /* called after a failure, too: the other ranks may be waiting for this rank */
         st = plumb_references_end(r->set, r->role[role], st);
     }
     return st;

@@ -290,8 +290,8 @@ static plumb_status encode_item(plumb_rewards *r, const struct plumb_reward_item
     return PLUMB_OK;
 }
 
-/* Scores n items with the reward model. It reads prompt and completion as one text, as in reward
- * training. */
+/* Scores n items with the reward model. The model reads prompt and completion as one text, as in
+ * reward training. */
 static plumb_status score_model(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                 double *score, struct plumb_reward_missing *missing)
 {

@@ -9,8 +9,9 @@
 
 /* One completion of a prompt. */
 struct plumb_rollout {
-    int64_t prompt;      /* index of its prompt in the iteration's global order */
-    int64_t record;      /* index of its prompt in the data set; also keys its random numbers */
+    int64_t prompt;      /* index of the prompt in the iteration's global order */
+    int64_t record;      /* index of the prompt in the data set; one of the keys of the completion's
+                          * random numbers */
     int32_t sample;      /* index in the prompt's group, from 0 */
     bool principled;     /* true if it was sampled from the prompt with the principles */
     bool finished;       /* false while generation has not ended; ids and log-probs then hold the n

@@ -9,7 +9,7 @@
 /* The rewards of a struct plumb_rollouts. The arrays have one element per completion, in the order
  * of the completions. */
 struct plumb_scores {
-    int64_t n;       /* number of completions that fit */
+    int64_t n;       /* number of completions for which the arrays have space */
     double *reward;  /* (n,) the completion's reward; NaN if missing */
     bool *scored;    /* (n,) true once the reward is set */
     bool *dropped;   /* (n,) true if the completion is neither scored nor trained on */
@@ -19,7 +19,7 @@ struct plumb_scores {
     double *value;                  /* (n,) scratch: the score of each item */
 };
 
-/* Allocates the arrays for n completions and clears them. Returns PLUMB_ERR_NOMEM. */
+/* Allocates the arrays for n completions and clears them. PLUMB_ERR_NOMEM if memory runs out. */
 plumb_status plumb_scores_init(struct plumb_scores *s, int64_t n);
 void plumb_scores_fini(struct plumb_scores *s);
 /* Returns the bytes of host memory that s holds. */

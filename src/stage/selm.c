@@ -24,9 +24,9 @@ static plumb_status open_rollouts(void **own, const struct plumb_align_context *
     return PLUMB_OK;
 }
 
-/* Makes sure that the reference's weights can be read while the policy changes. This is needed if a
- * run resumes in the middle of an iteration: it generates the greedy completions after some
- * optimizer steps have been taken. */
+/* Makes sure that the reference's weights can be read while the policy changes. This is needed for
+ * a run that resumes in the middle of an iteration, because such a run generates the greedy
+ * completions after some optimizer steps have been taken. */
 static plumb_status open(void **own, const struct plumb_align_context *c,
                          const struct plumb_partition *part,
                          struct plumb_reference_stage *reference, const struct plumb_work *w)
@@ -79,7 +79,7 @@ static plumb_status rollout(const struct plumb_align_inputs *in)
     struct selm *s = in->own;
     const struct plumb_rollout_source src = greedy_of(in);
     const plumb_status st = plumb_rollouts_generate(&s->greedy, &src);
-    /* also after a failure or a pause: the other ranks may wait for this one */
+    /* called after a failure or a pause, too: the other ranks may be waiting for this rank */
     return plumb_references_end(s->reference.set, s->reference.which, st);
 }
 

@@ -151,7 +151,7 @@ static plumb_status local_margins(const struct plumb_align_inputs *in,
                            step->prompts.begin, margin);
     if (in->param->decoupling == 0) /* without decoupling the reference has run no pass */
         return st;
-    /* also after a failure: the other ranks may wait for this one */
+    /* called after a failure, too: the other ranks may be waiting for this rank */
     return plumb_references_end(in->reference->set, in->reference->role[PLUMB_ROLE_LOSS], st);
 }
 

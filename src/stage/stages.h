@@ -4,17 +4,16 @@
  *   partition -> rollout -> reward -> reference -> decision -> update
  *
  * Each stage has one struct, and the comment above it names the files that write it during an
- * iteration; besides, setup.c opens and closes the structs, and pause.c restores them. The stages
- * after it get the struct as const. A run holds all structs (stage/align_run.h), and only align.c,
+ * iteration; besides, setup.c opens and closes the structs, and pause.c restores them. The later
+ * stages get the struct as const. A run holds all structs (stage/align_run.h), and only align.c,
  * setup.c and pause.c see a run; tests/lint/layers.py checks that.
  *
  * Six kinds of index are in use. A variable's name says which kind it is:
- *   record         a line of data.prompts, 0 .. data->n - 1; the prompt id of random numbers
- *   prompt         a prompt of the iteration, in the global order; the same on every rank
- *   local prompt   a prompt that this rank owns, in the order of the prompts
- *   completion     a completion of this rank: local prompt * group_size + sample
- *   entry          a completion of any rank: prompt * group_size + sample, as on the scoreboard
- *   sequence       a sequence of the packed micro-batch
+ *   record a line of data.prompts, 0 .. data->n - 1; random numbers are keyed by it prompt a prompt
+ *   of the iteration, in the global order; the same on every rank local prompt a prompt that this
+ *   rank owns, in the order of the prompts completion a completion of this rank: local prompt *
+ *   group_size + sample entry a completion of any rank: prompt * group_size + sample, as on the
+ *   scoreboard sequence a sequence of the packed micro-batch
  * An index becomes one of another kind only here:
  *   prompt -> local prompt           plumb_partition_local
  *   local prompt -> prompt, record   prompt_of_local, record_of_local (struct plumb_partition)
@@ -52,7 +51,8 @@ struct plumb_align_context {
  * and the local prompts of this rank. A rank generates, scores and trains on the completions of its
  * local prompts. Only partition.c writes this struct. */
 struct plumb_partition {
-    int64_t per_iteration;          /* prompts of a full iteration; arrays are sized by it */
+    int64_t per_iteration;          /* number of prompts of a full iteration, and size of the arrays
+                                     */
     int64_t most_local;             /* largest n_local of this rank in any iteration */
     struct plumb_batch_split split; /* the iteration's prompts in steps and micro-batches */
     struct plumb_split_most most;   /* over all iterations: the most prompts and tokens of a
@@ -167,8 +167,8 @@ static inline struct plumb_rollouts *plumb_rollout_stage_made(struct plumb_rollo
  *           method's `begin` and a resume. Collective.
  *     supply: sets src->take, with which the generation takes prompts from the queue, if there is
  *             one. Not collective.
- *     collect: sends the completions, finished or not, to the ranks that own their prompts. It may
- *              be called again after more tokens have been generated. Collective. */
+ *     collect: sends the completions, finished or not, to the ranks that own their prompts. May be
+ *              called again after more tokens have been generated. Collective. */
 plumb_status plumb_balance_open(struct plumb_balance *b, const struct plumb_align_context *c,
                                 const struct plumb_partition *p, int64_t *bytes);
 void plumb_balance_close(struct plumb_balance *b);
@@ -209,7 +209,7 @@ struct plumb_reference_stage {
     plumb_references *set;
     int role[PLUMB_ROLES]; /* reference number of each role in `set`; -1 if the role has none */
     bool needed;           /* true if the objective reads log-probs of its reference */
-    int64_t n;             /* number of completions that fit */
+    int64_t n;             /* number of completions for which `logp` has space */
     /* (n, PLUMB_ROLES) sums of a completion's log-probs (nats) after the plain prompt; NaN if not
      * computed */
     double *logp;
@@ -253,9 +253,9 @@ struct plumb_align_inputs {
  *           changes. For the reference `previous` it allocates a snapshot of the policy's weights.
  *           In a run of one iteration it uses `init` instead, which has the same weights.
  *     score: computes the log-probs of all rollouts for every role that has a reference. It skips
- *            values that are already known, dropped completions (PLUMB_ROLE_LOSS) and principled
- *            ones (PLUMB_ROLE_START). Returns PLUMB_STOPPED on a pause request and keeps the values
- *            computed so far. */
+ *            log-probs that are already known; for PLUMB_ROLE_LOSS dropped completions, for
+ *            PLUMB_ROLE_START principled ones. Returns PLUMB_STOPPED on a pause request and keeps
+ *            the values computed so far. */
 plumb_status plumb_reference_stage_open(struct plumb_reference_stage *r,
                                         const struct plumb_align_context *c, void *own,
                                         int64_t completions);
@@ -355,7 +355,8 @@ struct plumb_align_sums {
     double value[PLUMB_MICRO_BATCH_VALUES]; /* indexed by SUM_*; summed over the steps taken */
     double norm, learning_rate;             /* sum of the gradient norms; learning rate of the last
                                              * step */
-    struct plumb_mismatch mismatch;         /* reduced over all ranks; set only at a pause */
+    struct plumb_mismatch mismatch;         /* the mismatch of all ranks; set only when a pause file
+                                             * is written */
 };
 
 /* An optimizer step of an iteration, as update.c and a method's decide_step see it. */
@@ -372,7 +373,8 @@ struct plumb_align_step {
 struct plumb_update {
     int64_t *prompt_list;  /* (global_batch,) prompts of the step, on all ranks */
     double denominator;    /* loss denominator of the step, summed over all ranks */
-    double mean_len;       /* mean tokens of the step's imitated sequences, over all ranks */
+    double mean_len;       /* mean number of tokens of the step's imitated sequences (those with a
+                            * -logp term), over all ranks */
     bool measure_mismatch; /* true until a step of the iteration changes the weights */
     struct plumb_mismatch mismatch; /* covers the tokens that this rank compared in this iteration
                                      */

@@ -1,5 +1,5 @@
-/* added.h - added tokens of tokenizer.json and of the other tokenizer files (text/beside.h). They
- * are searched for in the text before it is split into words.
+/* added.h - added tokens of tokenizer.json and of the other tokenizer files (text/beside.h). These
+ * tokens are searched for in a text before the text is split into words.
  * Layer 3. Includes base/, io/json.h and text/beside.h. */
 #ifndef PLUMB_TEXT_ADDED_H
 #define PLUMB_TEXT_ADDED_H
@@ -32,8 +32,8 @@ struct plumb_trie {
     int32_t root[256]; /* index of the node for each first byte; -1 if there is none */
 };
 
-/* Initialise with zeros, fill with plumb_added_init, release with plumb_added_fini. It does not
- * change after plumb_added_init. */
+/* Initialise with zeros, fill with plumb_added_init, release with plumb_added_fini. The struct does
+ * not change after plumb_added_init. */
 struct plumb_added {
     struct plumb_added_token *token;
     int64_t n, cap;

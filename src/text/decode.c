@@ -24,7 +24,8 @@ struct plumb_decode_step {
     int mark_len;
     int64_t start, stop; /* STRIP: largest number of marks removed at the beginning and at the end
                           * of a token */
-    bool drop_first;     /* METASPACE: marks in the first token are removed instead */
+    bool drop_first;     /* METASPACE: marks in the first token are removed instead of becoming
+                          * spaces */
 };
 
 plumb_status plumb_token_texts_close(struct plumb_token_texts *t)

@@ -9,8 +9,8 @@
 
 struct plumb_decode_step;
 
-/* Initialise with zeros, fill with plumb_decoder_init, release with plumb_decoder_fini. It does not
- * change after plumb_decoder_init. */
+/* Initialise with zeros, fill with plumb_decoder_init, release with plumb_decoder_fini. The struct
+ * does not change after plumb_decoder_init. */
 struct plumb_decoder {
     struct plumb_decode_step *step;
     int64_t n, cap;
@@ -38,8 +38,8 @@ plumb_status plumb_decoder_apply(const struct plumb_decoder *z, struct plumb_buf
                                  struct plumb_matches *m);
 
 /* Removes the first space in each of " ." " ?" " !" " ," " n't" " 'm" " 's" " 've" " 're", and both
- * spaces in " ' ", in text[from ..). It applies one pattern after the other, like transformers'
- * clean_up_tokenization. */
+ * spaces in " ' ", in text[from ..). The function applies one pattern after the other, like
+ * transformers' clean_up_tokenization. */
 void plumb_clean_up_spaces(struct plumb_buf *text, int64_t from);
 
 #endif

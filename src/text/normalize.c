@@ -120,9 +120,9 @@ static bool is_normal(enum kind kind, const struct plumb_buf *text)
     return true;
 }
 
-/* Characters that huggingface/tokenizers does not change in any form. It normalises with the tables
- * of Unicode 9, in which these characters had no decomposition and no combining class. Found by
- * comparing every code point with huggingface/tokenizers 0.23. Sorted by code point. */
+/* Characters that huggingface/tokenizers does not change in any form. That library normalises with
+ * the tables of Unicode 9, in which these characters had no decomposition and no combining class.
+ * Found by comparing every code point with huggingface/tokenizers 0.23. Sorted by code point. */
 static const uint32_t untouched[][2] = {
     {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},
     {0xc3c, 0xc3c},     {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},
@@ -162,8 +162,8 @@ static plumb_status map(enum kind kind, const char *s, int64_t len, struct plumb
     return st;
 }
 
-/* Normalises the text between the characters of the table `untouched`. These stay in place, and
- * nothing is reordered or composed across them. */
+/* Normalises the text between the characters of the table `untouched`. The characters of the table
+ * stay in place, and no other characters are reordered or composed across them. */
 static plumb_status unicode(enum kind kind, const struct plumb_buf *text, struct plumb_buf *out)
 {
     int64_t done = 0;
@@ -219,9 +219,10 @@ static plumb_status replace(const struct plumb_normalize_step *s, const struct p
         else
             PLUMB_TRY(plumb_buf_add(out, text->data + a->begin, a->end - a->begin));
     }
-    /* huggingface/tokenizers assigns a replacement for several characters to the last of them. So
-     * the text does not begin with its original first character any more, and *start becomes
-     * false. The same holds if the replacement is empty. */
+    /* huggingface/tokenizers records for each character its position in the original text; a
+     * replacement of several characters gets the position of the last of them. So the text does not
+     * begin at position 0 any more, and *start becomes false. The same holds if the replacement is
+     * empty. */
     if (m->n && m->m[0].hit && m->m[0].end > 0 &&
         (s->content.len == 0 || m->m[0].end > plumb_utf8_size(text->data[0])))
         *start = false;

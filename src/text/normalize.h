@@ -8,8 +8,8 @@
 
 struct plumb_normalize_step;
 
-/* Initialise with zeros, fill with plumb_normalizer_init, release with plumb_normalizer_fini. It
- * does not change after plumb_normalizer_init. */
+/* Initialise with zeros, fill with plumb_normalizer_init, release with plumb_normalizer_fini. The
+ * struct does not change after plumb_normalizer_init. */
 struct plumb_normalizer {
     struct plumb_normalize_step *step;
     int64_t n, cap;

@@ -1,8 +1,8 @@
 /* pattern_newer.c - the characters that Oniguruma's Unicode 16 has and PCRE2 10.42's Unicode 14
  * does not have. Layer 3. Includes no other file of the project.
  *
- * They were found by comparing every code point with huggingface/tokenizers 0.23.3. Each list
- * belongs to one general category and is written for the inside of a PCRE2 character class. */
+ * The characters were found by comparing every code point with huggingface/tokenizers 0.23.3. Each
+ * list belongs to one general category and is written for the inside of a PCRE2 character class. */
 #include <string.h>
 
 #include "text/pattern.h"

@@ -2,10 +2,9 @@
  * Layer 3. Includes base/.
  *
  * The two syntaxes differ as follows:
- *   \s \w \b   PCRE2 10.42 takes U+180E for a space and has a smaller \w: written with properties
- *   \h \v      a hex digit and the vertical tab in Ruby: written as classes
- *   {,n}       written as {0,n}
- *   x{n,m}+    in Ruby not possessive, but a repeat of the repeat: written as (?:x{n,m})+ ;
+ *   \s \w \b PCRE2 10.42 takes U+180E for a space and has a smaller \w: written with properties \h
+ *   \v a hex digit and the vertical tab in Ruby: written as classes {,n} written as {0,n} x{n,m}+
+ *   in Ruby not possessive, but a quantifier on a quantifier: written as (?:x{n,m})+ ;
  *              the same holds for x{n}?
  *   (?m:       written as (?s: ; in Ruby ^ and $ always match at line ends (PCRE2_MULTILINE)
  * Nested classes, &&, absent operators and options inside an expression are refused with a
@@ -21,7 +20,7 @@
 
 struct onig {
     const char *s;
-    int64_t n, i; /* offset of the next byte */
+    int64_t n, i; /* n: length of s; i: offset of the next byte */
     struct plumb_buf *out;
     int64_t atom; /* offset in `out` of the last atom; -1 if there is none */
     int64_t group[MAX_DEPTH];
@@ -229,9 +228,9 @@ static plumb_status group(struct onig *o)
     return options(o, at_start);
 }
 
-/* Returns the length of the repeat {n}, {n,}, {,m} or {n,m} at o->i. Returns 0 if the text is not a
- * repeat; then the brace is an ordinary character. *fixed becomes true for {n}, and *open for
- * {,m}. */
+/* Returns the length of the quantifier {n}, {n,}, {,m} or {n,m} at o->i. Returns 0 if the text
+ * there is not a quantifier; then the brace is an ordinary character. *fixed becomes true for {n},
+ * and *open for {,m}. */
 static int64_t interval(const struct onig *o, bool *fixed, bool *open)
 {
     int64_t i = o->i + 1, digits = 0;
@@ -248,7 +247,7 @@ static int64_t interval(const struct onig *o, bool *fixed, bool *open)
     return i < o->n && digits > 0 ? i + 1 - o->i : 0;
 }
 
-/* Rewrites the repeat after an atom that begins with the '{' at o->i. */
+/* Rewrites the quantifier that begins with the '{' at o->i and follows an atom. */
 static plumb_status brace(struct onig *o)
 {
     bool fixed, open;

@@ -84,7 +84,8 @@ static plumb_status add(struct plumb_postprocessor *z, const plumb_json *v, cons
     PLUMB_TRY(plumb_json_want_string(v, "type", &type, NULL, where));
     if (strcmp(type, "TemplateProcessing") == 0)
         return template(z, v, where);
-    if (strcmp(type, "ByteLevel") == 0) /* it changes only offsets, which plumb does not compute */
+    if (strcmp(type, "ByteLevel") == 0) /* ByteLevel changes only offsets, which plumb does not
+                                         * compute */
         return PLUMB_OK;
     PLUMB_REQUIRE(strcmp(type, "Sequence") == 0, PLUMB_ERR_UNSUPPORTED,
                   "%s: post_processor: type \"%s\" is not supported; plumb supports " KNOWN, where,

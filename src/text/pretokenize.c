@@ -18,7 +18,8 @@
 enum behavior { ISOLATED, REMOVED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
 enum prepend { NEVER, FIRST, ALWAYS };
 
-/* One step: it can put a prefix before the text, split it, and replace its bytes by characters. */
+/* One step of the pre-tokenizer, which can put a prefix before the text, split the text, and
+ * replace its bytes by characters. */
 struct plumb_split_step {
     enum prepend when;
     char prefix[4];

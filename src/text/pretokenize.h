@@ -10,7 +10,7 @@
 struct plumb_split_step;
 
 /* Initialise with zeros, fill with plumb_pretokenizer_init, release with plumb_pretokenizer_fini.
- * It does not change after plumb_pretokenizer_init. */
+ * The struct does not change after plumb_pretokenizer_init. */
 struct plumb_pretokenizer {
     struct plumb_split_step *step;
     int64_t n, cap;

@@ -85,17 +85,17 @@ static int32_t usual_eos(const plumb_tokenizer *t)
     return id;
 }
 
-/* Returns true for the published files of GPT-2. They have no tokenizer_config.json, because they
- * are older than it; at that time clean-up was the default, as the outputs published with them
- * show. */
+/* Returns true for the published files of GPT-2. These files are older than tokenizer_config.json
+ * and so do not include one. At that time clean-up of spaces was the default, as the outputs
+ * published with these files show. */
 static bool is_plain_gpt2(const plumb_tokenizer *t)
 {
     return plumb_bpe_count(t->model) == 50257 && plumb_tokenizer_id(t, "<|endoftext|>") == 50256 &&
            plumb_tokenizer_id(t, "\xc4\xa0the") == 262;
 }
 
-/* Sets the ids of BOS and EOS. It runs after the added tokens are known, because they include all
- * tokens with a role. */
+/* Sets the ids of BOS and EOS. Call this function after the added tokens are known, because these
+ * include all tokens with a role, such as bos_token. */
 static void read_roles(plumb_tokenizer *t, const struct plumb_beside *beside)
 {
     bool given;

@@ -13,7 +13,7 @@
 /* Does not change after it is opened; threads may share it. */
 typedef struct plumb_tokenizer plumb_tokenizer;
 
-/* Opens the tokenizer of a folder. It reads DIR/tokenizer.json and, if they exist,
+/* Opens the tokenizer of a folder. Reads DIR/tokenizer.json and, if they exist,
  * tokenizer_config.json, special_tokens_map.json and added_tokens.json. From these three it takes
  * the added tokens (rules in text/beside.h) and the names of the BOS and EOS tokens: null means
  * that there is none; if no file names them, their usual names are tried. Only the post-processor
@@ -57,10 +57,10 @@ plumb_status plumb_tokenizer_encode(const plumb_tokenizer *t, struct plumb_ids *
 plumb_status plumb_tokenizer_decode(const plumb_tokenizer *t, struct plumb_buf *out,
                                     const int32_t *id, int64_t n, bool skip_special);
 /* Appends the text that `id` adds after `before`: decode(before + id) without the beginning that it
- * shares with decode(before). This keeps a space that the decoder would remove at the beginning of
- * a text. The decoded text of `before` followed by the appended text equals the decoded text of
- * both together, except where clean-up changes a space between them or a character's bytes are
- * split between them. */
+ * shares with decode(before). In this way the result keeps a space that the decoder would remove at
+ * the beginning of a text. The decoded text of `before` followed by the appended text equals the
+ * decoded text of both together, except where clean-up changes a space between them or a
+ * character's bytes are split between them. */
 plumb_status plumb_tokenizer_decode_after(const plumb_tokenizer *t, struct plumb_buf *out,
                                           const int32_t *before, int64_t n_before,
                                           const int32_t *id, int64_t n, bool skip_special);

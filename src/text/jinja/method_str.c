@@ -202,8 +202,8 @@ static plumb_status m_partition(struct plumb_jrun *r, jv *out, const struct plum
 }
 
 /* Converts the optional arguments start and end of a method, v[0] and v[1], to the byte range
- * [begin, end) of s. They are in code points, and negative ones count from the end of s. *inside is
- * false if start is after end. */
+ * [begin, end) of s. Both arguments count code points, and a negative one counts from the end of s.
+ * *inside is false if start is after end. */
 static plumb_status window(struct plumb_jrun *r, const struct plumb_jstr *s, const jv *v,
                            const bool *got, int64_t *begin, int64_t *end, bool *inside)
 {

@@ -32,7 +32,7 @@ enum plumb_jnode_kind {
     /* Expressions. The comments show in which fields of plumb_jnode the parts are stored. */
     JN_CONST, /* a literal in value */
     JN_NAME,  /* a variable in name */
-    JN_NSREF, /* the assignment target name.attribute; value has the attribute */
+    JN_NSREF, /* the assignment target name.attribute; value: the attribute's name */
     JN_LIST,  /* elements in item */
     JN_TUPLE,
     JN_DICT,  /* keys in item, their values in more */

@@ -128,7 +128,7 @@ static plumb_status parse_test(struct plumb_jparser *p, struct plumb_jnode **nod
     return PLUMB_OK;
 }
 
-/* Parses one subscript, up to ] or a comma: an index or a slice. */
+/* Parses one subscript of the expression `of`, up to ] or a comma: an index or a slice. */
 static plumb_status parse_subscript(struct plumb_jparser *p, struct plumb_jnode **out,
                                     struct plumb_jnode *of)
 {

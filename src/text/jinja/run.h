@@ -62,8 +62,8 @@ plumb_status plumb_jinja_fail(struct plumb_jrun *r, plumb_status code, const cha
     __attribute__((format(printf, 3, 4)));
 #define JFAIL(r, ...)   return plumb_jinja_fail((r), PLUMB_ERR_FORMAT, __VA_ARGS__)
 #define JREFUSE(r, ...) return plumb_jinja_fail((r), PLUMB_ERR_UNSUPPORTED, __VA_ARGS__)
-/* Adds 1 + n / 16 to the steps, for n processed bytes or elements. Returns PLUMB_ERR_ARG if the
- * limit of steps is exceeded. */
+/* Adds 1 + n / 16 to the number of steps of the rendering, for n processed bytes or elements.
+ * Returns PLUMB_ERR_ARG if the limit of steps is exceeded. */
 plumb_status plumb_jinja_work(struct plumb_jrun *r, int64_t n);
 
 /* Defined in eval.c (expressions, filters) and exec.c (statements, output, scopes). */

@@ -79,7 +79,7 @@ struct plumb_jstr {
 struct plumb_jseq {
     jv *at;
     int64_t n, cap;
-    int64_t depth;             /* 0 if empty, otherwise 1 + depth of an element */
+    int64_t depth;             /* 0 if empty, otherwise 1 + the largest depth of an element */
     int64_t next;              /* JK_ITER: number of elements read so far */
     int64_t start, stop, step; /* JK_RANGE: the arguments of range() */
     const char *what; /* JK_VIEW: a name such as "dict_keys"; JK_ITER: name of the Python type */
