@@ -43,7 +43,8 @@ struct plumb_method {
     plumb_threshold_rule *rule;
     /* Sets the parameters that this method fixes; NULL if it fixes none. */
     void (*fix)(struct plumb_align_param *p);
-    /* Returns PLUMB_ERR_CONFIG if parameters do not fit this method; NULL if all of them fit. */
+    /* Returns PLUMB_ERR_CONFIG if the method cannot run with these parameters. NULL if it can run
+     * with all. */
     plumb_status (*check)(const struct plumb_align_param *p);
     /* add: functions that the method adds to the stages of a run; NULL if it adds none. given: how
      * the method trains on given pairs; NULL if it cannot. Only src/stage reads these two members.
@@ -84,7 +85,7 @@ struct plumb_align_report {
     /* mean, over the prompts of the branch WEIGHTED, of the entropy of the weights of a prompt's
      * completions, in nats; NaN if there are no such prompts */
     double weight_entropy;
-    int64_t terms; /* prompts with a term in the loss */
+    int64_t terms; /* number of prompts with a term in the loss */
 };
 
 /* Sets the branch, pair and weights of every prompt: calls plumb_scoreboard_close, normalizes the

@@ -1,4 +1,4 @@
-/* obj_aps.c - Adaptive Preference Scaling: every pair finds its own temperature.
+/* obj_aps.c - Adaptive Preference Scaling: the loss minimizes over a temperature for each pair.
  * Layer 1. Includes align/ and base/ only.
  *
  * Hong et al. 2024, arXiv:2406.02764, eq. 5, for each pair of a preferred completion w and another

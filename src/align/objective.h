@@ -49,10 +49,10 @@ struct plumb_obj_out {
      * weighted_loss: sum of the terms of single sequences, each times its weight. Neither is
      * multiplied by plumb_obj_in.scale. */
     double rank_loss, weighted_loss;
-    double chosen, rejected; /* sums over this call's pairs (or groups) of the rewards of win and
-                              * lose (or best and worst): the score of a reward model in training,
-                              * else the implicit reward beta (logp - logp_ref), or without a
-                              * reference logp, per token if normalized */
+    double chosen, rejected; /* sums over this call's pairs (or groups) of the reward of win and
+                              * lose (or best and worst). The reward is score if a reward model is
+                              * trained, else beta (logp - logp_ref), or without a reference logp,
+                              * which is divided by len if the loss does so */
     double margin;           /* sum of chosen - rejected */
     int64_t accurate;        /* number of pairs with chosen > rejected */
 };

@@ -2,7 +2,7 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * tests/align/test_reads.c checks that column: for every method it changes every field of struct
- * plumb_align_param and looks whether the results change. */
+ * plumb_align_param and checks whether the results change. */
 #include <string.h>
 
 #include "align/method.h"

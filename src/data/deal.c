@@ -1,4 +1,4 @@
-/* deal.c - deals the prompts of an iteration to ranks by their predicted work.
+/* deal.c - assigns the prompts of an iteration to ranks by their predicted work.
  * Layer 4. Includes base/. */
 #include "data/deal.h"
 

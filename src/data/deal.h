@@ -1,4 +1,5 @@
-/* deal.h - deals the prompts of an iteration to ranks by their predicted work, as a pure function.
+/* deal.h - assigns ("deals") the prompts of an iteration to ranks by their predicted work, as a
+ * pure function.
  * Layer 4. Includes base/. */
 #ifndef PLUMB_DATA_DEAL_H
 #define PLUMB_DATA_DEAL_H

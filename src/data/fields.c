@@ -252,9 +252,9 @@ static bool is_handed_on(const char *name)
 }
 
 /* Sets *fresh to true if no warning has named this field of the file yet. After NAMED_MOST fields
- * it is always false; the next new field is named here, in a warning that says that further fields
- * are not reported. scope is the place without an index, so that "messages[0].x" and
- * "messages[1].x" are the same field. */
+ * it is always false; for the next new field, this function itself logs the last warning, which
+ * names the field and says that further fields are not reported. scope is the place without
+ * an index, so that "messages[0].x" and "messages[1].x" are the same field. */
 static plumb_status is_new(bool *fresh, struct plumb_fields_named *named, const char *scope,
                            const char *key, const char *where)
 {

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* Names of columns. A first line that contains one of them between commas or tabs is taken as the
- * head of a CSV or TSV table with training data. */
+ * header of a CSV or TSV table with training data. */
 static const char *const columns[] = {
     "prompt",        "completion",  "messages",    "text",     "chosen",
     "rejected",      "instruction", "question",    "input",    "output",

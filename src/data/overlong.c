@@ -58,7 +58,7 @@ static bool truncate(struct plumb_record *rec, const struct plumb_data_options *
     for (int i = 0; i < 3 && o->max_prompt_tokens; i++)
         shorten_prompt(prompt[i], o->max_prompt_tokens, left);
     if (o->kind == PLUMB_DATA_PROMPTS &&
-        answered) /* a completion of PROMPTS is never cut; the record is dropped instead */
+        answered) /* a completion of a PROMPTS record is never cut; the record is dropped instead */
         return !most || (rec->context.n + longer(rec) <= most && rec->prompt.n <= most);
     if (most && left)
         shorten_prompt(&rec->prompt, plumb_max_i64(most - longer(rec), 1), true);

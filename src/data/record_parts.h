@@ -7,9 +7,9 @@
 
 #include "data/columns.h"
 
-/* A text and its tokens; borrowed from the data set. If the record gave token ids, text is their
- * decoded text if a tokenizer was given and the kind is PROMPTS or options.whole is set; otherwise
- * text is NULL. */
+/* A text and its tokens, borrowed from the data set. If the record gave token ids instead of a
+ * text, `text` is NULL, with one exception: if the data set was read with a tokenizer, and its kind
+ * is PROMPTS or options.whole is set, `text` is the decoded ids. */
 struct plumb_piece {
     const char *text; /* ends with a NUL, but may contain other NUL bytes */
     int64_t len;

@@ -85,7 +85,7 @@ plumb_status plumb_rollout_store_create(struct plumb_rollout_store **out, int64_
                                         int64_t record_bytes);
 void plumb_rollout_store_destroy(struct plumb_rollout_store **r); /* does nothing if *r is NULL */
 void plumb_rollout_store_clear(struct plumb_rollout_store *r);
-/* Appends a rollout. Returns PLUMB_ERR_SHAPE if there is no room left. */
+/* Appends a rollout. Returns PLUMB_ERR_SHAPE if the allocated memory does not suffice. */
 plumb_status plumb_rollout_store_add(struct plumb_rollout_store *r,
                                      const struct plumb_rollout_row *one);
 

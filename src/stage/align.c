@@ -200,7 +200,8 @@ static plumb_status iterate(struct plumb_align_run *a)
     if (health == PLUMB_OK)
         health = plumb_health_rollouts(&t->health, t->cfg, t->state.iteration + 1, &row);
     PLUMB_TRY(plumb_align_write_rollouts(&in, &a->reward, &a->decision));
-    /* a bad health fails only now, so that the rollout files exist and show the problem */
+    /* a failed health check (options health.*) ends the run only now, so that the rollout files
+     * exist and show the problem */
     PLUMB_TRY(health);
     const double saved = plumb_load_lap(&load, PLUMB_LOAD_COUNT);
     PLUMB_TRY(update(a, &row));

@@ -8,8 +8,8 @@
 
 enum { SHOWN = 8, FAULT_BYTES = 600 };
 
-/* All rewards are known on every rank. But only the rank that scored a completion knows which
- * reward source failed and why, so the ranks exchange these texts. */
+/* All rewards are known on every rank. But only the rank that scored a completion has the texts
+ * that say which reward source failed and why, so the ranks exchange them. */
 plumb_status plumb_align_missing(const struct plumb_decision *d,
                                  const struct plumb_align_inputs *in,
                                  const struct plumb_reward_stage *reward, char *out, int64_t size)

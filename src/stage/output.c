@@ -103,8 +103,8 @@ plumb_status plumb_align_write_rollouts(const struct plumb_align_inputs *in,
 }
 
 /* Returns the text of the prompt's last message, or the whole prompt if the data set has not stored
- * that. With a chat template, all whole prompts can begin with the same text, so it is no good
- * label. */
+ * that. The whole prompt would be a poor label, because with a chat template all prompts can begin
+ * with the same text. */
 static const char *asked(const struct plumb_dataset *data, int64_t record)
 {
     const struct plumb_record *r = &data->record[record];
@@ -185,8 +185,9 @@ static void probes_fini(struct probes *p)
     free(p->reward);
 }
 
-/* Generates the answers of `model` to the first n prompts. The random numbers are the same for
- * every model. of: the reference whose weights `model` has, or NULL if `model` is the policy. */
+/* Generates the answers of `model` to the first n prompts into *rollouts. The random numbers are
+ * the same for every model. of: the reference whose weights `model` has, or NULL if `model` is the
+ * policy. */
 static plumb_status generate_probes(struct plumb_rollouts *rollouts,
                                     const struct plumb_align_inputs *in, const plumb_model *model,
                                     struct plumb_reference_of *of, int64_t n)

@@ -92,8 +92,7 @@ static int64_t longest_of_all(const struct plumb_align_run *a)
 }
 
 /* Sets *most_seq and *most_tokens to the largest number of sequences and of tokens in a micro-batch
- * of the update. whole: largest number of tokens of a sequence, which is a plain prompt and a
- * completion. */
+ * of the update. whole: largest number of tokens of a plain prompt together with a completion. */
 static void update_need(int64_t *most_seq, int64_t *most_tokens, const struct plumb_align_run *a,
                         int64_t whole)
 {
@@ -104,7 +103,7 @@ static void update_need(int64_t *most_seq, int64_t *most_tokens, const struct pl
         *most_tokens = *most_seq * whole;
         return;
     }
-    /* most_seq is at least a group, because `preselect` packs a whole group in one forward pass */
+    /* most_seq is at least group_size, because `preselect` packs a whole group */
     *most_seq = plumb_max_i64(a->part.most.items * plumb_method_sequences(c->method, group), group);
     *most_tokens = a->part.most.tokens;
 }

@@ -14,7 +14,7 @@
  *   rank owns, in the order of the prompts completion a completion of this rank: local prompt *
  *   group_size + sample entry a completion of any rank: prompt * group_size + sample, as on the
  *   scoreboard sequence a sequence of the packed micro-batch
- * An index becomes one of another kind only here:
+ * Only these functions and arrays convert an index to another kind:
  *   prompt -> local prompt           plumb_partition_local
  *   local prompt -> prompt, record   prompt_of_local, record_of_local (struct plumb_partition)
  *   local prompt -> completion       plumb_rollouts_completion
@@ -420,10 +420,10 @@ plumb_status plumb_align_collect(struct plumb_work *w, const struct plumb_align_
  *     rescore: computes the training log-probs of a sample of this rank's completions, each after
  *              the prompt that it was sampled from, and compares them. The sample has at most as
  *              many completions as a micro-batch can have prompts. Not collective.
- *     metrics: sets logprob_max_diff = max |sampled - trained| and mismatch_kl = mean of
- *              sampled - trained, both over all compared tokens of all ranks. The mean estimates
- *              KL(sampling policy || training policy): the estimator k1 of Schulman 2020,
- *              "Approximating KL divergence"; the name is prime-rl's. Collective. */
+ *     metrics: sets logprob_max_diff = max |sampled - trained| and mismatch_kl = mean of sampled -
+ *              trained, both over all compared tokens of all ranks. The mean estimates KL(sampling
+ *              policy || training policy): the estimator k1 of Schulman 2020, "Approximating KL
+ *              divergence". The metric's name mismatch_kl is that of prime-rl. Collective. */
 plumb_status plumb_mismatch_own_rollouts(const struct plumb_rollout_stage *r,
                                          const struct plumb_trainer *t, bool moved);
 plumb_status plumb_mismatch_compare(struct plumb_mismatch *m, const struct plumb_align_inputs *in,

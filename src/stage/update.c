@@ -108,9 +108,9 @@ static plumb_status compare_plain(struct plumb_mismatch *mismatch,
     return PLUMB_OK;
 }
 
-/* Returns the number of groups in the micro-batch if the objective is one of groups, or 0 if it is
- * one of pairs. An objective of groups counts one comparison per group, of its best with its worst
- * completion. */
+/* Returns the number of groups in the micro-batch if the objective compares the completions of
+ * groups, or 0 if it compares pairs. An objective of groups counts one comparison per group: best
+ * against worst completion. */
 static int64_t grouped(const struct plumb_micro *m)
 {
     return m->objective->needs(&m->param) & PLUMB_NEED_GROUP ? m->groups : 0;

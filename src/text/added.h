@@ -17,7 +17,7 @@ struct plumb_added_token {
     bool special, normalized, single_word, lstrip, rstrip;
     bool own; /* tokenizer.json has this token */
     bool put; /* a list in another file (text/beside.h) has this token */
-    /* Decoding omits this token when it omits special tokens. */
+    /* True if decoding without special tokens omits this token. */
     bool skip;
 };
 

@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Does not change after compilation; threads may share it. */
+/* A compiled pattern, which does not change. Threads may share it. */
 typedef struct plumb_pattern plumb_pattern;
 
 enum plumb_pattern_kind {

@@ -181,7 +181,7 @@ static plumb_status class(struct onig *o)
 
 /* Rewrites the option letters of a group such as (?im-i: and refuses all other letters than i and
  * m. o->i is after the question mark. Options without a group, such as (?i), are refused unless
- * at_start is true: the expression begins with them. */
+ * at_start is true, which means that the expression begins with them. */
 static plumb_status options(struct onig *o, bool at_start)
 {
     while (o->i < o->n && o->s[o->i] != ':' && o->s[o->i] != ')') {

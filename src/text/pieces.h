@@ -31,7 +31,7 @@ plumb_status plumb_pieces_add_token(struct plumb_pieces *p, int32_t id);
 void plumb_pieces_clear(struct plumb_pieces *p);
 void plumb_pieces_fini(struct plumb_pieces *p);
 
-/* Enlarges an array of elements of `size` bytes, if needed, so that it has room for element n. */
+/* Enlarges *array (*cap elements of `size` bytes), if needed, so that it can hold element n. */
 plumb_status plumb_grow(void **array, int64_t n, int64_t *cap, int64_t size);
 
 #endif

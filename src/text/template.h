@@ -9,8 +9,8 @@
  *   {{ and }}                      the characters { and }
  *
  * Contents are inserted unchanged; placeholders inside them are not replaced. The default template
- * is "{prompt}". ChatML, for example, where \n stands for a line break (the renderer itself knows
- * no escapes):
+ * is "{prompt}". ChatML, for example, where \n stands for a line break (the renderer itself does
+ * not interpret escapes):
  *   {#messages}<|im_start|>{role}\n{content}<|im_end|>\n{/messages}<|im_start|>assistant\n */
 #ifndef PLUMB_TEXT_TEMPLATE_H
 #define PLUMB_TEXT_TEMPLATE_H

@@ -10,7 +10,7 @@
 #include "base/status.h"
 #include "text/ids.h"
 
-/* Does not change after it is opened; threads may share it. */
+/* An opened tokenizer, which does not change. Threads may share it. */
 typedef struct plumb_tokenizer plumb_tokenizer;
 
 /* Opens the tokenizer of a folder. Reads DIR/tokenizer.json and, if they exist,

@@ -102,7 +102,8 @@ static plumb_status put_fill(struct plumb_buf *b, const struct spec *f, int64_t 
 }
 
 /* Appends the sign ("" for none) and the n bytes of body, padded to the width of f. `align` is the
- * side to which they are aligned; with '=' the padding stands between the sign and the body. */
+ * side to which sign and body are aligned; with '=' the padding is between the sign and the body.
+ */
 static plumb_status put_padded(struct plumb_buf *b, const struct spec *f, const char *sign,
                                const char *body, int64_t n, char align)
 {

@@ -34,9 +34,8 @@ plumb_status plumb_jparse_name(struct plumb_jparser *p, const struct plumb_jstr 
 
 /* Parses an expression. If without_if is true, `a if b` ends before `if`. */
 plumb_status plumb_jparse_expr(struct plumb_jparser *p, struct plumb_jnode **out, bool without_if);
-/* Parses an expression, or a tuple without brackets. If target is true, the elements are assignment
- * targets, not any expressions. A tuple ends before the name `end`; NULL if there is no such
- * name. */
+/* Parses an expression, or a tuple without brackets. If target is true, only assignment targets are
+ * allowed as elements. A tuple ends before the name `end`, which may be NULL. */
 plumb_status plumb_jparse_tuple(struct plumb_jparser *p, struct plumb_jnode **out, bool without_if,
                                 bool target, const char *end);
 plumb_status plumb_jparse_filters(struct plumb_jparser *p, struct plumb_jnode **out,
