@@ -54,8 +54,8 @@ struct plumb_scoreboard {
                                   * completions of each prompt */
     int64_t n; /* = prompts * group_size; entry i = prompt * group_size + sample */
     int64_t max_prompts;
-    double *slot;   /* (slots,) a code of the state, and the reward, of each entry; the caller sums
-                     * it over the ranks */
+    double *slot;   /* (slots,) for each entry a code of its state, and its reward; the caller sums
+                     * the array over the ranks */
     int64_t slots;  /* = 2 n */
     uint8_t *kind;  /* (n,) enum plumb_entry */
     double *reward; /* (n,) reward as scored, NaN if missing */

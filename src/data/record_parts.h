@@ -32,9 +32,9 @@ struct plumb_record {
      * token ids or "text" instead of messages, or if this text is empty. */
     const char *asked;
     /* For PROMPTS, the tokens of the whole prompt, which a model continues. Otherwise the tokens
-     * before the completions, or all tokens if there is no completion. Its text is that of the
-     * whole prompt; for an SFT record whose loss covers several messages or all tokens, it is the
-     * text of the whole record. */
+     * before the completions, or all tokens if there is no completion. prompt.text is the text of
+     * the whole prompt, or of the whole record for an SFT record whose loss covers several messages
+     * or all tokens. */
     struct plumb_piece prompt;
     /* The tokens before the completions, if prompt and completion are encoded together;
      * context.text is NULL. The list may be empty if the record has no completion. */

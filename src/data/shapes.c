@@ -200,7 +200,8 @@ enum {
 /* The shapes that plumb_shape_hint recognises. The function takes the first shape whose members the
  * record has, so the more specific shapes come first. */
 static const struct shape {
-    const char *member[2]; /* both must be there; the second may be NULL */
+    const char *member[2]; /* members that the record must have; the second is NULL if one suffices
+                            */
     int kinds;             /* the kinds that read this shape */
     const char *name, *readers;
 } shapes[] = {

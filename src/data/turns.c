@@ -36,7 +36,7 @@ static const char *found(const plumb_json *v)
 }
 
 /* Prepares the arrays for one more message, and appends the comma before it. The caller then
- * appends its JSON text to t->json and calls end_turn. */
+ * appends the JSON text of the message to t->json and calls end_turn. */
 static plumb_status begin_turn(struct plumb_turns *t, const char *where)
 {
     PLUMB_REQUIRE(t->n < TURNS_MOST, PLUMB_ERR_FORMAT, "%s: more than %d messages", where,

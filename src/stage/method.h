@@ -110,8 +110,8 @@ struct plumb_given_inputs {
 };
 
 /* How `plumb prefer` trains a method on given pairs. A function is NULL if the method does nothing
- * at that point. Without `share` and `select` it trains on all pairs; without `weight` each has
- * weight 1. */
+ * at that point. Without `share` and `select`, all pairs are trained on; without `weight`, each
+ * pair has weight 1. */
 struct plumb_method_given {
     /* Returns how many of n pairs are trained on, from 1 to n. */
     int64_t (*share)(const struct plumb_config *cfg, int64_t n);

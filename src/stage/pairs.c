@@ -154,8 +154,8 @@ static plumb_status prepare_step(void *arg, int64_t micro_batches, bool *paused)
 }
 
 /* Called after the last block of data.eval with this rank's status; returns the status of all
- * ranks. Between the blocks the ranks do not communicate, so each block runs the reference's passes
- * itself. */
+ * ranks. Evaluation exchanges no gradients between blocks, so each block can run the reference's
+ * passes itself. */
 static plumb_status end_held_out(void *arg, plumb_status local)
 {
     struct pairs *s = arg;

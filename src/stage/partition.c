@@ -11,8 +11,10 @@
 #include "train/record_split.h"
 
 /* Names of values in the checkpoint. */
-#define GENERATED "generated.tokens"  /* tokens generated so far, by all ranks */
-#define NEXT      "generated.prompts" /* prompts of the next iteration; only with a token budget */
+#define GENERATED "generated.tokens" /* number of tokens that all ranks have generated so far */
+#define NEXT                                                                                       \
+    "generated.prompts" /* number of prompts of the next iteration; only with                      \
+                         * train.generated_tokens */
 
 /* Returns the number of prompts that this rank owns in one step: the prompts of its micro-batches.
  * If out is not NULL, writes these prompts to out in ascending order. */
@@ -37,7 +39,8 @@ static int64_t count_local(const struct plumb_trainer *t, int64_t prompts)
         .items = prompts,
         .global_batch = plumb_min_i64(t->cfg->train.global_batch_size, prompts),
         .micro_batch = t->cfg->train.micro_batch_size};
-    const int64_t last = plumb_split_steps(&split) - 1; /* all earlier steps have equal shares */
+    const int64_t last = plumb_split_steps(&split) - 1; /* in each earlier step this rank owns
+                                                         * equally many prompts */
     return last * share_of(NULL, &split, t, 0) + share_of(NULL, &split, t, last);
 }
 

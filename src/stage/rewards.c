@@ -1,4 +1,4 @@
-/* rewards.c - adds up the configured reward sources.
+/* rewards.c - computes the score of a completion as the sum over the configured reward sources.
  * Layer 5. Includes stage/rewards.h, train/pack.h, data/, io/, model/, text/. */
 #include "stage/rewards.h"
 
@@ -49,8 +49,8 @@ struct plumb_rewards {
     plumb_reward_builtin *builtin;
     double *part; /* (part_cap,) scores of one source */
     int64_t part_cap;
-    struct plumb_reward_missing
-        missing;     /* completions that got no finite score since plumb_rewards_begin */
+    struct plumb_reward_missing missing; /* number of completions without a finite score since
+                                          * plumb_rewards_begin, by reason */
     char first[120]; /* names the first completion with a missing score, and its source */
     char fault[512]; /* text of plumb_rewards_fault */
 };

@@ -1,5 +1,5 @@
-/* rollout_stage.c - sets the model, data and options with which an iteration's completions are
- * generated, and clears them at its start.
+/* rollout_stage.c - returns the model, data and options with which an iteration's completions are
+ * generated, and clears the completions at the start of an iteration.
  * Layer 5. Includes stage/stages.h, align/. */
 #include "stage/stages.h"
 

@@ -235,7 +235,8 @@ static plumb_status take_prompt(struct sink *s, const struct plumb_generator_cou
 }
 
 /* Called before every decode step: shows the progress and takes a prompt. Returns true if
- * generation must end, because a pause is requested or taking failed. */
+ * generation must end, because a pause is requested or because no prompt could be taken (s->taken).
+ */
 static bool between_steps(void *arg)
 {
     struct sink *s = arg;

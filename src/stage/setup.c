@@ -78,7 +78,7 @@ static plumb_status open_prompts(struct plumb_align_run *a)
 }
 
 /* Returns the number of tokens of the longest prompt in data.prompts (plain, with the principles or
- * with their contrary) or in data.eval. */
+ * with the contrary principles) or in data.eval. */
 static int64_t longest_of_all(const struct plumb_align_run *a)
 {
     int64_t longest = plumb_dataset_longest(a->data);

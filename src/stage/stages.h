@@ -207,7 +207,7 @@ enum plumb_role {
  * reference_stage.c and a method's functions `open_references` and `open` write this struct. */
 struct plumb_reference_stage {
     plumb_references *set;
-    int role[PLUMB_ROLES]; /* reference number of each role in `set`; -1 if the role has none */
+    int role[PLUMB_ROLES]; /* index of each role's reference in `set`; -1 if the role has none */
     bool needed;           /* true if the objective reads log-probs of its reference */
     int64_t n;             /* number of completions for which `logp` has space */
     /* (n, PLUMB_ROLES) sums of a completion's log-probs (nats) after the plain prompt; NaN if not

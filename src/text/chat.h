@@ -54,8 +54,8 @@ bool plumb_chat_contains(const char *text, int64_t n, const char *part, int64_t 
  * A named template is additional_chat_templates/NAME.jinja, or an element of the list
  * "chat_template" in tokenizer_config.json. "auto" takes chat_template.jinja, or else the string
  * "chat_template" in tokenizer_config.json, or else the template named "default".
- * Errors: PLUMB_ERR_IO; PLUMB_ERR_CONFIG if there is no such template (the message lists the
- * existing ones); and the errors of plumb_jinja_compile. */
+ * Errors: PLUMB_ERR_IO if a file cannot be read; PLUMB_ERR_CONFIG if there is no such template (the
+ * message lists the existing ones); and the errors of plumb_jinja_compile. */
 plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const char *folder,
                                       bool tools);
 

@@ -22,7 +22,7 @@ struct plumb_pieces {
     int64_t n, cap;
 };
 
-/* Appends a piece that covers text.data[at .. text.len). `start` tells whether it begins at the
+/* Appends a piece that covers text.data[at .. text.len). `start`: true if the piece begins at the
  * beginning of the original text. An empty piece is not appended, as in huggingface/tokenizers. */
 plumb_status plumb_pieces_close(struct plumb_pieces *p, int64_t at, bool start);
 plumb_status plumb_pieces_add_text(struct plumb_pieces *p, const char *s, int64_t n, bool start);

@@ -41,8 +41,8 @@ plumb_status plumb_jinja_vars_create(plumb_jinja_vars **out);
 void plumb_jinja_vars_free(plumb_jinja_vars **v); /* NULL is allowed */
 /* Sets one variable; a later call with the same name replaces the value. Names, strings and JSON
  * values are copied. JSON converts as Python's json.loads does: members keep their order, 1 is an
- * int and 1.0 a float, null is None. Errors: PLUMB_ERR_NOMEM, and PLUMB_ERR_FORMAT for text that
- * is not UTF-8. */
+ * int and 1.0 a float, null is None. PLUMB_ERR_NOMEM if memory runs out; PLUMB_ERR_FORMAT for text
+ * that is not UTF-8. */
 plumb_status plumb_jinja_set_json(plumb_jinja_vars *v, const char *name, const plumb_json *value);
 plumb_status plumb_jinja_set_string(plumb_jinja_vars *v, const char *name, const char *text,
                                     int64_t len);

@@ -52,7 +52,7 @@ enum plumb_jnode_kind {
     JN_OR,
     JN_BINARY,  /* a op b */
     JN_CONCAT,  /* the elements of item, joined by ~ */
-    JN_COMPARE, /* a, followed by comparisons; item has one JN_OPERAND each */
+    JN_COMPARE, /* a, followed by comparisons; item has one JN_OPERAND for each comparison */
     JN_OPERAND, /* one operator of a comparison and its right operand a */
     JN_IF_EXPR, /* b if a else c; c may be NULL */
     /* Statements. */

@@ -20,8 +20,7 @@ struct plumb_jrun; /* the state of one rendering */
  * rendering. */
 struct plumb_jarena {
     struct plumb_jchunk *chunk;
-    /* `used` is the number of bytes allocated so far. It may not exceed `limit`, unless `limit` is
-     * 0. */
+    /* used: number of bytes allocated so far; limit: largest value of `used`, or 0 for no limit. */
     int64_t used, limit;
     /* The rendering whose current line is shown if the arena is full; NULL if there is none. */
     struct plumb_jrun *run;
