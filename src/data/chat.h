@@ -59,8 +59,9 @@ struct plumb_chat_setting {
 
 /* Determines the chat settings from data.chat_template, data.system and data.template_arguments.
  *
- *   in dir folder of the model or checkpoint; its PLUMB_CHAT_NAME has the settings of the run that
- *       wrote it words folder of the tokenizer, with the template and the special tokens
+ *   in  dir    folder of the model or checkpoint; its PLUMB_CHAT_NAME has the settings of the run
+ *              that wrote it
+ *       words  folder of the tokenizer, with the template and the special tokens
  *
  * data.chat_template=auto means the template of the tokenizer's folder, or no template if
  * data.prompt_template is set. If an option is not set, the value in PLUMB_CHAT_NAME of `dir` is

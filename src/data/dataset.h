@@ -22,9 +22,9 @@
  *              on; otherwise the last message, which is the assistant's), {"prompt","completion"},
  *              {"text": TEXT} (all tokens are trained on), {"ids": [..], "prompt_tokens": n}, or
  *              {"prompt_ids": [..], "completion_ids": [..]} as plumb generate writes them
- *   PAIRS {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning TEXTS
- *   {"text": TEXT} or {"messages": CHAT}; all of it is the prompt ANY each line as SFT, TEXTS or
- *   PROMPTS accept it; used for records that are only scored
+ *   PAIRS      {"prompt","chosen","rejected"}, or {"chosen","rejected"} with a common beginning
+ *   TEXTS      {"text": TEXT} or {"messages": CHAT}; all of it is the prompt
+ *   ANY        each line as SFT, TEXTS or PROMPTS accept it; used for records that are only scored
  * PAIRS may have "score_chosen" and "score_rejected", two numbers, both or none. Every kind may
  * have "id" (text or number, stored as text) and "solution" or "answer" (stored if it is a text or
  * a number). For other members see data/fields.h and data/columns.h. */

@@ -24,7 +24,8 @@ struct plumb_draft {
     struct plumb_buf whole[2];
     bool earlier; /* without a template: the prompt has messages of the assistant */
     bool all;     /* the loss covers all tokens of the record, including the prompt */
-    /* Byte ranges of whole[0] that the loss covers; if there are none, it covers the completion. */
+    /* Byte ranges of whole[0] that the loss covers; if the list is empty, the loss covers the
+     * completion. */
     struct plumb_jinja_spans spans;
     struct plumb_turns turns;
     /* Token ids of the prompt followed by the completion; filled only if by_ids is true. */
@@ -46,8 +47,9 @@ void plumb_draft_fini(struct plumb_draft *d);
 /* Returns PLUMB_ERR_CONFIG if a template in the options is malformed. */
 plumb_status plumb_record_check(const struct plumb_data_options *o);
 
-/* Fills *d from a parsed line; `where` is "file:line". Returns PLUMB_ERR_FORMAT, or
- * PLUMB_ERR_UNSUPPORTED for members that plumb cannot honour (data/fields.h). */
+/* Fills *d from a parsed line; `where` is "file:line". PLUMB_ERR_FORMAT if the record does not have
+ * one of the shapes of its kind; PLUMB_ERR_UNSUPPORTED for members whose effect plumb does not
+ * support (data/fields.h). */
 plumb_status plumb_record_read(struct plumb_draft *d, const plumb_json *line,
                                const struct plumb_data_options *o, const char *where);
 

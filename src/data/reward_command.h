@@ -37,11 +37,10 @@ plumb_status plumb_reward_command_create(plumb_reward_command **out, const char 
                                          double timeout_s, int64_t restarts);
 void plumb_reward_command_destroy(plumb_reward_command **c); /* does nothing if *c is NULL */
 
-/* Computes score (n,) with the command; a missing score is NaN and is added to the counts in
- * *missing. Returns PLUMB_ERR_IO if the command cannot be started or its restarts are used up; the
- * message has the command, how it ended, and its last lines of standard error. Returns
- * PLUMB_ERR_FORMAT if it writes more lines than it was sent, or answers without reading any of its
- * input. */
+/* Computes score (n,) with the command. A missing score is NaN and is counted in *missing. Returns
+ * PLUMB_ERR_IO if the command cannot be started or its restarts are used up; the message has the
+ * command, how it ended, and its last lines of standard error. Returns PLUMB_ERR_FORMAT if the
+ * command writes more lines than it was sent, or answers without reading any of its input. */
 plumb_status plumb_reward_command_score(plumb_reward_command *c, double *score,
                                         const struct plumb_reward_item *item, int64_t n,
                                         struct plumb_reward_missing *missing);

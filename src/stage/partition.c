@@ -10,11 +10,10 @@
 #include "train/budget.h"
 #include "train/record_split.h"
 
-/* Names of values in the checkpoint. */
-#define GENERATED "generated.tokens" /* number of tokens that all ranks have generated so far */
-#define NEXT                                                                                       \
-    "generated.prompts" /* number of prompts of the next iteration; only with                      \
-                         * train.generated_tokens */
+/* Names of values in the checkpoint. GENERATED: number of tokens that all ranks have generated so
+ * far. NEXT: number of prompts of the next iteration; stored only with train.generated_tokens. */
+#define GENERATED "generated.tokens"
+#define NEXT      "generated.prompts"
 
 /* Returns the number of prompts that this rank owns in one step: the prompts of its micro-batches.
  * If out is not NULL, writes these prompts to out in ascending order. */

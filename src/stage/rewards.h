@@ -38,8 +38,8 @@ struct plumb_rewards_need {
 
 /* Opens every configured reward source. PLUMB_ERR_CONFIG if none is configured. The caller must
  * destroy *out. reward.model gives no score to a text with more tokens than the following limit:
- *     reward.context, or if that is 0: min(the model's maximum context, its training length if its
- *     folder states one,
+ *     reward.context, or if that is 0:
+ *     min(the model's maximum context, its training length if its folder states one,
  *         2 need->longest + 16)
  * The factor 2 is there because the reward model's tokenizer may need more tokens than the
  * policy's. */

@@ -110,7 +110,8 @@ static void update_need(int64_t *most_seq, int64_t *most_tokens, const struct pl
 
 /* Allocates the memory of the micro-batches. This memory suffices for a micro-batch of the update
  * (whole: largest number of tokens of a plain prompt and a completion), and for one sequence of
- * whole_any tokens, the same number for a prompt of any kind (plain, principled or contrary). */
+ * whole_any tokens (largest number of tokens of a completion after a prompt of any kind: plain,
+ * principled or contrary). */
 static plumb_status open_work(struct plumb_work *w, const struct plumb_align_run *a, int64_t whole,
                               int64_t whole_any)
 {

@@ -9,11 +9,12 @@
  * setup.c and pause.c see a run; tests/lint/layers.py checks that.
  *
  * Six kinds of index are in use. A variable's name says which kind it is:
- *   record a line of data.prompts, 0 .. data->n - 1; random numbers are keyed by it prompt a prompt
- *   of the iteration, in the global order; the same on every rank local prompt a prompt that this
- *   rank owns, in the order of the prompts completion a completion of this rank: local prompt *
- *   group_size + sample entry a completion of any rank: prompt * group_size + sample, as on the
- *   scoreboard sequence a sequence of the packed micro-batch
+ *   record         a line of data.prompts, 0 .. data->n - 1; random numbers are keyed by it
+ *   prompt         a prompt of the iteration, in the global order; the same on every rank
+ *   local prompt   a prompt that this rank owns, in the order of the prompts
+ *   completion     a completion of this rank: local prompt * group_size + sample
+ *   entry          a completion of any rank: prompt * group_size + sample, as on the scoreboard
+ *   sequence       a sequence of the packed micro-batch
  * Only these functions and arrays convert an index to another kind:
  *   prompt -> local prompt           plumb_partition_local
  *   local prompt -> prompt, record   prompt_of_local, record_of_local (struct plumb_partition)
@@ -248,7 +249,7 @@ struct plumb_align_inputs {
  * reference are sharded over the ranks.
  *     open: opens the reference models of all roles (enum plumb_role). PLUMB_ROLE_START has one if
  *           train.kl_to_start is set or if the objective's reference is `init`.
- *     begin: discards the log-probs, and copies the policy's weights to the snapshot, if any. one.
+ *     begin: discards the log-probs, and copies the policy's weights to the snapshot, if any.
  *     keep: makes sure that the weights of the objective's reference can be read while the policy
  *           changes. For the reference `previous` it allocates a snapshot of the policy's weights.
  *           In a run of one iteration it uses `init` instead, which has the same weights.
@@ -268,8 +269,7 @@ plumb_status plumb_reference_stage_score(struct plumb_reference_stage *r,
                                          const struct plumb_reward_stage *reward,
                                          struct plumb_work *w);
 
-/* ---- decision: which completions are trained on, by the rewards of all ranks ------------------
- */
+/* ---- decision: which completions are trained on, by the rewards of all ranks ----------------- */
 
 /* Columns of plumb_decision.row, which has one row per completion of any rank. Every rank computes
  * the metrics of the iteration and the mean length of imitated sequences from them.
@@ -433,8 +433,7 @@ plumb_status plumb_mismatch_rescore(struct plumb_mismatch *m, const struct plumb
 plumb_status plumb_mismatch_metrics(struct plumb_mismatch *m, plumb_comm *comm,
                                     struct plumb_metrics_row *row);
 
-/* ---- evaluation and output --------------------------------------------------------------------
- */
+/* ---- evaluation and output ------------------------------------------------------------------- */
 
 /* The prompts of data.eval, and the completions of those that this rank evaluates. Only evaluate.c
  * writes it. */

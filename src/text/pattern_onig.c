@@ -2,9 +2,10 @@
  * Layer 3. Includes base/.
  *
  * The two syntaxes differ as follows:
- *   \s \w \b PCRE2 10.42 takes U+180E for a space and has a smaller \w: written with properties \h
- *   \v a hex digit and the vertical tab in Ruby: written as classes {,n} written as {0,n} x{n,m}+
- *   in Ruby not possessive, but a quantifier on a quantifier: written as (?:x{n,m})+ ;
+ *   \s \w \b   PCRE2 10.42 takes U+180E for a space and has a smaller \w: written with properties
+ *   \h \v      a hex digit and the vertical tab in Ruby: written as classes
+ *   {,n}       written as {0,n}
+ *   x{n,m}+    in Ruby not possessive, but a quantifier on a quantifier: written as (?:x{n,m})+ ;
  *              the same holds for x{n}?
  *   (?m:       written as (?s: ; in Ruby ^ and $ always match at line ends (PCRE2_MULTILINE)
  * Nested classes, &&, absent operators and options inside an expression are refused with a
