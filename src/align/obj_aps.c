@@ -2,8 +2,8 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Hong et al. 2024, arXiv:2406.02764, eq. 5, for each pair of a preferred completion w and another
- * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference, d = s
- * - s_ref and h = beta (d_w - d_l):
+ * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference;
+ * d = s - s_ref; h = beta (d_w - d_l):
  *
  *     L = min over t in [0.1, 5] of -t log sigma(h/t) + rho t          -log 2 < rho < 0
  *

@@ -2,9 +2,9 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Liu et al. 2024, arXiv:2402.11907, eq. 8, for each pair of a preferred completion w and another
- * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference, d = s
- * - s_ref. r: the policy's own score of completion y to prompt x, r = log pi(y|p+,x) - log
- * pi(y|p-,x), with principles p+ and contrary principles p-:
+ * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference;
+ * d = s - s_ref. r: the policy's own score of completion y to prompt x, with principles p+ and
+ * contrary principles p-: r = log pi(y|p+,x) - log pi(y|p-,x).
  *
  *     h = beta (d_w - d_l) - margin_beta clip(r_w - r_l, -margin_limit, margin_limit)
  *     L = -log sigma(h)      (with label smoothing as in obj_dpo.c) */

@@ -2,8 +2,8 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Azar et al. 2023, arXiv:2310.12036, eq. 17, for each pair of a preferred completion w and another
- * one l. With the log-prob sums s under the policy and s_ref under the reference of a completion, d
- * = s - s_ref:
+ * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference;
+ * d = s - s_ref:
  *
  *     L = (d_w - d_l - 1/(2 beta))^2 */
 #include "align/pair_term.h"

@@ -2,8 +2,8 @@
  * Layer 1. Includes align/ and base/ only.
  *
  * Wang et al. 2024, arXiv:2408.09385, eq. 7, for each pair of a preferred completion w and another
- * one l. With the log-prob sums s under the policy and s_ref under the reference of a completion, d
- * = s - s_ref. r: reward after reward_norm; for given pairs the score in the record:
+ * one l. s and s_ref: log-prob sum of a completion under the policy and under the reference;
+ * d = s - s_ref. r: reward after reward_norm; for given pairs the score in the record:
  *
  *     L = -(r_w - r_l) log sigma(beta (d_w - d_l))    (with label smoothing as in obj_dpo.c) */
 #include "align/pair_term.h"

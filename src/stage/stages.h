@@ -152,7 +152,7 @@ plumb_status plumb_rollout_stage_begin(struct plumb_rollout_stage *r,
                                        const struct plumb_partition *p);
 
 /* Returns the rollouts that this rank generates: those of its own prompts, or with balance those of
- * the prompts that were dealt to it. */
+ * the prompts of which it is the maker (struct plumb_balance). */
 static inline struct plumb_rollouts *plumb_rollout_stage_made(struct plumb_rollout_stage *r)
 {
     return r->balance.cap > 0 ? &r->balance.made : &r->rollouts;

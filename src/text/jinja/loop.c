@@ -11,7 +11,8 @@ struct plumb_jloop {
     struct plumb_jseq *src;
     int64_t next; /* index of the next element of src */
     struct plumb_jscope *outer, *test;
-    /* elements that loop.length has read in advance; NULL if it was not used */
+    /* elements that loop.length has read in advance; NULL if the template has not used loop.length
+     */
     struct plumb_jseq *rest;
     int64_t rest_next;
     jv current, before, after;
