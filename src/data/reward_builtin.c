@@ -24,7 +24,7 @@ struct function {
     int kind; /* an enum plumb_reward_kind */
     double weight, target, min, max;
     plumb_regex *regex;  /* NULL if no pattern is compiled (it may come from each record) */
-    struct words listed; /* words of the list, sorted */
+    struct words listed; /* function words: the words that it counts, sorted */
     char *field;         /* name of a field of the record; NULL if the function uses none */
     char *pattern;       /* source text of `regex`, if the pattern comes from the record */
 };

@@ -18,13 +18,13 @@
  *   logprob_sampled f32           log-prob under the distribution that was sampled from,
  *                                 renormalised after temperature, top-k, top-p and min-p
  *                                 (the behaviour policy)
- *   record_offsets i64 (n+1,)     rollout i's record is records[record_offsets[i] ..
- *                                 record_offsets[i+1]-1]; it
- *                                 is stored for the first rollout of a prompt, empty for the others
+ *   record_offsets i64 (n+1,)     the record of rollout i's prompt is records[record_offsets[i] ..
+ *                                 record_offsets[i+1]-1]; it is stored for the first rollout of a
+ *                                 prompt, and empty for the prompt's other rollouts
  *   records u8                    the prompts' records as written in the data file (UTF-8 JSON)
  * Tokens and records together hold all inputs from which the reward was computed. branch is an enum
  * plumb_branch, weight the weight of the completion's -logp term in the loss, tau the threshold of
- * the iteration, weight_fingerprint the hash of the model weights that sampled. Files of
+ * the iteration, weight_fingerprint the hash of the weights that sampled it. Files of
  * format_version 1 have no records. Attributes: format_version, config_hash, seed, iteration,
  * world_size, rank (-1 in the master). */
 #ifndef PLUMB_DATA_ROLLOUT_STORE_H

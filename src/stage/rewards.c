@@ -282,7 +282,7 @@ static plumb_status encode_item(plumb_rewards *r, const struct plumb_reward_item
         plumb_json_free(&record);
         if (st == PLUMB_OK)
             st = plumb_encode_prompt(&r->plain, &r->ids, plumb_buf_text(&r->text), r->text.len);
-        *begin = plumb_min_i64(r->ids.n, 1); /* the score does not depend on it */
+        *begin = plumb_min_i64(r->ids.n, 1); /* the score does not depend on *begin */
         return st;
     }
     PLUMB_TRY(plumb_encode(&r->encoder, &r->ids, at, NULL, part, item->alone ? 1 : 2));

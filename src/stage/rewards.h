@@ -58,8 +58,8 @@ const struct plumb_model *plumb_rewards_model(const plumb_rewards *r);
 
 /* Resets the count of missing scores and the text of plumb_rewards_fault. */
 void plumb_rewards_begin(plumb_rewards *r);
-/* Sets score[i] (n,) for each of this rank's n items; NaN if the score is missing. Collective only
- * if plumb_rewards_end is. */
+/* Sets score[i] (n,) for each of this rank's n items; NaN if the score is missing. Collective if
+ * the layers of the reward model are sharded over the ranks. */
 plumb_status plumb_rewards_score(plumb_rewards *r, const struct plumb_reward_item *item, int64_t n,
                                  double *score);
 /* Ends the scoring that began with plumb_rewards_begin. local: the status of this rank's scoring.
