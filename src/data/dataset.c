@@ -39,7 +39,8 @@ struct reader {
     struct plumb_buf text;
     int64_t left_out; /* number of records that data.skip has left out so far */
     int64_t blank;    /* line number of the first blank line, or 0 */
-    /* number of records whose answer begins with the whole prompt, and the line of the first */
+    /* number of records whose answer begins with the whole prompt, and line number of the first
+     * such record */
     int64_t echoes, echo_line;
 };
 

@@ -114,7 +114,7 @@ struct plumb_dataset {
      * skipped_line is the line of the first. */
     int64_t skipped;
     int64_t skipped_line;
-    /* Number of records that lost tokens; truncated_line is the line of the first. */
+    /* Number of records that lost tokens; truncated_line is the line of the first such record. */
     int64_t truncated;
     int64_t truncated_line;
     /* Number of records with several messages of the assistant of which the loss covers only the

@@ -24,7 +24,7 @@
  *   records u8                    the prompts' records as written in the data file (UTF-8 JSON)
  * Tokens and records together hold all inputs from which the reward was computed. branch is an enum
  * plumb_branch, weight the weight of the completion's -logp term in the loss, tau the threshold of
- * the iteration, weight_fingerprint the hash of the weights that sampled it. Files of
+ * the iteration, weight_fingerprint the hash of the weights that sampled the completion. Files of
  * format_version 1 have no records. Attributes: format_version, config_hash, seed, iteration,
  * world_size, rank (-1 in the master). */
 #ifndef PLUMB_DATA_ROLLOUT_STORE_H

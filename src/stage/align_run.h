@@ -26,7 +26,8 @@ struct plumb_align_run {
     struct plumb_align_held_out held_out;
 };
 
-/* Returns the inputs of the stages after the rollout. Its pointers point into *a. */
+/* Returns the inputs of the stages after the rollout. The pointers in the result are valid as long
+ * as the run *a is open. */
 static inline struct plumb_align_inputs plumb_align_inputs_of(const struct plumb_align_run *a)
 {
     return (struct plumb_align_inputs){.t = a->t,
