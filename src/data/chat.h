@@ -119,9 +119,9 @@ plumb_status plumb_turns_add(struct plumb_turns *t, const struct plumb_chat_sett
 /* Appends one message with this role and this text. */
 plumb_status plumb_turns_add_text(struct plumb_turns *t, const char *role, const char *text,
                                   int64_t len, const char *where);
-/* Appends the text of a message's content to out. If the content is a list of text parts, they are
- * joined with spaces. `at` is the name of the field. Returns PLUMB_ERR_FORMAT, or
- * PLUMB_ERR_UNSUPPORTED for a part that is not text. */
+/* Appends the text of a message's content v to out. If v is a list of text parts, their texts are
+ * joined with spaces. `at`: name of the field. Returns PLUMB_ERR_FORMAT for a part whose "text" is
+ * not a string; PLUMB_ERR_UNSUPPORTED for a part of another type than text. */
 plumb_status plumb_content_text(struct plumb_buf *out, const plumb_json *v, const char *at,
                                 const char *where);
 /* Adds the system text of c if the conversation does not begin with a system message, and then the
