@@ -18,8 +18,8 @@ void plumb_log_setup(enum plumb_log_level level, int rank, int world_size);
 void plumb_log_mirror(FILE *mirror);
 void plumb_log(enum plumb_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* Prints a warning on rank 0 only, without the rank. Use it for a problem that every rank finds in
- * the same way, for example an unknown field in a file that all ranks read. */
+/* Prints a warning on rank 0 only, without the rank. Use it for a problem that every rank finds,
+ * for example an unknown field in a file that all ranks read. */
 void plumb_log_alike(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Prints a line of any level on rank 0 only. A text is printed only once per process; this holds
  * for the first 256 different texts, later ones may be repeated. */
@@ -34,12 +34,13 @@ static inline const char *plumb_plural(int64_t n)
 
 /* Returns the seconds of a monotonic clock; only differences between two calls have a meaning. */
 double plumb_now(void);
-/* Returns the seconds since 1970 of the clock of the wall, which may be set back or forth. */
+/* Returns the seconds since 1970 by the wall clock. The system may set this clock forward or back.
+ */
 double plumb_wall_now(void);
 
 /* Shows progress over `total` items (0 if the total is unknown). Only rank 0 prints, and only if
- * the log level is INFO or DEBUG. On a terminal, one line is updated in place (`live`); elsewhere,
- * a plain line is printed at most every 5 seconds. Launchers such as mpirun give each rank a
+ * the log level is INFO or DEBUG. On a terminal, one line is updated in place (`live`); otherwise a
+ * plain line is printed at most every 5 seconds. Launchers such as mpirun give each rank a
  * pseudo-terminal that no user sees, so isatty is not enough: `live` also depends on TERM and on
  * the environment variables of launchers. The environment variable PLUMB_PROGRESS=live|plain|off
  * overrides the decision; plain:SECONDS also sets the time between two plain lines. */

@@ -38,8 +38,8 @@ static inline int64_t plumb_max_i64(int64_t a, int64_t b)
 {
     return a > b ? a : b;
 }
-/* Returns the smaller of the user's limit and the given limit. wanted <= 0 means that the user has
- * set no limit. */
+/* Returns the smaller of two limits: `wanted`, which the user has set, and `given`. wanted <= 0
+ * means that the user has set no limit. */
 static inline int64_t plumb_at_most(int64_t wanted, int64_t given)
 {
     return wanted > 0 && wanted < given ? wanted : given;

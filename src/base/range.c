@@ -1,4 +1,4 @@
-/* range.c - reads intervals and lists of words.
+/* range.c - tests if a number is in an interval, and finds a word in a list.
  * Layer 0. Includes base/range.h. */
 #include "base/range.h"
 

@@ -1,4 +1,5 @@
-/* range.h - tests a value against the range of an option: an interval or a list of words.
+/* range.h - tests if a value is in the range of an option, which is an interval of numbers or a
+ * list of words.
  * Layer 0. Includes no other file of the project. */
 #ifndef PLUMB_BASE_RANGE_H
 #define PLUMB_BASE_RANGE_H

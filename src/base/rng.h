@@ -9,8 +9,8 @@
 
 #include <stdint.h>
 
-/* The purpose of a random number. The values enter the key and so the results of a run: append new
- * values, never change old ones. */
+/* The purpose of a random number. The value is part of the key, so it decides which numbers a run
+ * draws. Append new values and never change old ones. */
 enum plumb_rng_purpose {
     PLUMB_RNG_SAMPLE = 1,    /* sampling of a token */
     PLUMB_RNG_SHUFFLE = 2,   /* shuffling of prompts or records */
@@ -31,7 +31,7 @@ struct plumb_rng_key {
     uint32_t position;  /* token position, or any other index */
 };
 
-/* The functions that CUDA kernels also call. */
+/* The declaration specifiers of the functions that CUDA kernels also call. */
 #ifdef __CUDACC__
 #define PLUMB_RNG_INLINE static __host__ __device__ inline
 #else

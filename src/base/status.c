@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The trail and the message of this thread's last failure. They have separate buffers, so that a
- * trail with many PLUMB_TRY lines cannot overwrite the message. */
+/* Of this thread's last failure: the message, and the trail, which has one line for each macro that
+ * raised the failure or passed it on. They have separate buffers, so that a long trail cannot
+ * overwrite the message. */
 static _Thread_local char trail[4096];
 static _Thread_local size_t trail_len;
 static _Thread_local char message[1536];

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-/* columns: name, value, text for the user, exit code of the process */
+/* Columns: name of the code, its value, its text for the user, exit code of the process. */
 #define PLUMB_STATUS_LIST(X)                                                                       \
     X(PLUMB_ERR_ARG, -1, "invalid argument", 2)                                                    \
     X(PLUMB_ERR_SHAPE, -2, "shape, dtype or placement mismatch", 3)                                \

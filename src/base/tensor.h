@@ -55,13 +55,15 @@ static inline int32_t *plumb_i32(const struct plumb_tensor *t)
  *
  * Each tensor begins at a multiple of PLUMB_ARENA_ALIGN, so a gap may precede it. Builds with the
  * address sanitizer also leave 256 bytes after each tensor, which are poisoned in host memory. The
- * same code runs twice: a dry run without memory (base NULL) computes `used`, `peak` and the notes,
- * then the block is allocated and the second run places the tensors. */
+ * same code runs twice: a dry run without memory (base NULL) computes `used`, `peak` and the notes
+ * (the bytes of each tensor name), then the block is allocated and the second run places the
+ * tensors. */
 struct plumb_arena {
     unsigned char *base; /* NULL in a dry run, which counts bytes without placing tensors */
     int64_t cap, used, peak;
     enum plumb_place place;
-    const char *name; /* name of the lifetime: param, grad, optim, act, kv, step, work */
+    /* name for messages, such as "act" or "kv"; the tensors of an arena have the same lifetime */
+    const char *name;
     /* A dry run counts here the bytes of each tensor name, including the gaps before the tensors,
      * in the order of first appearance. When the table is full, further names are counted under the
      * last entry. */

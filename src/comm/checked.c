@@ -55,7 +55,8 @@ plumb_status(plumb_comm_allgather)(plumb_comm *c, void *recv, int64_t recv_cap, 
     return plumb_coll_leave(c, plumb_coll_allgather(c, recv, recv_cap, count, send, bytes));
 }
 
-/* Fails unless the sizes are >= 0 and there is a buffer for them. */
+/* Fails if one of the sizes bytes (world_size,) is negative, or if one is positive and buffer is
+ * NULL. `what` is "send" or "recv", for messages. */
 static plumb_status check_parts(const plumb_comm *c, const char *what, const void *buffer,
                                 const int64_t *bytes)
 {
@@ -110,7 +111,7 @@ struct plumb_range plumb_comm_shard(const plumb_comm *c, int64_t n, int rank)
     return plumb_comm_shard_of(n, rank, c->size);
 }
 
-/* The message in which the lowest failing rank sends its failure to the other ranks. */
+/* The message with which the lowest of the failed ranks tells the other ranks its failure. */
 struct failure {
     int32_t status;
     char host[PLUMB_COMM_TEXT];

@@ -4,8 +4,8 @@
  * The order of additions is fixed here and never left to a library: recursive doubling at distance
  * 1, 2, 4 ... Both ranks of a pair compute (lower rank) op (higher rank), so all ranks get the same
  * bits. If the number of ranks is not a power of two, and p is the largest power of two below it,
- * the ranks from p on first send their values to the ranks p lower, which combine them with their
- * own, and get the result back at the end. */
+ * each rank r >= p first sends its values to rank r - p, which combines them with its own, and gets
+ * the result back at the end. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -60,7 +60,8 @@ plumb_status plumb_coll_barrier(plumb_comm *c)
 struct combine {
     double *into;
     enum plumb_redop op;
-    bool mine_first; /* this rank is the lower one; matters for the sign of zero in min and max */
+    /* true if this rank is the lower one of the pair; decides the sign of a zero in min and max */
+    bool mine_first;
 };
 
 static double combine_one(double lower, double higher, enum plumb_redop op)
@@ -157,8 +158,8 @@ static int64_t offset_of(const int64_t *count, int rank)
     return at;
 }
 
-/* In step s every rank sends on the part that it received in step s - 1. Each part moves from a
- * rank to the next one only, so the link between two hosts carries each part once. */
+/* In step s every rank sends to the next rank the part that it received in step s - 1. So the link
+ * between two hosts carries each part once. */
 static plumb_status gather_ring(plumb_comm *c, char *out, const int64_t *count)
 {
     const int size = c->size;
@@ -178,9 +179,9 @@ static plumb_status gather_ring(plumb_comm *c, char *out, const int64_t *count)
     return PLUMB_OK;
 }
 
-/* In step d = 1, 2, 4 ... ranks r and r ^ d exchange the parts that each of them has by then: those
- * of d consecutive ranks, which are adjacent in memory. This takes log2 W messages instead of the
- * ring's W - 1. The number of ranks must be a power of two. */
+/* In step d = 1, 2, 4 ... ranks r and r ^ d exchange all parts that they have so far. These are the
+ * parts of d consecutive ranks, which are adjacent in memory. This takes log2 W messages instead of
+ * the ring's W - 1. The number of ranks must be a power of two. */
 static plumb_status gather_doubling(plumb_comm *c, char *out, const int64_t *count)
 {
     for (int d = 1; d < c->size; d *= 2) {
@@ -203,8 +204,8 @@ static plumb_status gather_doubling(plumb_comm *c, char *out, const int64_t *cou
 plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, int64_t *count,
                                   const void *send, int64_t bytes)
 {
-    /* First, all ranks exchange their sizes and capacities, so that all fail if one has too little
-     * room. Doubles hold these whole numbers exactly. */
+    /* First, all ranks exchange the sizes of their parts and of their receive buffers, so that all
+     * ranks fail if one buffer is too small. Doubles hold these integers exactly. */
     const int size = c->size;
     memset(c->slots, 0, 2 * (size_t)size * sizeof(double));
     c->slots[2 * c->rank] = (double)bytes;

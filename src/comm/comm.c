@@ -1,4 +1,5 @@
-/* comm.c - the properties of a communicator, raised values, the counter, and its end.
+/* comm.c - reads the properties of a communicator; plumb_comm_raise, the counter, abort and
+ * destroy.
  * Layer 1. Includes comm/ and base/ only. */
 #include "comm/comm.h"
 

@@ -1,9 +1,9 @@
 /* comm_impl.h - the operations of a transport, and the state of a communicator.
  * Layer 1. Includes comm.h and base/. For src/comm only.
  *
- * A transport (MPI, threads) moves bytes between two ranks. Every collective is written once, on
- * top of that, so the order of additions, the timeouts and the messages do not depend on the
- * transport. */
+ * A transport (MPI, threads) moves bytes between two ranks. Every collective is written once, with
+ * the operations of a transport, so the order of additions, the timeouts and the error messages do
+ * not depend on the transport. */
 #ifndef PLUMB_COMM_IMPL_H
 #define PLUMB_COMM_IMPL_H
 
@@ -31,19 +31,19 @@ struct plumb_move {
 
 struct plumb_comm_ops {
     const char *name;
-    /* Returns when the incoming message was received and the caller may change `send`. Sender and
-     * receiver must give the same size. Errors: PLUMB_ERR_COMM if plumb_heartbeat_judge fails or
-     * the transport does; PLUMB_ERR_PEER after an abort. */
+    /* Returns after the incoming message was received and the caller may change `send`. Sender and
+     * receiver must give the same size. Errors: PLUMB_ERR_COMM if the transport fails, or if
+     * plumb_heartbeat_judge ends the wait; PLUMB_ERR_PEER after an abort. */
     plumb_status (*move)(plumb_comm *c, const struct plumb_move *m);
-    /* Exchanges raised values: c->raised becomes the largest value that the other ranks have sent,
-     * and c->raised is sent to them. Never waits. */
+    /* Exchanges the values of plumb_comm_raise: sets c->raised to the largest of c->raised and the
+     * values that have arrived from other ranks, and sends it to them. Never waits. */
     void (*share_raised)(plumb_comm *c);
-    /* Sends this rank's heartbeat note to the others, in one call to at most PLUMB_HEARTBEAT_RANKS
-     * of them, and reads theirs. Never waits for another rank. The heartbeat thread calls this
-     * while another thread may be in any other operation. */
+    /* Sends this rank's heartbeat note (comm/heartbeat.h) to at most PLUMB_HEARTBEAT_RANKS other
+     * ranks, and reads the notes that have arrived. Never waits for another rank. The heartbeat
+     * thread calls this while another thread may be in any other operation. */
     plumb_status (*send_heartbeat)(plumb_comm *c);
-    /* Does one step of a wait for an event that is not a message, with the same checks as in move.
-     * NULL if the transport does not support this. */
+    /* Does one step of a wait for an event that is not a message: makes the checks that `move`
+     * makes while it waits. NULL if the transport does not support this. */
     plumb_status (*idle)(plumb_comm *c, struct plumb_wait *wait);
     /* Allocates memory that the other ranks of this host can read in place; *out stays NULL if that
      * is impossible. release returns true if it freed the memory. Both are NULL if the transport
@@ -51,8 +51,8 @@ struct plumb_comm_ops {
     plumb_status (*alloc)(plumb_comm *c, void **out, int64_t bytes);
     bool (*release)(plumb_comm *c, void *memory);
     /* Asks for the next number of c->count, or reads the answer to an earlier question. Sets
-     * *number to -1 if there is no answer yet; the transport then has `idle`. Never waits. NULL if
-     * this rank is the only one. */
+     * *number to -1 if there is no answer yet; the caller then waits with `idle`, which such a
+     * transport must have. Never waits. NULL if this rank is the only one. */
     plumb_status (*take)(plumb_comm *c, int64_t *number);
     void (*abort)(plumb_comm *c, int exit_code);
     void (*destroy)(plumb_comm *c); /* calls plumb_comm_base_fini, then frees c itself */
@@ -72,8 +72,8 @@ typedef plumb_status plumb_swap_fn(plumb_comm *c, const struct plumb_swap *s);
 /* The operations that exchange vectors in device memory. */
 struct plumb_link {
     plumb_swap_fn *swap; /* used by the trees in reduce.c */
-    /* reduce and gather do the work of the trees in reduce.c in another way. They are NULL if the
-     * trees are used. */
+    /* reduce and gather replace the tree algorithms of reduce.c. They are NULL if those are used.
+     */
     plumb_status (*reduce)(plumb_comm *c, float *grad, int64_t n);
     plumb_status (*gather)(plumb_comm *c, float *x, int64_t n);
     /* queue does the same as swap, but only enqueues the work on the device. drain waits until all
@@ -91,9 +91,9 @@ static inline struct plumb_range plumb_piece_of(struct plumb_range r, int64_t i,
     return (struct plumb_range){begin, plumb_min_i64(begin + piece, r.end)};
 }
 
-/* A round of plumb_comm_count_take. */
+/* A round of the counter of plumb_comm_count_take. */
 struct plumb_count {
-    int64_t round; /* rounds that have begun, the number of this one */
+    int64_t round; /* number of this round, from 1 */
     int64_t n;     /* numbers of the round */
     int64_t next;  /* the next number; n if none is left */
 };
@@ -143,7 +143,7 @@ plumb_status plumb_comm_base_init(plumb_comm *c, const struct plumb_comm_ops *op
                                   int size, double timeout_s);
 void plumb_comm_base_fini(plumb_comm *c);
 
-/* The arguments of a collective that must be the same on every rank. */
+/* Those arguments of a collective that must be the same on every rank. */
 struct plumb_args {
     int64_t n;      /* number of elements or bytes; -1 if it may differ between ranks */
     const char *op; /* name of the operation ("sum"); NULL if there is none */
@@ -169,9 +169,9 @@ static inline int64_t plumb_coll_call(const plumb_comm *c)
 }
 
 /* Returns a hash in [0, PLUMB_SITES) of the name and the source line of the current collective; 0
- * while the collective check is on. A transport sends it with each message. If one rank failed
- * alone and continued in another collective, the hashes differ in most cases, even where the number
- * and the size of the call are equal. */
+ * while the collective check is on. A transport sends it with each message. If ranks are in
+ * different collectives, because one of them skipped a call after a failure, the hashes differ in
+ * most cases, even if the number and the size of the calls are equal. */
 #define PLUMB_SITES 16384
 static inline int plumb_coll_site(const plumb_comm *c)
 {

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "comm/mpi_impl.h"
 
-#define START_S 20.0 /* s; each rank waits at least so long in meet() for the others */
+#define START_S 20.0 /* seconds that each rank waits in meet() for the others, at least */
 
 static void mpi_abort(plumb_comm *c, int exit_code)
 {
@@ -67,8 +67,8 @@ static const struct plumb_comm_ops mpi_ops = {
     .destroy = mpi_destroy,
 };
 
-/* Sets this rank's number among the ranks of its host, and their number. They come from MPI,
- * because launchers set different environment variables for them. */
+/* Sets this rank's index among the ranks of its host, and the number of these ranks. MPI tells
+ * both, because each launcher sets other environment variables for them. */
 static plumb_status find_local(struct plumb_mpi *m)
 {
     struct plumb_shared *s = &m->shared;
@@ -98,9 +98,9 @@ static plumb_status prepare(struct plumb_mpi *m, double timeout_s)
     return plumb_mpi_prepare(m, &mpi_ops, rank, size, timeout_s);
 }
 
-/* Runs the first exchange of the ranks. It fails if any rank could not prepare; *level becomes the
- * lowest thread level of all ranks. If a rank does not arrive in time, the others fail instead of
- * waiting forever inside of MPI. */
+/* Runs the first exchange of the ranks. local is the status of this rank's preparation; if it is an
+ * error on any rank, all ranks fail. *level becomes the lowest thread level of all ranks. If a rank
+ * does not call this in time, the others fail instead of waiting forever inside of MPI. */
 static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout_s, int *level)
 {
     int mine[2] = {local == PLUMB_OK, *level}, all[2] = {0, 0}, there = 0;
@@ -112,7 +112,8 @@ static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout
         if (!there)
             nanosleep(&(struct timespec){0, 200000}, NULL);
     }
-    m->base.broken = !there; /* so that mpi_destroy does not wait for a rank in MPI_Finalize */
+    /* so that mpi_destroy does not call MPI_Finalize, which would wait for the missing rank */
+    m->base.broken = !there;
     PLUMB_REQUIRE(there, PLUMB_ERR_COMM,
                   "a rank that MPI has started did not arrive at the start of the run within %g s "
                   "(is one of the processes stopped?)",
@@ -123,8 +124,8 @@ static plumb_status meet(struct plumb_mpi *m, plumb_status local, double timeout
     return PLUMB_OK;
 }
 
-/* Creates the MPI communicators, after all ranks have arrived. If an MPI call fails here, MPI ends
- * all ranks with its own message. */
+/* Creates the MPI communicators. Call it after meet(). If an MPI call fails before the error
+ * handlers are set to MPI_ERRORS_RETURN, MPI itself ends all ranks with its own message. */
 static plumb_status connect_ranks(struct plumb_mpi *m)
 {
     PLUMB_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm));
@@ -196,7 +197,7 @@ const char *plumb_comm_library(void)
     int len = 0;
     if (MPI_Get_library_version(text, &len) != MPI_SUCCESS)
         return "unknown";
-    text[strcspn(text, ",\n")] = '\0'; /* cut off build hosts and dates */
+    text[strcspn(text, ",\n")] = '\0'; /* cuts off the build host and the date */
     for (char *tab = text; (tab = strchr(tab, '\t'));)
         *tab = ' '; /* MPICH separates the name and the version with tabulators */
     return text;

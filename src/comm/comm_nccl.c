@@ -1,8 +1,9 @@
 /* comm_nccl.c - creates, waits for and destroys the NCCL communicator of a run.
  * Layer 1. Includes comm/ and base/ only; nccl.h stays in comm_nccl.c and nccl_*.c.
  *
- * The NCCL communicator is non-blocking, so no call waits inside of NCCL. Each wait here checks for
- * NCCL's errors and, like every wait for a message, for the heartbeats of the other ranks. */
+ * The NCCL communicator is non-blocking, so no call waits inside of NCCL. Instead, each wait in
+ * this file polls for NCCL's errors and, like every wait for a message, checks the heartbeats of
+ * the other ranks. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,8 +47,8 @@ static plumb_status look(plumb_comm *c, bool *busy)
     return PLUMB_OK;
 }
 
-/* Starts a wait. Its limit stuck_s matters only if all ranks send heartbeats, because a silent rank
- * is reported earlier. */
+/* Returns the state of a wait that begins now. Its limit stuck_s has an effect only if all ranks
+ * send heartbeats, because a rank without heartbeats ends the wait earlier. */
 static struct plumb_wait wait_from_now(const plumb_comm *c)
 {
     const double limit = c->nccl->queuing ? 0 : 2 * c->heartbeat.timeout_s;
@@ -173,7 +174,7 @@ plumb_status plumb_comm_attach_nccl(plumb_comm *c, const struct plumb_comm_devic
         st = prepare(c);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(c, st), fail);
     PLUMB_TRY_GOTO(st, connect_ranks(c), fail);
-    (void)ncclGetVersion(&version); /* the version is only shown in the name */
+    (void)ncclGetVersion(&version); /* the version is only part of the name of the exchange */
     snprintf(c->link_name, sizeof(c->link_name), "nccl %d.%d.%d%s", version / 10000,
              version / 100 % 100, version % 100, own_order ? ", in its own order" : "");
     c->link = own_order ? &plumb_nccl_own_order : &plumb_nccl_tree;

@@ -1,6 +1,6 @@
-/* comm_pretend.c - one rank without the others. It sends nothing. A move that both sends and
- * receives the same number of bytes receives what it would have sent; any other move receives
- * nothing. Layer 1. Includes comm/ and base/ only. */
+/* comm_pretend.c - a communicator of one rank whose other ranks do not exist, to plan memory. It
+ * sends nothing. A move that both sends and receives the same number of bytes receives what it
+ * would have sent; any other move receives nothing. Layer 1. Includes comm/ and base/ only. */
 #include <stdlib.h>
 
 #include "comm/comm_impl.h"
@@ -57,7 +57,7 @@ plumb_status plumb_comm_pretend_create(plumb_comm **out, int rank, int size)
         free(c);
         return plumb_pass_at(st, __FILE__, __LINE__, "plumb_comm_pretend_create");
     }
-    c->check_calls = false; /* there are no other calls to compare */
+    c->check_calls = false; /* there are no other ranks whose calls could be compared */
     *out = c;
     return PLUMB_OK;
 }

@@ -1,8 +1,9 @@
 /* comm_thread.c - n ranks as n threads of one process, so that sanitizers can check all of them.
  * Layer 1. Includes comm/ and base/ only.
  *
- * There is one mailbox for each ordered pair of ranks. The sender posts a pointer, the receiver
- * reads the sender's memory directly, and the sender waits until the receiver is done. */
+ * There is one mailbox for each ordered pair of ranks. The sender stores a pointer to its message
+ * in the mailbox, the receiver reads the sender's memory directly, and the sender waits until the
+ * receiver has finished. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -48,7 +49,8 @@ static struct world *world_of(plumb_comm *c)
     return ((struct thread_comm *)c)->world;
 }
 
-/* Records a failure of all ranks, unless there is one already. Call it with the lock held. */
+/* Records a failure that every later call on any rank returns, unless one is already recorded. Call
+ * it with the lock held. */
 static void fail_world(struct world *w, plumb_status st, const char *why)
 {
     if (w->failed == PLUMB_OK) {
@@ -58,7 +60,7 @@ static void fail_world(struct world *w, plumb_status st, const char *why)
     pthread_cond_broadcast(&w->changed);
 }
 
-/* Gives this rank's note to every other rank. Call it with the lock held. */
+/* Copies this rank's heartbeat note to every other rank. Call it with the lock held. */
 static void tell_all(plumb_comm *c, double now)
 {
     const struct world *w = world_of(c);

@@ -1,4 +1,5 @@
-/* create.c - creates the communicator that fits how this process was started.
+/* create.c - creates an MPI communicator if a launcher started this process, else a communicator of
+ * one rank.
  * Layer 1. Includes comm/ and base/ only. */
 #include <stdlib.h>
 #include <string.h>
@@ -6,8 +7,8 @@
 #include "comm/comm_impl.h"
 #include "comm/launcher.h"
 
-/* Fails if a launcher started several processes but MPI knows of only one. Each process would
- * otherwise do the whole run, all of them in one folder. */
+/* Fails if a launcher started several processes but MPI knows of only one. Otherwise each process
+ * would execute the complete run, and all of them would write to the same folder. */
 static plumb_status check_alone(void)
 {
     const char *name, *library = plumb_comm_library();

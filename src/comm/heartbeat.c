@@ -1,4 +1,5 @@
-/* heartbeat.c - the heartbeat thread, and the checks that end the wait for a dead or late rank.
+/* heartbeat.c - the heartbeat thread, and the checks that end a wait for a rank that is dead or too
+ * late.
  * Layer 1. Includes comm/ and base/ only. */
 #include "comm/heartbeat.h"
 
@@ -82,8 +83,8 @@ double plumb_heartbeat_pause(const plumb_comm *c)
     return c->heartbeat.period_s * fmin(1, (double)PLUMB_HEARTBEAT_RANKS / c->size);
 }
 
-/* The heartbeat thread. It ends if sending fails; the other ranks then get no more notes and report
- * this rank. */
+/* The heartbeat thread. It ends if sending fails; the other ranks then get no more notes from this
+ * rank and report it as dead. */
 static void *heartbeat(void *arg)
 {
     plumb_comm *c = arg;
@@ -213,7 +214,8 @@ void plumb_heartbeat_listened(plumb_comm *c, double now)
     w->lost_until = now;
 }
 
-/* Text that is appended to a buffer and cut off at its end. */
+/* A buffer to which text is appended: `at` is the position of the next byte, `left` the number of
+ * free bytes. Text that does not fit is cut off. */
 struct text {
     char *at;
     size_t left;
@@ -245,8 +247,8 @@ static void put_me(struct text *t, const plumb_comm *c)
     put(t, ", phase \"%s\": ", here->phase);
 }
 
-/* Appends where rank r is, according to its last note, for example: rank 1 on HOST, for 3.0 s in
- * phase "rollout" after agree (call 7, stage/align.c:42) */
+/* Appends the host, phase and collective of rank r, according to its last note, for example: rank 1
+ * on HOST, for 3.0 s in phase "rollout" after agree (call 7, stage/align.c:42) */
 static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
 {
     const struct plumb_heard *h = &c->heartbeat.heard[r];
@@ -262,7 +264,8 @@ static void put_rank(struct text *t, const plumb_comm *c, int r, double now)
  * limits without the lock, because only the rank's own thread sets them and calls this. */
 static double silence_limit(const struct plumb_heartbeat *w)
 {
-    if (!w->running) /* a busy rank sends no notes then, so only max_wait applies */
+    /* without the thread, a rank that computes sends no notes, so only max_wait applies */
+    if (!w->running)
         return w->max_wait_s;
     return w->timeout_s > 0 ? fmax(w->timeout_s, 4 * w->period_s) : 0;
 }
@@ -306,7 +309,8 @@ static int put_ranks(struct text *t, const plumb_comm *c, pick_fn *pick, double 
     return n;
 }
 
-/* Returns true if this rank writes the log line: it is the lowest of the waiting ranks. */
+/* Returns true if this rank must write the log line, because it is the lowest of the waiting ranks.
+ */
 static bool speaks(const plumb_comm *c)
 {
     for (int r = 0; r < c->rank; r++)
@@ -356,8 +360,8 @@ static bool is_stuck(const plumb_comm *c, struct plumb_wait *wait, double now)
     return !late && now - fmax(wait->together, c->heartbeat.lost_until) > wait->stuck_s;
 }
 
-/* Adds the time since the last check to the ranks that are late. A note is up to one period old, so
- * the first two periods of a wait say nothing. */
+/* Adds the time since the last check to the waiting time late_s of each rank that is late. A note
+ * is up to one period old, so the first two periods of a wait are not counted. */
 static void add_late(plumb_comm *c, struct plumb_wait *wait, double now)
 {
     struct plumb_heartbeat *w = &c->heartbeat;
@@ -388,7 +392,8 @@ plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, doubl
 {
     const struct plumb_heartbeat *w = &c->heartbeat;
     struct text t = {why, cap};
-    if (!wait->counted) { /* take the suspended time so far at the first check of the wait */
+    /* first check of the wait: remember how long the process was suspended before it */
+    if (!wait->counted) {
         wait->since = fmax(wait->since, w->lost_until);
         wait->lost_s = w->lost_s;
     }
@@ -397,7 +402,8 @@ plumb_status plumb_heartbeat_judge(plumb_comm *c, struct plumb_wait *wait, doubl
     const double waited = now - wait->since - (w->lost_s - wait->lost_s);
 
     if (!c->check_calls &&
-        compare_calls(c, &t, now) != PLUMB_OK) /* else the collective check compares all calls */
+        /* if check_calls is set, the collective check has compared the calls */
+        compare_calls(c, &t, now) != PLUMB_OK)
         return PLUMB_ERR_COMM;
     put_me(&t, c);
     struct text after = t;

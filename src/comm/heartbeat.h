@@ -1,4 +1,5 @@
-/* heartbeat.h - the heartbeat: tells each rank what the others do, and ends waits for dead ranks.
+/* heartbeat.h - the heartbeat: tells each rank the state of the others, and ends waits for dead
+ * ranks.
  * Layer 1. Includes comm.h and base/. For src/comm only.
  *
  * Each rank runs a heartbeat thread. Once per period it sends every other rank a note, which shows
@@ -17,8 +18,8 @@
 #define PLUMB_COMM_TEXT 64
 #define PLUMB_SITE_TEXT 48
 
-/* The largest number of ranks that one call of ops->send_heartbeat sends a note to. MPI is locked
- * during the call, so it must be short; the next call continues with the next ranks. */
+/* The largest number of ranks to which one call of ops->send_heartbeat sends a note. The call holds
+ * the lock of MPI, so it must be short; the next call continues with the next ranks. */
 #define PLUMB_HEARTBEAT_RANKS 64
 
 /* The note that a rank sends the others. */
@@ -31,14 +32,14 @@ struct plumb_note {
     char doing[24], site[PLUMB_SITE_TEXT], phase[PLUMB_COMM_TEXT], host[PLUMB_COMM_TEXT];
 };
 
-/* The last news from another rank. */
+/* The newest note from another rank. */
 struct plumb_heard {
     struct plumb_note note; /* the newest note of that rank */
     double at;              /* time of its arrival; before the first note, start of the heartbeat */
 };
 
-/* The collective and phase of this rank. Only the rank's own thread writes this, with the
- * heartbeat's lock held. */
+/* The collective and the phase that this rank is in. Only the rank's main thread writes this
+ * struct, with the heartbeat's lock held. */
 struct plumb_here {
     int64_t call;      /* collectives entered so far: the same number on every rank */
     const char *doing; /* static name of the current or last collective */
@@ -69,7 +70,7 @@ struct plumb_heartbeat {
     double lost_s, lost_until; /* seconds that this process was suspended, and when that ended */
 };
 
-/* The state of a wait for bytes of other ranks. A new wait starts whenever some bytes moved. */
+/* The state of a wait for bytes from other ranks. When some bytes have moved, a new wait starts. */
 struct plumb_wait {
     double since;    /* when the wait began */
     double lost_s;   /* plumb_heartbeat.lost_s at the first check of this wait */
@@ -91,8 +92,8 @@ void plumb_heartbeat_stop(
  * one period together. Call this function with the heartbeat's lock held, or before the thread
  * starts. */
 double plumb_heartbeat_pause(const plumb_comm *c);
-/* Makes the heartbeat send nothing, as SIGSTOP would. For tests with thread ranks, which cannot be
- * stopped one by one. */
+/* If frozen is true, the heartbeat thread sends nothing, as after SIGSTOP. For tests with thread
+ * ranks, because SIGSTOP stops all threads of a process. */
 void plumb_heartbeat_freeze(plumb_comm *c, bool frozen);
 
 /* Fills *note with the current state of this rank. */
@@ -103,8 +104,9 @@ struct timespec plumb_clock_in(double seconds);
  * NULL. */
 void plumb_site_text(char text[PLUMB_SITE_TEXT], const char *file, int line);
 
-/* Call this after all arrived notes were read, with the transport's lock held. If this process was
- * suspended (a stopped job), the time of the suspension does not count as silence of the others. */
+/* Call this after all notes that have arrived were read, with the transport's lock held. If this
+ * process was suspended (SIGSTOP), the time of the suspension does not count as time without notes
+ * from the others. */
 void plumb_heartbeat_listened(plumb_comm *c, double now);
 /* A waiting rank calls this with the transport's lock held. It fails, with the reason in `why`, if
  * another rank sends no notes, has left, is in another collective, or is later than max_wait, or if

@@ -14,9 +14,9 @@ static long env_number(const char *name, long otherwise)
 
 long plumb_launcher_tasks(const char **name)
 {
-    /* The variable of Open MPI's own launcher is right wherever it is set, also under Slurm. The
-     * other variables are those of srun, Hydra and launchers like it, Flux, jsrun and MVAPICH. A
-     * Slurm batch script has SLURM_NTASKS as well, but it is process 0. */
+    /* If the variable of Open MPI's own launcher is set, it is right, also under Slurm. The other
+     * variables are those of srun, Hydra and launchers like it, Flux, jsrun and MVAPICH. A Slurm
+     * batch script has SLURM_NTASKS as well, but it is process 0. */
     static const char *const other[] = {"SLURM_STEP_NUM_TASKS", "PMI_SIZE",
                                         "MPI_LOCALNRANKS",      "FLUX_JOB_SIZE",
                                         "JSM_NAMESPACE_SIZE",   "MV2_COMM_WORLD_SIZE"};

@@ -1,9 +1,10 @@
 /* mpi_count.c - the counter of plumb_comm_count_take. Rank 0 keeps it; the others ask with a
  * message. Layer 1. Includes comm/ and base/ only.
  *
- * An MPI window is not used: while one rank computes, MPI may not complete the access of another
- * rank to its window, and a flush cannot be given up when a rank is dead. A question is answered
- * wherever rank 0 reads its notes, so it costs no wait and no thread of its own.
+ * An MPI window (one-sided communication) is not used: while one rank computes, MPI may not
+ * complete another rank's access to its window, and MPI_Win_flush cannot be cancelled if a rank is
+ * dead. Rank 0 answers the questions each time it reads its heartbeat notes, so it neither waits
+ * for them nor needs a thread for them.
  *
  *     rank r:  question {round, n} ------> rank 0: answer {round, number}
  *
@@ -35,8 +36,8 @@ plumb_status plumb_counter_prepare(struct plumb_mpi *m)
 void plumb_counter_destroy(struct plumb_mpi *m)
 {
     struct plumb_counter *k = &m->counter;
-    /* every message has been received: a rank asks once at a time, and _settle waits for the answer
-     */
+    /* All messages have been received, because plumb_counter_settle has waited for the last answer;
+     * so these waits end at once. */
     if (m->up)
         MPI_Wait(&k->sent, MPI_STATUS_IGNORE);
     if (m->up && k->answered)
@@ -45,8 +46,8 @@ void plumb_counter_destroy(struct plumb_mpi *m)
     free(k->answered);
 }
 
-/* Rank 0: returns the next number of a round. The first number of a new round may be asked for by
- * another rank, before this rank has begun it. */
+/* Rank 0: returns the next number of a round of n numbers. Another rank may ask for a number of a
+ * new round before rank 0 has begun that round; the round then begins here. */
 static int64_t next_number(struct plumb_counter *k, int64_t round, int64_t n)
 {
     if (round > k->round.round) {
@@ -70,7 +71,8 @@ static plumb_status answer_all(struct plumb_mpi *m)
         const int r = status.MPI_SOURCE;
         PLUMB_MPI(MPI_Recv(question, WORDS, MPI_INT64_T, r, QUESTION_TAG, m->mail.comm,
                            MPI_STATUS_IGNORE));
-        /* rank r has received the previous answer, so this does not wait */
+        /* rank r asks again only after it has received the previous answer, so this does not wait
+         */
         PLUMB_MPI(MPI_Wait(&k->answered[r], MPI_STATUS_IGNORE));
         const int64_t number = next_number(k, question[0], question[1]);
         k->told += number == question[1];
@@ -111,7 +113,7 @@ static plumb_status ask(struct plumb_mpi *m)
     return PLUMB_OK;
 }
 
-/* Does what plumb_comm_ops.take states. Call it with the lock held. */
+/* Implements plumb_comm_ops.take (comm_impl.h). Call it with the lock held. */
 static plumb_status take(struct plumb_mpi *m, int64_t *number)
 {
     struct plumb_counter *k = &m->counter;
@@ -125,7 +127,7 @@ static plumb_status take(struct plumb_mpi *m, int64_t *number)
         return PLUMB_OK;
     if (k->answer.round == round->round) {
         *number = k->answer.number;
-        k->answer.round = 0; /* it is taken */
+        k->answer.round = 0; /* this answer was used */
         return PLUMB_OK;
     }
     return ask(m);

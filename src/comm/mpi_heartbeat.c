@@ -14,10 +14,11 @@
 #include "comm/mpi_impl.h"
 
 #define NOTE_TAG 1
-#define SPIN_S   20e-6 /* s; a wait polls for so long at full speed */
-#define YIELD_S  2e-3  /* s; then it yields the processor until here, and then it sleeps */
-#define TALK_S   0.05  /* s; a wait that is shorter sends no notes */
-#define SHARE_S  2e-3  /* s; time between two checks for raised values */
+#define SPIN_S   20e-6 /* s; a wait polls without pause for this time */
+/* s; until this time a wait yields the processor between polls, and afterwards it sleeps */
+#define YIELD_S 2e-3
+#define TALK_S  0.05 /* s; a wait sends notes after this time */
+#define SHARE_S 2e-3 /* s; time between two checks for raised values */
 
 #define UNANSWERED                                                                                 \
     16 /* most unread notes to one rank, so that a stopped rank does not fill MPI's buffers */
@@ -46,7 +47,7 @@ void plumb_mail_destroy(struct plumb_mpi *m)
 {
     struct plumb_mail *w = &m->mail;
     if (w->comm != MPI_COMM_NULL) {
-        /* All ranks destroy this together, so the last notes can be delivered. */
+        /* All ranks call this function together, so the last notes are delivered. */
         MPI_Waitall(m->base.size, w->sent, MPI_STATUSES_IGNORE);
         MPI_Comm_free(&w->comm);
     }
@@ -71,7 +72,8 @@ static plumb_status tell(struct plumb_mpi *m, int r)
     return PLUMB_OK;
 }
 
-/* Sends a note to each rank that does not know yet of this call or of the raised value. */
+/* Sends a note to each rank whose last note from this rank had an older call number or a smaller
+ * raised value. */
 static plumb_status tell_news(struct plumb_mpi *m, int64_t call)
 {
     const int64_t raised = atomic_load(&m->base.raised);
@@ -126,7 +128,9 @@ void plumb_mail_share_raised(plumb_comm *c)
     const bool due = raised != m->mail.spread || now - m->mail.shared >= SHARE_S;
     plumb_status st = PLUMB_OK;
     if (c->broken || (!due && !m->counter.open) || pthread_mutex_trylock(&m->lock) != 0)
-        return; /* the next call or the heartbeat thread exchanges the values */
+        /* nothing is due, or another thread holds the lock: the next call or the heartbeat thread
+         * exchanges the values */
+        return;
     if (due) {
         m->mail.shared = now;
         m->mail.spread = raised;
@@ -140,7 +144,8 @@ void plumb_mail_share_raised(plumb_comm *c)
     c->broken = st != PLUMB_OK;
 }
 
-/* Exchanges notes and checks the limits of a wait. Call it with the lock held. */
+/* Exchanges notes with the other ranks and checks the time limits of the wait. Call it with the
+ * lock held. */
 static plumb_status talk(struct plumb_mpi *m, struct plumb_wait *wait)
 {
     char why[768];

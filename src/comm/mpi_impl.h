@@ -10,14 +10,14 @@
 #define PLUMB_MPI_BLOCK ((int64_t)1 << 20) /* bytes of one MPI message */
 #define PLUMB_MPI_DEPTH 4                  /* messages in flight in each direction */
 
-/* Each rank has a ring of DEPTH slots of BLOCK bytes in shared memory. Its 512 KiB stay in the
- * cache of the rank's core. */
+/* Each rank has a ring of PLUMB_RING_DEPTH slots of PLUMB_RING_BLOCK bytes in shared memory. These
+ * 512 KiB are small enough to stay in the cache of the rank's core. */
 #define PLUMB_RING_BLOCK ((int64_t)128 << 10)
 #define PLUMB_RING_DEPTH 4
 
-/* One direction of a message, in blocks. Blocks [0, done) are complete. If the message goes through
- * MPI, blocks [done, posted) are in flight; through shared memory, posted and request are not used.
- */
+/* The progress of one message that is sent or received in blocks. Blocks [0, done) are complete. If
+ * the message goes through MPI, blocks [done, posted) are in flight; through shared memory, posted
+ * and request are not used. */
 struct plumb_flow {
     int64_t bytes, blocks, posted, done;
     bool near;   /* true if the message goes through shared memory */
@@ -26,8 +26,9 @@ struct plumb_flow {
     MPI_Request request[PLUMB_MPI_DEPTH];
 };
 
-/* The data with which other ranks find a rank's memory file, and the result of opening it. device
- * and inode identify the file: in another container the same process id may be another process. */
+/* What other ranks need to open a rank's memory file, and whether this rank could open those of the
+ * others. device and inode identify the file, because the same process id may be another process in
+ * another container. */
 struct plumb_address {
     int64_t pid, fd, device, inode; /* fd is -1 if the rank has no memory file */
     int64_t reads;                  /* 1 if this rank has mapped the memory of all its peers */
@@ -74,7 +75,7 @@ struct plumb_mail {
     int64_t spread;  /* the raised value at that time; only the main thread uses it */
 };
 
-/* An answer to a question for the next number, as it is sent. */
+/* The message of rank 0 with the next number of a round. */
 struct plumb_answer {
     int64_t round, number;
 };
@@ -82,9 +83,10 @@ struct plumb_answer {
 /* The state of the counter (mpi_count.c). */
 struct plumb_counter {
     /* rank 0 */
-    struct plumb_count round;       /* the newest round that any rank has begun */
-    int64_t told;                   /* answers of this round that no number is left */
-    _Atomic bool open;              /* other ranks may still ask in this round */
+    struct plumb_count round; /* the newest round that any rank has begun */
+    /* number of answers of this round that said that no number is left */
+    int64_t told;
+    _Atomic bool open;              /* true if other ranks may still ask in this round */
     struct plumb_answer *answer_to; /* (size,) the last answer to each rank */
     MPI_Request *answered;          /* (size,) */
     /* the other ranks */
@@ -123,8 +125,8 @@ plumb_status plumb_mpi_fail(const char *file, int line, const char *call, int e)
 
 plumb_status plumb_mpi_move(plumb_comm *c, const struct plumb_move *m); /* mpi_move.c */
 
-/* comm_mpi.c: the two parts of a start that call no MPI function themselves. benchmarks/scaling
- * uses them with other ops.
+/* comm_mpi.c: the two parts of creating a communicator that call no MPI function themselves.
+ * benchmarks/scaling calls them with another transport.
  *     _prepare: initialises the communicator, which the caller has zeroed, and allocates its memory
  *               for messages and notes. Sends no message. Not collective. PLUMB_ERR_NOMEM.
  *     _start: runs when the ranks are connected, and sends its messages with ops->move. Starts the
@@ -149,18 +151,19 @@ plumb_status plumb_shared_receive(struct plumb_mpi *m, const struct plumb_move *
 
 /* mpi_window.c: memory that the ranks of a host can read directly.
  *
- * Makes this rank's part, *mine (bytes), and maps those of its peers into peer (size,), by world
- * rank; with `writes` they are writable. *ok = whether every rank of this host has mapped all of
- * them. If not, the caller must call plumb_window_unmap, and m->shared.address tells which rank
- * failed in which step. With want false this rank makes and maps nothing. Collective. */
+ * Allocates shared memory of this rank at *mine (bytes), and maps that of each other rank of this
+ * host to peer[world rank] (size,), writable if `writes` is true. Sets *ok to true if every rank of
+ * this host has mapped the memory of all others. If *ok is false, the caller must call
+ * plumb_window_unmap, and m->shared.address says which rank failed in which step. If `want` is
+ * false, this rank allocates and maps nothing. Collective. */
 plumb_status plumb_window_share(struct plumb_mpi *m, char **mine, char **peer, int64_t bytes,
                                 bool want, bool writes, bool *ok);
 void plumb_window_unmap(char **mine, char **peer, int size, int64_t bytes);
 plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes);
 bool plumb_window_release(plumb_comm *c, void *memory);
 void plumb_window_destroy(struct plumb_mpi *m);
-/* Returns the serial number of this rank's window that holds all these bytes, and sets *offset to
- * their place in it. Returns 0 if no window holds them. */
+/* Returns the serial number of the window of this rank that contains the `bytes` bytes at data, and
+ * sets *offset to their offset in the window. Returns 0 if no window contains them. */
 int64_t plumb_window_find(const struct plumb_mpi *m, const void *data, int64_t bytes,
                           int64_t *offset);
 /* Returns the address at which this rank has mapped byte `offset` of window `number` of a peer, or

@@ -1,5 +1,5 @@
 /* mpi_move.c - sends and receives a message in blocks, through MPI or through shared memory, and
- * polls them, so that a missing rank cannot hang this one.
+ * polls for them, so that a missing rank cannot block this one forever.
  * Layer 1. Includes comm/ and base/ only. */
 #include <string.h>
 
@@ -73,12 +73,14 @@ static plumb_status poll_out(struct plumb_flow *f, bool *moved)
     return PLUMB_OK;
 }
 
-/* Posts and polls the blocks of the flows that use MPI. Call it with the lock held. */
+/* Starts MPI requests for the next blocks of both flows, unless they use shared memory, and tests
+ * if earlier ones are complete. Call it with the lock held. */
 static plumb_status pump(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *out,
                          struct plumb_flow *in, bool *moved, bool *came)
 {
-    /* MPI guarantees tags up to 32767. A message from another place of the program has another tag
-     * and is not received; the heartbeat then reports which rank is where. */
+    /* MPI guarantees tags up to 32767. A message of another collective, or of another source line,
+     * has another tag in most cases and is not received; the heartbeat then reports the collective
+     * of each rank. */
     const int tag = (int)(plumb_coll_call(&m->base) % PLUMB_SITES) ^ plumb_coll_site(&m->base);
     if (in->done < in->blocks && !in->near) {
         PLUMB_TRY(post_in(m, mv, in, tag));

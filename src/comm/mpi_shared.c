@@ -15,7 +15,7 @@
 #include "base/num.h"
 #include "comm/mpi_impl.h"
 
-/* Most blocks that are received at once if the sender's memory is read directly. */
+/* Largest number of blocks that are received at once if the sender's memory is read directly. */
 #define DIRECT_BLOCKS 64
 
 struct plumb_ring {
@@ -65,8 +65,8 @@ static void tell_why(const struct plumb_mpi *m)
 }
 
 /* Creates the rings. Each rank's ring is an anonymous memory file that the other ranks of the host
- * map (mpi_window.c). An MPI window is not used: it may need room in /dev/shm, and if one rank does
- * not get it, the other ranks wait inside of MPI forever. */
+ * map (mpi_window.c). An MPI shared-memory window is not used: it may need space in /dev/shm, and
+ * if one rank does not get this space, the other ranks wait inside of MPI forever. */
 plumb_status plumb_shared_create(struct plumb_mpi *m)
 {
     struct plumb_shared *s = &m->shared;

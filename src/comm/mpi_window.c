@@ -1,11 +1,12 @@
 /* mpi_window.c - memory that the ranks of a host can read directly.
  * Layer 1. Includes comm/ and base/ only.
  *
- * Each rank makes an anonymous memory file, and its peers open it through /proc. Unlike an MPI
- * window this needs no room in /dev/shm, leaves nothing behind when a rank is killed, can use huge
- * pages, and is freed without a collective. If a peer cannot open the file of a vector (another
- * container on the same host, no /proc), its bytes go through the ring instead; if it cannot open
- * the ring's own file, all messages of the host go through MPI. */
+ * Each rank creates an anonymous memory file (memfd_create), and the other ranks of the host open
+ * it through /proc. Unlike an MPI window, such a file needs no space in /dev/shm, disappears when a
+ * rank is killed, can use huge pages, and is freed without a collective. If a rank cannot open the
+ * file of a vector (another container on the same host, no /proc), the bytes of the vector go
+ * through the ring (mpi_shared.c) instead. If it cannot open the file of a ring, all messages of
+ * the host go through MPI. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -32,7 +33,7 @@ static void fail(struct plumb_address *a, enum plumb_window_step step)
     a->error = errno;
 }
 
-/* Makes this rank's memory file and maps it. */
+/* Creates this rank's memory file and maps it. */
 static void make(struct plumb_address *a, char **mine, int64_t bytes)
 {
     struct stat s;
@@ -113,8 +114,8 @@ plumb_status plumb_window_share(struct plumb_mpi *m, char **mine, char **peer, i
     return PLUMB_OK;
 }
 
-/* Allocates a window. Every rank must call this, even if it is alone on its host or has no free
- * window. */
+/* Allocates a window. Every rank must call this, even if it is alone on its host or all of its
+ * PLUMB_WINDOWS windows are in use. */
 plumb_status plumb_window_alloc(plumb_comm *c, void **out, int64_t bytes)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);

@@ -1,4 +1,4 @@
-/* nccl_impl.h - declarations shared by the files of the NCCL link.
+/* nccl_impl.h - declarations shared by the files that exchange device memory through NCCL.
  * Layer 1. Includes nccl.h, comm/ and base/. For src/comm/comm_nccl.c and nccl_*.c only. */
 #ifndef PLUMB_COMM_NCCL_IMPL_H
 #define PLUMB_COMM_NCCL_IMPL_H
@@ -8,13 +8,15 @@
 
 #include "comm/comm_impl.h"
 
-#define PLUMB_NCCL_DEPTH 2                  /* most pieces of an exchange under way at once */
+#define PLUMB_NCCL_DEPTH 2                  /* largest number of pieces in flight in one exchange */
 #define PLUMB_NCCL_PIECE ((int64_t)8 << 20) /* floats of a piece, if the device sets no size */
 
 struct plumb_nccl {
     ncclComm_t comm;              /* NULL before it is created and after an abort */
     cudaStream_t stream, compute; /* stream of NCCL; stream of the kernels that use the vector x */
-    bool queuing; /* true while parts are enqueued: other ranks may come later, so no stuck limit */
+    /* true while parts of a reduction are enqueued: other ranks may enqueue theirs later, so waits
+     * have no limit stuck_s */
+    bool queuing;
     cudaEvent_t ready;                   /* set when the vector x is final and may be sent */
     cudaEvent_t came[PLUMB_NCCL_DEPTH];  /* set when a piece has arrived */
     cudaEvent_t added[PLUMB_NCCL_DEPTH]; /* set when the piece was added: its buffer is free */
@@ -48,8 +50,8 @@ plumb_status plumb_nccl_await(plumb_comm *c, cudaEvent_t event);
 /* Aborts all operations in flight, so that the device does not wait forever. Returns st. */
 plumb_status plumb_nccl_break(plumb_comm *c, plumb_status st);
 
-/* Defined in nccl_move.c: the links that exchange through NCCL, in the order of the trees of
- * reduce.c or in NCCL's own order. */
+/* Defined in nccl_move.c: the operations that exchange through NCCL and add in the order of the
+ * trees of reduce.c, or in NCCL's own order. */
 extern const struct plumb_link plumb_nccl_tree, plumb_nccl_own_order;
 void plumb_nccl_detach(plumb_comm *c); /* comm_nccl.c */
 

@@ -1,8 +1,8 @@
 /* nccl_move.c - exchanges vectors between GPUs, in the trees of reduce.c or by NCCL's own sums.
  * Layer 1. Includes comm/ and base/ only.
  *
- * Vectors are sent in pieces: a sum then needs little memory, one piece is added while the next one
- * arrives, and a wait can see that bytes move. */
+ * Vectors are sent in pieces: a sum then needs buffers for a few pieces only, one piece is added
+ * while the next one arrives, and a wait can see that bytes move. */
 #include "base/num.h"
 #include "comm/nccl_impl.h"
 
@@ -97,7 +97,8 @@ static plumb_status swap_nccl(plumb_comm *c, const struct plumb_swap *s)
     return st == PLUMB_OK ? st : plumb_nccl_break(c, st);
 }
 
-/* Enqueues everything on NCCL's stream, additions, too, so that the stream keeps the order. */
+/* Enqueues the exchange and the additions on NCCL's stream, so that the stream keeps their order.
+ */
 static plumb_status queue_pieces(plumb_comm *c, const struct plumb_swap *s)
 {
     struct plumb_nccl *n = c->nccl;
@@ -149,7 +150,7 @@ static void drop_nccl(plumb_comm *c)
 static plumb_status add_shards(plumb_comm *c, float *x, int64_t n, int64_t i, bool sum)
 {
     struct plumb_nccl *nccl = c->nccl;
-    int64_t elements = 0; /* of the pieces of all shards */
+    int64_t elements = 0; /* sum of the lengths of the pieces of all shards */
     for (int r = 0; r < c->size; r++) {
         const struct plumb_range p = plumb_piece_of(plumb_comm_shard(c, n, r), i, c->device.piece);
         elements += p.end - p.begin;

@@ -1,13 +1,14 @@
 /* reduce.c - the gradient tree across ranks: reduce by halving, gather by doubling.
  * Layer 1. Includes comm/ and base/ only.
  *
- * In step d = 1, 2, 4 ... ranks r and r ^ d hold the same piece of the vector. The lower rank keeps
- * the lower half, the higher rank the upper half; each receives the other's values of its half and
- * adds them. After the last step a rank holds 1/W of the vector, summed along the balanced tree
- * over the ranks. It has sent (W-1)/W of the vector, as in a ring. a + b and b + a have the same
- * bits, so it does not matter which rank adds. All this is for W = the largest power of two that is
- * at most the number of ranks; the ranks from W on (the surplus) add their vector to that of the
- * rank W lower before the first step, and own no part of the result. */
+ * In step d = 1, 2, 4 ... ranks r and r ^ d have partial sums of the same piece of the vector. The
+ * lower rank keeps the lower half of the piece, the higher rank the upper half; each receives the
+ * other's values of its half and adds them. After the last step a rank holds 1/W of the vector,
+ * summed along the balanced tree over the ranks. It has then sent (W-1)/W of the vector, as many
+ * bytes as in a ring algorithm. a + b and b + a have the same bits, so it does not matter which
+ * rank adds. All this is for W = the largest power of two that is at most the number of ranks; the
+ * ranks from W on (the surplus) add their vector to that of the rank W lower before the first step,
+ * and own no part of the result. */
 #include <stddef.h>
 
 #include "base/num.h"
@@ -66,7 +67,7 @@ static struct plumb_range shared(struct plumb_range a, struct plumb_range b)
 }
 
 /* Sums grad (n,) over the ranks along the tree, but only the elements in `part`. Afterwards a rank
- * has the sum only of those that lie in its own piece. */
+ * has the sum only of those elements of `part` that lie in its own shard. */
 static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad, int64_t n,
                                 struct plumb_range part)
 {
@@ -87,13 +88,15 @@ static plumb_status reduce_tree(plumb_comm *c, plumb_swap_fn *swap, float *grad,
     return PLUMB_OK;
 }
 
-/* Returns a range of elements as a range of the floats that hold `per` of them each. */
+/* Converts a range of elements to a range of floats, if each float (4 bytes) holds `per` elements.
+ */
 static struct plumb_range in_floats(struct plumb_range r, int per)
 {
     return (struct plumb_range){r.begin / per, r.end / per};
 }
 
-/* Gathers the shards of n elements. A float at x holds `per` elements: 1, or 2 of bfloat16. */
+/* Gathers the shards of n elements at x. Each float (4 bytes) at x holds `per` elements: 1 of
+ * float32, or 2 of bfloat16. */
 static plumb_status allgather_shards(plumb_comm *c, plumb_swap_fn *swap, float *x, int64_t n,
                                      int per)
 {
@@ -102,7 +105,7 @@ static plumb_status allgather_shards(plumb_comm *c, plumb_swap_fn *swap, float *
     if (c->rank >= half)
         return swap(c, &(struct plumb_swap){c->rank - half, x, none, in_floats(all, per), false});
     for (int d = half / 2; d > 0; d /= 2) {
-        /* piece: what both ranks of the pair had before the halving at distance d */
+        /* piece: the range that both ranks of the pair had before the halving at distance d */
         struct plumb_range piece = all;
         for (int e = 1; e < d; e *= 2)
             piece = half_of(piece, (c->rank & e) != 0);
@@ -131,8 +134,8 @@ void plumb_comm_reduce_begin(plumb_comm *c, float *grad, int64_t n)
 }
 
 /* Enqueues the reduction of each bucket that lies completely in [from, n) and is not enqueued yet.
- * The borders of the buckets depend only on n, so they are the same on every rank, however much of
- * grad each rank has finished. */
+ * A bucket is a block of device.bucket or more elements. Its borders do not depend on `from`, so
+ * they are the same on every rank, even if the ranks have finished different amounts of grad. */
 plumb_status plumb_comm_reduce_part(plumb_comm *c, int64_t from)
 {
     const int64_t most = PLUMB_PARTS * PLUMB_SHARD_BLOCK;
@@ -204,7 +207,8 @@ plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n,
                                    : allgather_shards(c, link ? link->swap : swap_host, x, n, 1));
 }
 
-/* NCCL's own order is for sums only: this gather always goes through the tree. */
+/* link->gather, NCCL's own algorithm, is not used, because it takes only floats: this gather always
+ * uses the tree. */
 plumb_status(plumb_comm_allgather_halves)(plumb_comm *c, void *x, int64_t n, enum plumb_place place)
 {
     PLUMB_TRY(check_args(c, "allgather_halves", x, n, place));

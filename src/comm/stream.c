@@ -1,9 +1,9 @@
 /* stream.c - adding and copying vectors that are larger than the caches.
  * Layer 1. Includes comm/ and base/ only.
  *
- * A hardware prefetcher follows a stream up to the end of its page. These loops work on four
- * neighbouring pages in lockstep, which keeps four times as many cache lines in flight, and use
- * wide loads. The sums are those of a plain loop: one addition per element. */
+ * A hardware prefetcher follows a sequential access up to the end of a memory page. These loops
+ * process four neighbouring pages at the same time, which keeps four times as many cache lines in
+ * flight, and use wide loads. The sums are those of a plain loop: one addition per element. */
 #include "comm/stream.h"
 
 #include <string.h>

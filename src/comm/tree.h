@@ -22,26 +22,26 @@
 /* Returns the leaves [begin, end) of a step of `leaves` leaves (>= 0) that a rank owns; the range
  * may be empty. */
 struct plumb_range plumb_tree_leaves(int64_t leaves, int rank, int world_size);
-/* Returns the largest number of leaves that a rank gets in any step of at most `leaves` leaves. A
- * step with fewer leaves may give it more: the second of two ranks gets 1 of 5 leaves, but 2 of 4.
- */
+/* Returns the largest number of leaves that the rank gets in any step of at most `leaves` leaves. A
+ * step with fewer leaves may give the rank more of them: the second of two ranks gets 1 of 5
+ * leaves, but 2 of 4. */
 int64_t plumb_tree_most(int64_t leaves, int rank, int world_size);
 
 /* The leaves begin, begin + step, begin + 2 step ... below end. */
 struct plumb_leaves {
     int64_t begin, end, step;
 };
-/* Returns the leaves of a rank if each goes to another rank in turn: leaf i belongs to rank
- * i mod W. A round is the W leaves from a multiple of W on. If W is a power of two, the lowest
- * log2 W levels of the tree are then the sums of the rounds over the ranks, and the levels above
- * are the tree of the rounds. Here M = 6, W = 2:
+/* Returns the leaves of a rank if leaf i belongs to rank i mod W. A round is the W leaves that
+ * begin at a multiple of W. If W is a power of two, the lowest log2 W levels of the tree are then
+ * the sums of the rounds over the ranks, and the levels above are the tree of the rounds. Here M =
+ * 6, W = 2:
  *
  *                     +                      plumb_tree_at over the rounds, on every rank
  *             +               |
  *         +       +       +                  reduce_tree after each round, between the ranks
  *       0   1   2   3   4   5                rank = leaf mod 2
  *
- * A rank without a leaf in the last round brings plumb_tree_empty. */
+ * A rank without a leaf in the last round takes part with the vector of plumb_tree_empty. */
 struct plumb_leaves plumb_tree_rounds(int64_t leaves, int rank, int world_size);
 /* Returns the leaves of plumb_tree_leaves as a struct plumb_leaves with step 1. */
 struct plumb_leaves plumb_tree_row(int64_t leaves, int rank, int world_size);
@@ -59,9 +59,9 @@ struct plumb_tree_step {
 struct plumb_tree_step plumb_tree_at(int64_t count, int64_t t);
 /* Returns the number of gradient buffers that `count` local leaves need; at least 1. */
 int plumb_tree_buffers(int64_t count);
-/* Returns the number of stored sums that `count` local leaves need if each leaf comes in a buffer
- * of its own and is added from there: floor(log2 count), for count >= 1. A leaf with at.merges > 0
- * is then added to buffer[at.buffer - 1], and only the other leaves are copied to
+/* Returns the number of buffers for sums that `count` local leaves need if each leaf is in a buffer
+ * of its own, from which it is added to a sum: floor(log2 count), for count >= 1. A leaf with
+ * at.merges > 0 is then added to buffer[at.buffer - 1], and only the other leaves are copied to
  * buffer[at.buffer]. With one leaf, its own buffer has the sum. */
 int plumb_tree_stored(int64_t count);
 

@@ -120,7 +120,7 @@ plumb_status plumb_dir_remove(const char *path)
     for (int64_t i = 0; i < names.n; i++) {
         char at[PATH_MAX];
         PLUMB_TRY_GOTO(st, plumb_path_join(at, sizeof(at), path, names.name[i]), fail);
-        /* A symbolic link is removed itself; its target is left alone. */
+        /* Of a symbolic link, only the link is removed, not its target. */
         if (lstat(at, &s) == 0 && S_ISDIR(s.st_mode))
             PLUMB_TRY_GOTO(st, plumb_dir_remove(at), fail);
         else if (unlink(at) != 0 && errno != ENOENT)
@@ -133,7 +133,7 @@ fail:
     return st;
 }
 
-/* ---- checks of input and output paths, made before a long computation ---- */
+/* ---- checks of input and output paths, called before a long run ---- */
 
 bool plumb_file_same(const char *a, const char *b)
 {

@@ -96,8 +96,8 @@ fail:
     return st;
 }
 
-/* Decompresses *text if it is gzip data. Then refuses it if it is a known kind of file other than
- * text (io/kind.h). */
+/* Decompresses *text if it is gzip data. Then returns an error if *text is of a known kind other
+ * than text (io/kind.h). */
 static plumb_status unpack_lines(struct plumb_buf *text, const char *name)
 {
     if (plumb_file_kind_of(text->data, text->len) == PLUMB_FILE_GZIP)
@@ -181,9 +181,9 @@ plumb_status plumb_file_out_begin(struct plumb_file_out *f, const char *path)
     const int m = snprintf(f->part, sizeof(f->part), "%s.tmp", path);
     PLUMB_REQUIRE(n >= 0 && m >= 0 && m < (int)sizeof(f->part), PLUMB_ERR_ARG,
                   "path %s.tmp is longer than %zu bytes", path, sizeof(f->part) - 1);
-    /* PATH.tmp may exist: as a file that a killed run has left, or as a link or pipe. It is removed
-     * and a new file is created, so that nothing is written to the old file, to the target of the
-     * link or to the pipe. */
+    /* PATH.tmp may already exist: as a file that a killed run has left, or as a link or pipe. It is
+     * removed and a new file is created, so that nothing is written to the old file, to the target
+     * of the link or to the pipe. */
     struct stat old;
     unlink(f->part);
     f->fd = open(f->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

@@ -18,8 +18,8 @@
 bool plumb_file_exists(const char *path);
 bool plumb_dir_exists(const char *path);
 /* Appends the content of a file to out. "-" stands for standard input. A pipe is read to its end.
- * Returns PLUMB_ERR_IO with the path in the message for a folder, a missing file or a failed
- * read. */
+ * Returns PLUMB_ERR_IO, with the path in the message, if path is a folder or a missing file, or if
+ * a read fails. */
 plumb_status plumb_file_read(struct plumb_buf *out, const char *path);
 /* Sets out to the content of a file of lines, or of standard input ("-"). gzip data is
  * decompressed. Returns PLUMB_ERR_FORMAT if the content is of a known kind other than text
@@ -77,9 +77,9 @@ void plumb_names_fini(struct plumb_names *names);
  * exist. */
 bool plumb_file_same(const char *a, const char *b);
 /* Checks that plumb_file_out can write the file: its folder exists and is writable, path is not a
- * folder and has no ~ or variable that a shell would expand, and the name leaves PLUMB_FILE_ROOM
- * bytes for the suffix ".run.json.tmp". `key` is the option that messages name. Returns
- * PLUMB_ERR_ARG, PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
+ * folder and has no ~ or variable that a shell would expand, and the name is short enough that the
+ * PLUMB_FILE_ROOM bytes of the suffix ".run.json.tmp" can be appended. `key` is the option that
+ * messages name. Returns PLUMB_ERR_ARG, PLUMB_ERR_IO or PLUMB_ERR_EXISTS. */
 plumb_status plumb_file_check_output(const char *path, const char *key);
 /* Fails if path is a symbolic link to something that does not exist. key names the option in
  * messages. Returns PLUMB_ERR_IO. */
@@ -92,8 +92,8 @@ plumb_status plumb_file_check_input(const char *path, const char *key);
  * PLUMB_ERR_IO; if the path is a file, the message says that a folder is expected. */
 plumb_status plumb_dir_check_input(const char *path, const char *key);
 /* Checks that path is a writable folder or can be created as one, that it has no ~ or variable that
- * a shell would expand, and that its absolute path leaves PLUMB_DIR_ROOM bytes for the names of the
- * files that a run writes below it. */
+ * a shell would expand, and that its absolute path is at least PLUMB_DIR_ROOM bytes shorter than
+ * PATH_MAX, for the names of the files that a run writes below it. */
 enum { PLUMB_DIR_ROOM = 192, PLUMB_FILE_ROOM = 13 };
 plumb_status plumb_dir_check_output(const char *path, const char *key);
 

@@ -1,9 +1,9 @@
 /* format.h - the versions of the HDF5 files that plumb writes and reads again, in one table.
  * Layer 1. Includes hdf5.h.
  *
- * The contract: a release writes the newest version of each format and reads the versions that the
- * table lists. It refuses any other version with a message that says which version that is, which
- * plumb wrote the file and what the user can do. CHANGELOG.md says which release changed a
+ * Every release of plumb writes the newest version of each format and reads the versions in the
+ * table. It refuses any other version with a message that says which version that is, which version
+ * of plumb wrote the file, and what the user can do. CHANGELOG.md says which release changed a
  * version. */
 #ifndef PLUMB_IO_FORMAT_H
 #define PLUMB_IO_FORMAT_H
@@ -11,7 +11,7 @@
 #include "io/hdf5.h"
 
 /* X(name in the code, attribute "format", attribute with the version, oldest version that is read,
- *   version that is written, what a user can do with a file that is refused) */
+ *   version that is written, what a user can do with a file of another version) */
 #define PLUMB_FORMATS(X)                                                                           \
     X(STATE, "plumb trainer state", "version", 2, 2,                                               \
       "resume with the plumb that wrote it, or start a new run from the model in this folder")     \

@@ -9,8 +9,8 @@
 
 enum { CHUNK = 1 << 16, GZIP_ONLY = 15 + 16 /* windowBits of inflateInit2: gzip, no other form */ };
 
-/* Appends the decompressed bytes of the gzip member that begins at `from`, of which n bytes are
- * given. *used = the number of compressed bytes of this member. */
+/* Appends the decompressed bytes of the gzip member that begins at `from`; n bytes are available
+ * there. Sets *used to the number of compressed bytes of this member. */
 static plumb_status add_member(struct plumb_buf *out, int64_t *used, const char *from, int64_t n,
                                const char *path)
 {
@@ -53,7 +53,7 @@ static plumb_status add_members(struct plumb_buf *out, const struct plumb_buf *b
     while (at < b->len) {
         int64_t used = 0;
         const unsigned char *head = (const unsigned char *)b->data + at;
-        if (at > 0 && *head == 0) { /* padding, as in tar files and on tapes */
+        if (at > 0 && *head == 0) { /* a zero byte between or after members is padding */
             at++;
             continue;
         }

@@ -15,8 +15,9 @@
 #include "io/hdf5_driver.h"
 #include "io/hdf5_impl.h"
 
-/* A callback for H5Ewalk2. It is called for each frame of the library's error stack, the deepest
- * frame last, so that `arg` ends up with the text of the deepest frame: the cause. */
+/* A callback for H5Ewalk2. The library calls it for each frame of its error stack, the deepest
+ * frame last. Each call overwrites the text at arg, so the text of the deepest frame remains, which
+ * states the cause. */
 static herr_t copy_deepest_error(unsigned n, const H5E_error2_t *e, void *arg)
 {
     (void)n;
@@ -58,7 +59,8 @@ hid_t plumb_h5_memory_type(enum plumb_h5_type t)
     return H5T_NATIVE_DOUBLE;
 }
 
-/* Returns the type of values in the file, which is little-endian on every host. */
+/* Returns the HDF5 type with which values of type t are stored in a file; it is little-endian on
+ * every host. */
 static hid_t file_type(enum plumb_h5_type t)
 {
     switch (t) {
@@ -106,7 +108,8 @@ plumb_status plumb_h5_create(plumb_h5 **out, const char *path)
     PLUMB_TRY(plumb_h5_new(out, path, true));
     plumb_h5 *f = *out;
     plumb_status st = PLUMB_OK;
-    unlink(f->tmp); /* a file or link PATH.tmp, left by a killed run, must not be written to */
+    /* an existing file or link PATH.tmp, for example of a killed run, must not be written to */
+    unlink(f->tmp);
     hid_t create = H5Pcreate(H5P_FILE_CREATE);
     hid_t access = plumb_h5_driver_access(&f->fault, &f->driver, true);
     if (create < 0 || access < 0 || H5Pset_obj_track_times(create, false) < 0 ||

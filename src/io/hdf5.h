@@ -29,9 +29,9 @@ plumb_status plumb_h5_create(plumb_h5 **out, const char *path);
 /* Closes the file, calls fsync and renames it to PATH. *f becomes NULL, also on failure. After a
  * failure up to the renaming, PATH is unchanged and the temporary file is removed. */
 plumb_status plumb_h5_commit(plumb_h5 **f);
-/* Opens a file for reading, without a file lock, because some file systems have none. Returns
- * PLUMB_ERR_IO if the file cannot be read, and PLUMB_ERR_FORMAT, naming the kind of file that was
- * found, if it is not an HDF5 file. */
+/* Opens a file for reading, without a file lock, because some file systems do not support locks.
+ * Returns PLUMB_ERR_IO if the file cannot be read, and PLUMB_ERR_FORMAT, naming the kind of file
+ * that was found, if it is not an HDF5 file. */
 plumb_status plumb_h5_open(plumb_h5 **out, const char *path);
 /* Closes a file that was opened for reading, or discards a file that was created and not committed.
  * Does nothing if *f is NULL. */

@@ -1,5 +1,5 @@
-/* hdf5_driver.c - HDF5 file driver that uses pread and pwrite, takes no locks and keeps the first
- * error. Layer 1. Includes base/ only. */
+/* hdf5_driver.c - HDF5 file driver that uses pread and pwrite, takes no locks and stores the text
+ * of the first error. Layer 1. Includes base/ only. */
 #include "io/hdf5_driver.h"
 
 #include <errno.h>
@@ -12,7 +12,8 @@
 #define MAX_ADDRESS (((haddr_t)1 << 62) - 1)
 
 struct file {
-    H5FD_t base; /* must be the first member, because the library sees only this part */
+    /* must be the first member, because the library has only a pointer to this member */
+    H5FD_t base;
     int fd;
     bool writing;
     /* eoa is the offset of the end of the bytes that the library has allocated; eof is the size of
@@ -90,9 +91,10 @@ static haddr_t driver_get_eof(const H5FD_t *base, H5FD_mem_t type)
     return ((const struct file *)base)->eof;
 }
 
-/* If the file was opened for writing, bytes beyond its end, and bytes that cannot be read, are read
- * as zero. If it was opened for reading, both make the call fail. The text of a failed read, and of
- * a file that ends too early while it is only read, is stored in *f->fault. */
+/* Reads `size` bytes at `address`. If the file was opened for writing, bytes beyond its end and
+ * bytes that cannot be read become zero, and the call succeeds. If it was opened for reading, both
+ * make the call fail. The text of a failed read, and in a file opened for reading that of a read
+ * beyond the end, is stored in *f->fault. */
 static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address,
                           size_t size, void *buffer)
 {

@@ -13,17 +13,17 @@ struct plumb_h5_fault {
     char text[128];
 };
 
-/* Returns an HDF5 file access list that uses our driver, for a new file (writing) or a file to
- * read; -1 on failure. The driver takes no file locks: the library's own driver refuses to open a
- * file on a file system without locks, and plumb needs none, because it writes to a temporary name
- * and renames.
+/* Returns an HDF5 file access property list that uses the driver of hdf5_driver.c, for a new file
+ * (writing = true) or a file to read; -1 on failure. The driver takes no file locks: the library's
+ * own driver refuses to open a file on a file system without locks, and plumb needs none, because
+ * it writes to a temporary name and renames.
  *
  * Writing: after the first failed write (for example on a full disk) the driver stores the error
  * text in *fault and then reports success for all further writes without doing them. This is needed
  * because the library cannot discard a file whose last flush fails; it would crash at exit.
  *
- * Reading: a read beyond the end of the file fails, because the file was cut short or its addresses
- * are wrong.
+ * Reading: a read beyond the end of the file fails, because then the file is truncated or an
+ * address in it is wrong.
  *
  * *driver is the id of the registered driver (-1 on failure); the caller releases it with
  * H5FDunregister. *fault and *driver must outlive the file, because the library calls the driver

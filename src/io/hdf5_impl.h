@@ -20,8 +20,8 @@ struct plumb_h5 {
     char path[PATH_MAX], tmp[PATH_MAX + 8];
 };
 
-/* Copies the library's text of its last failure to `text`, clears the library's error list and
- * returns `text`. */
+/* Copies the error text of the HDF5 library's last failure to `text`, clears the library's error
+ * stack and returns `text`. */
 const char *plumb_h5_reason(char text[256]);
 
 #define H5_FAIL_GOTO(st, code, label, f, what, name)                                               \

@@ -1,11 +1,11 @@
 /* hdf5_read.c - reads HDF5 files and checks every number in them before using it.
  * Layer 1. Includes hdf5_impl.h, hdf5_driver.h, kind.h, base/.
  *
- * An HDF5 file may claim that its values lie in other files, behind links, compressed, or nowhere;
- * that an attribute has a thousand values; or that an array has more values than the file has
- * bytes. plumb reads only contiguous, compact and virtual arrays and attributes of one value, and
- * refuses every other form with a message. Virtual arrays are assembled here part by part, because
- * the library itself silently reads zeros if a file behind a virtual array is missing. */
+ * The values of an HDF5 array may lie in other files or behind links, may be compressed, or may
+ * never have been written. A damaged file may state a wrong number of values. plumb reads only
+ * contiguous, compact and virtual arrays and attributes of one value, and returns an error for
+ * every other form. Virtual arrays are assembled here part by part, because the library itself
+ * silently reads zeros if a file behind a virtual array is missing. */
 #include <errno.h>
 #include <hdf5.h>
 #include <stdio.h>
@@ -293,8 +293,9 @@ struct part {
     int64_t at, first, n;
 };
 
-/* Reads a selection that must be one contiguous range [*first, *first + *n) of a one-dimensional
- * array of *whole values. Returns false if it is not. Closes `space`. */
+/* Converts the selection of the dataspace `space` to a range: values [*first, *first + *n) of a
+ * one-dimensional array of *whole values. Returns false if the selection is not one contiguous
+ * range. Closes `space`. */
 static bool read_range(int64_t *first, int64_t *n, int64_t *whole, hid_t space)
 {
     hsize_t from = 0, to = 0, dim = 0;

@@ -8,8 +8,9 @@
 #include "base/status.h"
 
 /* Writes the folder share/plumb beside the bin folder of the running program to out (size bytes).
- * The folder exists only if plumb is installed. It is found from the program's own path, so an
- * installation can be moved. Returns PLUMB_ERR_IO or PLUMB_ERR_ARG. */
+ * The folder exists only if plumb is installed. The path is computed from the path of the running
+ * program, so an installation can be moved to another folder. Returns PLUMB_ERR_IO or
+ * PLUMB_ERR_ARG. */
 plumb_status plumb_installed_folder(char *out, int64_t size);
 
 /* Writes path to out (size bytes). If path begins with configs/ and does not exist, but exists

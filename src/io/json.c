@@ -1,4 +1,5 @@
-/* json.c - parses JSON with jansson and copies the result into a tree with fast access to members.
+/* json.c - parses JSON with jansson and copies the result into a tree in which members are found
+ * fast.
  * Layer 1. Includes json.h, file.h, base/, jansson, xxhash.
  *
  * jansson checks the text and keeps the order of members, but reaches the i-th member only by
@@ -46,15 +47,15 @@ struct block {
 struct root {
     struct plumb_json node; /* must be first: a pointer to the root node is cast to struct root */
     struct block *blocks;
-    /* True if the text was read with every number as a double, see load(). */
+    /* true if load() has read every number of the text as a double */
     bool wide;
 };
 
-/* Every whole number up to this one, 2^53, has an exact double. */
+/* 2^53: a double holds every integer up to this one exactly. */
 #define EXACT_WHOLE 9007199254740992.0
 
-/* Returns 16-byte aligned memory that is freed together with the root, or NULL if no memory is
- * left. */
+/* Returns `bytes` bytes of 16-byte aligned memory that are freed together with the root, or NULL if
+ * the allocation fails. */
 static void *take(struct root *root, int64_t bytes)
 {
     int64_t need;
@@ -103,7 +104,7 @@ static bool index_members(struct root *root, struct plumb_json *v)
     return true;
 }
 
-/* Copies a jansson tree into *v. Returns false if no memory is left. The recursion is limited by
+/* Copies a jansson tree into *v. Returns false if an allocation fails. The recursion is limited by
  * jansson's own limit of 2048 levels. */
 static bool copy(struct root *root, struct plumb_json *v, json_t *from)
 {

@@ -2,12 +2,12 @@
  * Layer 1. Includes base/ only.
  *
  * A parsed text is a tree; the caller owns its root, and all other nodes and texts are borrowed
- * from it. `where` names the source in messages, for example "prompts.jsonl:12". Errors: duplicate
- * keys, text after the value, reals outside the range of double, a NUL byte in the text, \u0000 in
- * a key, more than 2048 levels, more than 2^31 - 1 bytes. An integer that does not fit int64
- * becomes a real, and so does then every other integer above 2^53 (in absolute value) of the same
- * text. Strings are UTF-8 and may contain NUL bytes (written \u0000). Members keep the order of the
- * text. */
+ * from it. `where` names the source in messages, for example "prompts.jsonl:12". Parsing fails for:
+ * duplicate keys, text after the value, reals outside the range of double, a NUL byte in the text,
+ * \u0000 in a key, more than 2048 levels, more than 2^31 - 1 bytes. If an integer of a text does
+ * not fit int64, it becomes a real, and all other integers of this text above 2^53 in absolute
+ * value become reals, too. Strings are UTF-8 and may contain NUL bytes (written \u0000). Members
+ * keep the order of the text. */
 #ifndef PLUMB_IO_JSON_H
 #define PLUMB_IO_JSON_H
 

@@ -54,10 +54,10 @@ plumb_status plumb_json_put_key(struct plumb_buf *b, const char *key)
 }
 
 /* Appends x (rounded to float32 if `single`) with the fewest digits that read back to the same
- * value. It tries increasing precisions of %.<p>g, which drops trailing zeros, and takes the first
- * that reads back to the same value. For a normal number it starts at 6 digits (float) or 15 digits
- * (double), because numbers with at most that many digits read back at the first try. A subnormal
- * number has fewer digits and starts at 1. */
+ * value. It tries increasing precisions p of %.<p>g, which omits trailing zeros, and takes the
+ * first one whose text reads back to the same value. For a normal number it starts at p = 6 (float)
+ * or 15 (double), because a number that has at most that many digits reads back at the first try. A
+ * subnormal number has fewer digits and starts at 1. */
 static plumb_status put_number(struct plumb_buf *b, double x, bool single)
 {
     if (!isfinite(x)) {

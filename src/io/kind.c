@@ -18,7 +18,7 @@ static const struct {
 #undef X
 };
 
-/* The n bytes that files of this kind have at offset `at`. */
+/* The magic number of a kind of file: the n bytes that such files have at offset `at`. */
 struct magic {
     enum plumb_file_kind kind;
     int at, n;
@@ -266,8 +266,8 @@ plumb_status plumb_file_expect_text(const char *path, const char *wanted, const 
     case PLUMB_FILE_JSON:
     case PLUMB_FILE_EMPTY:
         return PLUMB_OK;
-    /* Unknown binary data is accepted here, because the message of the parser names the invalid
-     * byte and its line. */
+    /* Binary data of an unknown kind is accepted, because the parser fails later with a message
+     * that names the invalid byte and its line. */
     case PLUMB_FILE_BINARY:
         return PLUMB_OK;
     default:

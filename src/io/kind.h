@@ -2,8 +2,8 @@
  * name of the file plays no role.
  * Layer 1. Includes base/ only.
  *
- * Each reader calls one of these functions before it parses, so that a message says "a Git LFS
- * pointer", "gzip-compressed data" or "an HTML page" instead of reporting a syntax error. */
+ * Each parser of this folder calls one of these functions first, so that its error message says "a
+ * Git LFS pointer", "gzip-compressed data" or "an HTML page" and does not report a syntax error. */
 #ifndef PLUMB_IO_KIND_H
 #define PLUMB_IO_KIND_H
 

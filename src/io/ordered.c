@@ -28,7 +28,7 @@ void plumb_ordered_fini(struct plumb_ordered *o)
     *o = (struct plumb_ordered){0};
 }
 
-/* Enlarges the ring, if needed, so that it has a slot for `number`. */
+/* Enlarges the ring, if necessary, so that it has a slot for the text with this number. */
 static plumb_status grow(struct plumb_ordered *o, int64_t number)
 {
     if (number - o->next < o->cap)
@@ -78,7 +78,7 @@ plumb_status plumb_ordered_put(struct plumb_ordered *o, int64_t number, const ch
                                int64_t len)
 {
     PLUMB_REQUIRE(number >= o->next, PLUMB_ERR_ARG, "line %lld was given twice", (long long)number);
-    /* The slot of `next` is always empty here, because its text would have been written. */
+    /* The slot of `next` is empty, because the text of `next` is written as soon as it is put. */
     if (number != o->next)
         return store(o, number, text, len);
     PLUMB_TRY(o->write(o->arg, text, len));

@@ -23,9 +23,11 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
-/* bytes of the header's length, which begins a file, and the reference implementation's limit */
+/* LENGTH_BYTES: size of the header's length, which begins a file. MAX_HEADER: the largest length,
+ * in bytes, that the reference implementation accepts. */
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 };
-/* the largest number of bytes of one pread, and the number of bytes that are converted at once */
+/* PIECE: largest number of bytes of one pread. BLOCK: number of bytes that are converted at once.
+ */
 enum { PIECE = 1 << 24, BLOCK = 1 << 16 };
 
 struct plumb_st_shard {
@@ -101,8 +103,8 @@ static plumb_status read_shape(struct plumb_st_entry *e, const plumb_json *info)
     return PLUMB_OK;
 }
 
-/* Fills *e from one member of the header. The data section begins at byte `data` of the file and
- * has data_bytes bytes. */
+/* Fills *e from `info`, one member of the header. The data section begins at byte `data` of the
+ * file and has data_bytes bytes. */
 static plumb_status read_entry(struct plumb_st_entry *e, const plumb_json *info, int64_t data,
                                int64_t data_bytes)
 {
@@ -158,8 +160,8 @@ static int by_data(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Appends the entries of a parsed header to st->entry, which has room for them, and checks that
- * they cover the data section without gaps or overlaps. */
+/* Appends the entries of a parsed header to st->entry, which is large enough, and checks that they
+ * cover the data section without gaps or overlaps. */
 static plumb_status read_entries(plumb_st *st, const struct plumb_st_shard *s, int64_t header_bytes)
 {
     const int64_t data = LENGTH_BYTES + header_bytes;
@@ -217,8 +219,8 @@ static plumb_status read_at(void *out, const struct plumb_st_shard *s, int64_t a
     return PLUMB_OK;
 }
 
-/* Checks, by size and modification time, that no other program has written to the open file: the
- * data would be partly old and partly new. */
+/* Checks, by size and modification time, that no other program has written to the open file:
+ * otherwise the data that is read could be partly old and partly new. */
 static plumb_status check_same(const struct plumb_st_shard *s)
 {
     struct stat now;
@@ -306,8 +308,7 @@ static plumb_status add_file(plumb_st *st, const char *path)
         char where[PATH_MAX + 16];
         snprintf(where, sizeof(where), "%s: header", path);
         failed = plumb_json_parse(&s->header, header, length, where);
-        /* If the file is of another known kind, an error that names that kind tells the user
-         * more. */
+        /* The error names another known kind of file. */
     } else if (failed == PLUMB_ERR_FORMAT) {
         enum plumb_file_kind kind;
         if (plumb_file_kind_at(&kind, path) == PLUMB_OK && kind != PLUMB_FILE_BINARY &&
@@ -382,8 +383,8 @@ static int text_order(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Sets name to the sorted shard file names of the index, each once, and *n to their number. `name`
- * has room for all members of `map`. */
+/* Sets name to the sorted file names of the shards in `map`, the weight map of the index, each
+ * once, and *n to their number. `name` has as many elements as `map` has members. */
 static plumb_status shard_names(const char **name, int64_t *n, const plumb_json *map,
                                 const char *path)
 {

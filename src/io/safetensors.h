@@ -20,8 +20,8 @@ struct plumb_st_entry {
     int rank;
     int64_t dim[PLUMB_ST_MAX_RANK];
     const void *data; /* input of the writers, with any alignment; NULL in an entry of a file */
-    /* Another input of the writers, if `data` is NULL: sets *data to the tensor, which stays valid
-     * until the next call. A tensor can so be made when it is written. */
+    /* Used by the writers if `data` is NULL, to get a tensor at the moment when it is written: sets
+     * *data to the tensor's data, which stays valid until the next call. */
     plumb_status (*fetch)(void *arg, const struct plumb_st_entry *e, const void **data);
     void *arg;
     /* Numbers of bytes and of elements of the tensor. The readers set them; the writers ignore

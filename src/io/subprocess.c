@@ -21,17 +21,18 @@
 #define MAX_LINE (INT64_C(64) << 20)
 #define TAIL     1024
 /* This prefix of the command makes the shell and its children ignore SIGUSR1. Slurm with
- * --signal=USR1 sends that signal to every process of a step; it must not end the command, which
- * still answers while plumb saves. posix_spawn cannot set a signal to be ignored, and the shell
- * does not keep a signal blocked. */
+ * --signal=USR1 sends that signal to every process of a job step, to tell plumb to save and stop.
+ * It must not end the command, because plumb still needs its answers until then. posix_spawn cannot
+ * set a signal to be ignored, and the shell does not keep a signal blocked. */
 #define QUIET "trap '' USR1; "
 
 extern char **environ;
 
 struct plumb_subprocess {
     pid_t pid; /* process id; 0 after the process was reaped */
-    int fd[3]; /* our ends of the pipes to descriptors 0, 1 and 2 of the subprocess; -1 if closed */
-    int how;   /* exit status from waitpid, valid once the process was reaped */
+    /* this process's ends of the pipes to descriptors 0, 1 and 2 of the subprocess; -1 if closed */
+    int fd[3];
+    int how;        /* exit status from waitpid, valid once the process was reaped */
     int64_t sent;   /* number of bytes that were written to its standard input */
     bool closed;    /* a write has failed, because the subprocess has closed its standard input */
     int64_t unread; /* number of sent bytes that were still in the pipe when our end was closed */
@@ -50,8 +51,8 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-/* Opens three pipes. ours[k] is our end of the pipe to descriptor k of the subprocess, theirs[k]
- * the other end. */
+/* Opens three pipes. ours[k] is this process's end of the pipe to descriptor k of the subprocess,
+ * theirs[k] is the subprocess's end. */
 static plumb_status open_pipes(int ours[3], int theirs[3])
 {
     for (int k = 0; k < 3; k++) {
@@ -60,7 +61,8 @@ static plumb_status open_pipes(int ours[3], int theirs[3])
                       "cannot create a pipe for a command: %s", strerror(errno));
         ours[k] = ends[k == 0];
         theirs[k] = ends[k != 0];
-        /* If our descriptors 0, 1 or 2 are closed, a pipe may get such a number: move it up. */
+        /* If descriptor 0, 1 or 2 of this process is closed, a pipe may get that number: move it to
+         * a higher number. */
         if (theirs[k] <= STDERR_FILENO) {
             const int higher = fcntl(theirs[k], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
             close(theirs[k]);
@@ -125,8 +127,8 @@ fail:
     return st;
 }
 
-/* Reaps the shell, which leads the process group, if it has exited. Returns true if it is reaped or
- * was never started. */
+/* Reaps the shell, the leader of the process group, if it has exited. Returns true if the shell is
+ * reaped or was never started. */
 static bool reap(plumb_subprocess *c)
 {
     if (!c->reaped && c->pid > 0 && waitpid(c->pid, &c->how, WNOHANG) == c->pid)
@@ -139,8 +141,8 @@ static void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 }
 
-/* Returns how many of the bytes that were sent to the subprocess it has not read yet. If our end of
- * the pipe is closed, returns how many it had not read at that time. */
+/* Returns the number of bytes that were sent to the subprocess and that it has not read yet. If
+ * this process has closed its end of the pipe, returns this number at the time of closing. */
 static int64_t unread(const plumb_subprocess *c)
 {
     int n = 0;
@@ -165,8 +167,8 @@ void plumb_subprocess_end(plumb_subprocess *c, double grace_s)
     while (!reap(c) && plumb_now() < until)
         nap();
     if (c->pid > 0) {
-        /* Kill the group before reaping its leader: until then no other group can get its number.
-         */
+        /* Kill the group before reaping its leader: until the leader is reaped, no other group can
+         * get the same id. */
         kill(-c->pid, SIGKILL);
         while (!reap(c))
             nap();

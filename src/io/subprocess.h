@@ -42,8 +42,8 @@ bool plumb_subprocess_gone(plumb_subprocess *c);
 const char *plumb_subprocess_reason(plumb_subprocess *c);
 /* Returns the exit status; -1 if the subprocess is still running or was ended by a signal. */
 int plumb_subprocess_exit_status(const plumb_subprocess *c);
-/* Returns true if the subprocess has read nothing of its standard input so far, although something
- * was written or was to be written. */
+/* Returns true if the subprocess has read nothing from its standard input, although bytes were
+ * written or an attempt to write failed. */
 bool plumb_subprocess_deaf(const plumb_subprocess *c);
 /* Returns the last bytes, at most 1024, that the subprocess wrote to standard error; "" if it wrote
  * none. */

@@ -22,8 +22,8 @@ uint32_t plumb_crc32c(const void *bytes, int64_t n);
 plumb_status plumb_tfrecord_put(struct plumb_buf *out, const void *data, int64_t n);
 
 /* Reads the record at *at, and advances *at behind it. data (*n,) points into text. Sets *data to
- * NULL at the end of text, also if text ends within a record, as after a kill. `where` names the
- * file in messages. Returns PLUMB_ERR_FORMAT for a record whose crc is wrong. */
+ * NULL at the end of text, also if text ends within a record, because the writer was killed.
+ * `where` names the file in messages. Returns PLUMB_ERR_FORMAT for a record whose crc is wrong. */
 plumb_status plumb_tfrecord_next(const char **data, int64_t *n, const char *text, int64_t len,
                                  int64_t *at, const char *where);
 

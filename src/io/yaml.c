@@ -2,7 +2,8 @@
  * Layer 1. Includes yaml.h, json.h, file.h, base/, libfyaml.
  *
  * It uses the parser's events and not libfyaml's documents, because each event has the line and
- * column of its token, and because unsupported YAML features can be refused where they appear. */
+ * column of its token, and because unsupported YAML features can be reported with their position.
+ */
 #include "io/yaml.h"
 
 #include <ctype.h>
@@ -202,7 +203,8 @@ static plumb_status read_children(struct plumb_yaml *v, const struct reader *r, 
         v->n++;
         if (!e)
             return parser_error(r, "a value is missing");
-        child->line = map ? child->key_line : v->line; /* position of a null without text */
+        /* the position of a null without text is that of its key or list */
+        child->line = map ? child->key_line : v->line;
         child->column = map ? child->key_column : v->column;
         PLUMB_TRY(read_value(child, r, e, depth + 1));
     }
@@ -312,8 +314,8 @@ const char *plumb_yaml_type_name(const struct plumb_yaml *v)
 }
 
 /* Returns true if text can be written without quotes: its first character is a letter, '/' or '_',
- * all characters are without a meaning in YAML, and it is no word that YAML 1.1 or 1.2 reads as a
- * boolean or null. */
+ * no character has a special meaning in YAML, and the text is not a word that YAML 1.1 or 1.2 reads
+ * as a boolean or null. */
 static bool plain_is_safe(const char *text)
 {
     static const char *const word[] = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"};
