@@ -12,10 +12,12 @@
 #include "gemm_use.h"
 #include "kernels.h"
 
-/* The alignment of large allocations on a GPU, and the device memory that a plan leaves free there.
- * Of that, the stacks of kernels need the most: 768 bytes for each of the 270 thousand threads that
- * an H200 runs at once are 208 MB (tests/cuda_emu/nvcc.sh holds the limit of 768; 576 are used).
- * plumb's own kernels are less than 16 MB, a graph is a few MB. */
+/* PLUMB_CUDA_PAGE: the alignment, in bytes, of large allocations on a GPU. PLUMB_CUDA_MARGIN: the
+ * device memory, in bytes, that a plan leaves free on a GPU for what CUDA allocates itself. The
+ * largest part of it are the stacks of the kernels: with 768 bytes for each of the 270 thousand
+ * threads that an H200 runs at once, they take 208 MB. tests/cuda_emu/nvcc.sh checks that no
+ * kernel's stack exceeds 768 bytes. The code of plumb's kernels takes less than 16 MB, a graph a
+ * few MB. */
 enum { PLUMB_CUDA_PAGE = 256, PLUMB_CUDA_MARGIN = 512 << 20 };
 
 /* An element of a backend's dtype, float32 or bfloat16. The type is incomplete, so that only
@@ -27,7 +29,8 @@ struct plumb_backend {
     const char *name; /* name for messages: "cpu", "ref", "cuda" or "cuda bfloat16" */
     char device[192]; /* description of the GPU; "" for CPU backends */
     /* identifies the GPU on its host: UUID and PCI address as nvidia-smi prints them; "" for CPU
-     * backends. Ranks with equal strings share one GPU, whatever each of them numbers it. */
+     * backends. Ranks with equal strings share one GPU, even if each process numbers its GPUs
+     * differently. */
     char gpu[96];
     enum plumb_place place; /* kind of memory that the kernels access: host or device */
     int threads;
@@ -39,7 +42,7 @@ struct plumb_backend {
     /* a second stream, for gradient exchange during the backward; NULL on the CPU */
     plumb_stream *side;
     void *native_side;
-    struct plumb_memory memory; /* account of the device memory by owner and phase */
+    struct plumb_memory memory; /* table of the allocated device memory, by owner and phase */
     /* device memory in bytes that a plan leaves free for what the driver and its libraries allocate
      * after the plan was made: kernels that are loaded at their first launch, stacks of kernels,
      * graphs. 0 on the CPU */
@@ -62,8 +65,9 @@ struct plumb_backend {
                               int64_t bytes);
     plumb_status (*to_host)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
     plumb_status (*sync)(struct plumb_backend *b);
-    /* take and give allocate and free device memory without recording it. available sets *bytes to
-     * the bytes that can be allocated now; INT64_MAX on a dry backend that knows no device. */
+    /* take and give allocate and free device memory without recording it in `memory`. available
+     * sets *bytes to the bytes that can be allocated now; INT64_MAX on a dry backend that knows no
+     * device. */
     plumb_status (*take)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*give)(struct plumb_backend *b, void *data);
     plumb_status (*available)(struct plumb_backend *b, int64_t *bytes);
@@ -78,24 +82,26 @@ struct plumb_backend {
     plumb_status (*copy)(struct plumb_backend *b, void *to, const void *from, int64_t bytes);
     plumb_status (*fetch)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
     plumb_status (*fetched)(struct plumb_backend *b);
-    /* Records a sequence of kernels, to launch it many times as one. The functions are NULL on
-     * backends where this saves nothing. Between record_begin and record_end kernels are recorded
-     * and do not run, and no other function may be called; the caller must call record_end even if
-     * a kernel failed. replay runs the kernels in the order of the stream, with the same addresses
-     * and sizes. The caller owns *out. */
+    /* Record a sequence of kernels, to launch it many times as one graph. The functions are NULL on
+     * backends without graphs. Between record_begin and record_end kernels are recorded and do not
+     * run, and no other function may be called; the caller must call record_end even if a kernel
+     * failed. replay runs the kernels in the order of the stream, with the same addresses and
+     * sizes. The caller owns *out. */
     plumb_status (*record_begin)(struct plumb_backend *b);
     plumb_status (*record_end)(struct plumb_backend *b, plumb_graph **out);
     plumb_status (*replay)(struct plumb_backend *b, plumb_graph *g);
     /* frees a recording; g may be NULL */
     void (*graph_destroy)(struct plumb_backend *b, plumb_graph *g);
-    /* The cache of the algorithms that the GEMM library uses: for each product, algorithms that
-     * give equal bits (a class), one for each range of the number of rows. The functions are NULL
-     * on backends without such a choice. tune measures the products `uses` (enum plumb_gemm_use) of
-     * a (out,in) layer that are not in the cache, or whose class is not the wanted one; write
-     * appends the cache to text; read adds the entries of a text. classes appends a line for the
-     * class of each measured product; want makes tune select the classes of such a text, which is
-     * borrowed. Errors of read: PLUMB_ERR_FORMAT if the text is damaged; PLUMB_ERR_UNSUPPORTED if
-     * it was measured on another device, or with another version of the library or of plumb. */
+    /* The cache of GEMM algorithms (kernels/cuda/gemm_cache.cu). An entry has, for one matrix
+     * product, one algorithm for each range of the number of rows; all of them give the same bits:
+     * they belong to one class. The functions are NULL on backends without such a cache.
+     * gemm_cache_tune measures the products `uses` (enum plumb_gemm_use) of a (out,in) layer that
+     * have no entry, or whose class differs from that of gemm_want. gemm_cache_write appends the
+     * cache to text; gemm_cache_read adds the entries of a text. gemm_classes appends a line for
+     * the class of each measured product; gemm_want sets the classes, in such a text, that
+     * gemm_cache_tune must select; the text is borrowed. Errors of gemm_cache_read:
+     * PLUMB_ERR_FORMAT if the text is damaged; PLUMB_ERR_UNSUPPORTED if it was measured on another
+     * device, or with another version of the library or of plumb. */
     plumb_status (*gemm_cache_tune)(struct plumb_backend *b, int64_t out, int64_t in,
                                     unsigned uses);
     plumb_status (*gemm_classes)(struct plumb_backend *b, struct plumb_buf *text);
@@ -115,19 +121,20 @@ plumb_status plumb_backend_cpu_create(struct plumb_backend **out, int threads, i
 /* Creates a backend with the scalar kernels of ref/, for tests. */
 plumb_status plumb_backend_ref_create(struct plumb_backend **out);
 /* Sets *bytes to the host memory that a process can take now: MemAvailable of /proc/meminfo, which
- * includes the file cache that the kernel would give up, but at most the limit of the control
- * group. Fails with PLUMB_ERR_DEVICE if MemAvailable cannot be read. */
+ * includes the file cache that the kernel would give up, but at most what the limit of the
+ * process's control group leaves. Fails with PLUMB_ERR_DEVICE if MemAvailable cannot be read. */
 plumb_status plumb_host_available(int64_t *bytes);
 /* Creates the backend of GPU number local_rank modulo the number of GPUs that this process sees. A
- * launcher may show each rank another GPU, so only plumb_exchange_check_gpus can tell whether two
- * ranks share one. Exists only if PLUMB_HAVE_CUDA is 1. Fails with PLUMB_ERR_DEVICE if there is no
- * GPU. */
+ * launcher may make a different GPU visible to each rank, so equal numbers do not mean the same
+ * GPU; plumb_exchange_check_gpus checks whether two ranks share one. Exists only if PLUMB_HAVE_CUDA
+ * is 1. Fails with PLUMB_ERR_DEVICE if there is no GPU. */
 plumb_status plumb_backend_cuda_create(struct plumb_backend **out, int local_rank);
 /* Sets *bytes to the free memory of this process's GPU; b is not read. Exists only if
  * PLUMB_HAVE_CUDA is 1. PLUMB_ERR_DEVICE. */
 plumb_status plumb_backend_cuda_free(struct plumb_backend *b, int64_t *bytes);
 /* Creates a dry CUDA backend for `plumb plan`: it counts memory and needs neither a GPU nor a build
- * with CUDA. Its `available` is `available_now`, for example plumb_backend_cuda_free. */
+ * with CUDA. available_now becomes the backend's function `available`, for example
+ * plumb_backend_cuda_free. */
 plumb_status plumb_backend_cuda_plan_create(struct plumb_backend **out,
                                             plumb_status (*available_now)(struct plumb_backend *b,
                                                                           int64_t *bytes));

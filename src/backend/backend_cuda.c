@@ -7,8 +7,8 @@
 #include "backend/topology.h"
 #include "cuda/cuda.h"
 
-/* number of floats for the partial results of decoding (struct plumb_cuda, chunk); one row of 16k
- * keys with 32 heads of size 128 needs 0.14 million */
+/* number of floats of the scratch memory plumb_cuda.chunk, in which decoding keeps partial results;
+ * one row that attends to 16k keys with 32 heads of size 128 needs 0.14 million */
 enum { CHUNK_FLOATS = 2 << 20 };
 
 static struct plumb_cuda *context_of(struct plumb_backend *b)
@@ -154,7 +154,7 @@ static plumb_status cuda_fetched(struct plumb_backend *b)
 
 /* Begins to record the kernels of the stream in a CUDA graph. The thread-local mode allows other
  * threads (the communicator's) to call CUDA during the recording. Kernels of the graph may start
- * early, if the device can do this. */
+ * before the kernel before them has ended (PLUMB_LAUNCH_EARLY), if the device supports this. */
 static plumb_status cuda_record_begin(struct plumb_backend *b)
 {
     struct plumb_cuda *c = context_of(b);

@@ -27,7 +27,7 @@ static plumb_status host_take(struct plumb_backend *b, void **out, int64_t bytes
                   what ? what : "?", (long long)bytes);
 #ifdef MADV_HUGEPAGE
     if (align == HUGE_PAGE)
-        /* a hint: without huge pages only speed is lost */
+        /* only a hint: without huge pages the program is slower, but correct */
         (void)madvise(data, (size_t)size, MADV_HUGEPAGE);
 #endif
     *out = data;

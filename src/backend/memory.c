@@ -1,4 +1,4 @@
-/* memory.c - accounts for device memory by owner and phase, and places allocations in the reserved
+/* memory.c - records device memory by owner and phase, and places allocations in the reserved
  * block.
  * Layer 2. Includes backend.h, base/.
  *
@@ -26,8 +26,10 @@ struct plumb_memory_block {
     void *data;
     int64_t end; /* held[phase] right after this allocation */
     enum plumb_phase phase;
-    bool inside;  /* whether the allocation lies inside the reserved block */
-    bool counted; /* counts in held; false if it was allocated outside of the reserved block */
+    bool inside; /* whether the allocation lies inside the reserved block */
+    /* true if its bytes are part of held[phase]; false if it was allocated outside of the reserved
+     * block */
+    bool counted;
 };
 
 enum { ALIGN = 256 };
@@ -98,9 +100,9 @@ plumb_status plumb_memory_beside(struct plumb_backend *b, const char *what, int6
     return add_row(&b->memory, what, bytes, true);
 }
 
-/* Returns what held[phase] becomes after `bytes` more. In ALWAYS an allocation starts at an aligned
- * offset from the start of the block; in other phases its start is at an aligned offset from the
- * end. */
+/* Returns the value of held[phase] after another allocation of `bytes` bytes in the current phase.
+ * In ALWAYS an allocation starts at an aligned offset from the start of the block; in other phases
+ * its start is at an aligned offset from the end. */
 static int64_t held_with(const struct plumb_backend *b, int64_t bytes)
 {
     const struct plumb_memory *m = &b->memory;

@@ -1,5 +1,5 @@
-/* memory.h - accounts for device memory by owner and phase, and places it in the block that a plan
- * reserves.
+/* memory.h - records device memory by owner and phase, and places allocations in one reserved
+ * block.
  * Layer 2. Includes base/. */
 #ifndef PLUMB_BACKEND_MEMORY_H
 #define PLUMB_BACKEND_MEMORY_H
@@ -35,10 +35,11 @@ struct plumb_memory_row {
 
 struct plumb_memory_block; /* one allocation; defined in memory.c */
 
-/* The memory account of one backend. Initialise it with zeros and release it with
- * plumb_memory_fini. All fields may be read. */
+/* The record of the device memory of one backend. Initialise it with zeros and release it with
+ * plumb_memory_fini. Other code may read all fields. */
 struct plumb_memory {
-    /* all allocations since the account began, in order; including released ones */
+    /* all allocations since the start or the last plumb_memory_reserve, in order; including
+     * released ones */
     struct plumb_memory_row *row;
     int64_t rows, most_rows;
     const char *owner; /* owner and phase of the next allocations */
@@ -71,8 +72,8 @@ void plumb_memory_leave(struct plumb_backend *b, struct plumb_memory_scope befor
  * cannot grow. */
 plumb_status plumb_memory_beside(struct plumb_backend *b, const char *what, int64_t bytes);
 
-/* Allocates one block of device memory, in which all later allocations are placed, and restarts the
- * account. An allocation that does not fit is made separately and counted in `outside`. The caller
+/* Allocates one block of device memory, in which all later allocations are placed, and clears the
+ * record. An allocation that does not fit is made separately and counted in `outside`. The caller
  * must release all allocations before plumb_memory_unreserve frees the block. Errors: those of the
  * device's allocator. */
 plumb_status plumb_memory_reserve(struct plumb_backend *b, int64_t bytes);

@@ -1,5 +1,5 @@
-/* topology.c - where a rank runs: cores, NUMA node, GPU, network devices; and what is wrong about
- * it. Layer 2. Includes topology.h, base/, hwloc.h. */
+/* topology.c - the hardware that each rank runs on (cores, NUMA node, GPU, network devices), and
+ * faults in the placement of the ranks. Layer 2. Includes topology.h, base/, hwloc.h. */
 #include "backend/topology.h"
 
 #include <hwloc.h>

@@ -1,5 +1,6 @@
-/* topology.h - where a rank runs: cores, NUMA node, GPU, network devices; and what is wrong about
- * it. Layer 2. Includes base/ only; topology.c is the only user of hwloc. */
+/* topology.h - the hardware that each rank runs on (cores, NUMA node, GPU, network devices), and
+ * faults in the placement of the ranks. Layer 2. Includes base/ only; topology.c is the only user
+ * of hwloc. */
 #ifndef PLUMB_BACKEND_TOPOLOGY_H
 #define PLUMB_BACKEND_TOPOLOGY_H
 

@@ -171,7 +171,7 @@ static const struct alias {
 /* Names of methods and commands in other programs, and what plumb has instead. */
 static const struct {
     const char *names, *remark;
-    /* method: the name may be given as method.name; command: as the command */
+    /* method: a user may give the name as method.name; command: as the command */
     bool method, command;
 } elsewhere[] = {
     {"grpo ppo rloo reinforce dapo gspo dr_grpo",
@@ -208,8 +208,8 @@ static bool has_word(const char *list, const char *word)
     return false;
 }
 
-/* Normalises a name: "--Max-Length" becomes "max_length"; of "trainer.save_freq" only the last part
- * is kept. */
+/* Writes the normalised name of key to out: "--Max-Length" becomes "max_length", and
+ * "trainer.save_freq" becomes "save_freq". */
 static void plain(char out[128], const char *key)
 {
     const char *dot = strrchr(key, '.');

@@ -2,10 +2,10 @@
  * Layer 3. Includes option.h, io/yaml.h, io/json.h, base/.
  *
  * A value means the same as after "key: " in the YAML file, with three exceptions. First, unquoted
- * text is taken as it is, including blanks, ':' and '#', because the shell has already found its
+ * text is used unchanged, including blanks, ':' and '#', because the shell has already found its
  * end and no comment can follow. Second, in unquoted text for the model (plumb_option_is_prose),
  * \n, \t and \r are a line break, a tab and a carriage return. Third, a list may be written a,b. A
- * value for which YAML and these rules disagree is refused. */
+ * value that would mean something else by YAML than by these rules is an error. */
 #include <stdio.h>
 #include <string.h>
 
@@ -31,7 +31,7 @@ static size_t length_before_blanks(const char *text)
 
 bool plumb_argument_is_null(const char *text)
 {
-    char word[8]; /* no word for null is longer */
+    char word[8]; /* longer than each word that means null */
     const char *first = after_blanks(text);
     const size_t n = length_before_blanks(first);
     if (n == 0 || n >= sizeof(word))

@@ -56,7 +56,8 @@ static plumb_status put_words(struct plumb_buf *out, const struct plumb_option *
 }
 
 /* Appends the bash function _plumb_values. Called with a key, it sets the shell variable `words` to
- * the values that put_words lists. A key without a section is the first option of that name. */
+ * the values that put_words lists. For a key without a section, the values are those of the first
+ * option of that name. */
 static plumb_status put_values(struct plumb_buf *out)
 {
     const struct plumb_option *o;
@@ -80,8 +81,9 @@ done:
     return st;
 }
 
-/* The bash function that completes the arguments of plumb. It handles two cases: bash splits the
- * word key=value at its '=', unless the user has removed '=' from COMP_WORDBREAKS. */
+/* The bash function that completes the arguments of plumb. It handles both settings of bash: by
+ * default bash splits the word key=value at '='; it does not if the user has removed '=' from
+ * COMP_WORDBREAKS. */
 static const char script[] =
     "_plumb()\n"
     "{\n"

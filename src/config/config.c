@@ -92,7 +92,7 @@ static plumb_status load_yaml(struct plumb_config *c, const char *path)
     return st;
 }
 
-/* Returns the option that was probably meant when a section got a value itself: method=dpo means
+/* Returns the option that the user probably meant by giving a section a value: method=dpo means
  * method.name=dpo. Returns NULL if the command has no such option. */
 static const char *main_option(const char *section, const char *command)
 {
@@ -124,14 +124,14 @@ static void find_name(const struct plumb_option **found, const struct plumb_opti
 }
 
 /* Finds the option of a command-line key: a whole path, or a name that only one option of the
- * command has. If the command has none, the options of all commands are searched, so that a later
- * message can say to which command the option belongs. */
+ * command has. If the command has no such option, the options of all commands are searched, so that
+ * a later error message can say which command the option belongs to. */
 static plumb_status resolve(const struct plumb_option **out, const char *key, const char *value,
                             const char *command, const char *where)
 {
     const struct plumb_option *o, *second;
     for (int i = 0; (o = plumb_option_at(i)); i++) {
-        if (!strcmp(o->path, key)) { /* a top-level option's path equals its name */
+        if (!strcmp(o->path, key)) { /* the path of a top-level option is its name */
             *out = o;
             return PLUMB_OK;
         }
@@ -235,7 +235,8 @@ plumb_status plumb_config_override(struct plumb_config *c, const char *command, 
                                        equals + 1, where));
         return plumb_config_mark(c, o, PLUMB_GIVEN_COMMAND, where);
     }
-    if (plumb_argument_is_null(equals + 1)) { /* as if the option had not been given */
+    /* key=null: the option gets its default, as if it had not been given */
+    if (plumb_argument_is_null(equals + 1)) {
         c->marks->given[plumb_option_index(o->path)] = PLUMB_GIVEN_NO;
         return plumb_option_set_text(c, c, o, plumb_option_default(o, command), where);
     }

@@ -3,13 +3,14 @@
  * Layer 3. Includes base/, options.h.
  *
  * A value comes from the option table's default, the YAML file, or a key=value argument of the
- * command line; the last of these wins. A YAML file groups the options in sections (train:
- * {epochs: 2}). It may contain options of other commands, so that one file can serve several
- * commands. On the command line a key is the dotted path (train.epochs=2), or the last name alone
- * if only one option of the command has it. A top-level option takes precedence: model= is the
- * model, the reward model needs reward.model=. Lists are separated by commas or written as YAML
- * ([a, "b, c"]). A map is written as YAML ({a: 1}); a key with the name of a member sets that
- * member (template_arguments.a=1). Relative paths are relative to the current folder. */
+ * command line; the last of these wins. A YAML file groups the options in sections (train: {epochs:
+ * 2}). It may contain options of other commands, so that one file can serve several commands. On
+ * the command line a key is the dotted path (train.epochs=2), or the last name alone if only one
+ * option of the command has it. A top-level option takes precedence over an option of a section:
+ * model= sets the option `model`, and only reward.model= sets the reward model. Lists are separated
+ * by commas or written as YAML ([a, "b, c"]). A map is written as YAML ({a: 1}); a key with the
+ * name of a member sets that member (template_arguments.a=1). Relative paths are relative to the
+ * current folder. */
 #ifndef PLUMB_CONFIG_CONFIG_H
 #define PLUMB_CONFIG_CONFIG_H
 
@@ -26,7 +27,8 @@ struct plumb_texts {
 };
 
 enum plumb_reward_kind {
-    PLUMB_REWARD_LENGTH,     /* distance of the completion's length from target or [min, max] */
+    /* how far the completion's length is from `target` or outside of [min, max] */
+    PLUMB_REWARD_LENGTH,
     PLUMB_REWARD_REGEX,      /* the number of matches of `pattern` */
     PLUMB_REWARD_WORDS,      /* the share of words that are in `words` or `file` */
     PLUMB_REWARD_REPETITION, /* the share of repeated text, negative */
@@ -51,19 +53,21 @@ struct plumb_reward_functions {
     int64_t n;
 };
 
-/* The enums below are for options whose values have no enum in another header. The values are in
- * the order of the option's line in config/options.h or align/param_list.h. */
+/* The enums below are for options whose values have no enum in another header. The order of the
+ * values is that of the option's range in config/options.h or align/param_list.h. */
 /* Values of reward.append_eos. */
 enum plumb_end { PLUMB_END_TRAINED, PLUMB_END_TRUE, PLUMB_END_FALSE };
 /* Values of method.principle_role. */
 enum plumb_principle_role { PLUMB_PRINCIPLE_USER, PLUMB_PRINCIPLE_SYSTEM };
 /* Values of health.action. */
 enum plumb_health_action { PLUMB_HEALTH_WARN, PLUMB_HEALTH_STOP };
-/* The value "auto" of an option of type AUTO, which has no negative values. */
+/* The number that stands for "auto" in an option of type AUTO, whose other values are not negative.
+ */
 #define PLUMB_AUTO (-1.0)
 /* Values of checkpoint.dtype. */
 enum plumb_saved { PLUMB_SAVED_FLOAT32, PLUMB_SAVED_BFLOAT16, PLUMB_SAVED_SOURCE };
-/* Values of train.shard. GRADIENTS divides the masters of a bfloat16 run, too (train/masters.h). */
+/* Values of train.shard. With GRADIENTS, the float32 master weights of a bfloat16 run are also
+ * sharded (train/masters.h). */
 enum plumb_shard { PLUMB_SHARD_OPTIMIZER, PLUMB_SHARD_GRADIENTS, PLUMB_SHARD_AUTO };
 /* Values of generate.balance. */
 enum plumb_balance_rule { PLUMB_BALANCE_NONE, PLUMB_BALANCE_LENGTH, PLUMB_BALANCE_QUEUE };
@@ -102,15 +106,16 @@ struct plumb_config {
  * the command-line argument (as in `plumb COMMAND [CONFIG.yaml] key=value ...`, where COMMAND is
  * number 1), and says what was expected; for an unknown key it suggests the most similar one. An
  * override of an option that the command does not use is an error that names the commands that use
- * it. For a command that works on one file (replay), yaml_path is that file. The caller owns *out.
- * Returns PLUMB_ERR_CONFIG, or PLUMB_ERR_IO if the file cannot be read. */
+ * it. For a command whose first argument is a file to work on (inspect, replay), yaml_path is that
+ * file; it becomes the option `input`. The caller owns *out. Returns PLUMB_ERR_CONFIG, or
+ * PLUMB_ERR_IO if the file cannot be read. */
 plumb_status plumb_config_load(struct plumb_config **out, const char *command,
                                const char *yaml_path, char *const *override, int n);
 void plumb_config_free(struct plumb_config **config); /* does nothing if *config is NULL */
 
-/* Warns about values of this command's options that are allowed but probably a mistake: in text for
- * the model, a backslash followed by n, t or r where a newline, tab or carriage return was
- * meant. */
+/* Warns about values of this command's options that are allowed but probably a mistake: in a text
+ * that the model reads or writes, a backslash followed by n, t or r, where the user probably meant
+ * a line break, tab or carriage return. */
 void plumb_config_notes(const struct plumb_config *config, const char *command);
 
 /* Returns true if key is the path or the name of an option that the command uses, or NAME.MEMBER
@@ -127,8 +132,8 @@ bool plumb_config_takes_file(const char *command);
 /* ---- options that were given but are not read --------------------------------------------------
  *
  * plumb_config_load warns about options that its command does not use. Only higher layers know
- * which parameters a method reads; they report the unread ones with the functions below before they
- * use the configuration. */
+ * which parameters a method reads; they report the parameters that the method does not read with
+ * the functions below, before they use the configuration. */
 enum plumb_given { PLUMB_GIVEN_NO, PLUMB_GIVEN_FILE, PLUMB_GIVEN_COMMAND };
 /* Returns whether the file or the command line has set the option; PLUMB_GIVEN_NO if there is no
  * option with this path. */
@@ -140,7 +145,7 @@ plumb_status plumb_config_put_given(struct plumb_buf *out, const struct plumb_co
  * warning is recorded; if the command line has set it, PLUMB_ERR_CONFIG is returned. */
 plumb_status plumb_config_unread(struct plumb_config *c, const char *path, const char *why);
 /* Records the same warning as plumb_config_unread if the user has set the option, but never returns
- * PLUMB_ERR_CONFIG. The option stays in config.effective.yaml, because runs are compared by it. */
+ * PLUMB_ERR_CONFIG. The option stays in config.effective.yaml. */
 plumb_status plumb_config_warn(struct plumb_config *c, const char *path, const char *why);
 /* Sets the option to the value that the run requires. Returns PLUMB_ERR_CONFIG with the reason
  * `why` ("method psle_curriculum decides it") if the user has set another value. */
@@ -184,8 +189,8 @@ plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config 
 /* Calls fn with the option and the path of each file and folder that the command reads and that
  * decides its results. This includes each NAME=FOLDER of eval.models (as eval.models.NAME),
  * data.eval, and the files of reward.functions. Empty paths are left out, and so is the tokenizer
- * if it is the model's folder. A path may be a keyword (init, previous). If fn fails, the calls
- * stop and its error is returned. */
+ * if it is the model's folder. Instead of a path, fn may get a keyword (init, previous). If fn
+ * fails, the calls stop and its error is returned. */
 typedef plumb_status plumb_config_input_fn(void *arg, const char *key, const char *path);
 plumb_status plumb_config_inputs(const struct plumb_config *config, const char *command,
                                  plumb_config_input_fn *fn, void *arg);

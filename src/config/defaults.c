@@ -24,7 +24,7 @@ plumb_status plumb_config_fresh(struct plumb_config **out, const char *command)
 }
 
 /* If o names a file below configs/ that does not exist, replaces its value by the path of the same
- * file of the installation, if there is one. */
+ * file in the folder of installed files (io/installed.h), if it exists there. */
 static plumb_status find_installed(struct plumb_config *c, const struct plumb_option *o)
 {
     const char **value = (const char **)((char *)c + o->offset);

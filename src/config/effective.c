@@ -133,7 +133,7 @@ uint64_t plumb_config_hash(const struct plumb_config *config, const char *comman
         if (!o->changes || !plumb_option_used(o, command))
             continue;
         plumb_buf_clear(&b);
-        /* if no memory is left, only the path of the option enters the hash */
+        /* if memory runs out, the hash covers only the path of this option */
         if (plumb_option_put(&b, config, o) != PLUMB_OK)
             plumb_buf_clear(&b);
         hash = plumb_hash(o->path, (int64_t)strlen(o->path) + 1, hash);

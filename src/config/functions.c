@@ -27,9 +27,9 @@ static const struct plumb_option fields[] = {
 };
 enum { FIELDS = sizeof(fields) / sizeof(*fields) };
 
-/* Writes to out the text `where`, whose end :LINE:COLUMN, the place of `whole`, is replaced by
- * `line` and `column`, the place of a part of it. For a command-line argument, `where` has no line
- * and column and is copied unchanged. */
+/* Copies `where`, a position for messages, to out. If it ends with :LINE:COLUMN of the value
+ * `whole`, replaces them by `line` and `column`, those of a part of the value. The position of a
+ * command-line argument has no line and column, and is copied unchanged. */
 static void part_of(char *out, size_t size, const char *where, const struct plumb_yaml *whole,
                     int line, int column)
 {

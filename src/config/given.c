@@ -54,8 +54,9 @@ const char *plumb_config_warnings(const struct plumb_config *c)
     return m && m->notes ? m->notes : "";
 }
 
-/* For an option that was set for all stages at once, no message is given here, because another
- * stage may read it; plumb_stages_check reports it if none does. */
+/* For an option that was set for all stages of `plumb run` at once, this function records no
+ * message, because another stage may read the option; plumb_stages_check reports the option if no
+ * stage reads it. */
 plumb_status plumb_config_unread(struct plumb_config *c, const char *path, const char *why)
 {
     struct plumb_config_marks *m = c->marks;
@@ -260,7 +261,7 @@ plumb_status plumb_config_note_needless(struct plumb_config *c, const char *comm
     const struct plumb_option *o;
     char text[1024];
     for (int i = 0; (o = plumb_option_at(i)); i++) {
-        /* Unread options have been reported already. */
+        /* An unread option was already reported by plumb_config_unread. */
         const char *why = m->unread[i] ? NULL : needless(c, i);
         bool set = false;
         if (m->given[i] == PLUMB_GIVEN_NO || m->shared[i] || !why || !plumb_option_used(o, command))

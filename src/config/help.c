@@ -50,7 +50,8 @@ static plumb_status measure(struct widths *w, const char *command)
             continue;
         PLUMB_TRY_GOTO(st, put_default(&b, o, command), fail);
         w->name = (int)plumb_max_i64(w->name, (int64_t)strlen(o->name));
-        /* A cell longer than MAX_COLUMN does not widen its column; only its own line is shifted. */
+        /* A cell longer than MAX_COLUMN does not widen its column; only the rest of its own line
+         * moves to the right. */
         if (b.len <= MAX_COLUMN)
             w->value = (int)plumb_max_i64(w->value, b.len);
         if (strlen(o->range) <= MAX_COLUMN)

@@ -17,8 +17,9 @@ static bool is_number(const char *text)
     return type == PLUMB_JSON_INT || type == PLUMB_JSON_REAL;
 }
 
-/* Appends a scalar as JSON. An unquoted null or boolean of YAML 1.2 keeps its meaning, and so does
- * an unquoted number in JSON's syntax. Any other scalar becomes a text, even 0x1F or +1. */
+/* Appends a scalar as JSON. An unquoted null or boolean of YAML 1.2 becomes JSON's null or boolean,
+ * and an unquoted number in JSON's syntax becomes a number. Any other scalar becomes a string, even
+ * 0x1F or +1. */
 static plumb_status put_scalar(struct plumb_buf *out, const struct plumb_yaml *v)
 {
     static const char *const truth[] = {"true", "True", "TRUE", "false", "False", "FALSE"};

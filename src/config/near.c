@@ -5,7 +5,8 @@
 #include <limits.h>
 #include <string.h>
 
-/* Computes the optimal string alignment distance; only three rows of its table are kept. */
+/* Computes the optimal string alignment distance; only three rows of the dynamic-programming table
+ * are stored. */
 int plumb_edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 63 };

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "config/option.h"
 
-/* Options whose text the model reads or writes. A backslash in such a text is rarely intended. */
+/* Options whose text the model reads or writes. A user rarely wants a backslash in such a text. */
 static const char *const texts[] = {"generate.stop", "data.prompt_template", "data.system",
                                     "method.principle_template", NULL};
 

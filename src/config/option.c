@@ -99,7 +99,8 @@ static const struct {
     char letter;
     const char *value;
 } own_default[] = {
-    {"method.name", 'f', "dpo"}, /* pairs are given, but psle, the default, generates its own */
+    /* the table's default, psle, generates its own pairs, but prefer trains on given pairs */
+    {"method.name", 'f', "dpo"},
     {"generate.group_size", 'a', "4"},
 };
 
@@ -187,7 +188,8 @@ const struct plumb_option *plumb_option_nearest(const char *key)
     for (int i = 0; i < COUNT(options); i++) {
         const int d[3] = {plumb_edit_distance(key, options[i].path),
                           plumb_edit_distance(key, options[i].name),
-                          /* the name in another section; the loop below adds 1 for the section */
+                          /* distance of the name alone, in any section; the loop below adds 1
+                           * because the section differs */
                           dot ? plumb_edit_distance(dot + 1, options[i].name) : INT_MAX};
         for (int k = 0; k < 3; k++) {
             const int steps = k == 2 && d[k] < INT_MAX ? d[k] + 1 : d[k];

@@ -1,5 +1,5 @@
-/* option.h - an entry of the option table: finding, reading and writing it. Used only inside
- * config/.
+/* option.h - the option table, and functions that find options and read and write their values.
+ * Used only inside config/.
  * Layer 3. Includes base/, io/yaml.h, config.h. */
 #ifndef PLUMB_CONFIG_OPTION_H
 #define PLUMB_CONFIG_OPTION_H
@@ -29,8 +29,8 @@ struct plumb_option {
      * the top level has the section "". */
     const char *path, *name, *section;
     enum plumb_option_type type;
-    /* value is the default, as text. All four are columns of the table in options.h, which
-     * describes them. */
+    /* value is the default, as text. All four are columns of the table in options.h; see the head
+     * of that file. */
     const char *value, *range, *unit, *commands;
     bool changes;
     const char *help;
@@ -85,8 +85,9 @@ const struct plumb_option *plumb_option_nearest(const char *key);
  * this command (NULL: any command) uses instead. Returns PLUMB_OK for any other key. */
 plumb_status plumb_alias_refuse(const char *key, const char *command, const char *where);
 
-/* PLUMB_OPTIONS_MOST is the largest number of options. struct plumb_config_marks records how the
- * options of a configuration were set; element i of each array belongs to option i of the table. */
+/* PLUMB_OPTIONS_MOST is the largest number of options in the table. struct plumb_config_marks
+ * records how the options of a configuration were set; element i of each array belongs to option i
+ * of the table. */
 enum { PLUMB_OPTIONS_MOST = 256 };
 struct plumb_config_marks {
     /* how each option was set: values of enum plumb_given */
@@ -118,8 +119,8 @@ plumb_status plumb_config_take(void **out, struct plumb_config *c, int64_t bytes
 /* Creates a configuration with the defaults of a command (NULL: those in the table). The caller
  * owns *out. */
 plumb_status plumb_config_fresh(struct plumb_config **out, const char *command);
-/* Completes the values when all of them are set: the tokenizer is the model's folder if it is not
- * given, and a file below configs/ that does not exist is that of the installation
+/* Call this after all options are set. If tokenizer is not given, sets it to the model's folder. If
+ * a file below configs/ does not exist, replaces its path by that of the installed file
  * (io/installed.h). */
 plumb_status plumb_config_complete(struct plumb_config *c);
 /* Sets the options of a YAML map. Members named in skip, a NULL-terminated list or NULL, are
@@ -127,7 +128,8 @@ plumb_status plumb_config_complete(struct plumb_config *c);
 plumb_status plumb_config_set_yaml(struct plumb_config *c, const struct plumb_yaml *root,
                                    const char *path, const char *const *skip);
 /* Sets the option of one key=value argument of the command line; number is its position. If the
- * command does not use the option, *used becomes false; if used is NULL, this is an error. */
+ * command does not use the option, *used becomes false; if `used` is NULL, the function fails
+ * instead. */
 plumb_status plumb_config_override(struct plumb_config *c, const char *command, const char *text,
                                    int number, bool *used);
 /* Creates a configuration from the defaults and len bytes of YAML; `where` names the YAML in
@@ -149,13 +151,13 @@ plumb_status plumb_value_set(struct plumb_config *c, void *base, const struct pl
  * list only "" (the empty list) is allowed, for a map only "" and "{}" (the empty map). */
 plumb_status plumb_option_set_text(struct plumb_config *c, void *base, const struct plumb_option *o,
                                    const char *text, const char *where);
-/* Returns true for null and ~, with or without blanks around them: the default is meant. */
+/* Returns true for null and ~, with or without blanks around them: they stand for the default. */
 bool plumb_argument_is_null(const char *text);
 /* Sets the field from the text after key= on the command line. The text is not null: see
  * plumb_argument_is_null. Quoted text is parsed as YAML. A list is a YAML list, or a,b, whose
- * elements may be quoted. Any other text is taken as it is, but \n, \t and \r are control
- * characters if plumb_option_is_prose; numbers and choices are read without the blanks around
- * them. */
+ * elements may be quoted. Any other text is used unchanged, except that \n, \t and \r become
+ * control characters if plumb_option_is_prose is true; numbers and choices are read without the
+ * blanks around them. */
 plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
                                        const struct plumb_option *o, const char *text,
                                        const char *where);

@@ -57,8 +57,8 @@ static plumb_status take_word(const char **out, struct plumb_config *c, const st
 }
 
 /* Checks that the name of stage i has only letters, digits, _ and -, that no earlier stage has the
- * same name, and that its command is one that stages may have. The name becomes a folder name, and
- * stands before the colon in NAME:key=value. */
+ * same name, and that its command is one that stages may have. The name is also the name of the
+ * stage's folder, and the text before the colon in NAME:key=value. */
 static plumb_status check_name(const struct plumb_stages *s, int64_t i, const char *path)
 {
     const struct plumb_stage *one = &s->item[i];
@@ -183,7 +183,7 @@ static bool is_own(const char *text)
 }
 
 /* Sets each option of c that was stage:NAME in `before` to stage:NAME again. `before` is the
- * configuration before a value for all stages was set: it does not replace stage:NAME. */
+ * configuration before a value for all stages was set; such a value must not replace stage:NAME. */
 static void keep_links(struct plumb_config *c, const struct plumb_config *before)
 {
     const struct plumb_option *o;
@@ -287,7 +287,7 @@ static plumb_status read_stages(struct plumb_stages *s, const struct plumb_yaml 
         for (int i = 0; i < PLUMB_OPTIONS_MOST; i++) {
             m->shared[i] = m->given[i] != PLUMB_GIVEN_NO;
             /* Clears the marks of the options that are given outside of `stages` until the stage's
-             * own options are read, so that the two can be told apart. */
+             * own options are read, so that the two kinds can be distinguished. */
             m->given[i] = PLUMB_GIVEN_NO;
         }
         PLUMB_TRY(plumb_config_set_yaml(one->cfg, at, path, own_keys));

@@ -53,8 +53,8 @@ static bool read_real(double *out, const char *text)
     return !*end && isfinite(*out);
 }
 
-/* Returns true for an integer with a leading zero, such as 010. Its meaning is not clear: 010 is 8
- * in YAML 1.1 and in C, but 10 in YAML 1.2. */
+/* Returns true for an integer with a leading zero, such as 010. Such a number is ambiguous: 010 is
+ * 8 in YAML 1.1 and in C, but 10 in YAML 1.2. */
 static bool is_octal(const char *text)
 {
     text += *text == '+' || *text == '-';
@@ -190,7 +190,7 @@ static plumb_status set_texts(struct plumb_config *c, struct plumb_texts *out,
 }
 
 /* Sets a list from a scalar, which becomes its only element. A scalar with an unquoted comma is
- * refused, because it may be meant as a list. */
+ * refused, because the user may have meant a list. */
 static plumb_status set_one_text(struct plumb_config *c, struct plumb_texts *out,
                                  const struct plumb_option *o, const struct plumb_yaml *v,
                                  const char *where)

@@ -16,7 +16,8 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Returns true if mteval-v13a puts blanks around c: a blank or ASCII punctuation except ' , - . */
+/* Returns true if mteval-v13a puts blanks around c. c is then a blank or an ASCII punctuation
+ * character other than ' , - . */
 static bool stands_alone(char c)
 {
     return (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||

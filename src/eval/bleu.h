@@ -4,8 +4,9 @@
  *     BLEU = 100 BP exp( 1/4 sum_n log p_n ),   p_n = clipped n-gram matches / n-grams,  n = 1..4
  *     BP   = min(1, exp(1 - reference tokens / answer tokens))
  *                                    Source: Papineni et al. 2002, P02-1040, section 2.3
- * Text is tokenized as by mteval-v13a. The k-th order without a match gets p_n = 1 / (2^k n-grams).
- * Both are the defaults of sacrebleu (Post 2018, arXiv:1804.08771), and the scores are equal. */
+ * Text is tokenized as by mteval-v13a. If some orders n have no match, the k-th of them gets p_n =
+ * 1 / (2^k n-grams). Tokenization and smoothing are the defaults of sacrebleu (Post 2018,
+ * arXiv:1804.08771), and the scores are equal to sacrebleu's. */
 #ifndef PLUMB_EVAL_BLEU_H
 #define PLUMB_EVAL_BLEU_H
 
@@ -16,8 +17,9 @@
 
 #define PLUMB_BLEU_ORDER 4
 
-/* Sums of counts over answers. They are integers, so the order of the answers does not matter.
- * match, total: clipped matches and all n-grams of the answers, for n = 1 .. PLUMB_BLEU_ORDER. */
+/* Sums of counts over answers. The sums are integers, so they do not depend on the order of the
+ * answers. match, total: clipped matches and all n-grams of the answers, for n = 1 ..
+ * PLUMB_BLEU_ORDER. */
 struct plumb_bleu {
     int64_t match[PLUMB_BLEU_ORDER], total[PLUMB_BLEU_ORDER];
     int64_t length, reference_length; /* tokens of the answers and of their references */

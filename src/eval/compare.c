@@ -15,7 +15,8 @@
 static const char *const aspects[] = {"start",  "prompts",    "reward",
                                       "budget", "evaluation", "unfinished"};
 enum { ASPECTS = sizeof(aspects) / sizeof(aspects[0]) };
-/* The largest relative difference between the tokens that a run generated and its budget. */
+/* The largest accepted relative difference between the number of tokens that a run generated and
+ * its budget, train.generated_tokens. */
 #define USED_WITHIN 0.05
 
 static bool allowed(const struct plumb_compare *c, const char *aspect)
@@ -85,9 +86,9 @@ static int same_content(const plumb_json *a, const plumb_json *b, const char *ke
     }
 }
 
-/* Compares by hash the files and models that two runs have read. Fails if they differ under an
- * option in which comparable runs must agree, or if the evaluations used different prompts or
- * reward models. */
+/* Compares the hashes of the files and models that two runs have read. Fails if an option in which
+ * comparable runs must agree names different contents, or if the evaluations used different prompts
+ * or reward models. */
 static plumb_status check_contents(const struct pair *p)
 {
     for (int64_t i = 0; i < plumb_json_count(inputs_of(p->a->run)); i++) {

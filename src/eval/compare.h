@@ -6,7 +6,8 @@
 
 #include "eval/run_results.h"
 
-/* Runs of one method with equal settings. run[0] represents the settings. */
+/* Runs of one method with equal settings, which may differ in the seed. The settings are those of
+ * run[0]. */
 struct plumb_compare_group {
     char name[200];
     const struct plumb_run_results **run; /* (n,) in the order of the command line */
@@ -30,8 +31,9 @@ struct plumb_compare {
 };
 
 /* Fails with PLUMB_ERR_CONFIG if a run has not ended, if it did not use up its token budget, or if
- * it is not comparable with run[0]; the message names the runs and the difference. compare.allow
- * permits single aspects. Also fails if compare.allow has an unknown name. */
+ * it is not comparable with run[0]; the message names the runs and the difference. The option
+ * compare.allow names aspects, such as "budget", in which the runs may differ. Also fails if
+ * compare.allow has an unknown name. */
 plumb_status plumb_compare_check(const struct plumb_compare *c);
 /* Sorts the runs into groups, the group with the best reward first. PLUMB_ERR_CONFIG if two runs
  * have the same settings and the same seed. */
@@ -40,8 +42,8 @@ plumb_status plumb_compare_sort(struct plumb_compare *c);
  * seed, model, tokenizer and device are not. */
 bool plumb_compare_is_setting(const char *path);
 
-/* Returns the mean of result `id` over the group's seeds. If first is true, it is the result of the
- * model against which the wins are counted. */
+/* Returns the mean of result `id` over the group's seeds: of the trained models, or, if `first` is
+ * true, of the model against which the wins are counted. */
 struct plumb_compare_mean plumb_compare_figure(const struct plumb_compare_group *g,
                                                enum plumb_figure id, bool first);
 /* Returns the value by which groups are ranked: the mean held-out reward, or, if the runs were not

@@ -7,9 +7,9 @@
 
 #include "base/status.h"
 
-/* Writes to gram (room for n) the 64-bit hash of every n-gram of `order` consecutive ids of id
- * (n,), ascending, and returns their number. Equal n-grams have equal hashes; collisions of
- * different n-grams are neglected. */
+/* Writes to gram (n,) the 64-bit hash of every n-gram of `order` consecutive ids of id (n,),
+ * ascending, and returns their number. Equal n-grams have equal hashes; collisions of different
+ * n-grams are neglected. */
 int64_t plumb_ngrams(uint64_t *gram, const uint64_t *id, int64_t n, int order);
 /* Returns the number of different values in an ascending list gram (n,). */
 int64_t plumb_ngrams_different(const uint64_t *gram, int64_t n);

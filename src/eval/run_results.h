@@ -60,14 +60,15 @@ struct plumb_run_results {
     char evaluation[512]; /* the data, prompts, samples and judge of the evaluation, as text */
     /* the trained model; without an evaluation only last_reward and generated_tokens are set */
     struct plumb_model_results own;
-    /* the model against which the wins are counted, if it is not the trained model */
+    /* results of the model against which the wins are counted, if it is not the trained model */
     struct plumb_model_results first;
 };
 
 /* Reads DIR/run.json, config.effective.yaml and metrics.jsonl. If DIR/EVALUATION/eval.json exists,
- * it also reads the results of the model whose folder is inside of DIR. The caller must close *out,
- * also after a failure. Errors: PLUMB_ERR_IO if DIR is no run folder; PLUMB_ERR_UNSUPPORTED if the
- * run's command is neither align nor prefer; PLUMB_ERR_FORMAT naming the file. */
+ * also reads from it the results of the trained model, which is the model whose folder is inside of
+ * DIR. The caller must close *out, also after a failure. Errors: PLUMB_ERR_IO if DIR is no run
+ * folder; PLUMB_ERR_UNSUPPORTED if the run's command is neither align nor prefer; PLUMB_ERR_FORMAT
+ * naming the file. */
 plumb_status plumb_run_results_open(struct plumb_run_results *out, const char *dir,
                                     const char *evaluation);
 void plumb_run_results_close(struct plumb_run_results *f);

@@ -66,7 +66,8 @@ plumb_status plumb_lc_win_rate(double *out, const double *won, const double *del
             *out = logistic(w[0]);
             return PLUMB_OK;
         }
-        /* Halve the step until the objective decreases, up to rounding; the problem is convex. */
+        /* Halve the step until the objective does not increase by more than rounding errors. This
+         * suffices, because the problem is convex. */
         const double here = objective(w, won, delta, n, scale) * (1 + 1e-12) + 1e-12;
         double next[2], share = 1;
         do {

@@ -23,11 +23,9 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
-/* LENGTH_BYTES: size of the header's length, which begins a file. MAX_HEADER: the largest length,
- * in bytes, that the reference implementation accepts. */
+/* bytes of the header's length, which begins a file; the reference implementation's limit of it */
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 };
-/* PIECE: largest number of bytes of one pread. BLOCK: number of bytes that are converted at once.
- */
+/* PIECE: most bytes of one pread. BLOCK: number of bytes that are converted at once. */
 enum { PIECE = 1 << 24, BLOCK = 1 << 16 };
 
 struct plumb_st_shard {
