@@ -27,7 +27,7 @@ struct plumb_texts {
 };
 
 enum plumb_reward_kind {
-    /* how far the completion's length is from `target` or outside of [min, max] */
+    /* 0 if the length in tokens is `target` or in [min, max], else negative */
     PLUMB_REWARD_LENGTH,
     PLUMB_REWARD_REGEX,      /* the number of matches of `pattern` */
     PLUMB_REWARD_WORDS,      /* the share of words that are in `words` or `file` */

@@ -1,4 +1,4 @@
-/* axis.c - computes the ranges of axes, their ticks and the labels of these.
+/* axis.c - computes the ranges of axes, the ticks and the labels of the ticks.
  * Layer 4. Includes report/axis.h. */
 #include "report/axis.h"
 

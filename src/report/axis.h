@@ -21,8 +21,8 @@ struct plumb_axis plumb_axis_empty(void);
 /* Extends the axis so that it covers x. A non-finite x is ignored. */
 void plumb_axis_cover(struct plumb_axis *a, double x);
 /* Extends a linear axis to the ends of the intervals in `ends`, but on each side by at most half of
- * the axis' length, so that one uncertain value does not flatten the chart. Longer intervals are
- * cut off where they are drawn. An axis without length is extended without limit. */
+ * the axis' length, so that one uncertain value does not flatten the chart. The code that draws an
+ * interval cuts it off at the ends of the axis. An axis with lo = hi is extended without limit. */
 void plumb_axis_reach(struct plumb_axis *a, const struct plumb_axis *ends);
 
 /* Sets about `wanted` ticks, at most PLUMB_AXIS_TICKS, at a distance of 1, 2 or 5 times a power of
@@ -36,8 +36,9 @@ void plumb_axis_log(struct plumb_axis *a);
 /* Returns the position of x on the axis: 0 at lo, 1 at hi. An x outside of the axis is clamped. */
 double plumb_axis_share(const struct plumb_axis *a, double x);
 /* Writes the label of x, for example "12k", "3.5M", "40%" or "1.5e-4". The distance between ticks
- * decides the number of decimals; on a logarithmic axis, and if the whole axis is below 1e-3, the
- * label has up to 4 or 3 significant digits. percent: x is a share, shown as a percentage. */
+ * decides the number of decimals. On a logarithmic axis the label has up to 4 significant digits
+ * instead; if both ends of a linear axis are below 1e-3 in absolute value, up to 3. percent: x is a
+ * share, shown as a percentage. */
 void plumb_axis_text(char *out, size_t size, double x, const struct plumb_axis *a, bool percent);
 
 #endif

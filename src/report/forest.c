@@ -7,7 +7,7 @@
 #include "report/axis.h"
 #include "report/plot.h"
 
-/* Units of the SVG's view box; the page scales it. */
+/* Sizes in units of the SVG's view box, which the page scales. */
 enum { WIDTH = 520, LEFT = 150, RIGHT = 16, TOP = 6, BOTTOM = 42, ROW = 19, LABEL_RUNES = 21 };
 
 static double px(const struct plumb_axis *a, double x)

@@ -1,12 +1,12 @@
-/* load.h - load.jsonl: how evenly the work of each iteration was spread over the ranks.
+/* load.h - load.jsonl: how evenly the work of each iteration was distributed over the ranks.
  * Layer 4. Includes base/.
  *
  * A line has "step", "iteration", and an array with one value of each rank for each entry of
  * PLUMB_LOAD_LIST. With generate.balance it also has "rollout/made_by", an array with the rank that
- * generated for each prompt of the iteration; -1 if its completions were there before. With the
- * value `queue` these ranks differ from run to run. metrics.jsonl has the means and maxima over the
- * ranks (comm/idle_*, comm/tail_*). Only runs of align on several ranks write the file; rank 0
- * writes it. */
+ * generated the completions of each prompt of the iteration; -1 for a prompt whose completions were
+ * all finished before the run was paused. With the value `queue` these ranks differ from run to
+ * run. metrics.jsonl has the means and maxima over the ranks (comm/idle_*, comm/tail_*). Only runs
+ * of align on several ranks write the file; rank 0 writes it. */
 #ifndef PLUMB_REPORT_LOAD_H
 #define PLUMB_REPORT_LOAD_H
 
@@ -16,11 +16,11 @@
 
 #define PLUMB_LOAD_FILE "load.jsonl"
 
-/* Each value of a rank: enum, name in load.jsonl. Idle is the share, from 0 to 1, of the phase's
- * time in which the rank waited for other ranks or exchanged data with them; 0 if the phase took no
- * time. ROLLOUT includes the rollouts of the method itself, REFERENCE the method's own scores.
- * TOKENS and STEPS count the tokens that the rank sampled in the rollout, and its forward passes
- * for them. */
+/* The values that are recorded for each rank: enum, name in load.jsonl. idle/PHASE is the share,
+ * from 0 to 1, of the phase's time in which the rank waited for other ranks or exchanged data with
+ * them; 0 if the phase took no time. The rollout phase includes the rollouts that the alignment
+ * method adds, the reference phase the scores that it adds. TOKENS and STEPS count the tokens that
+ * the rank sampled in the rollout, and its forward passes for them. */
 #define PLUMB_LOAD_LIST(X)                                                                         \
     X(ROLLOUT, "idle/rollout")                                                                     \
     X(REWARD, "idle/reward")                                                                       \
@@ -35,9 +35,10 @@ enum plumb_load_value {
 #undef X
         PLUMB_LOAD_COUNT
 };
-enum { PLUMB_LOAD_PHASES = PLUMB_LOAD_TRAIN + 1 }; /* the first values are phases */
+/* the first values of the enum belong to phases */
+enum { PLUMB_LOAD_PHASES = PLUMB_LOAD_TRAIN + 1 };
 
-/* One line. */
+/* One line of load.jsonl. */
 struct plumb_load_line {
     int64_t step, iteration, ranks;
     double *value;          /* (ranks, PLUMB_LOAD_COUNT) */

@@ -77,8 +77,8 @@ done:
     return st;
 }
 
-/* text: the lines of an existing file up to step `steps` and iteration `iterations`. A resumed run
- * keeps these lines. */
+/* The lines of an existing file that a resumed run keeps: `text` has the lines up to step `steps`
+ * and iteration `iterations`. */
 struct kept {
     int64_t steps, iterations;
     struct plumb_buf text;
@@ -156,7 +156,8 @@ plumb_status plumb_metrics_read(struct plumb_metrics_row **out, int64_t *n, cons
     return PLUMB_OK;
 }
 
-/* Removes load.jsonl, or the lines that a resumed run writes again. */
+/* In a new run, removes load.jsonl. In a resumed run, removes its lines after step `steps` or
+ * iteration `iterations`, which the run writes again. */
 static plumb_status begin_load(const char *dir, bool resume, int64_t steps, int64_t iterations)
 {
     char path[4096];

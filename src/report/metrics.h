@@ -9,9 +9,9 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* All metrics, in the order of the console line. If TRL has the quantity, the name is TRL's. Each
- * line has: enum, name in metrics.jsonl, unit, name on the console (NULL if it is not shown there),
- * meaning. */
+/* All metrics, in the order of the console line. A metric that TRL has, too, has TRL's name.
+ * Columns: enum, name in metrics.jsonl, unit, name in the console line (NULL if the metric is not
+ * shown there), meaning. */
 #define PLUMB_METRIC_LIST(X)                                                                       \
     X(LOSS, "loss", "", "loss", "mean over the global batch of the method's loss")                 \
     X(GRAD_NORM, "grad_norm", "", "|g|", "global L2 norm before clipping")                         \
@@ -115,8 +115,8 @@ struct plumb_metric_info {
     const char *name, *unit, *console, *meaning;
 };
 const struct plumb_metric_info *plumb_metric_info(enum plumb_metric id);
-/* Returns true if the metric's unit contains seconds or is per rank. Only such metrics depend on
- * the machine or on the number of ranks. */
+/* Returns true if the metric depends on the machine or on the number of ranks: its unit contains
+ * seconds or is per rank. */
 bool plumb_metric_of_machine(enum plumb_metric id);
 
 /* One line of metrics. Non-finite values are written as null. */
@@ -134,11 +134,11 @@ static inline void plumb_metrics_set(struct plumb_metrics_row *row, enum plumb_m
 
 typedef struct plumb_metrics plumb_metrics; /* an open metrics.jsonl; ranks > 0 write nothing */
 
-/* Opens DIR/metrics.jsonl on rank 0; on other ranks *out writes nothing. A resumed run removes
- * lines of steps or iterations after those done, and an incomplete last line, there and in
- * load.jsonl (report/load.h). If no step is done, both files start empty. Not collective.
- * PLUMB_ERR_FORMAT names a broken line before the last one.
- */
+/* Opens DIR/metrics.jsonl on rank 0; on other ranks *out writes nothing. In a resumed run, this
+ * removes from metrics.jsonl and load.jsonl (report/load.h) all lines of steps after steps_done or
+ * iterations after iterations_done, and an incomplete last line. If steps_done and iterations_done
+ * are 0, both files start empty. Not collective. PLUMB_ERR_FORMAT names a broken line before the
+ * last one. */
 plumb_status plumb_metrics_open(plumb_metrics **out, const char *dir, int rank, int64_t steps_done,
                                 int64_t iterations_done);
 void plumb_metrics_close(plumb_metrics **m); /* does nothing if *m is NULL */

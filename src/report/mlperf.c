@@ -21,15 +21,16 @@
 #define BEGIN "INTERVAL_START"
 #define END   "INTERVAL_END"
 
-/* Returns the milliseconds since 1970. Within a session they come from a clock that is never set,
- * so that they never step back. */
+/* Returns the milliseconds since 1970. Within a session they come from the monotonic clock, so they
+ * never decrease. */
 static int64_t now_ms(const struct plumb_mlperf *m)
 {
     return m->began_ms + (int64_t)(1000 * (plumb_now() - m->began));
 }
 
-/* Writes one line. A time before that of the line before is replaced by that time. value is JSON
- * text. metadata is "" or the beginning of members, each with a comma behind it. */
+/* Writes one line of the log. ms is its time in milliseconds since 1970; if it is before the time
+ * of the previous line, that time is used instead. value is JSON text. metadata is "" or members of
+ * the metadata object as JSON text, each followed by a comma. */
 static plumb_status put(struct plumb_mlperf *m, int64_t ms, const char *type, const char *key,
                         const char *value, const char *metadata)
 {
@@ -163,7 +164,8 @@ static plumb_status put_start(struct plumb_mlperf *m, const struct plumb_mlperf_
     return put(m, now_ms(m), BEGIN, "run_start", "null", "");
 }
 
-/* Writes the members of the metadata that say where in the run an event is. */
+/* Writes to out the members of the metadata that give the position of an event in the run: step and
+ * samples_count. */
 static void put_place(char out[96], const struct plumb_mlperf *m, int64_t step)
 {
     snprintf(out, 96, "\"step\": %lld, \"samples_count\": %lld, ", (long long)step,
@@ -179,7 +181,7 @@ static plumb_status put_block(struct plumb_mlperf *m, int64_t ms, const char *ty
 }
 
 /* Continues the log of an earlier session: removes an incomplete last line, and sets last_ms to the
- * time of the last line. The clock of the wall may have been set back since then. */
+ * time of the last line. The wall clock may have been set back since then. */
 static plumb_status continue_log(struct plumb_mlperf *m)
 {
     static const char key[] = "\"time_ms\": ";
@@ -222,8 +224,8 @@ plumb_status plumb_mlperf_open(struct plumb_mlperf *m, const char *dir,
     return put_block(m, now_ms(m), BEGIN, "block_start", m->block);
 }
 
-/* Writes one figure of data.eval: the reward, else the accuracy, else the loss. The evaluation
- * began at `began` and ended at `now`. */
+/* Writes the result of an evaluation on data.eval: the first of reward, accuracy and loss that *row
+ * has. The evaluation began at `began` and ended at `now`. */
 static plumb_status put_eval(struct plumb_mlperf *m, const struct plumb_metrics_row *row,
                              int64_t began, int64_t now)
 {
@@ -274,7 +276,7 @@ static plumb_status put_stats(struct plumb_mlperf *m, const struct plumb_metrics
 
 plumb_status plumb_mlperf_write(struct plumb_mlperf *m, const struct plumb_metrics_row *row)
 {
-    /* an evaluation comes last in a block, and has just ended */
+    /* if *row has an evaluation, it was the last work of the block and has just ended */
     const bool timed = row->set[PLUMB_METRIC_TIME_EVAL];
     const int64_t now = now_ms(m),
                   took = timed ? (int64_t)(1000 * row->value[PLUMB_METRIC_TIME_EVAL]) : 0;

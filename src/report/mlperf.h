@@ -9,12 +9,13 @@
  * eval_samples, init_checkpoint_step), opt_*, lora_rank, lora_alpha, *_parallelism,
  * lowest_numerical_precision_in_*, config_filename, and of its GRPO benchmark, for align,
  * num_prompts_per_step, num_generations_per_prompt and generation_*_rollout_*. The keys
- * submission_* and cache_clear are for whoever submits a result. samples_count in the metadata is
- * the number of steps times global_batch_size, which counts completions for align. train_samples
- * and eval_samples count the lines of the files, also those that data.limit leaves out.
- * eval_accuracy is the reward, else the accuracy, else the loss, as in llama2_70b_lora. A resumed
- * run appends a new init_start and run_start, and init_checkpoint_step says where it continues.
- * time_ms never decreases from line to line, also if the clock of the machine is set back. */
+ * submission_* and cache_clear are not written: whoever submits a result adds them. samples_count
+ * in the metadata is the number of steps times global_batch_size, which counts completions for
+ * align. train_samples and eval_samples count the lines of the files, also those that data.limit
+ * leaves out. eval_accuracy is the first of reward, accuracy and loss that the evaluation has. In
+ * the benchmark llama2_70b_lora it is the loss, too. A resumed run appends a new init_start and
+ * run_start, and init_checkpoint_step says where it continues. time_ms never decreases from line to
+ * line, also if the clock of the machine is set back. */
 #ifndef PLUMB_REPORT_MLPERF_H
 #define PLUMB_REPORT_MLPERF_H
 
@@ -27,21 +28,20 @@ struct plumb_mlperf {
     FILE *file;
     char path[4096];
     struct plumb_buf line;
-    double began;             /* plumb_now() when the file was opened, */
-    int64_t began_ms;         /* and the time that the lines have then, ms since 1970 */
-    int64_t last_ms;          /* time of the last line */
-    int64_t block;            /* first step of the block that is open */
+    double began;             /* plumb_now() when the file was opened */
+    int64_t began_ms;         /* the same moment as the lines state it, in ms since 1970 */
+    int64_t last_ms;          /* time of the last line, in ms since 1970 */
+    int64_t block;            /* number of steps before the current block */
     int64_t samples_per_step; /* trained samples of one step */
 };
 
-/* What the caller of plumb_mlperf_open knows about the run, for the lines at the start of the
- * log. */
+/* The properties of the run that the first lines of the log state. */
 struct plumb_mlperf_start {
     const struct plumb_config *cfg;
     const char *command;
     int64_t steps_done, planned_steps;
-    int64_t micro_batches; /* the most micro-batches that a rank has in a step */
-    int64_t max_tokens;    /* longest sequence */
+    int64_t micro_batches; /* largest number of micro-batches that a rank has in a step */
+    int64_t max_tokens;    /* length of the longest sequence, in tokens */
     int64_t init_ms;       /* time of init_start, ms since 1970 */
 };
 

@@ -1,4 +1,5 @@
-/* monitor.c - the outputs of a run's metrics that report.to names.
+/* monitor.c - opens, writes and closes the outputs of a run's metrics that the option report.to
+ * names.
  * Layer 4. Includes report/, base/, config/, io/. */
 #include "report/monitor.h"
 
@@ -21,7 +22,7 @@ struct plumb_monitor {
     struct plumb_prometheus prometheus;
     struct plumb_mlperf mlperf;
     struct plumb_metrics_row last;
-    char path[4096]; /* of the Prometheus file */
+    char path[4096]; /* path of the Prometheus file */
 };
 
 /* Sets on[] for the outputs that report.to names. */
@@ -132,7 +133,7 @@ fail:
     return st;
 }
 
-/* Logs a failure of an output of report.to, but only the first one of each output. */
+/* Logs st, a failure of an output, unless a failure of this output was logged before. */
 static void note(plumb_monitor *m, int output, plumb_status st)
 {
     if (st != PLUMB_OK && !m->said[output])

@@ -8,7 +8,7 @@
 #include "report/axis.h"
 #include "text/utf8.h"
 
-/* Units of the SVG's view box; the page scales it. */
+/* Sizes in units of the SVG's view box, which the page scales. */
 struct box {
     int width, height, left, right, top, bottom;
 };
@@ -82,8 +82,8 @@ static bool has_band(const struct plumb_plot_series *s, int64_t i)
     return s->lo && isfinite(s->y[i]) && isfinite(s->lo[i]) && isfinite(s->hi[i]);
 }
 
-/* Sets the axes of a chart to cover all points, and the bands as far as plumb_axis_reach allows; a
- * logarithmic axis does not take bands into account. Returns false if no y is finite. */
+/* Sets the axes of a chart to cover all points, and the bands as far as plumb_axis_reach allows.
+ * The range of a logarithmic axis does not depend on the bands. Returns false if no y is finite. */
 static bool make_frame(struct frame *f, const struct plumb_plot *plot)
 {
     struct plumb_axis x = plumb_axis_empty(), y = x, band = x;
@@ -149,7 +149,7 @@ static plumb_status put_axes(struct plumb_buf *out, const struct plumb_plot *plo
     PLUMB_TRY(
         plumb_buf_addf(out, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n",
                        b->left, b->width - b->right, b->height - b->bottom, b->height - b->bottom));
-    /* with panels, the caption of the figure has the axis labels */
+    /* a figure with panels has the axis labels in its caption */
     if (plot->panels)
         return PLUMB_OK;
     PLUMB_TRY(plumb_buf_addf(out, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">",
@@ -319,8 +319,8 @@ static plumb_status put_legend(struct plumb_buf *out, const struct plumb_plot *p
     return PLUMB_OK;
 }
 
-/* Draws one panel per series. All panels share the axes and the grey lines of all series: the first
- * panel defines them, and the others refer to it. */
+/* Draws one panel per series. All panels show the same axes and the same grey lines of all series:
+ * the first panel defines them with the id plot->panels, and the other panels refer to that id. */
 static plumb_status put_panels(struct plumb_buf *out, const struct plumb_plot *plot,
                                const struct frame *f)
 {

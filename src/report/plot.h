@@ -10,7 +10,8 @@
 #include "base/status.h"
 
 #define PLUMB_PLOT_COLOURS 10 /* number of colours in the style sheet */
-#define PLUMB_PLOT_SERIES  32 /* most lines of a chart; from the eleventh on, the colours repeat */
+/* largest number of lines of a chart; from the eleventh line on, the colours repeat */
+#define PLUMB_PLOT_SERIES 32
 
 struct plumb_plot_series {
     const char *label;
@@ -28,9 +29,9 @@ struct plumb_plot {
     bool from_zero; /* true if the y axis must include 0 */
     bool log_y; /* the y axis is logarithmic if no value is negative and the largest is more than
                  * 100 times the smallest positive one; zeros are not drawn then */
-    /* Not NULL: draws one small panel per series. All panels have the same axes, and the lines of
-     * the other series in grey. The text is an HTML id, unique on the page, of the shared drawing.
-     */
+    /* If it is not NULL, the plot has one small panel per series, which also shows the lines of the
+     * other series in grey. All panels have the same axes. The text is an HTML id, unique on the
+     * page, for the drawing that the panels share. */
     const char *panels;
 };
 

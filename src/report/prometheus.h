@@ -2,14 +2,15 @@
  * Layer 4. Includes base/, report/metrics.h.
  *
  * The textfile collector of node_exporter reads such files. Every metric is a gauge "plumb_NAME",
- * where NAME is that of metrics.jsonl with '_' for '/', and the unit _seconds, _bytes or _nats at
- * its end. Beside them are plumb_step, plumb_planned_steps, plumb_iteration,
+ * where NAME is the name in metrics.jsonl with '_' for '/', followed by _seconds, _bytes or _nats
+ * if the metric has this unit. The file also has plumb_step, plumb_planned_steps, plumb_iteration,
  * plumb_planned_iterations, plumb_ranks, plumb_running (1 while the run goes on, 0 after its end)
- * and plumb_last_update_timestamp_seconds, the time of the last write. A run that was killed can
- * write no 0. A rule finds it by the time of the last write:
+ * and plumb_last_update_timestamp_seconds, the time of the last write. A killed run cannot write
+ * plumb_running 0. An alert rule finds such a run by the time of the last write:
  *     plumb_running == 1 and time() - plumb_last_update_timestamp_seconds > 3600
- * where 3600 s stand for longer than any line of metrics takes. The labels are command and run, the
- * path of output_dir. A metric that is not a finite number is written as NaN, +Inf or -Inf. */
+ * where 3600 must be longer than the longest time between two lines of metrics, in seconds. Each
+ * gauge has the labels command (the plumb command) and run (the path of output_dir). A metric that
+ * is not a finite number is written as NaN, +Inf or -Inf. */
 #ifndef PLUMB_REPORT_PROMETHEUS_H
 #define PLUMB_REPORT_PROMETHEUS_H
 

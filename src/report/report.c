@@ -269,7 +269,8 @@ static void figure_text(char *out, size_t size, double x, bool percent)
         snprintf(out, size, "%.3g", x);
 }
 
-/* Writes a card per summary metric: the last finite value, and the first one unless last_only. */
+/* Writes a card for each metric of the table below: its last finite value, and, unless last_only is
+ * true, its first one. */
 static plumb_status put_cards(struct plumb_buf *out, const struct plumb_metrics_row *row, int64_t n)
 {
     static const struct {
@@ -420,8 +421,9 @@ static plumb_status put_answer(struct plumb_buf *out, const char *text, double r
     return plumb_buf_add_text(out, "</td>");
 }
 
-/* Writes the last SAMPLE_RUNES characters of a prompt, after U+2026 if the prompt is longer. The
- * table on the console also shows the end, because prompts of one template begin alike. */
+/* Writes the last SAMPLE_RUNES characters of a prompt, after U+2026 if the prompt is longer. It
+ * shows the end, as the table on the console does, because prompts of one template begin with the
+ * same text. */
 static plumb_status put_prompt(struct plumb_buf *out, const char *prompt)
 {
     const char *at = prompt ? prompt + strlen(prompt) : NULL;

@@ -179,7 +179,7 @@ int plumb_samples_width(void)
     return 120;
 }
 
-/* Columns of a line besides prompt and completion: reward 8, gap 2, kind 5, gap 1 before the
+/* Columns of a line without prompt and completion: reward 8, gap 2, kind 5, gap 1 before the
  * prompt, gap 2 between prompt and completion. */
 #define FIXED_COLUMNS 18
 

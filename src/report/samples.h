@@ -11,7 +11,7 @@
 
 /* One sample completion. The texts are borrowed UTF-8. A NaN reward is shown as missing. */
 struct plumb_sample_row {
-    const char *prompt; /* for a chat, pass the last user message only */
+    const char *prompt; /* for a chat, the caller passes the last user message only */
     const char *completion;
     double reward;
     bool principled;

@@ -8,8 +8,8 @@
 #include "base/buf.h"
 #include "report/report.h"
 
-/* The caller sets title, cols and best_row, may set note, shape and folded, and zeroes the rest.
- * Add the cells row by row, the head first. */
+/* A table under construction. The caller sets title, cols and best_row, may set note, shape and
+ * folded, and sets the rest to zero. Then it adds the cells row by row, the head first. */
 struct plumb_table {
     const char *title, *note; /* borrowed; note may be NULL */
     int64_t cols, best_row;   /* number of columns; row to highlight, -1 for no row */
@@ -19,7 +19,7 @@ struct plumb_table {
     int64_t n, cap;
 };
 
-/* Adds the next cell. "" and "-" mean that the cell is empty. */
+/* Adds the next cell. A cell with the text "" or "-" counts as empty. */
 plumb_status plumb_table_add(struct plumb_table *t, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* Adds a number, or "-" if it is not finite. */

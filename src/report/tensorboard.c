@@ -1,7 +1,7 @@
 /* tensorboard.c - writes the metrics of a run as TensorBoard events.
  * Layer 4. Includes report/tensorboard.h, base/, io/.
  *
- * The messages of event.proto and summary.proto that are written:
+ * The fields of TensorFlow's event.proto and summary.proto that are written, with their numbers:
  *
  *     Event    1: double wall_time   2: int64 step   3: string file_version   5: Summary
  *     Summary  1: repeated Value         Value  1: string tag   2: float simple_value */
@@ -109,7 +109,7 @@ plumb_status plumb_tensorboard_put(struct plumb_buf *out, double wall_s,
     struct plumb_buf event = {0}, summary = {0};
     plumb_status st;
     PLUMB_TRY_GOTO(st, put_wall_time(&event, wall_s), done);
-    if (row->step > 0) { /* proto3 leaves out a zero */
+    if (row->step > 0) { /* a proto3 writer omits fields that are 0 */
         PLUMB_TRY_GOTO(st, put_key(&event, 2, VARINT), done);
         PLUMB_TRY_GOTO(st, put_varint(&event, (uint64_t)row->step), done);
     }
@@ -147,9 +147,9 @@ static int64_t step_of(const char *event, int64_t n)
     return -1;
 }
 
-/* Appends the first events of the file to out, as long as their steps are those of the lines
- * row[*kept], row[*kept + 1] ... (n lines). Adds the number of these events to *kept. An event that
- * only states the version is skipped. */
+/* Copies events from the beginning of the file at path to out, as long as their steps equal those
+ * of the lines row[*kept], row[*kept + 1] ... of the n lines of metrics. Adds the number of the
+ * copied events to *kept. Skips an event that only states the version of the format. */
 static plumb_status keep_events(struct plumb_buf *out, int64_t *kept, const char *path,
                                 const struct plumb_metrics_row *row, int64_t n)
 {
@@ -165,7 +165,7 @@ static plumb_status keep_events(struct plumb_buf *out, int64_t *kept, const char
         if (!event)
             break;
         if (step_of(event, bytes) < 0)
-            continue; /* the version, which the new file has already */
+            continue; /* an event with the version; the new file already has one */
         if (step_of(event, bytes) != row[*kept].step)
             break;
         PLUMB_TRY_GOTO(st, plumb_buf_add(out, plumb_buf_text(&old) + begin, at - begin), done);
@@ -176,9 +176,9 @@ done:
     return st;
 }
 
-/* Collects the events of the lines of metrics from the event files in dir, in the order of their
- * names, and adds those that are missing. Replaces the first event file, or creates one, and
- * removes the other ones. Sets t->path. */
+/* Writes one event file with one event for each of the lines row (n,). Copies the events that exist
+ * in the event files in dir, in the order of the file names, and creates the missing ones. Replaces
+ * the first event file, or creates one, and removes the others. Sets t->path. */
 static plumb_status rewrite(struct plumb_tensorboard *t, const char *dir,
                             const struct plumb_metrics_row *row, int64_t n)
 {

@@ -1,10 +1,11 @@
 /* tensorboard.h - writes the metrics of a run as TensorBoard events.
  * Layer 4. Includes base/, report/metrics.h.
  *
- * DIR/tensorboard/ holds one file "events.out.tfevents.SECONDS.HOST". Its first record says the
- * version; each other one is an Event with the time, the step and one scalar for each metric of one
- * line of metrics.jsonl, with the same names. The file of a resumed run loses the events of lines
- * that metrics.jsonl has lost, and gets those that it lacks, so both always have the same steps. */
+ * DIR/tensorboard/ holds one file "events.out.tfevents.SECONDS.HOST". Its first record states the
+ * version of the format; each other record is an Event with the time, the step and the metrics of
+ * one line of metrics.jsonl as scalars with the same names. When a run is resumed, events of lines
+ * that were removed from metrics.jsonl are removed, and missing events are added, so both files
+ * always have the same steps. */
 #ifndef PLUMB_REPORT_TENSORBOARD_H
 #define PLUMB_REPORT_TENSORBOARD_H
 
@@ -12,8 +13,8 @@
 
 typedef struct plumb_tensorboard plumb_tensorboard;
 
-/* Appends the record of the version, or of one line of metrics. wall_s: seconds since 1970.
- * PLUMB_ERR_NOMEM. */
+/* Append to out the record with the version, or the record of one line of metrics. wall_s: time of
+ * the event, in seconds since 1970. PLUMB_ERR_NOMEM. */
 plumb_status plumb_tensorboard_put_version(struct plumb_buf *out, double wall_s);
 plumb_status plumb_tensorboard_put(struct plumb_buf *out, double wall_s,
                                    const struct plumb_metrics_row *row);
