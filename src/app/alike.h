@@ -5,8 +5,8 @@
 
 #include "app/app.h"
 
-/* Count, minimum and maximum of the finite scores that this rank has added. Initialise with
- * zeros. */
+/* Number, minimum and maximum of the finite scores that this rank has added. Initialise this struct
+ * with zeros. */
 struct plumb_alike {
     int64_t n;
     double low, high;
@@ -16,8 +16,8 @@ void plumb_alike_add(struct plumb_alike *a, double score);
 /* Logs a warning if all ranks together have more than one score and all scores are equal.
  * Collective. */
 plumb_status plumb_alike_end(const struct plumb_alike *a, const struct plumb_app *app);
-/* Logs the same warning if n > 1 scores with this mean and standard deviation are equal. who is the
- * name of the model whose answers were scored. Not collective. */
+/* Logs the same warning if n > 1 and the standard deviation of the n scores shows that they are
+ * equal. who is the name of the model whose answers were scored. Not collective. */
 void plumb_alike_say(const char *who, int64_t n, double mean, double std);
 
 #endif

@@ -45,7 +45,8 @@ static bool is_there(const char *dir, const char *file)
     return plumb_path_join(path, sizeof(path), dir, file) == PLUMB_OK && plumb_file_exists(path);
 }
 
-/* Fails for --key=value, --key value and -k, which are the forms of other programs. */
+/* Fails because text is an option with dashes (--key=value, --key value or -k), which plumb does
+ * not have. The message shows the same option in plumb's form. */
 static plumb_status refuse_dashes(const char *text, const char *next, const char *command,
                                   const char *where)
 {
@@ -102,9 +103,9 @@ static plumb_status refuse_missing(const char *path, const char *next, const cha
                where, path);
 }
 
-/* Counts for the first two lines of a file: `lines` that exist, and `objects`, lines that are JSON
- * objects. A file counts as JSON Lines if its name ends in .jsonl or if both lines are JSON
- * objects. */
+/* Of the first two lines of a file: `lines` is the number of lines that exist, `objects` the number
+ * of those that are JSON objects. is_lines takes a file for JSON Lines if its name ends in .jsonl
+ * or if both lines are JSON objects. */
 struct first_lines {
     int objects, lines;
 };
@@ -133,7 +134,8 @@ static bool is_lines(const char *path)
     return found;
 }
 
-/* Succeeds if the file may be YAML. The YAML reader reports any other fault. */
+/* Fails if path cannot be a YAML configuration: for example a folder, weights, HDF5 or JSON Lines.
+ * Errors in the YAML itself are reported later, by the YAML reader. */
 static plumb_status check_config(const char *path, const char *next, const char *command,
                                  const char *where)
 {
@@ -164,7 +166,7 @@ static plumb_status check_config(const char *path, const char *next, const char 
 }
 
 /* Adds the option key="PATH", where PATH is the first n bytes of path, and stores its text in
- * a->own[which]. The quotes prevent that the path is parsed as YAML. */
+ * a->own[which]. Because of the quotes, the path is not parsed as YAML. */
 static plumb_status add_option(struct plumb_arguments *a, int which, const char *key,
                                const char *path, size_t n)
 {
@@ -175,8 +177,8 @@ static plumb_status add_option(struct plumb_arguments *a, int which, const char 
 }
 
 /* Handles a path without a key for the command tokenize: a folder or a tokenizer.json becomes
- * tokenizer=, a file of JSON Lines becomes input=. *taken becomes false if path is neither, or if
- * an earlier path was of the same kind. */
+ * tokenizer=, a file of JSON Lines becomes input=. *taken becomes false if path is neither of
+ * these, or if an earlier path was of the same kind. */
 static plumb_status take_for_tokenize(bool *taken, struct plumb_arguments *a, const char *path)
 {
     static const char file[] = "/tokenizer.json";

@@ -15,20 +15,20 @@ bool plumb_argument_is_option(const char *text);
 /* The sorted arguments of a command, without its name. */
 struct plumb_arguments {
     /* CONFIG.yaml, or the input file of a command that takes one; NULL if not given. If the user
-     * names a file below configs/ that does not exist, this is the file of that name in the
-     * installation (io/installed.h). */
+     * names a file below configs/ that does not exist, `file` is the path of the installed file of
+     * that name (io/installed.h). */
     const char *file;
-    char installed[4096]; /* memory of `file` if it is that of the installation */
+    char installed[4096]; /* the path of an installed file, to which `file` then points */
     char **option;        /* (n,) key=value */
     int n;
     struct plumb_buf own[2]; /* memory of the options that were made from a path without a key */
 };
 
-/* Sorts argv (n). If the command reads a configuration, its file goes to out->file. A folder, data
- * or weights in place of that file are refused, and the message names the option for them. For
- * tokenize, a folder becomes tokenizer= and a file of JSON lines becomes input=. number: the
- * position of argv[0] on the command line, for messages. The caller releases *out, also after a
- * failure. PLUMB_ERR_CONFIG. */
+/* Sorts argv (n). If the command reads a configuration, its file goes to out->file. If the path
+ * names a folder, a data file or weights instead, the function fails with a message that names the
+ * option for such a path. For tokenize, a folder becomes tokenizer= and a file of JSON lines
+ * becomes input=. number: the position of argv[0] on the command line, for messages. The caller
+ * releases *out, also after a failure. PLUMB_ERR_CONFIG. */
 plumb_status plumb_arguments_read(struct plumb_arguments *out, const char *command,
                                   char *const *argv, int n, int number);
 void plumb_arguments_fini(struct plumb_arguments *a);

@@ -16,8 +16,8 @@ static bool is_yaml(const char *path)
     return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
 }
 
-/* Returns true if text sets an option. NAME=FOLDER names a run instead, unless NAME is an
- * option. */
+/* Returns true if text has the form KEY=VALUE and sets an option. If KEY is not an option of
+ * compare and VALUE is an existing folder, text names a run instead. */
 static bool is_option(const char *text)
 {
     char key[128];

@@ -65,7 +65,7 @@ static void print_mpi(void)
 }
 
 /* Returns the names of the instruction sets of this machine for which plumb has kernels. plumb uses
- * the last one. */
+ * the last one unless the environment variable PLUMB_ISA names another. */
 static const char *instruction_sets(void)
 {
     static _Thread_local char text[64];
@@ -79,8 +79,8 @@ static const char *instruction_sets(void)
     return text;
 }
 
-/* Sets *gflops to the speed of one linear layer on this rank, the best of ten runs. A speed far
- * below that of other ranks shows a wrong core binding. */
+/* Sets *gflops to the speed of one linear layer on this rank, the best of ten runs. If the speed is
+ * far below that of other ranks, the rank is probably bound to the wrong cores. */
 static plumb_status measure(struct plumb_backend *b, double *gflops)
 {
     enum { N = 256, OUT = 1024, IN = 1024 };

@@ -37,7 +37,8 @@ static void close_model(struct opened *o)
     plumb_tokenizer_close(&o->tokenizer);
 }
 
-/* Allocates the answers of this rank, and fills *src, which describes how to generate them. */
+/* Allocates memory for this rank's answers of model m, and fills *src, which describes how to
+ * generate them. */
 static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model *m,
                             const struct opened *o, struct plumb_rollout_source *src)
 {
@@ -78,8 +79,8 @@ static plumb_status measure(const struct plumb_eval *e, struct plumb_eval_model 
     return plumb_eval_measure(e, m, o->data);
 }
 
-/* Generates the answers of one model and computes the EVAL_ values of each that need no other
- * model. Collective. */
+/* Generates the answers of one model, and computes the EVAL_ values (app/eval.h) of each answer
+ * that need no other model. Collective. */
 static plumb_status examine(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -162,9 +163,9 @@ done:
     return st;
 }
 
-/* Adds the sample texts of all ranks to m->text; an element that is set already stays. bytes (len,)
- * is a sequence of records: the text's index in m->text and its length, as two int64, and the
- * text. */
+/* Adds the sample texts of all ranks to m->text; does not change an element that is already set.
+ * bytes (len,) is a sequence of records: the text's index in m->text and its length, as two int64,
+ * and the text. */
 static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, int64_t len)
 {
     for (int64_t at = 0; at < len;) {
@@ -179,7 +180,7 @@ static plumb_status take_texts(struct plumb_eval_model *m, const char *bytes, in
     return PLUMB_OK;
 }
 
-/* Gives every rank the answers that the sample table shows (m->text). Collective. */
+/* Sends the answers for the sample table (m->text) to every rank. Collective. */
 static plumb_status share_texts(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     plumb_comm *comm = e->app->comm;
@@ -212,8 +213,9 @@ done:
     return st;
 }
 
-/* Gives every rank the results of all ranks for one model: the values of the answers and of the
- * references, the sample texts, and distinct-1 and distinct-2. Collective. */
+/* Combines the results of all ranks for one model, so that every rank has all of them: the values
+ * of the answers and of the references, the sample texts, and distinct-1 and distinct-2.
+ * Collective. */
 static plumb_status share(const struct plumb_eval *e, struct plumb_eval_model *m)
 {
     const int64_t answers = e->prompts * e->app->cfg->eval.samples;
@@ -239,8 +241,8 @@ static plumb_status name_model(struct plumb_eval_model *m, const char *text)
     return plumb_dir_check_input(m->dir, "eval.models");
 }
 
-/* Sets same_tokens of each model. Log-probs of one model's tokens under another are meaningful only
- * if both models have the same tokenizer. */
+/* Sets same_tokens of each model: true if its tokenizer is that of the first model. Only then can
+ * the first model compute log-probs of the model's answers. */
 static plumb_status compare_tokenizers(struct plumb_eval *e)
 {
     char path[4096];
@@ -326,8 +328,8 @@ static plumb_status open_eval(struct plumb_eval *e)
                       "cannot store the values of the answers to %lld prompts",
                       (long long)e->prompts);
     }
-    /* a judge needs no rewards; if neither is set, plumb_rewards_create names the missing options
-     */
+    /* Rewards are optional if a judge is set. If neither is set, plumb_rewards_create fails and
+     * names the missing options. */
     const struct plumb_rewards_need need = {.longest = e->longest + cfg->generate.max_new_tokens,
                                             .items = e->mine * cfg->eval.samples};
     if (plumb_rewards_configured(cfg) || !*cfg->eval.judge)

@@ -10,8 +10,8 @@
 #include "data/encode.h"
 #include "stage/rollouts.h"
 
-/* Largest number of finished sequences per slot that wait in memory until an earlier sequence is
- * finished, too. */
+/* Largest number of finished sequences per slot of the generator that may wait in memory for an
+ * earlier sequence, because the output is written in input order. */
 enum { WINDOW = 64 };
 
 struct generate {
@@ -20,7 +20,8 @@ struct generate {
     plumb_generator *generator;
     struct plumb_request *request; /* (n,) the prompts of this rank: each world_size-th prompt */
     int64_t n;
-    struct plumb_supply supply; /* this rank's prompts that may begin now */
+    /* supply.ready is the number of this rank's prompts that may begin now */
+    struct plumb_supply supply;
     struct plumb_buf line, text;
 };
 
@@ -31,7 +32,8 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
     const int64_t group = g->s.app->cfg->generate.group_size;
     struct plumb_buf *out = &g->line, *text = &g->text;
     if (c->stop == PLUMB_STOP_PAUSED)
-        /* discard the paused completion; generating it again gives the same tokens */
+        /* the command is stopping: discard the incomplete completion, because a resumed command
+         * generates the same tokens again */
         return PLUMB_OK;
     plumb_buf_clear(out);
     plumb_buf_clear(text);
@@ -43,8 +45,8 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
 }
 
 /* Called between two decode steps. Exchanges lines with the other ranks if a meeting is due
- * (app/lines.h), updates the progress, and lets more prompts begin if the window allows it. Returns
- * true if the rank must stop. */
+ * (app/lines.h), updates the progress, and lets more prompts begin, up to plumb_lines_limit.
+ * Returns true if the rank must stop. */
 static bool tick(void *arg)
 {
     struct generate *g = arg;
@@ -63,8 +65,8 @@ static bool tick(void *arg)
     return false;
 }
 
-/* Assigns the prompts whose completions are not in the output yet to the ranks in turn. So all
- * ranks work at the same part of the input, and few finished lines must wait. */
+/* Assigns the prompts whose completions are not in the output yet to the ranks in turn. Then all
+ * ranks work on the same part of the input, and few finished lines must wait for earlier ones. */
 static plumb_status deal(struct generate *g)
 {
     const int64_t group = g->s.app->cfg->generate.group_size, first = g->lines.first;

@@ -56,8 +56,8 @@ static plumb_status write_tensors(const struct gradient *g, const float *sum, co
     return st;
 }
 
-/* Writes the sum of a gradient that is not sharded, so that this rank has all of its elements.
- * Copies it from the device first, if it is there. Only rank 0 calls it. */
+/* Writes the gradient to the output file if it is not sharded, so that rank 0 has all of its
+ * elements. First copies it to host memory, if it is on a device. Only rank 0 calls this. */
 static plumb_status write_sum(const struct gradient *g, double loss)
 {
     struct plumb_backend *b = g->s.app->backend;
@@ -74,7 +74,7 @@ static plumb_status write_sum(const struct gradient *g, double loss)
     return st;
 }
 
-/* Gathers the sum of a sharded gradient on rank 0 and writes it. Collective. */
+/* Gathers a sharded gradient on rank 0, which writes it to the output file. Collective. */
 static plumb_status gather_and_write(struct gradient *g, double loss)
 {
     struct plumb_app *app = g->s.app;
@@ -110,7 +110,7 @@ static plumb_status prepare(struct gradient *g)
     return plumb_pass_create(&g->s.pass, g->s.model, &limit);
 }
 
-/* Allocates the gradient. Collective. */
+/* Allocates the memory of the gradient. Collective. */
 static plumb_status open_gradient(struct gradient *g)
 {
     struct plumb_app *app = g->s.app;

@@ -57,9 +57,12 @@ static plumb_status inspect_folder(const struct plumb_inspect *w)
         const char *file;
         plumb_inspect_fn *describe;
     } kinds[] = {
-        {"adapter_config.json", plumb_inspect_adapter}, /* first: it decides how the folder opens */
-        {"config.json", plumb_inspect_model_folder},    {"run.json", plumb_inspect_run},
-        {"config.effective.yaml", plumb_inspect_run},   {"eval.json", plumb_inspect_eval},
+        /* first, because a folder with this file is an adapter, whatever else it contains */
+        {"adapter_config.json", plumb_inspect_adapter},
+        {"config.json", plumb_inspect_model_folder},
+        {"run.json", plumb_inspect_run},
+        {"config.effective.yaml", plumb_inspect_run},
+        {"eval.json", plumb_inspect_eval},
         {"tokenizer.json", plumb_inspect_tokenizer},
     };
     char path[4096];
@@ -77,8 +80,8 @@ static plumb_status inspect_folder(const struct plumb_inspect *w)
 
 /* ---- files ---------------------------------------------------------------------------------- */
 
-/* The kinds of JSON objects. An object is of the first kind of which it has all members; the second
- * member may be NULL. */
+/* The kinds of JSON objects. An object belongs to the first entry of which it has all members. The
+ * second member of an entry may be NULL. */
 static const struct {
     const char *member[2];
     plumb_inspect_fn *describe;
@@ -190,7 +193,8 @@ static plumb_status inspect_packed(const struct plumb_inspect *w)
     return inspect_json(w);
 }
 
-/* Refuses a path that does not exist. The message names the most similar name in its folder. */
+/* Refuses a path that does not exist. The message suggests the most similar name of a file or
+ * folder beside it. */
 static plumb_status refuse_missing(const char *path)
 {
     char folder[4096], best[256] = "";

@@ -41,9 +41,9 @@ static plumb_status open_both(plumb_model **out, const struct plumb_app *app,
     return plumb_adapter_open(*out, start->adapter);
 }
 
-/* Copies the files in which the adapter's run recorded the model's chat settings, its encoding of
- * records, and the longest sequence, which selects the factors of a longrope embedding. A file that
- * does not exist is skipped. */
+/* Copies the files in which the run that trained the adapter recorded the chat settings, the
+ * encoding of records, and the longest sequence, which selects the factors of a longrope position
+ * embedding. A file that does not exist is skipped. */
 static plumb_status copy_notes(const char *from_dir, const char *to_dir)
 {
     static const char *const name[] = {PLUMB_CHAT_NAME, PLUMB_ENCODING_NAME, PLUMB_LONGEST_NAME};
@@ -57,7 +57,8 @@ static plumb_status copy_notes(const char *from_dir, const char *to_dir)
     return PLUMB_OK;
 }
 
-/* Writes the merged model beside `output` first, so that the folder appears whole or not at all. */
+/* Writes the merged model to the folder OUTPUT.tmp and renames it to OUTPUT, so that an incomplete
+ * folder never has that name. */
 static plumb_status write_folder(const plumb_model *m, const struct plumb_config *cfg,
                                  const char *adapter)
 {

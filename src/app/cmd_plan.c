@@ -12,8 +12,8 @@
 
 /* ---- assumptions for missing files ----------------------------------------------------------- */
 
-/* Makes the plan do without the data file and notes why. The plan then assumes as many records as
- * the options ask for, each as long as the options and the model allow. */
+/* Clears the option of the data file and records why. The plan then assumes as many records as the
+ * options require, each as long as the options and the model allow. */
 static plumb_status leave_out_data(struct plumb_plan *p, const char *what, const char *path,
                                    const char *why)
 {
@@ -21,9 +21,9 @@ static plumb_status leave_out_data(struct plumb_plan *p, const char *what, const
     return plumb_buf_addf(&p->assumed, "%s: %s%s%s\n", what, path, *path ? " " : "", why);
 }
 
-/* Checks which files exist. If the data, the tokenizer or a text of method.principles or
- * method.contrary is missing, the plan makes assumptions instead. A model folder must exist,
- * because its config.json decides most of the memory. */
+/* Checks which files exist. If the data file, the tokenizer or the file of method.principles or
+ * method.contrary is missing, the plan uses assumptions (leave_out_data). A model folder must
+ * exist, because its config.json decides most of the memory. */
 static plumb_status assume(struct plumb_plan *p)
 {
     const struct plumb_config *cfg = &p->cfg;
@@ -98,7 +98,7 @@ static void print(const struct plumb_plan *p, const char *table)
     printf("memory of rank %d of %d%s, %s on %s\n%s", p->rank, p->world,
            p->world > 1 ? ", which needs most" : "", p->job->name, b->name, table);
     print_lines("assumed: ", &p->assumed);
-    if (has_frozen(p)) /* else there is nothing to choose */
+    if (has_frozen(p)) /* without frozen models, `frozen` has no effect */
         print_lines("", &p->frozen);
     if (need != b->memory.most)
         printf("  %-25s %14.3f MB\n", b->margin ? "with the margin" : "with the host's",
@@ -122,8 +122,8 @@ static void print(const struct plumb_plan *p, const char *table)
         printf("no generate.slots fits\n");
 }
 
-/* Fails if the plan does not fit. Called after the table is printed, so that a script sees the exit
- * code. */
+/* Fails if the plan does not fit. Called after the table is printed, so that the user sees the
+ * table and a script sees the exit code. */
 static plumb_status check_fit(const struct plumb_plan *p)
 {
     const int64_t need = plumb_plan_bytes(p->best);
@@ -185,7 +185,8 @@ static void close_plan(struct plumb_plan *p)
     plumb_dataset_close(&p->data);
 }
 
-/* Plans every stage that trains. Returns PLUMB_ERR_NOMEM, after all plans, if one does not fit. */
+/* Plans every stage that trains. If a plan does not fit, returns PLUMB_ERR_NOMEM after all plans
+ * are printed. */
 static plumb_status plan_stages(struct plumb_app *app, struct plumb_buf *json)
 {
     struct plumb_stages *s = app->stages;

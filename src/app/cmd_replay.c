@@ -14,8 +14,8 @@
 #include "io/kind.h"
 #include "train/replay.h"
 
-/* The results of the repeated computation. *_at name the first non-finite value of the weights, the
- * forward, the loss and the gradient; "" if all values are finite. */
+/* The results of the repeated computation. The members *_at name the first non-finite value of the
+ * weights, the forward, the loss and the gradient; "" if all values are finite. */
 struct replay {
     struct plumb_app *app;
     struct plumb_replay recorded;
@@ -174,8 +174,8 @@ static plumb_status put_sequence(struct plumb_buf *b, struct replay *r, int64_t 
     return plumb_buf_add_text(b, "}\n");
 }
 
-/* Writes the norm of the gradient for each tensor, and the total norm computed from the same
- * sums. */
+/* Appends the norm of the gradient for each tensor as JSON. Sets r->norm to the norm of the whole
+ * gradient, computed from the same sums. */
 static plumb_status put_tensors(struct plumb_buf *b, struct replay *r)
 {
     const struct plumb_trained t = plumb_model_trained(r->model);
@@ -338,7 +338,7 @@ plumb_status plumb_cmd_replay(struct plumb_app *app)
     struct plumb_output output = {0};
     struct plumb_buf out = {0};
     plumb_status st = plumb_comm_agree(app->comm, replay(&r, &out));
-    if (st == PLUMB_OK) /* replay refuses to run on more than one rank */
+    if (st == PLUMB_OK) /* there is only one rank: replay fails on several */
         st = plumb_output_open(&output, app, PLUMB_OUTPUT_TEXT, app->cfg->output, 0);
     if (st == PLUMB_OK)
         st = plumb_output_add(&output, plumb_buf_text(&out), out.len);

@@ -16,8 +16,8 @@
 #include "train/loops.h"
 #include "train/run.h"
 
-/* What rank 0 finds of a stage before the stage runs: nothing, an unfinished run, or a finished
- * run. */
+/* What rank 0 finds in the folder of a stage before the stage runs: no run, an unfinished run, or a
+ * finished run. */
 enum past { NOTHING, BEGUN, FINISHED };
 
 static plumb_command_fn *command_of(const char *name)
@@ -36,8 +36,8 @@ static plumb_command_fn *command_of(const char *name)
     return NULL;
 }
 
-/* Fails if the configuration of a finished stage has changed since, because the stage must then not
- * be skipped. */
+/* Fails if the configuration of a finished stage has changed since the stage ran, because its
+ * result is then not that of the current configuration. */
 static plumb_status check_config(const struct plumb_stage *one, const struct plumb_run_past *past)
 {
     char latest[4096];
@@ -62,8 +62,9 @@ done:
     return st;
 }
 
-/* Fails unless the first weights of a stage are the last ones of the stage before it. A reward
- * model begins with a random score row, so its first weights cannot be compared. */
+/* Fails if a stage trains the model of an earlier stage, and the weights with which it began are
+ * not the last weights of that stage. A reward model begins with a random score row, so its first
+ * weights are not compared. */
 static plumb_status check_start(const struct plumb_stages *s, const struct plumb_stage *one,
                                 const struct plumb_run_past *past)
 {
@@ -122,8 +123,8 @@ done:
 }
 
 /* Looks at OUTPUT_DIR/eval.json of an eval stage. Sets *out to FINISHED if it exists. But if the
- * options or inputs have changed since, sets *out to NOTHING and removes the old answers and
- * scores. If it does not exist, *out is unchanged. */
+ * options or inputs have changed since the evaluation, sets *out to NOTHING and removes the old
+ * answers and scores. If the file does not exist, *out is unchanged. */
 static plumb_status look_at_evaluation(enum past *out, const struct plumb_stage *one)
 {
     char path[4096], hash[20], changed[512] = "";
@@ -232,8 +233,8 @@ static plumb_status look_ahead(const struct plumb_stages *s)
 
 /* ---- running the stages --------------------------------------------------------------------- */
 
-/* Sets train.max_time of the stage to the rest of the time of the whole run, measured by the clock
- * of rank 0. Collective. */
+/* Sets train.max_time of the stage to the part of the whole run's train.max_time that is left, by
+ * the clock of rank 0. Fails with PLUMB_STOPPED if none is left. Collective. */
 static plumb_status hand_time(struct plumb_app *app, struct plumb_config *cfg, double began)
 {
     double left = cfg->train.max_time - (plumb_now() - began);

@@ -74,7 +74,7 @@ static plumb_status score_by_model(struct plumb_app *app)
 /* ---- reward.model, reward.command, reward.functions --------------------------------------- */
 
 /* Largest number of lines that one rank scores in one call of score_lines. Between two calls the
- * ranks may hold a meeting (app/lines.h). */
+ * ranks may exchange finished lines (a meeting, app/lines.h). */
 enum { CHUNK = 64 };
 
 struct sources {
@@ -87,7 +87,8 @@ struct sources {
     /* chat settings of the reward model, or else of the tokenizer's folder */
     struct plumb_chat_setting chat;
     struct plumb_alike alike;
-    /* Counts for the lines that this run has made: lines without a score, and all lines. */
+    /* Of the lines that this run has made: the number of lines without a score, and the number of
+     * all lines. */
     double missing[2];
 };
 
@@ -103,8 +104,8 @@ static plumb_status score_lines(void *arg, int64_t begin, int64_t end, struct pl
                       "%s:%lld: holds token ids, but reward sources score texts; set "
                       "tokenizer=FOLDER to the model that made the ids",
                       s->app->cfg->input, (long long)r->line);
-        /* A reward model reads prompt and completion as one text; a function or a command scores a
-         * completion. */
+        /* A record that is only one text can be scored by a reward model, which reads prompt and
+         * completion as one text, but not by a function or a command, which scores a completion. */
         const struct plumb_config *cfg = s->app->cfg;
         PLUMB_REQUIRE(c->text || (!*cfg->reward.command && cfg->reward.functions.n == 0),
                       PLUMB_ERR_FORMAT,
@@ -164,8 +165,8 @@ static plumb_status open_sources(struct sources *s, const struct plumb_buf *text
         .whole = true,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, cfg->input, &options));
-    /* With the trained template in `need`, plumb_rewards_create does not warn that another template
-     * is used: plumb_encoding_choose has already done so. */
+    /* With the trained template in `need`, plumb_rewards_create does not warn if the option names
+     * another template: plumb_encoding_choose has already warned. */
     struct plumb_rewards_need need = {
         .items = CHUNK, .prompt_template = s->trained_template ? s->trained_template : template};
     for (int64_t i = 0; i < s->data->n; i++) {

@@ -1,4 +1,5 @@
-/* cmd_top.c - shows what a run does; in a terminal again and again until the run ends.
+/* cmd_top.c - prints the progress and the state of a run; on a terminal it repeats this until the
+ * run ends.
  * Layer 6. May include everything. */
 #include <stdio.h>
 #include <string.h>

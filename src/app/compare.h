@@ -7,9 +7,9 @@
 #include "eval/compare.h"
 #include "report/table.h"
 
-/* Reads a command line that lists folders (argv of n, without the command). Every argument that is
- * no option is added to compare.runs, also NAME=FOLDER. If the first argument ends in .yaml or
- * .yml, it is the configuration file instead. */
+/* Reads a command line that lists folders (argv of n, without the command). Adds every argument
+ * that is not an option, also NAME=FOLDER, to the option compare.runs. If the first argument ends
+ * in .yaml or .yml, it is the configuration file instead. */
 plumb_status plumb_compare_load(struct plumb_config **out, char *const *argv, int n);
 
 /* compare_write.c: writes the tables to standard output. If output_dir is set, writes compare.md,

@@ -62,14 +62,15 @@ static const struct curve {
 };
 enum { CURVES = sizeof(curves) / sizeof(curves[0]) };
 
-/* Returns the x coordinate of a row: its iteration, or its step if the run has no iterations. */
+/* Returns the x coordinate of a line of metrics: its iteration, or its step if the run has no
+ * iterations. */
 static double place_of(const struct plumb_metrics_row *r)
 {
     return (double)(r->iteration > 0 ? r->iteration : r->step);
 }
 
-/* Returns the curve's value at x: the value in the last row of the run at x that has one, or NaN if
- * there is none. The x of the run's rows must not decrease. */
+/* Returns the value of curve c of run f at x: that of the last line of metrics at x that has a
+ * value, or NaN if there is none. The x coordinates of the run's lines must not decrease. */
 static double value_at(const struct plumb_run_results *f, const struct curve *c, double x)
 {
     int64_t begin = 0, end = f->n_rows;
@@ -90,9 +91,9 @@ static double value_at(const struct plumb_run_results *f, const struct curve *c,
     return value;
 }
 
-/* Fills one point for each different x of the rows of the group's first run: y is the mean of the
- * curve over the group's runs, lo and hi the ends of its 95 % interval (NaN for one run). Returns
- * the number of points. */
+/* Fills one point for each different x of the lines of metrics of the group's first run: y is the
+ * mean of the curve over the group's runs, lo and hi the ends of the mean's 95 % interval (NaN for
+ * one run). Returns the number of points. */
 static int64_t draw(double *x, double *y, double *lo, double *hi,
                     const struct plumb_compare_group *g, const struct curve *c)
 {
@@ -119,7 +120,7 @@ static int64_t draw(double *x, double *y, double *lo, double *hi,
 }
 
 /* Fills plot (CURVES,) with one chart for each curve that at least one run has, and adds the number
- * of charts to *n_plots. *room is the memory of their points; the caller frees it. */
+ * of charts to *n_plots. *room becomes the memory of the charts' points; the caller frees it. */
 static plumb_status draw_all(const struct plumb_compare *c, struct plumb_plot *plot,
                              int64_t *n_plots, double **room)
 {
@@ -167,9 +168,9 @@ static const struct end {
 };
 enum { AT_END = sizeof(at_end) / sizeof(at_end[0]) };
 
-/* Fills *f with a plot of result end->id: one row for each method. row (groups,) and value (runs,)
- * receive the rows and the results of the single seeds. Returns true if a method has this
- * result. */
+/* Fills *f with a plot of result end->id, with one row for each group of runs. Stores the rows in
+ * row (groups,), and the results of the single runs in value (runs,). Returns true if a group has
+ * this result. */
 static bool line_up(struct plumb_forest *f, struct plumb_forest_row *row, double *value,
                     const struct plumb_compare *c, const struct end *end)
 {
@@ -201,8 +202,8 @@ static bool line_up(struct plumb_forest *f, struct plumb_forest_row *row, double
     return any;
 }
 
-/* Fills forest (AT_END,) with a plot for each result that a method has, and adds the number of
- * plots to *n. The caller frees *rows and *values, to which the plots point. */
+/* Fills forest (AT_END,) with a plot for each result of at_end[] that a group has, and adds the
+ * number of plots to *n. The caller frees *rows and *values, to which the plots point. */
 static plumb_status line_up_all(const struct plumb_compare *c, struct plumb_forest *forest,
                                 int64_t *n, struct plumb_forest_row **rows, double **values)
 {

@@ -14,15 +14,16 @@ static plumb_status put_ids(struct plumb_buf *out, const char *key, const int32_
     return plumb_buf_add_text(out, "]");
 }
 
-/* Names that a member of the record must not have in the line, so that it goes into "record": plumb
- * writes a member of this name itself, or a command that reads the line would take it for the
- * answer instead of the completion (data/dataset.h). */
+/* If a member of the record has one of these names, it is written inside of the object "record".
+ * plumb writes a member of this name itself, or a command that reads the line would take the member
+ * for the answer instead of the completion (data/dataset.h). */
 static const char *const taken[] = {
     "prompt_id",    "sample",        "completion_ids", "logprobs",      "text",
     "stop_reason",  "ids",           "prompt_tokens",  "completion",    "completion_messages",
     "messages",     "chosen",        "rejected",       "conversations", "instruction",
     "score_chosen", "score_rejected"};
-/* Members of the record that are left out, because the line has its own. */
+/* Members of the record that are not copied, because plumb writes a member of the same name and
+ * meaning. */
 static const char *const there[] = {"id", "prompt_ids", NULL};
 
 plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,

@@ -8,19 +8,19 @@
 #include "model/generate.h"
 
 /* Appends the JSON line of one completion to out: prompt_id, id (if the record has one), sample,
- * prompt_ids, completion_ids, logprobs (raw, in nats; reading them gives the same bits), text,
- * stop_reason. The other members of the record follow under their own names, as written in the
- * file, without its prompt_ids. Members with another of the names above, and members that the data
- * reader would take for the answer (completion, messages, chosen, ids, ...), follow inside of an
- * object "record". */
+ * prompt_ids, completion_ids, logprobs (under the raw logits, in nats; they read back to the same
+ * bits), text, stop_reason. The other members of the record, except prompt_ids, follow under their
+ * own names, unchanged. A member with another of the names above, or that the data reader would
+ * take for the answer (completion, messages, chosen, ids, ...), is written inside of an object
+ * "record". */
 plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,
                                   const struct plumb_record *r, const struct plumb_completion *c,
                                   const struct plumb_buf *text);
 
 /* Reads a line that plumb_completion_put has written, except for the prompt and the text. ids and
- * logp have room for `max` tokens; c->ids, c->logp and c->logp_sampled point to them. The line has
- * no logp_sampled, so the values of c->logp_sampled are meaningless. Returns PLUMB_ERR_FORMAT, with
- * `where` in the message. */
+ * logp have room for `max` tokens; c->ids points to ids; c->logp and c->logp_sampled point to logp.
+ * The line has no logp_sampled, so the values of c->logp_sampled are meaningless. Returns
+ * PLUMB_ERR_FORMAT, with `where` in the message. */
 plumb_status plumb_completion_read(struct plumb_completion *c, int32_t *ids, float *logp,
                                    int64_t max, const char *line, int64_t len, const char *where);
 

@@ -7,8 +7,8 @@
 #include "eval/bleu.h"
 #include "stage/scores.h"
 
-/* Indices of the values that describe one answer. The rank that owns the answer computes them, the
- * other ranks have zeros, so that the sum over ranks is exact. */
+/* Indices of the values that describe one answer. The rank that owns the answer computes them, and
+ * the other ranks have zeros, so an allreduce with SUM is exact. */
 enum {
     EVAL_REWARD,
     EVAL_SCORED, /* 1 if the answer has a reward, else 0 */
@@ -61,8 +61,8 @@ struct plumb_eval_model {
     double *value; /* (prompts * samples, PLUMB_EVAL_VALUES) scalars of each answer of all ranks */
     double *reference; /* (prompts, PLUMB_EVAL_REFERENCE) scalars of each reference of all ranks */
     double distinct[2];
-    /* first answers to the first prompts, for the table of samples: at first those of this rank's
-     * prompts, later those of all ranks; NULL if there is none */
+    /* The first answers to the first prompts, for the table of samples; NULL if there is none.
+     * Before cmd_eval.c shares them, only the answers to this rank's prompts are set. */
     char *text[PLUMB_EVAL_SHOWN];
     struct plumb_eval_figures figures;
 };
@@ -72,7 +72,7 @@ struct plumb_eval {
     plumb_rewards *rewards; /* NULL if no reward is configured */
     int64_t prompts, n;
     int64_t longest; /* number of bytes of the longest prompt */
-    int64_t mine;    /* number of prompts of this rank, which are rank, rank + world_size, .. */
+    int64_t mine;    /* number of prompts of this rank: prompts rank, rank + world_size, .. */
     bool references; /* true if a prompt has a reference */
     struct plumb_eval_model *model; /* (n,) the models to evaluate */
 };
@@ -84,13 +84,13 @@ plumb_status plumb_eval_open_prompts(const struct plumb_eval *e, struct plumb_da
                                      int64_t max_pos);
 /* eval_answer.c: generates m->answers, the answers to this rank's prompts. An answer is written to
  * output_dir as soon as it is finished, and read back with resume=auto. Sets the callbacks
- * src->options.pause and src->finished to its own, which must not be called after it returns.
- * Collective. */
+ * src->options.pause and src->finished to functions that must not be called after this function has
+ * returned. Collective. */
 plumb_status plumb_eval_answer(const struct plumb_eval *e, struct plumb_eval_model *m,
                                struct plumb_rollout_source *src);
-/* eval_answer.c: computes the rewards of the answers in m->answers. Like the answers, they are
- * written to output_dir as soon as they are finished, and read back with resume=auto. Does nothing
- * if no reward is configured. Collective. */
+/* eval_answer.c: computes the rewards of the answers in m->answers. Like an answer, a reward is
+ * written to output_dir as soon as it is computed, and read back with resume=auto. Does nothing if
+ * no reward is configured. Collective. */
 plumb_status plumb_eval_score(const struct plumb_eval *e, struct plumb_eval_model *m,
                               const struct plumb_dataset *data);
 
@@ -105,8 +105,8 @@ plumb_status plumb_eval_references(const struct plumb_eval *e, struct plumb_eval
  * equal. Not collective. */
 plumb_status plumb_eval_start(struct plumb_eval *e, const plumb_model *start,
                               const struct plumb_dataset *data);
-/* eval_judge.c: lets eval.judge compare every answer with the first model's, in both orders. Not
- * collective. */
+/* eval_judge.c: asks the command eval.judge to compare every answer with the first model's answer
+ * to the same prompt and sample, in both orders. Not collective. */
 plumb_status plumb_eval_judge(struct plumb_eval *e, const struct plumb_dataset *data);
 
 /* eval_figures.c: computes the figures of every model from the scalars of all ranks. */

@@ -1,8 +1,10 @@
-/* eval_answer.c - generates and scores the answers of one model, and keeps both line by line.
+/* eval_answer.c - generates and scores the answers of one model, and writes both to files line by
+ * line.
  * Layer 6. Includes app/eval.h, app/completion.h, app/lines.h, base/, io/.
  *
  * OUTPUT_DIR/answers.NAME.jsonl has lines as plumb generate writes them, scores.NAME.jsonl lines as
- * plumb score does. With resume=auto existing lines are read, and only missing ones are made. */
+ * plumb score does. With resume=auto existing lines are read, and only the missing answers and
+ * scores are computed. */
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -44,7 +46,7 @@ static plumb_status name_file(struct answering *a, const char *kind)
     return *dir ? plumb_path_join(a->path, sizeof(a->path), dir, name) : PLUMB_OK;
 }
 
-/* Returns the index in m->answers that a line number stands for; -1 if the answer belongs to
+/* Returns the index in m->answers of the answer with this line number; -1 if the answer belongs to
  * another rank. */
 static int64_t answer_of(const struct answering *a, int64_t line)
 {

@@ -9,7 +9,7 @@
 #include "eval/interval.h"
 #include "eval/win_rate.h"
 
-/* The inputs of the bootstrap and of the length regression. */
+/* The inputs of the bootstrap (sum, count) and of the length-controlled win rate (won, delta). */
 struct work {
     double *sum, *count; /* (prompts,) */
     double *won, *delta; /* (prompts * samples,) */

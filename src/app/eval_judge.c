@@ -1,12 +1,12 @@
 /* eval_judge.c - asks an external command which of two answers is better.
  * Layer 6. Includes app/eval.h, base/, data/line_client.h, io/.
  *
- * The command gets {"id": n, "prompt": "..", "a": "..", "b": "..", ..}; the other members are those
- * of the record, as for reward commands (data/reward_command.h). It answers {"winner": "a"}, "b" or
- * "tie", or {"score": x}, where x in [0, 1] is the preference for a: a wins if x > 1/2, b wins if
- * x < 1/2. If the answer has an id, it must be that of the request. Judges are biased by position,
- * so each pair is sent twice, the second time with a and b exchanged. If the two verdicts disagree,
- * the pair is a tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4). */
+ * The command reads {"id": n, "prompt": "..", "a": "..", "b": "..", ..}; the other members are
+ * those of the record, as for reward commands (data/reward_command.h). It answers {"winner": "a"},
+ * "b" or "tie", or {"score": x}, where x in [0, 1] is the preference for a: a wins if x > 1/2, b
+ * wins if x < 1/2. If the answer has an id, it must be that of the request. Judges are biased by
+ * position, so each pair is sent twice, the second time with a and b exchanged. If the two verdicts
+ * disagree, the pair is a tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +16,9 @@
 #include "data/line_client.h"
 #include "io/json.h"
 
-/* State of one comparison. Request 2 j sends pair j with the model's answer as a, request 2 j + 1
- * sends it as b. */
+/* State of the comparison of one model with the first model. Pair j is answer j of both models.
+ * Request 2 j sends pair j with this model's answer as a, request 2 j + 1 with this model's answer
+ * as b. */
 struct judging {
     const struct plumb_eval *e;
     const struct plumb_dataset *data;
@@ -28,8 +29,8 @@ struct judging {
 };
 enum { NO_VERDICT = 2 };
 
-/* The members of a request that plumb sets itself, besides "prompt". A member of the record with
- * such a name goes into the request's member "record" (plumb_columns_put). */
+/* The members of a request, besides "prompt", that plumb sets itself. A member of the record with
+ * such a name is written inside of the request's member "record" (plumb_columns_put). */
 static const char *const taken[] = {"id", "a", "b"};
 
 static plumb_status put_question(void *arg, int64_t i, struct plumb_buf *out)
@@ -66,7 +67,7 @@ static void take_verdict(struct judging *j, int64_t i, int verdict, const char *
     const struct plumb_rollout *o = &j->m->answers.at[i / 2];
     double *v =
         j->m->value + (o->prompt * j->e->app->cfg->eval.samples + o->sample) * PLUMB_EVAL_VALUES;
-    const int swapped = -verdict; /* in this request the model's answer was b */
+    const int swapped = -verdict; /* in this second request this model's answer was b */
     v[EVAL_JUDGED] = 1;
     v[EVAL_VERDICT] = j->first_verdict == swapped ? swapped : 0;
     v[EVAL_DISAGREED] = j->first_verdict != swapped;

@@ -55,7 +55,7 @@ plumb_status plumb_eval_measure(const struct plumb_eval *e, struct plumb_eval_mo
     return PLUMB_OK;
 }
 
-/* The memory of forward passes over one sequence at a time. */
+/* The model and the memory for forward passes over one sequence at a time. */
 struct one {
     const plumb_model *model;
     plumb_pass *pass;

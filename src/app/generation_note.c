@@ -39,8 +39,9 @@ static const struct {
     {"min_new_tokens", NULL, 0, false},
 };
 
-/* Settings that need no warning: they say how transformers computes, or are details of a setting
- * above. The token ids are read with the model (model/spec_tokens.c); sort() handles do_sample. */
+/* Settings that need no warning: they affect only how transformers computes, or are details of a
+ * setting above. The token ids are read with the model (model/spec_tokens.c); sort() handles
+ * do_sample. */
 static const char *const inert[] = {"_from_model_config",
                                     "transformers_version",
                                     "do_sample",
@@ -105,8 +106,8 @@ static bool is_off(const plumb_json *v, double neutral)
     }
 }
 
-/* Appends one member to list[0] if plumb has an option for it, and to list[1] if it has none.
- * Leaves out a setting that has no effect, and one whose option the user has given. */
+/* Appends one setting to list[0] if plumb has an option for it, and to list[1] if it has none.
+ * Omits a setting that has no effect, and one whose option the user has given. */
 static plumb_status sort_member(struct plumb_buf list[2], const char *key, const plumb_json *v,
                                 bool greedy, const struct plumb_config *cfg, const char *command)
 {

@@ -1,4 +1,4 @@
-/* inspect.c - the output lines and the path helpers that the describers share.
+/* inspect.c - prints the output lines and builds paths for the describers (app/inspect.h).
  * Layer 6. Includes app/inspect.h, io/, base/. */
 #include "app/inspect.h"
 

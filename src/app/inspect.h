@@ -1,8 +1,9 @@
 /* inspect.h - plumb inspect: describes a path as text. There is one describer per kind of file.
  * Layer 6. Includes base/, config/, io/, text/.
  *
- * A describer prints a line "PATH: kind" and rows below it to standard output. Only rank 0 calls
- * them. Errors are those of the readers: a file that plumb cannot read is not described. */
+ * A describer is a function that prints a line "PATH: kind" and rows below it to standard output.
+ * Only rank 0 calls describers. If the file cannot be read, a describer returns the error of the
+ * function that reads it. */
 #ifndef PLUMB_APP_INSPECT_H
 #define PLUMB_APP_INSPECT_H
 
@@ -15,7 +16,7 @@
 
 struct plumb_inspect {
     const char *path;
-    /* folder of the tokenizer that the user gave, for texts and token counts; "" if none */
+    /* folder that the option tokenizer names, for texts and token counts; "" if it is not set */
     const char *words;
 };
 

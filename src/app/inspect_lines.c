@@ -17,7 +17,8 @@
 
 /* ---- the shapes of records ------------------------------------------------------------------ */
 
-/* The shape of a record is the first one of which it has all members; see data/dataset.h. */
+/* The shapes of records (data/dataset.h). A record has the first shape of which it has all members.
+ */
 static const struct shape {
     const char *member[3];
     enum plumb_data_kind kind;
@@ -67,7 +68,7 @@ struct records {
     int64_t n, of[SHAPES + 1]; /* records of each shape; the last entry: records of no shape */
     struct field field[MOST_FIELDS];
     int n_fields;
-    int64_t more; /* number of members for which `field` has no room */
+    int64_t more; /* number of members that do not fit in `field` */
 };
 
 static int shape_of(const plumb_json *v)
@@ -253,8 +254,8 @@ static plumb_status print_first(const struct plumb_dataset *d, enum plumb_data_k
     return st;
 }
 
-/* Reads the file in the same way as the training commands, so that the same errors are found. With
- * a tokenizer, prints the numbers of tokens and the first record. */
+/* Reads the file with the reader of the training commands, so that inspect reports the same errors.
+ * With a tokenizer, prints the numbers of tokens and the first record. */
 static plumb_status read_records(const struct plumb_inspect *w, enum plumb_data_kind kind)
 {
     struct plumb_dataset *d = NULL;

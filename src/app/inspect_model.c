@@ -90,7 +90,8 @@ plumb_status plumb_inspect_safetensors(const struct plumb_inspect *w)
     return result;
 }
 
-/* Lists the files that the index names, each once and in order, and whether each exists. */
+/* Prints the number of files in `map`, the weight map of the index, how many of them exist, and the
+ * name of the first missing one. */
 static plumb_status print_shards(const struct plumb_inspect *w, const plumb_json *map)
 {
     int64_t shards = 0, missing = 0;
@@ -194,7 +195,7 @@ static plumb_status put_factor(struct plumb_buf *out, const char *what, float fa
     return factor != usual ? plumb_buf_addf(out, ", %s %g", what, (double)factor) : PLUMB_OK;
 }
 
-/* Prints how the block differs from Llama's. */
+/* Prints how the decoder block differs from Llama's. */
 static plumb_status print_block(const struct plumb_spec *s)
 {
     static const char *const act[] = {[PLUMB_ACT_SILU] = "silu",
@@ -276,8 +277,8 @@ plumb_status plumb_inspect_config_json(const struct plumb_inspect *w)
     return print_ends(&s, NULL);
 }
 
-/* Prints the settings in generation_config.json, except the ids of tokens. plumb does not sample as
- * they say, but as the options generate.* say. */
+/* Prints the settings in generation_config.json, except the ids of tokens. plumb does not use them
+ * for sampling; it uses the options generate.*. */
 static plumb_status print_generation(const char *path)
 {
     plumb_json *root = NULL;

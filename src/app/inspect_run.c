@@ -39,7 +39,8 @@ static const char *last_result(const plumb_json *root)
 }
 
 /* Prints whether the run is running, has ended or was killed. The lock file tells this; without a
- * lock file, run.json does. root is the parsed run.json, or NULL if there is none. */
+ * lock file, the last session in run.json tells it. root is the parsed run.json, or NULL if there
+ * is none. */
 static void print_state(const char *dir, const plumb_json *root)
 {
     char who[512];
@@ -273,7 +274,7 @@ plumb_status plumb_inspect_config(const struct plumb_inspect *w)
     plumb_yaml_free(&root);
     if (stages)
         return print_stages(w);
-    /* loaded before the first line is printed, so that an invalid file is not called a
+    /* loaded before the first line is printed, so that an invalid file is not described as a
      * configuration */
     struct plumb_config *cfg = NULL;
     PLUMB_TRY(plumb_config_load(&cfg, "align", w->path, NULL, 0));

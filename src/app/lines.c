@@ -1,4 +1,5 @@
-/* lines.c - ranks make lines independently and send them to rank 0 in meetings.
+/* lines.c - each rank computes lines independently and sends them to rank 0 in meetings
+ * (app/lines.h).
  * Layer 6. Includes app/lines.h, io/, base/. */
 #include "app/lines.h"
 
@@ -13,11 +14,12 @@
 #include "io/kind.h"
 
 #define MEETING_SECONDS 2.0
-/* Number of seconds after which a finished rank requests a meeting itself. Normally rank 0 requests
- * meetings by its clock; if rank 0 has died, the collective of the meeting detects this. */
+/* A rank that has made all of its lines requests a meeting itself after this many seconds without
+ * one. Normally rank 0 requests the meetings by its clock; if rank 0 is dead, the collectives of
+ * this meeting fail. */
 #define LONELY_SECONDS 30.0
-/* The time that plumb_lines_run aims at for one call of the function that makes lines. A meeting
- * may have to wait for such a call. */
+/* plumb_lines_run chooses the number of lines of one call of fn such that the call takes about this
+ * many seconds, because a meeting may have to wait for the call. */
 #define PIECE_SECONDS 0.5
 enum { GROWTH = 4, RUN_WINDOW = 64 };
 
@@ -82,7 +84,7 @@ static void show(struct plumb_lines *l, int64_t done, int64_t tokens, int64_t ru
     plumb_progress_at(&l->progress, l->first + done, *extra ? extra : NULL);
 }
 
-/* Rank 0 stores the lines of the other ranks' outboxes. */
+/* Rank 0: puts the lines in `bytes`, the outboxes of the other ranks, into the ring. */
 static plumb_status take_lines(struct plumb_lines *l, const char *bytes, int64_t len)
 {
     for (int64_t at = 0; at < len;) {
@@ -148,7 +150,8 @@ static plumb_status meet(struct plumb_lines *l)
     plumb_stop_saved(&l->watch, 0);
     if (reason <= PLUMB_REQUEST_SAVE || l->all_finished)
         return PLUMB_OK;
-    /* rank 0 logs the failure, because it knows whether the lines are kept */
+    /* the message of rank 0 is printed, because only rank 0 knows whether the output keeps the
+     * lines */
     PLUMB_FAIL(PLUMB_STOPPED, "stopped by a signal after %lld of %lld lines%s",
                (long long)l->written, (long long)l->n,
                *l->out.note  ? "; resume=auto goes on behind them"
@@ -196,9 +199,9 @@ plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app,
         st = plumb_stop_begin(&l->watch, app->comm, NULL, 0, MEETING_SECONDS, 1);
     l->st = plumb_comm_agree(app->comm, st);
     PLUMB_TRY(l->st);
-    /* Only rank 0 knows how many lines the output already has. A request for a meeting that an
-     * earlier command raised on this comm must not count again, so all ranks begin with its
-     * number. */
+    /* Only rank 0 knows how many lines the output already has. Meetings are requested by
+     * plumb_comm_raise. A value that an earlier command raised on this communicator must not
+     * request a meeting again, so all ranks begin with the largest raised value. */
     double found[2] = {(double)l->out.lines, (double)plumb_comm_raised(app->comm)};
     l->st = plumb_comm_allreduce_f64(app->comm, found, 2, PLUMB_MAX);
     PLUMB_TRY(l->st);
@@ -264,8 +267,8 @@ plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st)
 
 /* ---- lines that are independent ------------------------------------------------------------ */
 
-/* Puts the lines that `out` contains into the output. They have the numbers begin .. end - 1; fails
- * if `out` does not contain that many. */
+/* Calls plumb_lines_put for each line in `out`. They have the numbers begin .. end - 1; fails if
+ * `out` does not contain as many lines. */
 static plumb_status put_all(struct plumb_lines *l, int64_t begin, int64_t end,
                             const struct plumb_buf *out)
 {

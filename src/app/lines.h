@@ -14,7 +14,7 @@
  * text. Collective. Errors: those of plumb_process_check_output and plumb_file_read_lines. */
 plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, const char *path);
 
-/* The way of a line to the output, here with two ranks:
+/* How a line gets from the rank that computes it to the output, here with two ranks:
  *
  *     rank 0   makes lines 0 2 4 ..  --put-->  ring (io/ordered.h)  --in order-->  output
  *                                                 ^
@@ -22,23 +22,23 @@ plumb_status plumb_lines_read(struct plumb_app *app, struct plumb_buf *text, con
  *
  * The ranks compute independently and synchronise in meetings: every MEETING_SECONDS, when a rank
  * has made all of its lines, when a rank has failed, and after a signal. A rank that needs a
- * meeting raises its number (plumb_comm_raise). The others learn of it in their next
- * plumb_lines_tick, so a rank waits for at most one decode step or line of another. In a meeting
- * the ranks agree on failures, rank 0 receives the outboxes and writes the lines that are next in
- * order, and all ranks learn how far the output is. No rank begins a line that is `window` or more
- * lines after the first unwritten one, which limits the memory for waiting lines. The time of a
- * meeting does not affect the output.
+ * meeting raises the number of the next meeting (plumb_comm_raise). The others notice this in their
+ * next plumb_lines_tick, so a rank waits for at most one decode step or one line of another rank.
+ * In a meeting the ranks agree on failures, rank 0 receives the outboxes and writes the lines that
+ * are next in order, and all ranks receive the number of written lines. No rank begins a line that
+ * is `window` or more lines after the first unwritten one; this limits the memory for lines that
+ * wait for earlier ones. The output does not depend on when meetings take place.
  *
- * With one rank a meeting exchanges nothing: a line is written as soon as all lines before it are.
- */
+ * With one rank a meeting exchanges nothing: a line is written as soon as all lines before it have
+ * been written. */
 struct plumb_lines {
     struct plumb_app *app;
     const char *what, *path; /* what: name of the command for messages; path: path of the output */
     int64_t n;               /* total number of lines */
     /* number of the first line to make; the lines before it are in the output already */
     int64_t first;
-    /* Tokens made by this rank and sequences running on it. The caller updates them; they are shown
-     * in the progress. */
+    /* Tokens made by this rank and sequences running on it. The caller updates them; the progress
+     * line shows them. */
     int64_t tokens, running;
     /* The members below are used only inside lines.c. */
     int64_t window;
@@ -49,7 +49,7 @@ struct plumb_lines {
     /* the failure on which the ranks have agreed; after it there are no meetings */
     plumb_status st;
     struct plumb_output out;
-    struct plumb_ordered order; /* used on rank 0: lines that wait for their turn */
+    struct plumb_ordered order; /* used on rank 0: lines that wait for earlier lines */
     /* used on other ranks: number, length and text of each line for rank 0 */
     struct plumb_buf outbox;
     struct plumb_stop_watch watch;
@@ -66,9 +66,9 @@ struct plumb_lines_want {
     /* largest number of lines that may wait for the first missing one; at least 2 per rank */
     int64_t window;
 };
-/* Opens the output and sets l->first, the first line to make. Until plumb_lines_end, TERM and USR1
- * end the command at the next tick with PLUMB_STOPPED; finished lines stay in the output.
- * Collective. */
+/* Opens the output and sets l->first, the first line to make. Until plumb_lines_end, the signals
+ * TERM and USR1 end the command with PLUMB_STOPPED at the next plumb_lines_tick; finished lines
+ * stay in the output. Collective. */
 plumb_status plumb_lines_begin(struct plumb_lines *l, struct plumb_app *app,
                                const struct plumb_lines_want *want);
 /* Sets text to the lines before l->first, on every rank. Call it directly after begin.
@@ -83,9 +83,10 @@ plumb_status plumb_lines_put(struct plumb_lines *l, int64_t number, const char *
 int64_t plumb_lines_limit(const struct plumb_lines *l);
 /* Call this between two lines or decode steps; it takes part in a meeting if one is due. If it
  * returns true, the rank must stop working and call plumb_lines_end; l->st has the reason. Every
- * rank must call it until it calls plumb_lines_end. It is a plumb_pause_fn. */
+ * rank must call it until it calls plumb_lines_end. It has the type plumb_pause_fn, so the
+ * generator can call it. */
 bool plumb_lines_tick(void *l);
-/* Waits for a short time. For a rank that may not begin any line yet. */
+/* Sleeps for a short time. Call it in a loop on a rank that may not begin any line yet. */
 void plumb_lines_idle(void);
 /* Call this once after begin, also if begin has failed. st is the failure of this rank, or PLUMB_OK
  * if it has made all of its lines. Waits for all ranks, then completes the output. After a failure
@@ -94,7 +95,7 @@ plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st);
 
 /* Runs begin, tick, put and end for a command whose lines are independent. fn makes the lines
  * [begin, end) in order and appends them to out, each with its line end. One call of fn gets at
- * most `most` lines, and fewer if lines take long. Collective. */
+ * most `most` lines, and fewer if the lines are slow. Collective. */
 typedef plumb_status plumb_lines_fn(void *arg, int64_t begin, int64_t end, struct plumb_buf *out);
 plumb_status plumb_lines_run(struct plumb_app *app, const char *what, int64_t n, int64_t most,
                              plumb_lines_fn *fn, void *arg);

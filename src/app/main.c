@@ -1,5 +1,5 @@
 /* main.c - reads the command line, creates the ranks and runs the sub-command. No other file prints
- * a failure or chooses an exit code. Layer 6. May include everything. */
+ * the failure of a command or chooses the exit code. Layer 6. May include everything. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,21 +57,22 @@ static int help(const char *command)
     return plumb_status_exit_code(st);
 }
 
-/* Number of seconds that a rank waits at its end for the other ranks to reach theirs. */
+/* Number of seconds that a rank that ends waits for the other ranks to end, too. */
 #define MEETING_SECONDS 10.0
-/* Unit, in seconds, of `turn`. A rank that only lost the connection waits `turn` units before it
- * prints why; ranks 0 to 8 wait for different times, higher ranks as long as rank 8. The first rank
- * that prints ends the run. A rank with another failure prints without a wait. */
+/* Unit of `turn` in seconds. A rank whose failure is PLUMB_ERR_COMM waits `turn` units before it
+ * prints its failure and ends the run; ranks 0 to 8 wait for different times, higher ranks as long
+ * as rank 8. A rank with another failure does not wait, so its message is printed first. */
 #define TURN_SECONDS 0.25
 
 /* Describes how a run ends on this rank. */
 struct ending {
     int code;    /* exit code of the process */
-    bool speaks; /* this rank prints its failure */
-    bool last;   /* this is the lowest rank with a failure of its own; its message comes last */
-    bool shared; /* every rank has the same failure: the message names no rank */
-    /* The ranks could not meet here: communication failed, or some did not arrive in time. Some may
-     * wait in a collective, so this rank aborts the run. */
+    bool speaks; /* true if this rank prints its failure */
+    /* true if this is the lowest rank with a failure of its own; its message is printed last */
+    bool last;
+    bool shared; /* true if every rank has the same failure; the message then names no rank */
+    /* True if the ranks could not agree how to end, because communication failed or a rank did not
+     * arrive in time. Other ranks may still wait in a collective, so this rank aborts the run. */
     bool alone;
     int turn; /* if `alone`: number of TURN_SECONDS to wait for another rank to end the run */
     char said[2048]; /* the message, saved before later failures can overwrite it */
@@ -114,8 +115,8 @@ static plumb_status tell_others(const struct ending *e, struct plumb_app *app, b
     return PLUMB_OK;
 }
 
-/* Decides which failures are printed: not one that equals the failure of rank `first`. Rank `first`
- * prints the other ones here, and its own one later, in `explain`. Collective. */
+/* Prints the failures of all ranks that differ from the failure of rank `first`; rank `first`
+ * prints them. Its own failure is printed later, by explain(). Collective. */
 static plumb_status share_words(struct ending *e, struct plumb_app *app, bool own, int first)
 {
     char words[sizeof(e->said)];
@@ -130,22 +131,22 @@ static plumb_status share_words(struct ending *e, struct plumb_app *app, bool ow
     return PLUMB_OK;
 }
 
-/* Decides how this rank ends. A failure reaches every rank at the next agreement, so all ranks
- * arrive here and end with the same code. The lowest rank with a failure of its own prints it last.
- * Collective, unless the failure is PLUMB_ERR_COMM. */
+/* Decides how this rank ends. plumb_comm_agree makes every rank fail if one has failed, so all
+ * ranks call this function and end with the same code. The lowest rank with a failure of its own
+ * prints it last. Collective, unless the failure is PLUMB_ERR_COMM. */
 static void meet(struct ending *e, struct plumb_app *app, plumb_status st)
 {
     *e = (struct ending){.code = plumb_status_exit_code(st), .last = true};
-    /* Without a communicator, a rank prints only a failure of its own, not one that another rank
-     * had. With one, share_words changes this. */
+    /* Without a communicator, a rank does not print PLUMB_ERR_PEER, the failure of another rank.
+     * With a communicator, share_words decides what is printed. */
     e->speaks = app->comm || st != PLUMB_ERR_PEER;
     snprintf(e->said, sizeof(e->said), "%s", plumb_trail_message());
     if (!app->comm || plumb_comm_size(app->comm) == 1)
         return;
     e->alone = true;
     if (st == PLUMB_ERR_COMM) {
-        /* This rank only lost the connection. A rank that failed for another reason has the cause,
-         * so this rank waits to let that rank print first. */
+        /* This rank only lost the connection to the others. The cause may be the failure of another
+         * rank, so this rank waits until that rank has printed its message. */
         e->turn = 2 + (plumb_comm_rank(app->comm) < 8 ? plumb_comm_rank(app->comm) : 8);
         return;
     }
@@ -198,8 +199,7 @@ static void explain(const struct plumb_app *app, const struct ending *e)
         put_own_words(app, e);
 }
 
-/* The values of comm.exchange and of comm.reduce, in the order in which the option table lists
- * them. */
+/* The values of comm.exchange and of comm.reduce, in the order of the option table. */
 enum { EXCHANGE_AUTO, EXCHANGE_NCCL, EXCHANGE_MPI };
 enum { REDUCE_TREE, REDUCE_NCCL };
 
@@ -242,7 +242,7 @@ static plumb_status create_cuda(struct plumb_app *app)
 static plumb_status check_exchange(const struct plumb_app *app)
 {
     const struct plumb_config *cfg = app->cfg;
-    const bool plan = strcmp(app->command, "plan") == 0; /* it moves nothing */
+    const bool plan = strcmp(app->command, "plan") == 0; /* plan exchanges no data */
     const bool reduce = cfg->comm.reduce == REDUCE_NCCL;
     const bool nccl = reduce || cfg->comm.exchange == EXCHANGE_NCCL;
     PLUMB_REQUIRE(!reduce || cfg->comm.exchange != EXCHANGE_MPI, PLUMB_ERR_CONFIG,

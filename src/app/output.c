@@ -1,4 +1,5 @@
-/* output.c - writes outputs to streams, to growing files, and to files that replace another.
+/* output.c - writes the output of a command to a stream, to the end of a file, or to a new file
+ * that replaces an old one.
  * Layer 6. Includes app/output.h, base/, io/, train/inputs.h. */
 #include "app/output.h"
 
@@ -16,8 +17,9 @@
 #include "io/json.h"
 #include "train/inputs.h"
 
-/* Number of seconds between two updates of PATH.run.json. When a command resumes, lines after the
- * last update are checked to be valid JSON; lines damaged by a power failure are made again. */
+/* Number of seconds between two updates of PATH.run.json. When a command is resumed, the lines that
+ * were written after the last update are accepted up to the first one that is not a JSON object,
+ * which a power failure may have damaged; the command makes that line and all later ones again. */
 #define NOTE_SECONDS 10.0
 
 static const char *name_of(const struct plumb_output *o)
@@ -32,8 +34,9 @@ static plumb_status write_failed(const struct plumb_output *o)
 
 /* ---- PATH.run.json -------------------------------------------------------------------------- */
 
-/* Writes to o->identity what the output depends on: command, version of plumb, input, number of
- * lines, inputs and options. compare_note compares it when a later command resumes the output. */
+/* Writes to o->identity what the output depends on: command, version of plumb, hash of the input,
+ * number of lines, hashes of other files and models, and options. compare_note compares it when a
+ * later command resumes the output. */
 static plumb_status identify(struct plumb_output *o, const struct plumb_app *app, int64_t total)
 {
     struct plumb_buf yaml = {0};
@@ -138,9 +141,9 @@ static bool is_object(const char *line, int64_t len, const char *where)
     return good;
 }
 
-/* Sets o->lines to the number of complete lines of the file, and cuts off what follows them. Fails
- * if the hash of the first `noted` lines is not `hash`. Stops at a later line that is no JSON
- * object. */
+/* Sets o->lines to the number of complete lines of the file, and removes what follows them. Fails
+ * if the hash of the first `noted` lines is not `hash`. Of the later lines, one that is no JSON
+ * object counts as the end of the file. */
 static plumb_status count_lines(struct plumb_output *o, int64_t noted, const char *hash)
 {
     char *line = NULL, then[20];
@@ -217,15 +220,16 @@ static plumb_status name_note(char note[4096], const char *path)
     return PLUMB_OK;
 }
 
-/* Opens a file to which lines are written at once. If goes_on is true, new lines follow the
- * existing ones. */
+/* Opens the output file itself, without a temporary file. If goes_on is true, new lines are
+ * appended to the existing ones; otherwise the file is emptied. */
 static plumb_status open_growing(struct plumb_output *o, const struct plumb_app *app, int64_t total,
                                  bool exists, bool goes_on)
 {
     PLUMB_TRY(name_note(o->note, o->path));
     PLUMB_TRY(identify(o, app, total));
     PLUMB_TRY(open_file(o, o->path, exists ? "r+e" : "wxe"));
-    /* any error other than EWOULDBLOCK: the file system has no locks, so continue without */
+    /* an error other than EWOULDBLOCK means that the file system does not support locks: continue
+     * without one */
     PLUMB_REQUIRE(flock(fileno(o->file), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
                   PLUMB_ERR_EXISTS, "output: another process is writing %s", o->path);
     if (goes_on)
@@ -254,9 +258,9 @@ static plumb_status open_replacing(struct plumb_output *o, enum plumb_output_kin
     return st;
 }
 
-/* Opens a regular file, which may be missing. A text is written to PATH.tmp, which replaces the
- * file at the end. So are PLUMB_OUTPUT_LINES if the file is not empty and resume is not auto. All
- * other lines are written to the file at once. */
+/* Opens a regular file, which may not exist yet. A text, and PLUMB_OUTPUT_LINES if the file is not
+ * empty and resume is not auto, are written to PATH.tmp, which replaces the file at the end. All
+ * other lines are written directly to the file. */
 static plumb_status open_regular(struct plumb_output *o, const struct plumb_app *app,
                                  enum plumb_output_kind kind, int64_t total, bool goes_on)
 {
@@ -320,7 +324,8 @@ plumb_status plumb_output_add(void *arg, const char *line, int64_t len)
     return PLUMB_OK;
 }
 
-/* Writes PATH.run.json, which counts only lines that are on the disk. */
+/* Writes PATH.run.json, after fsync of the output, so that it counts only lines that are on the
+ * disk. */
 static plumb_status note_lines(struct plumb_output *o)
 {
     if (fsync(fileno(o->file)) != 0)
@@ -377,8 +382,8 @@ void plumb_output_leave(struct plumb_output *o)
 {
     if (!o->file)
         return;
-    /* If closing fails, PATH.run.json is not written again. The last one stays and is correct: it
-     * counts only lines that were already on the disk. */
+    /* If closing fails, PATH.run.json is not written again. The existing PATH.run.json stays and is
+     * correct, because it counts only lines that were already on the disk. */
     const bool good = close_file(o);
     if (*o->tmp)
         unlink(o->tmp);

@@ -1,5 +1,5 @@
-/* placement.c - tells the user where the ranks run, and which settings of the network libraries are
- * set. Layer 6. Includes app.h, backend/topology.h, train/run.h. */
+/* placement.c - logs where the ranks run, and the environment variables that set up network
+ * libraries. Layer 6. Includes app.h, backend/topology.h, train/run.h. */
 #include "app/placement.h"
 
 #include <stdlib.h>
@@ -9,7 +9,8 @@
 #include "base/log.h"
 #include "train/run.h"
 
-/* Gathers the rows of all ranks. The caller frees *out. Collective. */
+/* Gathers the topology of all ranks on every rank. local is the status of reading it on this rank.
+ * The caller frees *out. Collective. */
 static plumb_status gather(struct plumb_topology **out, plumb_comm *comm,
                            const struct plumb_topology *mine, plumb_status local)
 {

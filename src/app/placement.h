@@ -1,5 +1,5 @@
-/* placement.h - tells the user where the ranks run, and which settings of the network libraries are
- * set. Layer 6. Includes app.h. */
+/* placement.h - logs where the ranks run, and the environment variables that set up network
+ * libraries. Layer 6. Includes app.h. */
 #ifndef PLUMB_APP_PLACEMENT_H
 #define PLUMB_APP_PLACEMENT_H
 
@@ -10,8 +10,8 @@
 plumb_status plumb_placement_sharing(int *sharing, plumb_comm *comm);
 
 /* Rank 0 logs the table of ranks, hosts, cores, GPUs and network devices, a warning for each fault
- * in it, and the settings of network libraries in the environment. Logs no table for one rank on a
- * CPU. Collective. */
+ * in the placement (plumb_topology_faults), and the environment variables that set up network
+ * libraries. Logs no table for one rank on a CPU. Collective. */
 plumb_status plumb_placement_say(const struct plumb_app *app);
 
 #endif

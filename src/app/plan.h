@@ -10,16 +10,18 @@ struct plumb_plan {
     struct plumb_app *app;
     const struct plumb_job *job;
     const char *stage; /* name of the stage; NULL if a single command is planned */
-    /* the configuration that is tried now; it borrows the texts and lists that it points to */
+    /* the configuration to plan; a search changes single options of it. The texts and lists that it
+     * points to are borrowed */
     struct plumb_config cfg;
     struct plumb_dataset *data;
     /* one line for each assumption about a missing file or an unset option */
     struct plumb_buf assumed;
-    struct plumb_buf frozen; /* with frozen: auto, one line for each place that was tried */
-    int world, rank;         /* rank: the rank that needs the most memory */
-    int shard;               /* what train.shard: auto became in the last plan that was made */
+    /* with frozen: auto, one line for each place of the frozen models that was tried */
+    struct plumb_buf frozen;
+    int world, rank; /* rank: the rank that needs the most memory */
+    int shard;       /* the value that train.shard: auto got in the last plan */
     struct plumb_backend *best;
-    struct plumb_cost cost; /* the work of that rank */
+    struct plumb_cost cost; /* the work (FLOP, bytes) of rank `rank` */
     int64_t budget;
     /* the largest values that fit; 0: none fits (micro_batch_tokens is searched only from the
      * configured value up), -1: the option is not searched for */
@@ -39,9 +41,10 @@ plumb_status plumb_plan_choose_frozen(struct plumb_plan *p);
 plumb_status plumb_plan_search(struct plumb_plan *p);
 void plumb_plan_advise(struct plumb_plan *p);
 
-/* plan_time.c: the estimate of time. seconds: of the whole command; false if there are no rates, or
- * no plan was made. put_time appends it as a member of the JSON object, or nothing if there are no
- * rates. */
+/* plan_time.c: the estimate of the run time. plumb_plan_seconds sets *seconds to the time of the
+ * whole command; it returns false if the rates of the device are not known, or if no plan was made.
+ * plumb_plan_put_time appends the estimate as a member of the JSON object, or nothing if the rates
+ * are not known. */
 bool plumb_plan_seconds(double *seconds, const struct plumb_plan *p);
 void plumb_plan_print_time(const struct plumb_plan *p);
 plumb_status plumb_plan_put_time(struct plumb_buf *out, const struct plumb_plan *p);

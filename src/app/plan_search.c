@@ -17,7 +17,8 @@ static struct plumb_trainer_source source_of(const struct plumb_plan *p, plumb_c
                                          .classifier = p->job == &plumb_job_reward};
 }
 
-/* Returns true if no data file is read: the records are as long as the options allow. */
+/* Returns true if no data file is planned with. The plan then assumes records as long as the
+ * options allow. */
 static bool assumes_data(const struct plumb_plan *p)
 {
     return !*p->cfg.data.prompts && !*p->cfg.data.train;
@@ -28,7 +29,8 @@ static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cos
 {
     plumb_comm *comm = NULL;
     PLUMB_TRY(plumb_comm_pretend_create(&comm, rank, p->world));
-    /* assumed records are as long as the limit of tokens allows, and a trial may have changed it */
+    /* the length of assumed records depends on train.micro_batch_tokens, which the search may have
+     * changed */
     if (p->cfg.train.micro_batch_tokens > 0 && assumes_data(p))
         plumb_dataset_close(&p->data);
     const struct plumb_trainer_source s = source_of(p, comm);
@@ -37,8 +39,9 @@ static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cos
     return st;
 }
 
-/* Makes the plans of the ranks with the configured train.shard, and sets *out to the one that needs
- * the most memory. Stops after the first plan that needs more than `enough` bytes. */
+/* Makes the plan of each rank with the configured train.shard. Sets *out to the plan that needs the
+ * most memory, *which to its rank and *cost to its work. Stops after the first plan that needs more
+ * than `enough` bytes. */
 static plumb_status make_given(struct plumb_backend **out, int *which, struct plumb_cost *cost,
                                struct plumb_plan *p, int64_t enough)
 {
@@ -81,7 +84,7 @@ plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_
     plumb_status st = PLUMB_OK;
     if (shard != PLUMB_SHARD_AUTO)
         return make_given(out, which, cost, p, INT64_MAX);
-    p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER; /* decided as a run decides it (plumb_job_run) */
+    p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER; /* auto: the same decision as in plumb_job_run */
     st = make_given(out, which, cost, p, p->budget);
     if (st == PLUMB_OK && plumb_plan_bytes(*out) > p->budget) {
         plumb_backend_destroy(out);
@@ -106,8 +109,8 @@ static plumb_status bytes_of_rank(int64_t *bytes, struct plumb_plan *p)
 }
 
 /* Sets *out to true if the plans of `ranks` ranks fit with the current configuration. Begins with
- * the rank that needs the most memory as configured, and stops after the first one that does not
- * fit. */
+ * rank p->rank, which needs the most memory with the configuration of the user, and stops after the
+ * first one that does not fit. */
 static plumb_status ranks_fit(bool *out, struct plumb_plan *p, int ranks)
 {
     plumb_status st = PLUMB_OK;
@@ -123,8 +126,8 @@ static plumb_status ranks_fit(bool *out, struct plumb_plan *p, int ranks)
     return st;
 }
 
-/* Sets *out to true if the plans of `ranks` ranks, as in ranks_fit, fit with this value of the
- * option. With train.shard: auto, either of its choices may fit. */
+/* Sets *out to true if the plans of `ranks` ranks fit (ranks_fit) with this value of *option. With
+ * train.shard: auto, they fit if they do with one of its two choices. */
 static plumb_status fits(bool *out, struct plumb_plan *p, int ranks, int64_t *option, int64_t value)
 {
     const int64_t was = *option;
@@ -161,8 +164,8 @@ static plumb_status bisect(int64_t *out, struct plumb_plan *p, int ranks, int64_
 }
 
 /* Finds the largest value in [low, high] that fits on every rank. The plans of the ranks differ
- * little, so the search makes the plans of one rank, and then checks the result on every rank. *out
- * is unchanged if low does not fit. */
+ * little, so the bisection makes the plans of one rank only, and then the result is checked with
+ * the plans of all ranks. *out is unchanged if low does not fit. */
 static plumb_status largest_in(int64_t *out, struct plumb_plan *p, int64_t *option, int64_t low,
                                int64_t high)
 {
@@ -178,11 +181,12 @@ static plumb_status largest_in(int64_t *out, struct plumb_plan *p, int64_t *opti
     return PLUMB_OK;
 }
 
-/* Finds the largest micro-batch that fits. A larger one needs larger activations, but there are
- * fewer micro-batches, which may need fewer gradient buffers. So memory need not grow with the
- * size. The number of buffers is constant while the most micro-batches of a rank are in a range
- * that ends at 1, 2, 4 .., with train.shard=gradients at 1, 3, 7 .., so each range is searched
- * separately. */
+/* Finds the largest train.micro_batch_size that fits. A larger micro-batch needs larger
+ * activations, but a step then has fewer micro-batches, which may need fewer gradient buffers. So
+ * the memory does not always grow with the size. The number of gradient buffers depends on the
+ * largest number of micro-batches of a rank. It is constant within ranges of this number that end
+ * at 1, 2, 4 .. (with train.shard=gradients at 1, 3, 7 ..), so each range is searched separately.
+ */
 static plumb_status largest_micro_batch(struct plumb_plan *p)
 {
     const int64_t global = p->cfg.train.global_batch_size;
@@ -199,10 +203,10 @@ static plumb_status largest_micro_batch(struct plumb_plan *p)
 }
 
 /* Finds the largest train.micro_batch_tokens that fits and is not below the configured value. A
- * smaller limit could refuse long records, so it is not tried. The search ends at the tokens of a
- * whole step: with this limit a step is one micro-batch, and a larger limit changes nothing. A
- * larger limit needs more memory for activations, but may need fewer gradient buffers. So a value
- * above the first one that does not fit may fit again; the search does not find it. */
+ * smaller limit could refuse long records, so it is not tried. The search ends at the number of
+ * tokens of a whole step: with this limit a step is one micro-batch, so a larger limit has no
+ * effect. A larger limit needs more memory for activations, but may need fewer gradient buffers. So
+ * a value above one that does not fit may fit; the search may miss such a value. */
 static plumb_status largest_tokens(struct plumb_plan *p)
 {
     const struct plumb_config *c = &p->cfg;
@@ -210,7 +214,8 @@ static plumb_status largest_tokens(struct plumb_plan *p)
     const int64_t given = c->train.micro_batch_tokens, most = 1000000000; /* the option's limit */
     int64_t high = plumb_length_longest(p->data) + (align ? c->generate.max_new_tokens : 0);
     p->micro_batch_tokens = 0;
-    /* the longest sequence, times the most sequences of an item, times the items of a step */
+    /* tokens of the longest sequence, times the largest number of sequences of a prompt or record,
+     * times the prompts or records of a step */
     if (assumes_data(p) || !plumb_mul(&high, high, align ? c->generate.group_size + 1 : 2) ||
         !plumb_mul(&high, high, c->train.global_batch_size))
         high = most;
@@ -231,7 +236,7 @@ plumb_status plumb_plan_search(struct plumb_plan *p)
 
 /* ---- advice ---------------------------------------------------------------------------------- */
 
-/* A change of one option that may need less memory. */
+/* A change of one option with which the run may need less memory. */
 struct change {
     char text[64]; /* the option with its new value, as on the command line */
     int64_t *number;
@@ -287,9 +292,10 @@ static int list_changes(struct change *out, struct plumb_plan *p)
 }
 
 /* Sets *less to `need` minus the bytes that rank p->rank needs with the current configuration.
- * p->rank needs the most memory as configured, which is `need`. Sets *good to true if every rank
- * fits with the current configuration. The plans of the other ranks differ from that of p->rank by
- * a few blocks, so they are made only if p->rank fits. */
+ * `need` are the bytes that this rank, which needs the most memory, needs with the configuration of
+ * the user. Sets *good to true if every rank fits with the current configuration. The plans of the
+ * other ranks differ from that of p->rank by a few blocks, so they are made only if p->rank fits.
+ */
 static plumb_status gain_of(int64_t *less, bool *good, struct plumb_plan *p, int64_t need)
 {
     const int shard = p->cfg.train.shard;
@@ -309,8 +315,8 @@ static plumb_status gain_of(int64_t *less, bool *good, struct plumb_plan *p, int
     return st;
 }
 
-/* Tries each possible change of one option, and prints by how much it alone lowers the memory.
- * Leaves out changes that do not lower it, and those with which the run could not be set up. */
+/* Tries each possible change of one option, and prints by how much it alone lowers the memory. Does
+ * not print changes that do not lower it, or with which the run could not be set up. */
 void plumb_plan_advise(struct plumb_plan *p)
 {
     struct change list[16];

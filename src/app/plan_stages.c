@@ -1,4 +1,5 @@
-/* plan_stages.c - the stages of a file, as `plumb plan run` plans them before any has run.
+/* plan_stages.c - reads the stages of a file for `plumb plan run`, which plans all stages before
+ * any has run.
  * Layer 6. Includes app/plan.h, app/arguments.h, io/, model/. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ plumb_status plumb_plan_load_stages(struct plumb_stages **stages, struct plumb_c
     }
     PLUMB_TRY_GOTO(st, plumb_stages_load(stages, a->file, rest, n_rest), done);
     st = plumb_config_load(cfg, "plan run", NULL, own, n_own);
-    if (st == PLUMB_OK) { /* one backend serves all stages: its options are the file's */
+    if (st == PLUMB_OK) { /* all stages use one backend, so its options are those of the file */
         (*cfg)->device = (*stages)->top->device;
         (*cfg)->dtype = (*stages)->top->dtype;
         (*cfg)->threads = (*stages)->top->threads;
@@ -59,8 +60,9 @@ static const struct plumb_stage *stage_of(const struct plumb_stages *s, int64_t 
     return NULL;
 }
 
-/* Replaces *path, the checkpoint of an earlier stage that does not exist yet, by the model that the
- * stage trains. Returns that stage, or NULL if nothing was replaced. */
+/* If *path is the checkpoint of an earlier stage and does not exist yet, replaces it by the model
+ * that this earlier stage starts from. Returns the earlier stage, or NULL if nothing was replaced.
+ */
 static const struct plumb_stage *replace(const char **path, struct plumb_plan *p,
                                          const struct plumb_stages *s, int64_t i,
                                          const char *option)
@@ -78,8 +80,8 @@ static const struct plumb_stage *replace(const char **path, struct plumb_plan *p
 plumb_status plumb_plan_stage(struct plumb_plan *p, struct plumb_stages *s, int64_t i)
 {
     struct plumb_config *c = s->item[i].cfg;
-    /* The section plan comes from the command line. Of the file's section, only plan.memory is
-     * used, if the command line does not set it. */
+    /* The section plan comes from the command line. Of the section plan of the file, only
+     * plan.memory is used, and only if the command line does not set it. */
     const char *memory = c->plan.memory;
     c->plan = p->app->cfg->plan;
     if (!*c->plan.memory)

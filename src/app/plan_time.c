@@ -2,7 +2,8 @@
  *
  * The phases run one after the other. A phase takes
  *     max(FLOP / (flops flops_share), bytes / (bandwidth bandwidth_share)) + bytes sent / rate sent
- * The exchange of gradients that runs beside the backward is counted as if it ran after it. */
+ * The estimate assumes that gradients are exchanged after the backward, although a run may exchange
+ * them during the backward. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,8 @@
 #define FLOPS_F32      67e12
 #define BANDWIDTH_H100 3.35e12
 #define BANDWIDTH_H200 4.8e12
-#define H100_BYTES     100e9 /* a rank that may take more has an H200 */
+/* if a rank may use more bytes of device memory, plumb assumes an H200, else an H100 */
+#define H100_BYTES 100e9
 
 /* The rates that a rank is assumed to reach, each the peak rate times its plan.*_share: FLOP/s, and
  * bytes/s of the memory, to ranks of its host, and to other hosts. */

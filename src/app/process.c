@@ -17,7 +17,8 @@
 
 void plumb_process_standard_files(void)
 {
-    /* descriptors 0 and 1 get the wrong direction, so that using them fails */
+    /* standard input is opened for writing and standard output for reading, so that using them
+     * fails */
     static const int how[] = {O_WRONLY, O_RDONLY, O_RDWR};
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)

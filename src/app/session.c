@@ -31,8 +31,8 @@ static plumb_status open_words(struct plumb_session *s)
     return plumb_tokenizer_open(&s->tokenizer, dir);
 }
 
-/* Opens the base weights, and the adapter if there is one. The base is opened as a classifier if
- * the adapter was trained on one. */
+/* Opens the model start->base, and the adapter if there is one. Opens the base model as a
+ * classifier if the adapter was trained on a classifier. */
 static plumb_status open_weights(struct plumb_session *s, const struct plumb_start *start)
 {
     struct plumb_backend *b = s->app->backend;
@@ -64,7 +64,7 @@ static plumb_status open_model(struct plumb_session *s, enum plumb_session_model
     }
     PLUMB_TRY(open_weights(s, start));
     const bool classifier = s->model->spec.labels > 0;
-    if (!classifier) /* open_encoding knows the length of a classifier's training */
+    if (!classifier) /* for a classifier, open_encoding sets the longest sequence */
         PLUMB_TRY(plumb_model_set_longest(s->model, cfg->data.max_tokens, start->run));
     PLUMB_REQUIRE(classifier == (kind == PLUMB_SESSION_CLASSIFIER), PLUMB_ERR_UNSUPPORTED,
                   "%s: is a %s; this command needs a %s", start->run,
@@ -84,8 +84,8 @@ static plumb_status check_ids(const struct plumb_session *s, const struct plumb_
     return PLUMB_OK;
 }
 
-/* Determines how the model reads records: a reward model as in its training, any other model as the
- * options say. */
+/* Sets s->encoding, which says how a record becomes token ids: for a reward model as in its
+ * training, for any other model by the options. */
 static plumb_status open_encoding(struct plumb_session *s)
 {
     const struct plumb_config *cfg = s->app->cfg;
@@ -100,7 +100,8 @@ static plumb_status open_encoding(struct plumb_session *s)
         e->prompt_template =
             plumb_encoding_choose(dir, cfg->data.prompt_template, e->prompt_template);
         e->max_tokens = plumb_at_most(e->max_tokens, max_pos);
-        /* the longest sequence is that of its training, so the longrope factors are the same */
+        /* the longest sequence is that of the model's training, so that the longrope factors are
+         * the same */
         return plumb_model_set_longest(s->model, e->max_tokens, s->start.run);
     }
     *e = (struct plumb_encoding){.append_eos = s->model && cfg->data.append_eos,
@@ -132,7 +133,8 @@ static plumb_status read_input(struct plumb_session *s, enum plumb_data_kind kin
         .max_tokens = plumb_at_most(cfg->data.max_tokens, s->encoding.max_tokens),
         .vocab = s->model ? s->model->spec.v : 0,
         .limit = cfg->data.limit,
-        .whole = kind == PLUMB_DATA_PROMPTS, /* generate passes the members of a record on */
+        /* generate copies the other members of a record to its output */
+        .whole = kind == PLUMB_DATA_PROMPTS,
     };
     PLUMB_TRY(plumb_dataset_parse(&s->data, plumb_buf_text(text), text->len, path, &options));
     for (int64_t i = 0; i < s->data->n; i++) {
@@ -175,7 +177,8 @@ plumb_status plumb_session_open(struct plumb_session *s, struct plumb_app *app,
         st = plumb_comm_agree(app->comm, read_input(s, kind, path, &text));
     if (st == PLUMB_OK && s->model)
         st = plumb_same_model(app->comm, "model", s->model);
-    /* all ranks have the lines that rank 0 read, but each rank reads its own tokenizer files */
+    /* All ranks got the same lines from rank 0, but each rank reads the tokenizer files itself:
+     * check that all have the same token ids. */
     if (st == PLUMB_OK)
         st = plumb_same_records(app->comm, "tokenizer", path, s->data);
     if (st == PLUMB_OK && s->model)

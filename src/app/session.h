@@ -14,7 +14,8 @@
 
 struct plumb_session {
     struct plumb_app *app;
-    plumb_tokenizer *tokenizer; /* NULL if the folder has none and all records have token ids */
+    /* NULL if the folder has none; all records must then have token ids */
+    plumb_tokenizer *tokenizer;
     plumb_model *model;
     struct plumb_start start; /* folders of the model; empty without a model */
     struct plumb_dataset *data;

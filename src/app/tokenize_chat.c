@@ -112,8 +112,9 @@ static plumb_status put_member(struct plumb_buf *b, const char *key, const plumb
     return plumb_json_put_node(b, value);
 }
 
-/* Merges the arguments of the option and of the line into *out. If both have a name, the line's
- * value is used. */
+/* Sets *out to an object with the members of both objects: the arguments that the option
+ * data.template_arguments has, and those of the input line. If both have a member of the same name,
+ * the line's value is used. */
 static plumb_status merge_arguments(plumb_json **out, const plumb_json *option,
                                     const plumb_json *line, const char *where)
 {
@@ -139,7 +140,8 @@ static plumb_status merge_arguments(plumb_json **out, const plumb_json *option,
     return st;
 }
 
-/* Sets *out to a copy of the messages with a system message with this text before them. */
+/* Sets *out to a copy of `messages` in which a system message with the text `system` is the first
+ * message. */
 static plumb_status put_system(plumb_json **out, const char *system, const plumb_json *messages,
                                const char *where)
 {

@@ -13,10 +13,11 @@
 bool plumb_tokenize_is_chat(const struct plumb_config *cfg);
 
 /* Writes {"text", "ids", "mask", "decoded"} for each line. text is the result of transformers'
- * apply_chat_template; ids are its tokens without further special tokens. mask is 1 for every token
- * of a {% generation %} block and 0 for others; it is absent if the template has no such block, and
- * for continue_final_message. Without a tokenizer only the text is written. Collective. Returns
- * PLUMB_ERR_FORMAT with file and line; otherwise the errors of plumb_chat_render. */
+ * apply_chat_template; ids are the token ids of text, encoded without adding special tokens. mask
+ * is 1 for every token of a {% generation %} block and 0 for others; it is absent if the template
+ * has no such block, and for continue_final_message. Without a tokenizer only the text is written.
+ * Collective. Returns PLUMB_ERR_FORMAT with file and line; otherwise the errors of
+ * plumb_chat_render. */
 plumb_status plumb_tokenize_chat(struct plumb_app *app);
 
 #endif

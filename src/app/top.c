@@ -19,24 +19,25 @@
 #include "train/lock.h"
 
 enum {
-    LINES = 10,           /* lines of metrics over which times are averaged */
-    BAR = 30,             /* characters of the bar of progress */
-    MOST_RANKS = 1024,    /* ranks that are told apart */
-    TAIL_BYTES = 1 << 16, /* end of train.log in which a warning is looked for */
+    LINES = 10,        /* number of lines of metrics over which times are averaged */
+    BAR = 30,          /* width of the progress bar in characters */
+    MOST_RANKS = 1024, /* largest number of ranks in the statistics; higher ranks are ignored */
+    /* number of bytes at the end of train.log that are searched for a warning */
+    TAIL_BYTES = 1 << 16,
 };
 
 struct run {
     const char *dir;
     struct plumb_buf *out;
     plumb_json *root;
-    const plumb_json *session; /* the newest one */
+    const plumb_json *session; /* newest session in run.json */
     struct plumb_metrics_row *row;
     int64_t n;                   /* number of lines of metrics */
-    struct plumb_load_line load; /* the newest one; no ranks if there is none */
-    int64_t step;                /* optimizer steps that the files know of */
+    struct plumb_load_line load; /* newest line of load.jsonl; ranks = 0 if there is none */
+    int64_t step;                /* number of optimizer steps that the files report */
     int64_t world_size, total_steps, total_iterations;
     bool running;
-    const char *result; /* of the newest session; NULL if it has none */
+    const char *result; /* result of the newest session; NULL if it has none */
     char who[512];
     double beat_s;
     enum plumb_lock_state lock;
@@ -310,7 +311,8 @@ static plumb_status put_slowest(struct run *r)
                (long long)(r->n - first_of(r)), plumb_plural(r->n - first_of(r)));
 }
 
-/* Shows how long the ranks waited in each phase of the newest iteration, and who waited longest. */
+/* Shows the share of each phase of the newest iteration in which the ranks were idle: the mean, and
+ * the largest share with its rank. */
 static plumb_status put_idle(struct run *r)
 {
     static const char *const phase[PLUMB_LOAD_PHASES] = {"rollout", "reward", "reference", "train"};
@@ -324,8 +326,8 @@ static plumb_status put_idle(struct run *r)
     return r->load.ranks > 0 ? put(r, "idle", "%s of the phase", text) : PLUMB_OK;
 }
 
-/* Names the rank that sampled the most tokens in the newest iteration: the others waited for it, if
- * all ranks are equally fast. */
+/* Names the rank that sampled the most tokens in the newest iteration. If all ranks are equally
+ * fast, the others waited for this rank. */
 static plumb_status put_most_work(struct run *r)
 {
     if (r->load.ranks == 0)
@@ -407,7 +409,7 @@ static plumb_status put_page(struct run *r)
     return put_warning(r);
 }
 
-/* Appends one line about a run below the folder. */
+/* Appends one line about run r, whose folder is called `name`. */
 static plumb_status put_line(struct run *r, const char *name)
 {
     char total[32] = "";
