@@ -3,9 +3,9 @@
 #ifndef PLUMB_KERNELS_GEMM_USE_H
 #define PLUMB_KERNELS_GEMM_USE_H
 
-/* The bits of a set that names the products of a linear layer that a training or generation run
- * uses. UNMEASURED is an option and not a product. HEAD is the forward of the LM head; its outputs
- * are float32, whatever the dtype. */
+/* Flags that together say which products of a linear layer a run uses. UNMEASURED is an option and
+ * not a product. HEAD is the forward of the LM head; its outputs are float32, whatever the dtype.
+ */
 enum plumb_gemm_use {
     PLUMB_GEMM_FORWARD = 1,
     PLUMB_GEMM_BIAS = 2, /* forward with a bias */

@@ -1,10 +1,10 @@
 /* kernels.h - the signature of every kernel, and the function table of one device.
  * Layer 1. Includes base/ and kernels_real.h only.
  *
- * Rules for every kernel: it takes raw pointers that src/op has already checked; outputs come
- * first; arrays are row-major and contiguous; pointers never alias unless the comment of the kernel
- * allows it. A call is asynchronous on the stream `s`; on the CPU, `s` carries the worker threads
- * and the call is synchronous.
+ * Rules for every kernel: it takes raw pointers that src/op has already checked; output arguments
+ * come first; arrays are row-major and contiguous; pointers never alias unless the comment of the
+ * kernel allows it. A call is asynchronous on the stream `s`; on the CPU, `s` is the pool of worker
+ * threads and the call is synchronous.
  *
  * Row invariance: what a *_fwd kernel writes for a row depends only on that row's inputs and on the
  * row's own sizes. It never depends on the number of rows, on the row's place among them, or on the
@@ -25,9 +25,9 @@ extern "C" {
 struct plumb_rng_key;
 typedef struct plumb_stream plumb_stream; /* on the CPU a plumb_pool, on CUDA a struct plumb_cuda */
 
-/* Number of positions in one page of the KV cache. Attention's online softmax also advances by one
- * page at a time. A page holds the keys and values of one layer. In float32 the keys of a page are
- * transposed, so that a vector register holds one component of 16 keys:
+/* Number of positions in one page of the KV cache. Attention's online softmax also processes one
+ * page after another. A page holds the keys and values of one layer. In float32 the keys of a page
+ * are transposed, so that a vector register holds one component of 16 keys:
  *
  *               float32                      bfloat16
  *     keys      kc[page][hk][d][32]          kc[page][hk][32][d]
@@ -60,8 +60,8 @@ struct plumb_rows {
     const int32_t *pos; /* (n,) position of each row in its sequence, >= 0 */
     /* (n_seq, max_pages): [q][i] is the page with positions 32 i .. 32 i + 31 of sequence q */
     const int32_t *page;
-    /* number of sequences that have rows here, or 0 if it is not known; it selects a kernel and
-     * changes no bit of a result */
+    /* number of sequences that have rows in this batch, or 0 if it is not known; it only selects
+     * the faster kernel and does not change the result */
     int64_t present;
 };
 
@@ -111,8 +111,8 @@ typedef struct plumb_bf16 {
 #undef REAL
 #undef FN
 
-/* Kernels with arguments of both element types. embed_fwd and embed_bwd are gather_fwd and
- * gather_bwd with a float32 table, x and dx. head_fwd is linear_fwd without a bias and with a
+/* Kernels that read one element type and write the other. embed_fwd and embed_bwd are gather_fwd
+ * and gather_bwd with a float32 table, x and dx. head_fwd is linear_fwd without a bias and with a
  * float32 output. narrow_fwd rounds to bfloat16: y = x, both (n,). */
 typedef plumb_status plumb_bf16_embed_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
                                              const int32_t *index, int64_t n, int64_t c);
@@ -145,11 +145,11 @@ typedef plumb_status plumb_bf16_rope_write_fwd_fn(plumb_stream *s, plumb_bf16 *q
  *     qkv (n, h + 2 hk, d)   row i:  | q, h heads | k, hk heads | v, hk heads |
  *     gate_up (n, 2, f)      row i:  | gate, f values | up, f values |
  */
-/* q = the rotated q of qkv; the rotated keys and the values go into their pages: the bits of
- * rope_fwd on q and k and of kv_write_fwd, in one launch. With `norm`, q and k are normalised head
- * by head before they are rotated: the bits of rmsnorm_fwd. q (n,h,d)  d: a multiple of 8  cos_sin
- * (max_pos,r)  r: the number of rotated columns of a head, even, in [0,d]; with r = 0, cos_sin is
- * not used  norm: NULL for none; d is then at most 256 */
+/* Writes the rotated q of qkv to q, and the rotated keys and the values to their pages: one launch
+ * with the same bits as rope_fwd on q and k and kv_write_fwd. If `norm` is not NULL, q and k are
+ * normalised head by head before they are rotated, with the bits of rmsnorm_fwd. q (n,h,d) d: a
+ * multiple of 8 cos_sin (max_pos,r) r: the number of rotated columns of a head, even, in [0,d];
+ * with r = 0, cos_sin is not used norm: NULL for none; d is then at most 256 */
 struct plumb_qk_rmsnorm {
     plumb_bf16 *q0, *k0;    /* out: (n,h,d), (n,hk,d) q and k before the norm */
     float *rstd_q, *rstd_k; /* out: (n,h), (n,hk) */
@@ -162,8 +162,8 @@ typedef plumb_status plumb_bf16_qkv_write_fwd_fn(plumb_stream *s, plumb_bf16 *q,
                                                  const float *cos_sin,
                                                  const struct plumb_rows *rows, int64_t h,
                                                  int64_t hk, int64_t d, int64_t r);
-/* act_fwd and act_bwd with gate and up from gate_up: y = act(gate) up, and dgate_up = its
- * gradients. dgate_up may be gate_up itself.    y, dy (n,f)  f: a multiple of 8 */
+/* act_fwd and act_bwd for a joined array gate_up (above): y = act(gate) up; dgate_up = the
+ * gradients of gate and up. dgate_up may be gate_up itself. y, dy (n,f) f: a multiple of 8 */
 typedef plumb_status plumb_bf16_gated_fwd_fn(plumb_stream *s, plumb_bf16 *y,
                                              const plumb_bf16 *gate_up, int64_t n, int64_t f,
                                              enum plumb_activation act);
@@ -205,9 +205,10 @@ typedef plumb_status plumb_entropy_fwd_fn(plumb_stream *s, float *entropy, float
                                           int64_t v);
 /* sample_fwd draws one token per row from the logits and from the uniform number u[i] in [0,1).
  *   Order: temperature, then top_k, then top_p (the smallest set of largest probabilities whose
- *   sum reaches top_p), then min_p (keeps p >= min_p * largest p). Each filter works on the
- *   renormalised result of the one before. Ties are broken by token id. The drawn token is the
- *   first one, in ascending id, whose cumulative probability exceeds u.
+ *   sum reaches top_p), then min_p (keeps p >= min_p * largest p). Each filter is
+ *   applied to the renormalised result of the previous one. Of equal logits, the lower ids are
+ *   kept. The drawn token is the first one, in ascending id, whose cumulative probability exceeds
+ *   u.
  *   token (n,)
  *   logp (n,): log-prob of the token under the raw logits, bit-equal to logprob_fwd
  *   logp_sampled (n,): log-prob under the filtered distribution (0 when temperature = 0)
@@ -218,7 +219,8 @@ typedef plumb_status plumb_sample_fwd_fn(plumb_stream *s, int32_t *token, float 
                                          const struct plumb_sample_param *p, float *work, int64_t n,
                                          int64_t v);
 
-/* Penalises the logits of the tokens that a sequence has already, and copies all others:
+/* Repetition penalty: changes the logits of the tokens that already occur in a sequence, and copies
+ * all others:
  *     y[i,j] = x[i,j]                                       if bit j of row i of seen is 0
  *     y[i,j] = x[i,j] < 0 ? x[i,j] penalty : x[i,j] / penalty        otherwise
  * Source: Keskar et al. 2019, arXiv:1909.05858, section 4.1; for negative logits as in
@@ -242,8 +244,8 @@ typedef plumb_status plumb_adamw_fn(plumb_stream *s, float *w, float *m, float *
                                     int64_t n, const struct plumb_adamw *p);
 
 /* w[i] = std z[i] in float32, where z[i] is the standard normal number plumb_rng_normal of *key
- * with position i mod 2^32 and sample i / 2^32. Every table gives the bits that the host computes.
- * On CUDA the call waits for the device.    w (n,) */
+ * with position i mod 2^32 and sample i / 2^32. Every kernel table gives the bits that the host
+ * computes. On CUDA the call waits for the device. w (n,) */
 typedef plumb_status plumb_normal_fn(plumb_stream *s, float *w, int64_t n, double std,
                                      const struct plumb_rng_key *key);
 
@@ -321,7 +323,8 @@ typedef plumb_status plumb_hash_blocks_fn(plumb_stream *s, uint64_t *out, const 
     X(normal)
 
 struct plumb_kernels {
-    /* true if float32 linear_fwd reads weights that are not packed; linear_pack then only copies */
+    /* true if float32 linear_fwd reads the weights row-major, as they are; linear_pack then only
+     * copies */
     bool linear_plain;
 #define X(k) plumb_##k##_fn *k;
     PLUMB_KERNEL_LIST(X)
@@ -334,8 +337,9 @@ struct plumb_kernels {
 };
 
 /* Every kernel of PLUMB_KERNEL_LIST has a scalar float32 reference implementation in ref/. The cpu
- * table replaces those for which a faster version pays. The cuda table has its own version of all
- * kernels: of PLUMB_KERNEL_LIST in float32 and of PLUMB_BF16_KERNEL_LIST in bfloat16. */
+ * table replaces those for which a faster version is worth its code. The cuda table has its own
+ * version of all kernels: of PLUMB_KERNEL_LIST in float32 and of PLUMB_BF16_KERNEL_LIST in
+ * bfloat16. */
 #define X(k) plumb_##k##_fn plumb_ref_##k;
 PLUMB_KERNEL_LIST(X)
 #undef X
@@ -353,7 +357,8 @@ bool plumb_kernels_init_isa(struct plumb_kernels *t, const char *isa);
 extern const char *const plumb_kernels_isa[];
 void plumb_kernels_init_cuda(struct plumb_kernels *t);
 /* Sets linear_plain and the functions that return sizes (*_count) to those of the CUDA kernels, and
- * leaves the rest of *t as it is. Exists in every build: `plumb plan` needs no more. */
+ * does not change the rest of *t. Exists in every build, because `plumb plan` uses it without CUDA.
+ */
 void plumb_kernels_init_cuda_sizes(struct plumb_kernels *t);
 
 #ifdef __cplusplus

@@ -2,8 +2,9 @@
  * Layer 1. Included only by kernels.h, once for each type REAL; FN(k) names the type of kernel k.
  *
  * REAL is float or plumb_bf16. With plumb_bf16 all arithmetic is float32, and each stored value is
- * rounded to nearest even; the comments of linear_fwd and of attention name what else is rounded.
- * Norm weights, biases, statistics and weight gradients are float32 in both forms. */
+ * rounded to nearest even; the comments of linear_fwd and of attention_fwd and _bwd say which
+ * intermediate values are rounded, too. Norm weights, biases, statistics and weight gradients are
+ * float32 in both forms. */
 
 /* ---- rows ------------------------------------------------------------------------- */
 
@@ -81,8 +82,8 @@ typedef plumb_status FN(act_bwd)(plumb_stream *s, REAL *dgate, REAL *dup, const 
 
 /* ---- linear layers ------------------------------------------------------------------ */
 
-/* Writes the weights w (out,in) in the layout that linear_fwd reads. In bfloat16 the layout is w
- * itself, row-major, with each weight rounded. */
+/* Writes the weights w (out,in) in the layout that linear_fwd reads. In bfloat16 the layout is
+ * row-major, as w, and each weight is rounded. */
 typedef plumb_status FN(linear_pack)(plumb_stream *s, REAL *packed, const float *w, int64_t out,
                                      int64_t in);
 /* y[i,o] = bias[o] + sum_k x[i,k] w[o,k]. In the CPU table and in ref each output element is one
@@ -116,11 +117,11 @@ typedef plumb_status FN(kv_write_fwd)(plumb_stream *s, REAL *kc, REAL *vc, const
  * cpu/ and cuda/ the softmax is online, in blocks of PLUMB_KV_PAGE positions, from the first block
  * with a visible key.
  *   o (n,h,d)  lse (n,h): log-sum-exp of the scaled scores, in nats  q (n,h,d)
- * Source: Dao et al. 2022, arXiv:2205.14135, algorithm 1. Decode (one row), prefill and training
- * compute the same function of a row. In bfloat16: the probabilities are rounded before they are
- * multiplied with v; sums restart every 512 positions and the partial sums are combined in order; d
- * must be a multiple of 8; all cached keys and values of a sequence up to the position of its last
- * row must be finite. */
+ * Source: Dao et al. 2022, arXiv:2205.14135, algorithm 1. Decoding (one row per sequence), prefill
+ * and training give the same bits for a row. In bfloat16: the probabilities are rounded before they
+ * are multiplied with v; sums restart every 512 positions and the partial sums are combined in
+ * order; d must be a multiple of 8; all cached keys and values of a sequence up to the position of
+ * its last row must be finite. */
 typedef plumb_status FN(attention_fwd)(plumb_stream *s, REAL *o, float *lse, const REAL *q,
                                        const REAL *kc, const REAL *vc,
                                        const struct plumb_rows *rows,
@@ -144,9 +145,8 @@ typedef plumb_status FN(attention_bwd)(plumb_stream *s, REAL *dq, REAL *dk, REAL
 /* Gradient of logprob_fwd:
  *   dlogits[i,j] = dlogp[i] * ([j == target[i]] - exp(logits[i,j] - lse[i]))
  * With cap > 0, logits are the output of softcap_fwd and dlogits is the gradient of its input: the
- * above times 1 - (logits[i,j] / cap)^2.
- *   dlogits, logits (n,v)  target (n,) in [0,v); in float32, dlogits may be logits itself
- */
+ * formula above times 1 - (logits[i,j] / cap)^2.
+ *   dlogits, logits (n,v)  target (n,) in [0,v); in float32, dlogits may be logits itself */
 typedef plumb_status FN(logprob_bwd)(plumb_stream *s, REAL *dlogits, const float *logits,
                                      const float *lse, const int32_t *target, const float *dlogp,
                                      int64_t n, int64_t v, float cap);

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "kernels.h"
 
-/* The kernels that cpu/ implements, one per line. For all others the CPU table uses ref/. */
+/* The kernels that cpu/ implements. For all other kernels, the CPU table has those of ref/. */
 #define CPU_LIST(X)                                                                                \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \

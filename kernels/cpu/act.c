@@ -15,10 +15,11 @@ VEC_FN v16 sigmoid(v16 g)
 }
 
 /* a = |x|, at most 40. below = Phi(-a), the distribution function of the standard normal at -a.
- * bell = exp(-a^2 / 2), the density without its constant factor. The rounding error of a^2 is
- * carried along, because exp would multiply it. The ratio below / bell is a polynomial in 1 / (1 +
- * 0.345 a). We fitted its coefficients for the least maximum relative error (2^-24) and rounded
- * each one to float before fitting the next. The relative error of `below` is at most 4e-7. */
+ * bell = exp(-a^2 / 2), the density without its constant factor. The computation of `bell` corrects
+ * the rounding error of a^2, because exp would turn it into a large relative error. The ratio below
+ * / bell is a polynomial in 1 / (1 + 0.345 a). Its coefficients were fitted for the least maximum
+ * relative error (2^-24), and each one was rounded to float before the next one was fitted. The
+ * relative error of `below` is at most 4e-7. */
 struct normal {
     v16 a, below, bell;
 };

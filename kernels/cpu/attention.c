@@ -1,10 +1,11 @@
 /* attention.c - causal attention over a paged KV cache with an online softmax, page by page, and
  * the kernel that writes keys and values into their pages. Layer 1 (cpu). Includes attention.h.
  *
- * A unit of work is a range of consecutive rows and one kv head. Inside it, the (row, query head)
- * pairs of one sequence form tiles; the pairs of a tile share each page that is loaded. The result
- * of a pair is one chain of operations over its own visible keys, page by page, so it does not
- * depend on how rows are divided into tiles, units and batches. */
+ * A thread computes a range of consecutive rows for one kv head. It groups the (row, query head)
+ * pairs of one sequence into tiles, because all pairs of a tile use the same keys and values: each
+ * page is loaded once per tile. The result of a pair is one chain of operations over the keys that
+ * it attends to, page by page, so it does not depend on how rows are divided into tiles, threads
+ * and batches. */
 #include "cpu/attention.h"
 
 enum { TILE_FLOATS = 3072, TILE_PAIRS = 96, UNIT_ROWS = 48, GROUP = 8 };
@@ -17,23 +18,24 @@ struct fwd {
     int64_t unit_rows;
 };
 
-/* A tile of (row, query head) pairs of one sequence that are processed together, page by page. The
- * pairs of a run of rows and one kv head are numbered row by row: pair number m belongs to row m /
- * group of the run and to query head m % group of the kv head, with group = h / hk. Pair p of the
- * tile has number begin + p, where `begin` is the argument of run_tile. */
+/* A tile: (row, query head) pairs of one sequence that are processed together, page by page. A run
+ * is a sequence's adjacent rows. The pairs of a run and one kv head are numbered row by row: pair m
+ * belongs to row m / group of the run and to query head m % group of the kv head, with group = h /
+ * hk. Pair p of the tile is pair begin + p, where `begin` is the argument of run_tile. */
 struct tile {
     float q[TILE_FLOATS];       /* (pairs,d) queries, multiplied by the scale */
     float o[TILE_FLOATS];       /* (pairs,dp) running sums of the output */
     float s[TILE_PAIRS * PAGE]; /* scores of one page, then their softmax weights */
-    float v[PAGE * ATTN_MAX_D]; /* a page of values with rows padded to dp, used when d % 16 != 0 */
-    v16 sum[TILE_PAIRS];        /* running sum of the softmax weights, one per lane */
+    /* a page of values whose rows are padded from d to dp floats; used if d % 16 != 0 */
+    float v[PAGE * ATTN_MAX_D];
+    v16 sum[TILE_PAIRS]; /* running sum of the softmax weights, one per lane */
     float max[TILE_PAIRS];
     int32_t pos[TILE_PAIRS];
     int64_t pairs, d, dp;
     float cap; /* soft cap of the scores; 0: none */
 };
 
-/* Replaces the scores of one pair with one page by cap tanh(score / cap). */
+/* Replaces the scores s (PAGE,) of one pair and the keys of one page by cap tanh(score / cap). */
 VEC_FN void cap_scores(float *s, float cap)
 {
     for (int w = 0; w < PAGE; w += 16) {
@@ -54,8 +56,8 @@ VEC_FN void softmax_step(struct tile *t, int64_t p)
     const v16 p0 = v16_exp(v16_sub(s0, m)), p1 = v16_exp(v16_sub(s1, m));
     v16_store(s, p0);
     v16_store(s + 16, p1);
-    /* If the maximum did not change, shrink is exactly 1. A branch would cost more than the
-     * product. */
+    /* If the maximum did not change, shrink is exactly 1. Testing for this would take longer than
+     * the multiplication. */
     const v16 shrink = v16_exp(v16_sub(v16_set1(before), m));
     for (int64_t e = 0; e < t->dp; e += 16)
         v16_store(o + e, v16_mul(v16_load(o + e), shrink));
@@ -80,7 +82,7 @@ static void advance_group(struct tile *t, const float *kt, const float *v, int64
 {
     const int64_t d = t->d, dp = t->dp;
     float *s = t->s + p * PAGE, *o = t->o + p * dp;
-    /* [from, to): keys of the page that all n pairs see; none if to <= from */
+    /* [from, to): keys of the page that all n pairs attend to; none if to <= from */
     int64_t begin[GROUP], end[GROUP], from = 0, to = PAGE;
     bool any = false;
     for (int64_t i = 0; i < n; i++) {
@@ -137,8 +139,8 @@ VEC_FN void fetch(const float *kt, const float *v, int64_t d)
     }
 }
 
-/* Computes o and lse of pairs [begin, begin + t->pairs) of kv head `head`, counted from the first
- * pair of row `row`, which begins a run of rows (adjacent rows of one sequence). */
+/* Computes o and lse of pairs [begin, begin + t->pairs) of kv head `head`. Pair 0 is the first pair
+ * of row `row`, the first row of a run (struct tile). */
 static void run_tile(const struct fwd *f, struct tile *t, int64_t row, int64_t head, int64_t begin)
 {
     const struct plumb_attn_shape *shape = f->shape;

@@ -1,5 +1,5 @@
-/* attention.h - what attention's forward and backward share: a small matrix product, the visible
- * keys of a row, and the runs of rows of one sequence.
+/* attention.h - functions that attention's forward and backward share: a small matrix product, the
+ * range of keys that a row attends to, and the end of a run of rows of one sequence.
  * Layer 1, kernels/cpu only. Includes vec.h, split.h. */
 #ifndef PLUMB_KERNELS_CPU_ATTENTION_H
 #define PLUMB_KERNELS_CPU_ATTENTION_H
@@ -15,9 +15,9 @@ _Static_assert(PAGE == 32, "a row of scores is two vectors");
 
 /* Computes c[m*ldc + j] (= or +=) sum_k a.at[m*a.row + k*a.k] b[k*ldb + j] for k in [0, kn), m in
  * [0, rows) and j over `vectors` vectors of 16 columns. Every element is one chain of fused
- * multiply-adds over ascending k, so the tile size does not change a bit. `into` works like enum
- * gemm_into: MM_SET and MM_ADD start the chain at 0 and replace c or add to c; MM_CHAIN starts the
- * chain at the value in c. */
+ * multiply-adds over ascending k, so the result does not depend on `rows` and `vectors`, the size
+ * of the tile. With MM_SET the chain starts at 0 and its sum replaces c; with MM_ADD it starts at 0
+ * and its sum is added to c; with MM_CHAIN it starts at the value in c. */
 enum mm_into { MM_SET, MM_CHAIN, MM_ADD };
 struct mat {
     const float *at;
@@ -84,8 +84,8 @@ static inline void mm(float *c, int64_t ldc, struct mat a, const float *b, int64
 }
 
 /* Finds the keys that a row at position pos attends to: the last `window` keys up to its own, or
- * all up to its own if window is 0. Sets [*begin, *end) to those in block [first, first + PAGE),
- * counted from the start of the block; *begin = *end if there are none. */
+ * all up to its own if window is 0. Sets [*begin, *end) to those of these keys that are in the page
+ * of positions [first, first + PAGE), counted from `first`; *begin = *end if there are none. */
 static inline void visible(int64_t first, int64_t pos, int64_t window, int64_t *begin, int64_t *end)
 {
     const int64_t low = window > 0 ? plumb_max_i64(0, pos + 1 - window) : 0;

@@ -2,11 +2,12 @@
  * log-sum-exp.
  * Layer 1 (cpu). Includes attention.h.
  *
- * A unit of work is one sequence and one kv head, so exactly one thread adds each sum. dk and dv of
- * a key block are sums over the query heads of the kv head and, within a query head, over tiles of
- * TILE rows, both in ascending order; dq is a sum over key blocks in ascending order. The part of
- * one tile or key block is a chain that starts at 0 and is then added to the sum, because one long
- * chain over all rows would lose accuracy. */
+ * One thread computes all gradients of one sequence and one kv head, so exactly one thread adds
+ * each sum. dk and dv of a key block (the keys of one page) are sums over the query heads of the kv
+ * head and, within a query head, over tiles of TILE rows, both in ascending order; dq is a sum over
+ * key blocks in ascending order. The terms of one tile or key block are added in a chain that
+ * starts at 0, and its result is added to the sum, because one long chain over all rows would lose
+ * accuracy. */
 #include "cpu/attention.h"
 
 enum { TILE = 48 };
@@ -15,7 +16,7 @@ struct bwd {
     float *dq, *dk, *dv;
     const float *dout, *o, *lse, *q, *kc, *vc;
     float *dot;     /* (n,h) dot products of dout and o, per row and query head */
-    float *scratch; /* scratch memory of all threads, one after another */
+    float *scratch; /* scratch memory: scratch_count floats for each thread */
     int32_t *run;   /* first row of each sequence, followed by n as the end of the last one */
     int64_t scratch_count;
     const struct plumb_rows *rows;
@@ -47,9 +48,9 @@ static struct scratch scratch_at(float *at, int64_t d)
     return r;
 }
 
-/* Loads `keys` keys and their values into the scratch memory. kt holds the keys as columns; they
- * become the rows of r->k. The values become the columns of r->vt. Fills the rest of the block with
- * zeros and clears dk and dv. */
+/* Loads `keys` keys and their values into the scratch memory, transposed: the keys are the columns
+ * of kt and become the rows of r->k; the values are the rows of v and become the columns of r->vt.
+ * Fills the rest of the block with zeros and clears dk and dv. */
 static void load_block(struct scratch *r, const float *kt, const float *v, int64_t keys)
 {
     if (keys < PAGE || r->d < r->dp)
@@ -62,9 +63,9 @@ static void load_block(struct scratch *r, const float *kt, const float *v, int64
     memset(r->dv, 0, (size_t)(PAGE * r->dp) * sizeof(float));
 }
 
-/* Does for one vector of 16 soft-capped scores what row_weights does for scores without a cap: with
- * t = tanh(scale s / cap), it replaces s by p = exp(cap t - lse), and it replaces dp by
- * ds = p (dp - dot) scale (1 - t^2). */
+/* row_weights for one vector of 16 scores with a soft cap. On entry p[] holds the products s = q.k,
+ * and ds[] holds dp = dout.v. With t = tanh(scale s / cap), replaces s by p = exp(cap t - lse), and
+ * dp by ds = p (dp - dot) scale (1 - t^2). */
 VEC_FN void capped_weights(float *p, float *ds, const struct plumb_attn_shape *shape, float lse,
                            float dot)
 {
@@ -78,9 +79,9 @@ VEC_FN void capped_weights(float *p, float *ds, const struct plumb_attn_shape *s
 }
 
 /* Computes p = exp(scale s - lse) and ds = p (dp - dot) scale for one row and the keys of one
- * block; with a soft cap, what capped_weights says. On entry p holds the products s = q.k, and ds
- * holds dp = dout.v; dot is dout.o of the row. Both become zero outside of keys [begin, end) of the
- * block. */
+ * block; with a soft cap, the formulas of capped_weights. On entry p holds the products s = q.k,
+ * and ds holds dp = dout.v; dot is dout.o of the row. Both become zero outside of keys [begin, end)
+ * of the block. */
 VEC_FN void row_weights(float *p, float *ds, const struct plumb_attn_shape *shape, float lse,
                         float dot, int64_t begin, int64_t end)
 {
@@ -109,9 +110,9 @@ static void copy_rows(float *to, int64_t ldt, const float *from, int64_t ldf, in
         memcpy(to + i * ldt, from + i * ldf, (size_t)d * sizeof(float));
 }
 
-/* Adds the gradients that arise between query head a of rows [i, i + rows) of a sequence, whose
- * first row is `start`, and the key block that begins at position `first`: to b->dq, and to dk and
- * dv of the block in r. */
+/* Adds the gradients of the scores of query head a in rows [i, i + rows) with the key block that
+ * begins at position `first`: to b->dq, and to the block's dk and dv in r. `start` is the first row
+ * of the sequence. */
 static void tile(const struct bwd *b, struct scratch *r, const float *kt, int64_t start, int64_t i,
                  int64_t rows, int64_t a, int64_t first)
 {
@@ -119,7 +120,7 @@ static void tile(const struct bwd *b, struct scratch *r, const float *kt, int64_
     const float *q = b->q + at, *dout = b->dout + at;
     float *dq = b->dq + at;
     int64_t ld = h * d;
-    if (d % 16) { /* a whole vector at the row's end would overwrite the next head */
+    if (d % 16) { /* a full vector of 16 floats at the end of a row would overwrite the next head */
         copy_rows(r->q, dp, q, ld, rows, d);
         copy_rows(r->dout, dp, dout, ld, rows, d);
         copy_rows(r->dq, dp, dq, ld, rows, d);

@@ -7,8 +7,8 @@
 
 /* GEMM_NR is the number of columns of a packed panel. GEMM_KC is the number of steps of k per
  * block: one block of a panel has 32 KB and stays in the L1 cache while it is multiplied with all
- * rows of A. GEMM_LDA is the row stride of a copied A, in floats; a power of two would map its rows
- * to a few sets of the cache. */
+ * rows of A. GEMM_LDA is the row stride of a copied A, in floats; with a power of two, all rows
+ * would map to a few sets of the cache. */
 enum { GEMM_NR = 32, GEMM_KC = PLUMB_SUM_BLOCK, GEMM_LDA = GEMM_KC + 16 };
 
 /* How gemm_block_run stores the product of a block. Each element is one chain of fused
@@ -29,9 +29,10 @@ struct gemm_block {
     float *c;
     int64_t ldc;
     /* The operand A. lda = 0: A is packed into the tiles of gemm_tiles_of, each stored as (k, rows
-     * of the tile). lda = GEMM_LDA: A is a copy with that row stride. Any other lda: the rows lie
-     * in place, lda floats apart, and B is streamed from memory; the block must then be one tile of
-     * rows, `next` must be NULL and `into` must not be GEMM_ADD. */
+     * of the tile). lda = GEMM_LDA: A is a copy with that row stride. Any other lda: A is the
+     * caller's array with row stride lda, not a copy, and B is read from main memory, not from a
+     * cache. In the last case the block must be one tile of rows, `next` must be NULL and `into`
+     * must not be GEMM_ADD. */
     const float *a;
     int64_t lda;
     const float *b;    /* first packed panel of B; a panel holds (k, GEMM_NR) floats */
@@ -39,14 +40,15 @@ struct gemm_block {
     const float *bias; /* bias (cols,), or NULL if there is none */
     int64_t rows, cols, k;
     enum gemm_into into;
-    const float *next; /* the panels that the caller reads next, to prefetch them; or NULL */
+    /* the panels that the caller will read after this block, which are prefetched; or NULL */
+    const float *next;
 };
 
 #define gemm_block_run PLUMB_CPU(gemm_block_run)
 void gemm_block_run(const struct gemm_block *g);
 
-/* A tile of C has up to GEMM_MR rows of GEMM_VECS vectors. Its sums fit into the registers beside
- * one row of B and one element of A. */
+/* A tile of C has up to GEMM_MR rows of GEMM_VECS vectors. The vector registers hold all sums of a
+ * tile, one row of B and one element of A. */
 #if VEC_REGISTERS == 32
 enum { GEMM_MR = 12, GEMM_VECS = 2 };
 #elif VEC_REGISTERS == 8

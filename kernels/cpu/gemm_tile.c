@@ -22,10 +22,10 @@ struct tile {
     const float *b;
     const float *bias;
     int64_t k;
-    /* `ahead` is the address from which this tile prefetches into the L2 cache; `places` is the
-     * number of places it prefetches. The data that is read after this panel is divided into
-     * PLACES places, each with 16 bytes per step of k; the tiles of the panel share them. A
-     * prefetch into L1 would evict the part of the panel that the next tile reads. */
+    /* What this tile prefetches into the L2 cache. The data that is read after this panel is
+     * divided into PLACES parts of 16 k bytes each, which the tiles of the panel share: this tile
+     * prefetches `places` of them, from the address `ahead` on. A prefetch into L1 would evict the
+     * part of the panel that the next tile reads. */
     const char *ahead;
     int places;
     const float *c_next; /* C of the next tile, to prefetch it */
@@ -47,11 +47,12 @@ VEC_FN void tile_step(v16 sum[GEMM_MR][GEMM_VECS], const int rows, const float *
     }
 }
 
-/* Returns the address to prefetch while the weights at b are read, if they are streamed from
- * memory. Memory is divided into windows of four pages. While one window is read, the next one is
- * prefetched: each time UNROLL_K rows of b (512 bytes) are read, 128 bytes of each of its four
- * pages. The address lies in the first of these pages; the caller adds PAGE for each further page.
- * Four streams keep more cache lines in flight than one (benchmarks/ceiling.c). */
+/* Returns the address to prefetch while the weights at b are read, if they are read from main
+ * memory. The weights are divided into windows of four memory pages. While one window is read, the
+ * next one is prefetched: for each UNROLL_K rows of b that are read (512 bytes), 128 bytes of each
+ * of the four pages of the next window. The address lies in the first of these pages; the caller
+ * adds PAGE for each further page. Four streams keep more cache lines in flight than one
+ * (benchmarks/ceiling.c). */
 VEC_FN const char *stream_ahead(const float *b)
 {
     enum { WINDOW = 4 * PAGE };
@@ -60,9 +61,9 @@ VEC_FN const char *stream_ahead(const float *b)
 }
 
 /* Computes one tile. a_row and a_k are the strides of A in floats, from one row and from one k to
- * the next. If `stream`, the tile prefetches what stream_ahead returns, otherwise t->ahead. `adds`
- * says whether t->into may be GEMM_ADD; the tiles of the forward pass are compiled without that
- * branch, which would cost decoding 3 %. rows, a_k, stream and adds must be constants. */
+ * the next. If `stream`, the tile prefetches what stream_ahead returns, otherwise t->ahead. If
+ * `adds` is false, t->into must not be GEMM_ADD: the tiles of the forward pass are compiled without
+ * that branch, which made decoding 3 % slower. rows, a_k, stream and adds must be constants. */
 VEC_FN void tile_run(const struct tile *t, const int rows, const int64_t a_row, const int64_t a_k,
                      const bool stream, const bool adds)
 {

@@ -21,11 +21,11 @@ typedef uint64_t words __attribute__((vector_size(16)));
 typedef uint64_t words __attribute__((vector_size(16)));
 #define MUL_HALVES(k) (((k)&0xffffffffu) * ((k) >> 32))
 #endif
-/* 64-bit words per vector register */
+/* number of 64-bit words in a vector register */
 enum { PER = sizeof(words) / sizeof(uint64_t) };
-/* vector registers that are processed together */
+/* number of vector registers that are processed together */
 enum { PARTS = 4 * PER < PLUMB_HASH_LANES ? 4 : PLUMB_HASH_LANES / PER };
-/* GROUP: words that are processed together; ROW: floats per row of 16 words */
+/* GROUP: number of words that are processed together; ROW: number of floats in a row of 16 words */
 enum { GROUP = PARTS * PER, ROW = 2 * PLUMB_HASH_LANES };
 
 struct hash {
@@ -42,9 +42,10 @@ VEC_FN uint64_t mix(uint64_t h)
     return h;
 }
 
-/* Computes the sums p and s (kernels.h) of lanes [lane, lane + GROUP) over all rows of a block.
- * `last` is a last, incomplete row, padded with zeros, or NULL. All running values stay in
- * registers; each group of lanes reads the block again, from the L1 cache. */
+/* Computes the sums p[j] and s[j] of plumb_hash_blocks_fn (kernels.h) for words (lanes) j in [lane,
+ * lane + GROUP) over all rows of a block. `last` is the incomplete last row, padded with zeros, or
+ * NULL. The sums stay in registers. The function is called once for each group of lanes, so it
+ * reads the block several times, from the L1 cache. */
 VEC_FN void hash_lanes(uint64_t *p_out, uint64_t *s_out, const float *x, int64_t rows,
                        const float *last, const uint64_t *first_key, int lane)
 {

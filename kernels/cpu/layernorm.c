@@ -4,8 +4,8 @@
 #include "cpu/vec.h"
 
 /* The sums of a row run in four accumulators of 16 lanes over blocks of 64 elements. In sum_of and
- * squares_of the first accumulator also takes the rest of the row; in row_sums the accumulators
- * continue to take 16 elements each in turn. The order depends on c only. */
+ * squares_of the first accumulator also adds the rest of the row; in row_sums the accumulators add
+ * the rest in turn, 16 elements each. The order depends on c only. */
 struct lanes {
     v16 at[4];
 };
@@ -133,8 +133,8 @@ static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* bwd_column adds the sums over rows [first, last) to columns [j, j + n) of dw and dbias, n <= 16.
- * The chains over the rows start at 0. */
+/* bwd_column computes the sums over rows [first, last) in chains that start at 0, and adds them to
+ * columns [j, j + n) of dw and dbias, n <= 16. */
 enum { BLOCK_ROWS = PLUMB_SUM_BLOCK };
 VEC_FN void bwd_column(const struct bwd *b, int64_t first, int64_t last, int64_t j, int n)
 {

@@ -1,18 +1,18 @@
 /* linear_bwd.c - gradients of a linear layer; packs both operands block by block.
  * Layer 1 (cpu). Includes cpu/gemm.h and base/.
  *
- * Order of sums: an element is summed over fixed blocks of GEMM_KC steps of k. The sum of a block
- * is a chain that starts at 0; the block sums are added one after another. With one chain over a
- * vocabulary of 49,152 tokens, the gradients of a 135 M model were four times less accurate than
- * torch's float32 gradients. */
+ * Order of sums: the sum of an element over k is divided into fixed blocks of GEMM_KC terms. The
+ * sum of a block is a chain that starts at 0; the block sums are added in ascending order. With one
+ * chain over a vocabulary of 49,152 tokens, the gradients of a 135 M model were four times less
+ * accurate than torch's float32 gradients. */
 #include "cpu/gemm.h"
 
 #include "base/num.h"
 #include "base/pool.h"
 
-/* A task computes all of C, or some of its rows and columns. It takes k in blocks of GEMM_KC, packs
- * up to BLOCK_COLS columns of B, then packs A in blocks of BLOCK_ROWS rows. The two packed blocks
- * take 1 MB, half of a 2 MB L2 cache; each thread has its own. */
+/* A task computes all of C, or a part of its rows and columns. For each block of GEMM_KC terms of
+ * the sums, it packs up to BLOCK_COLS columns of B, and then A in blocks of BLOCK_ROWS rows. The
+ * two packed blocks take 1 MB, half of a 2 MB L2 cache; each thread has its own. */
 enum {
     BLOCK_ROWS = 240,
     BLOCK_COLS = 768,
@@ -29,8 +29,9 @@ int64_t PLUMB_CPU(linear_work_count)(int64_t n, int64_t out, int64_t in, int thr
 }
 
 /* Packs b (k,cols), whose rows are ldb floats apart, into panels; columns past the last one are 0.
- * Equal rows of different panels lie whole pages apart and share a few cache sets, so the function
- * fills PACK_ROWS rows of one panel before it goes to the next panel. */
+ * The addresses of row k in different panels differ by multiples of the memory page size, so they
+ * map to a few cache sets. The function therefore fills PACK_ROWS rows of one panel before it
+ * continues with the next panel. */
 static void pack_b(float *to, const float *b, int64_t ldb, int64_t k, int64_t cols)
 {
     for (int64_t begin = 0; begin < k; begin += PACK_ROWS) {
@@ -86,9 +87,10 @@ struct bwd_arg {
     bool transposed, replace; /* replace: compute C = A B; otherwise C += A B */
 };
 
-/* Computes the terms of one block of k, whose first step is `k`, for rows [row, row_end) and
- * columns [col, col + cols) of C, and adds them to C; if g->replace, the first block replaces C. b
- * holds these columns of B, packed; a is memory for the packed or copied rows of A. */
+/* Computes the terms k .. k + GEMM_KC - 1 (or up to the last) of the sums of C in rows [row,
+ * row_end) and columns [col, col + cols), and adds them to C; if g->replace is true, the first
+ * block of terms replaces C. b holds these columns of B for these terms, packed; a is memory for
+ * the packed or copied rows of A. */
 static void bwd_rows(const struct bwd_arg *g, float *a, const float *b, int64_t row,
                      int64_t row_end, int64_t col, int64_t cols, int64_t k)
 {

@@ -1,12 +1,14 @@
-/* linear_fwd.c - y = x w^T + bias with packed weights; a row's bits do not depend on other rows.
+/* linear_fwd.c - y = x w^T + bias with packed weights; the bits of a row do not depend on the other
+ * rows.
  * Layer 1 (cpu). Includes cpu/gemm.h and base/. */
 #include "cpu/gemm.h"
 
 #include "base/num.h"
 #include "base/pool.h"
 
-/* Up to FEW rows (one tile) are read in place, and the weights are streamed once from front to
- * back. More rows are processed in blocks of up to BLOCK_ROWS, copied to the stack. */
+/* If x has at most FEW rows (one tile), they are read in place, and the weights are read once, from
+ * front to back. More rows are processed in blocks of up to BLOCK_ROWS rows, which are copied to
+ * the stack. */
 enum { FEW = GEMM_MR, BLOCK_ROWS = 192 };
 
 int64_t PLUMB_CPU(linear_packed_count)(int64_t out, int64_t in)

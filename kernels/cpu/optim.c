@@ -9,8 +9,8 @@ struct squares {
     int64_t n, block;
 };
 
-/* Sums the squares of each block in double, where the square of a float is exact: sixteen chains,
- * then a balanced tree over the sixteen. */
+/* Sums the squares of each block in double, where the square of a float is exact: in sixteen
+ * chains, whose sums are added in a balanced tree. */
 static void squares_of(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct squares *q = arg;

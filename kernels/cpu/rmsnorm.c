@@ -4,8 +4,8 @@
 #include "cpu/vec.h"
 
 /* Returns sum_j (a_j (b_j + shift)) x_j, or sum_j a_j x_j if b is NULL. Four accumulators of 16
- * lanes run over blocks of 64 elements; the first accumulator also takes the rest. The order
- * depends on c only. */
+ * lanes run over blocks of 64 elements; the first accumulator also adds the rest. The order depends
+ * on c only. */
 VEC_FN float sum3(const float *a, const float *b, float shift, const float *x, int64_t c)
 {
     v16 acc[4];
@@ -103,8 +103,8 @@ static void bwd_rows(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* bwd_strip adds the sum over rows [first, last) to columns [j, j + cols) of dw, cols <= 16 STRIP.
- * The chain over the rows starts at 0. */
+/* bwd_strip computes the sums over rows [first, last) in chains that start at 0, and adds them to
+ * columns [j, j + cols) of dw, cols <= 16 STRIP. */
 enum { STRIP = 8, BLOCK_ROWS = PLUMB_SUM_BLOCK };
 VEC_FN void bwd_strip(const struct bwd *b, int64_t first, int64_t last, int64_t j, int64_t cols)
 {

@@ -89,10 +89,10 @@ static double weigh(float *e, const float *z, int64_t v, float max, float invers
     return sum_blocks(e, v);
 }
 
-/* Returns the first id whose cumulative weight exceeds u times the total. Inside the selected block
- * the search uses the sequential sum of that block, which is rounded differently from the sum by
- * lanes. With the lane sum, the difference would fall to the last id of the block even if that id
- * is very unlikely. */
+/* Returns the first id whose cumulative weight exceeds u times the total. First finds the block of
+ * this id by the block sums (block_sum), then searches the block with a running sum. The running
+ * sum is rounded differently from the block sum, so the limit is rescaled by the ratio of the two
+ * totals; otherwise the last id of the block could be drawn too often. */
 static int32_t find(const float *e, int64_t v, double u, double total)
 {
     double before = 0.0, lanes = 0.0;
@@ -117,12 +117,13 @@ static int32_t find(const float *e, int64_t v, double u, double total)
     return (int32_t)last;
 }
 
-/* Returns a lower bound of the weights that a filter keeps, so that the long tail of smaller
- * weights is skipped. `total` is the sum of all weights, `mass` the sum that top_p keeps.
- *   count > 0 (top_k): the vocabulary is divided into `count` groups of adjacent ids. Each group
- *              has a largest weight, so at least `count` weights reach the least of these maxima.
+/* Returns a lower bound of the weights that a filter keeps, so that the caller can skip the many
+ * smaller weights. `total` is the sum of all weights, `mass` the sum that top_p keeps.
+ *   count > 0 (top_k): the vocabulary is divided into `count` groups of adjacent ids. The bound is
+ *              the smallest of the groups' maxima, because at least one weight of each group, so at
+ *              least `count` weights, are not below it.
  *   count = 0 (top_p): the weights below (total - mass)/v sum up to less than total - mass, so the
- *              others reach `mass`. */
+ *              others sum up to at least `mass`. */
 static float tail_below(const float *e, int64_t v, int64_t count, double mass, double total)
 {
     if (count == 0)
@@ -146,7 +147,8 @@ static float weight_of(const float *e, uint64_t key)
 }
 
 /* Keeps the largest logits: `count` of them if count > 0, else as many as needed for their weights
- * to reach `mass`. The weights of all others become 0. Only the bin with the cut-off is sorted. */
+ * to sum up to `mass`. Sets the weights of all others to 0. Sorts only the bin (see BINS) that
+ * contains the smallest kept logit. */
 static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, float max,
                          float inverse, int64_t count, double mass, double total)
 {
@@ -178,8 +180,9 @@ static void keep_largest(uint64_t *key, float *e, const float *z, int64_t v, flo
     else
         for (double sum = 0.0; m < n && sum < mass; m++)
             sum += (double)weight_of(e, key[m]);
-    /* m is the number of tokens that are kept of the border bin, the one with the cut-off. If
-     * rounding leaves no mass to take from it, m is 0 and only the bins before it are kept. */
+    /* m is the number of kept tokens in bin `border`, the one with the smallest kept logit. If the
+     * bins before it already have the mass, because of rounding, m is 0 and only those bins are
+     * kept. */
     const uint64_t last = m > 0 ? key[m - 1] : 0;
     for (int64_t j = 0; j < v; j++) {
         if (e[j] >= tail && e[j] > 0.0f) {
@@ -243,7 +246,8 @@ static void rows(void *arg, int64_t begin, int64_t end, int thread)
 
 static int64_t work_of_thread(int64_t v)
 {
-    /* in floats: 2 v for the 64-bit keys, v for the weights, 16 to fill the weights' last vector */
+    /* in floats: 2 v for the 64-bit keys, v for the weights, 16 to pad the weights to full vectors
+     */
     return plumb_ceil_div(3 * v + 16, 64) * 64;
 }
 

@@ -7,7 +7,7 @@
 #include "base/pool.h"
 #include "kernels.h"
 
-/* Work smaller than this number of floats is not divided among threads. */
+/* A kernel that touches fewer floats than this is not divided among threads. */
 enum { SPLIT_FLOATS = 1 << 15 };
 
 /* Runs fn over items [0, n) on the threads of the stream; an item touches `width` floats. */

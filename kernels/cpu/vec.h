@@ -414,9 +414,9 @@ VEC_FN float v16_hmax(v16 a)
 
 /* Returns p such that e^r = 1 + r p. Here n is the nearest integer to x / ln 2, and r = x - n ln 2.
  * Sets *rest = r and *round = 1.5 * 2^23 + n, the form that vec_scale takes. r is computed in two
- * parts (Cody & Waite 1980). 1 + r p is a polynomial of degree 6 for |r| <= ln 2 / 2. We fitted the
- * coefficients for the least maximum relative error (2^-28) and rounded each one to float before
- * fitting the next. */
+ * parts (Cody & Waite 1980). 1 + r p is a polynomial of degree 6 for |r| <= ln 2 / 2. The
+ * coefficients were fitted for the least maximum relative error (2^-28), and each one was rounded
+ * to float before the next one was fitted. */
 VEC_FN v16 vec_exp_rest(v16 x, v16 *round, v16 *rest)
 {
     const v16 magic = v16_set1(0x1.8p23f);
@@ -444,9 +444,9 @@ VEC_FN v16 v16_exp(v16 x)
     return vec_scale(v16_fma(p, r, v16_set1(1.0f)), round);
 }
 
-/* Returns tanh x within 3 ulp (measured by tests/kernels/test_vec.c) as m / (m + 2) with m = e^2x
- * - 1. With n, r and p of vec_exp_rest for 2x, m = 2^n r p + (2^n - 1); computed like this, m loses
- * no digits where x is small. NaN gives NaN. */
+/* Returns tanh x within 3 ulp (measured by tests/kernels/test_vec.c) as m / (m + 2) with m = e^2x -
+ * 1. With n, r and p of vec_exp_rest for 2x, m = 2^n r p + (2^n - 1); computed like this, m is
+ * accurate also for small x. NaN gives NaN. */
 VEC_FN v16 v16_tanh(v16 x)
 {
     v16 round, r;

@@ -32,8 +32,8 @@ VEC_FN v16 cap_slope(v16 z, v16 by)
     return v16_fma(v16_sub(v16_set1(0.0f), t), t, v16_set1(1.0f));
 }
 
-/* Computes the gradient of the logits of row i before the soft cap; b->z holds the logits after the
- * soft cap. */
+/* Computes the gradient of row i with respect to the logits before the soft cap; b->z holds the
+ * logits after the soft cap. */
 static void bwd_capped(const struct job *b, int64_t i)
 {
     const int64_t v = b->v, at = b->target[i];
@@ -81,7 +81,8 @@ static void entropy(void *arg, int64_t begin, int64_t end, int thread)
             v16 part = v16_set1(0.0f), whole = v16_set1(0.0f);
             for (int64_t j = at; j < stop; j += 16) {
                 const int n = stop - j < 16 ? (int)(stop - j) : 16;
-                /* lanes past the end hold lse, so a = 0 and they add exp(0) * 0 = 0 to part */
+                /* lanes after the end of the row are filled with lse, so a = 0 and they add exp(0)
+                 * * 0 = 0 to part */
                 const v16 zj = n == 16 ? v16_load(z + j) : v16_load_fill(z + j, n, b->lse_in[i]);
                 const v16 a = v16_sub(zj, lse);
                 part = v16_fma(v16_exp(a), a, part);

@@ -69,8 +69,8 @@ static plumb_status act_fwd(plumb_stream *s, T *y, const T *gate, const T *up, i
     return run_fwd<PLUMB_ACT_GELU_TANH>(s, y, gate, up, n);
 }
 
-/* Replaces the gate g and up u by their gradients; d is that of the output. Without `gated`, u is
- * not read. */
+/* Replaces the gate g and up u by their gradients; d is the gradient of the output. If `gated` is
+ * false, u is not read. */
 template <int KIND, int N> DEVICE void gradients(vec<N> *g, vec<N> *u, const vec<N> &d, bool gated)
 {
     for (int e = 0; e < N; e++) {
@@ -134,8 +134,9 @@ static plumb_status act_bwd(plumb_stream *s, T *dgate, T *dup, const T *dy, cons
 
 static constexpr int PIECE = PER<plumb_bf16>;
 
-/* Each block computes a part of one row: y (n,f) from gate_up (n,2,f), or, with dy, the gradients
- * of gate_up. The arithmetic is that of act_kernel and act_bwd_kernel. */
+/* Each block computes a part of one row. If dy is NULL, out is y (n,f), computed from gate_up
+ * (n,2,f); otherwise out is the gradient of gate_up (n,2,f). The arithmetic is that of act_kernel
+ * and act_bwd_kernel. */
 template <int KIND>
 static __global__ void gated_kernel(plumb_bf16 *out, const plumb_bf16 *dy,
                                     const plumb_bf16 *gate_up, int64_t f, unsigned slices)

@@ -1,4 +1,5 @@
-/* attention.cu - float32 causal attention over a paged KV cache: the page writes and the forward.
+/* attention.cu - float32 causal attention over a paged KV cache: the kernel that writes pages, and
+ * the forward.
  * Layer 1 (cuda). Includes attention.cuh.
  *
  * The result of a row does not depend on the tile. A warp processes the pages in ascending order,
@@ -10,9 +11,10 @@
 
 /* ---- writing pages -------------------------------------------------------------------- */
 
-/* Each block writes the keys and values of up to 32 rows of one kv head. It reads both along d. The
- * keys pass through shared memory, so that they are written along positions, which are contiguous
- * in a page; the values are written along d at once. */
+/* Each block writes the keys and values of up to 32 rows of one kv head. Neighbouring threads read
+ * neighbouring components. In a page the positions of one component of the keys are contiguous, so
+ * the block transposes the keys in shared memory before it writes them. It writes the values
+ * directly. */
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     kv_write_kernel(float *kc, float *vc, const float *k, const float *v, plumb_rows rows,
                     int64_t hk, int d)
@@ -67,8 +69,8 @@ static size_t fwd_shared(int64_t d, int r)
 }
 
 /* One step of the online softmax of a pair (Dao et al. 2022, algorithm 1). Returns the unnormalised
- * probability of this lane's key. *scale_by receives the factor by which the sums of the earlier
- * pages must be multiplied. */
+ * probability of this lane's key, or 0 if `sees` is false: the pair does not attend to the key.
+ * *scale_by receives the factor by which the sums of the earlier pages must be multiplied. */
 DEVICE float advance(float score, bool sees, float *max, float *sum, float *scale_by)
 {
     const float top = fmaxf(*max, warp_max(sees ? score : -INFINITY));
@@ -99,7 +101,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         qs[at] = q[(pair / group * shape.h + kv * group + pair % group) * d + at % d];
     }
     const int64_t first_row = first / group, last_row = (first + here - 1) / group;
-    /* per pair: its row, counted from first_row, or -1 if there is no pair; its position */
+    /* row: the row of each pair, counted from first_row, or -1 if there is no pair; pos: its
+     * position */
     int row[R], pos[R];
     float max[R], sum[R], acc[R][NT];
     for (int r = 0; r < R; r++) {
@@ -131,7 +134,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
                     if (row[r] >= 0)
                         score[r] = fmaf(mine[r * d + e], key, score[r]);
             }
-            int from[R], to[R]; /* per pair: the visible keys of this page, [from, to) */
+            int from[R], to[R]; /* the keys [from, to) of this page that each pair attends to */
 #pragma unroll
             for (int r = 0; r < R; r++) {
                 from[r] = to[r] = 0;
@@ -185,9 +188,10 @@ static plumb_status run_fwd(plumb_stream *s, float *o, float *lse, const float *
 {
     const auto kernel = fwd_kernel<NT, R>;
     const int64_t group = shape->h / shape->hk;
-    /* In decoding (R == 2), a tile holds the query heads of a single row if they leave room in it
-     * (group < WARPS * R), because another row usually has other keys. With a larger group, a tile
-     * has WARPS * R pairs, which may belong to two rows. */
+    /* In decoding (R == 2) adjacent rows usually belong to different sequences and so have
+     * different keys. If the query heads of one row (group) are fewer than WARPS * R, a tile
+     * therefore holds only these. Otherwise a tile has WARPS * R pairs, which may belong to two
+     * rows. */
     const int64_t pairs = R == 2 && group < WARPS * R ? group : WARPS * R;
     const int64_t tiles = ceil_div(rows->n * group, pairs);
     const size_t bytes = fwd_shared(shape->d, R);

@@ -15,8 +15,8 @@ static_assert(PAGE == WARP, "a lane owns a key of the page");
 
 /* The sizes of plumb_attn_shape in a struct without padding, passed to kernels by value. */
 struct heads {
-    int64_t h, hk, d, window, group; /* group: query heads per kv head */
-    float cap, inner; /* soft cap of the scores, and the scale divided by it; 0: no cap */
+    int64_t h, hk, d, window, group; /* group: number of query heads per kv head */
+    float cap, inner; /* cap: soft cap of the scores, 0 for none; inner: scale / cap */
 };
 static inline heads heads_of(const struct plumb_attn_shape *s)
 {
@@ -56,8 +56,8 @@ DEVICE int64_t run_end(const plumb_rows &rows, int64_t begin, int64_t last)
     return end;
 }
 
-/* Returns whether the rows are treated as decoding, where few rows share keys: at most two rows per
- * sequence on average. */
+/* Returns true if the rows count as decoding: at most two rows per sequence on average. The kernels
+ * for decoding assume that few rows attend to the same keys. */
 static inline bool decodes(const struct plumb_rows *rows)
 {
     return rows->n <= 2 * (rows->present > 0 ? rows->present : rows->n_seq);
@@ -80,7 +80,7 @@ DEVICE void copy_padded(float *to, const float *from, int rows, int columns, int
 }
 
 /* Computes delta[i] = dout[i,:].o[i,:] for each of n (row, head) pairs. The backward of the softmax
- * subtracts delta from each dp = dout.v, the gradient of a probability. */
+ * computes ds = p (dp - delta), where dp = dout.v is the gradient of the probability p. */
 template <class T>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     delta_kernel(float *delta, const T *dout, const T *o, int64_t n, int d)

@@ -1,5 +1,5 @@
-/* attention_bf16.cu - bfloat16 causal attention on tensor cores over a paged KV cache: the page
- * writes, and the forward of training and prefill.
+/* attention_bf16.cu - bfloat16 causal attention on tensor cores over a paged KV cache: the kernel
+ * that writes pages, and the forward of training and prefill.
  * Layer 1 (cuda). Includes attention_softmax.cuh, which describes the order of the sums. */
 #include "cuda/attention_softmax.cuh"
 
@@ -46,9 +46,9 @@ template <int D, int MT> static constexpr size_t fwd_shared()
     return size_t(WARPS * MMA * MT * STRIDE<D> + STAGES * 2 * PAGE_TILE<D>) * sizeof(plumb_bf16);
 }
 
-/* Values that fwd_kernel seldom needs, and therefore keeps in memory instead of in registers.
- * total: the sums of the earlier chunks (fold); folded: true if there are such sums; here: number
- * of pairs of the tile. */
+/* Values that fwd_kernel rarely uses, and therefore keeps in local memory instead of in registers.
+ * total: the sums of the earlier chunks of positions (fold() in attention_softmax.cuh); folded:
+ * true if there are such sums; here: number of pairs of the tile; now: the current page. */
 template <int FLOATS> struct rare {
     pairs tile;
     walk now;
@@ -57,14 +57,14 @@ template <int FLOATS> struct rare {
     float total[FLOATS];
 };
 
-/* The number of fwd_kernel's blocks that must fit into an SM at the same time. It limits a thread
- * to 65536 / (128 * FWD_BLOCKS) registers. With more blocks the limit would be too low, and values
- * would be spilled to memory. */
+/* The number of fwd_kernel's blocks that must be resident on an SM at the same time (launch
+ * bounds). It limits a thread to 65536 / (128 * FWD_BLOCKS) registers. With a larger number the
+ * compiler would spill registers to memory. */
 template <int D> constexpr int FWD_BLOCKS = D <= 32 ? 4 : D <= 64 ? 3 : 2;
 
-/* Each warp computes MT tiles of 16 (row, query head) pairs, one below the other. `scale` is the
- * scale of the scores times log2(e), because the softmax computes 2^x instead of e^x. CAP: true if
- * scores are soft-capped (shape.cap > 0). */
+/* Each warp computes MT * 16 consecutive (row, query head) pairs, as MT tensor-core tiles of 16
+ * rows. `scale` is the scale of the scores times log2(e), because the softmax computes 2^x instead
+ * of e^x. CAP: true if scores are soft-capped (shape.cap > 0). */
 template <int D, int MT, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS, FWD_BLOCKS<D>)
     fwd_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,

@@ -13,9 +13,11 @@
 #include "cuda/attention.cuh"
 #include "cuda/mma.cuh"
 
-static constexpr int MMA = 16;      /* rows of a warp's tile, and the depth of one product */
-static constexpr int PIECE = 8;     /* elements per 16-byte access */
-static constexpr int NT = PAGE / 8; /* number of C tiles of 8 keys that cover a page */
+/* rows of a warp's tile, and number of terms that one mma sums */
+static constexpr int MMA = 16;
+static constexpr int PIECE = 8; /* elements per 16-byte access */
+/* number of tiles of 8 columns (C in mma.cuh) for the keys of a page */
+static constexpr int NT = PAGE / 8;
 static constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
 template <int D> constexpr int STRIDE = D + PIECE;
 /* elements of one page of keys or values in shared memory */
@@ -30,9 +32,9 @@ DEVICE int lane_row()
     return int(threadIdx.x) % WARP / 4;
 }
 
-/* Returns the number of a pair in the block's tile, which has WARPS * tiles * 16 pairs: `tiles`
- * tiles of 16 rows for each warp. The pair is that of the lane's row i (0: row g, 1: row g+8) in
- * its warp's tile m. */
+/* Returns the index of a pair among the WARPS * tiles * 16 pairs of the block; each warp has
+ * `tiles` tiles of 16 pairs. The pair is that of row i of this lane (0: row g, 1: row g+8, mma.cuh)
+ * in tile m of its warp. */
 DEVICE int pair_of_lane(int warp, int tiles, int m, int i)
 {
     return (warp * tiles + m) * MMA + i * 8 + lane_row();
@@ -40,9 +42,9 @@ DEVICE int pair_of_lane(int warp, int tiles, int m, int i)
 
 /* ---- copies to shared memory -------------------------------------------------------------- */
 
-/* Copies ROWS rows of d columns to shared memory: row r from from(r), or zeros if from(r) is NULL.
- * Columns d..D-1 become zeros. `valid` is any readable address of device memory; copies that write
- * zeros name it as their source and do not read it. */
+/* Copies ROWS rows of d columns to shared memory: row r is copied from the address from(r), or
+ * becomes zeros if from(r) is NULL. Columns d..D-1 become zeros. `valid` is any readable address of
+ * device memory; a copy that only writes zeros needs an address, but does not read it. */
 template <int D, int ROWS, class F>
 DEVICE void copy_rows(plumb_bf16 *to, int d, const plumb_bf16 *valid, F from)
 {
@@ -54,8 +56,8 @@ DEVICE void copy_rows(plumb_bf16 *to, int d, const plumb_bf16 *valid, F from)
     }
 }
 
-/* An ordered list of the (row, query head) pairs of one kv head. It starts with query head number
- * `rest` of the kv head's `group` query heads, in row `row`. */
+/* A list of (row, query head) pairs of one kv head, ordered by row and then by query head. Its
+ * first pair is row `row` with query head number `rest` of the kv head's `group` query heads. */
 struct pairs {
     int64_t row, first_head, h; /* first_head: first query head of the kv head */
     int rest, group;
@@ -74,17 +76,17 @@ DEVICE pairs pairs_from(const heads &shape, int64_t kv, int64_t first)
     return pairs{first / group, kv * group, shape.h, int(first % group), int(group)};
 }
 
-/* Returns the number of this block's first pair, if each block processes `pairs` pairs. Blocks are
- * numbered from the end, so that the last rows of a sequence, which have the most keys, start
- * first. */
+/* Returns the index of this block's first pair, if each block processes `pairs` pairs. Block 0 gets
+ * the last pairs, because a GPU usually starts it first, and the last rows of a sequence, which
+ * have the most keys, take longest. */
 DEVICE int64_t last_first(int pairs)
 {
     return int64_t(gridDim.x - 1 - blockIdx.x) * pairs;
 }
 
-/* Iterates over the pages of the KV cache that rows [0, rows) of a tile attend to: run by run, and
- * within a run from its first page to its last. A run is the tile's rows of one sequence: rows
- * [begin, end), counted from the tile's first row. */
+/* The state of a loop over the pages of the KV cache that the rows of a tile attend to: run by run,
+ * and within a run from its first page to its last. A run is the rows [begin, end) of the tile,
+ * counted from its first row, that belong to one sequence. */
 struct walk {
     int64_t row;          /* first row of the tile */
     const int32_t *table; /* the pages of the run's sequence, in ascending order of positions */
@@ -122,18 +124,19 @@ DEVICE void advance(walk &w, const plumb_rows &rows, int64_t window)
     begin_run(w, rows, window);
 }
 
-/* Returns the end of the positions that row `row` of the tile (counted from its first row) sees in
- * the current run, which is the row's own position + 1. Returns 0 if the row is not in the run. */
+/* Returns the end (exclusive) of the positions that row `row` of the tile, counted from its first
+ * row, attends to: its own position + 1. Returns 0 if the row is not in the current run. */
 DEVICE int visible_to(const walk &w, const plumb_rows &rows, int row)
 {
     return row >= w.begin && row < w.end ? rows.pos[w.row + row] + 1 : 0;
 }
-/* Returns the first position that a row sees; `to` is the end of its positions (visible_to). */
+/* Returns the first position that a row attends to; `to` is the result of visible_to for the row.
+ */
 DEVICE int first_key(int to, int64_t window)
 {
     return window > 0 && to > window ? to - int(window) : 0;
 }
-/* Returns true if a row that sees positions up to `to` - 1 sees a key of the page that begins at
+/* Returns true if a row whose visible_to is `to` attends to a key of the page that begins at
  * position `page`. */
 DEVICE bool sees(int to, int page, int64_t window)
 {
@@ -170,15 +173,15 @@ template <int D> DEVICE void load_a(unsigned *a, const plumb_bf16 *tile, int k)
     const int lane = int(threadIdx.x) % WARP;
     load_matrix(a, tile + lane % 16 * STRIDE<D> + k * MMA + lane / 16 * 8);
 }
-/* Loads operand B of a product whose columns are the tile's rows and whose depth is the tile's
- * columns 16k..16k+15: b[0], b[1] from rows 0..7, and b[2], b[3] from rows 8..15. */
+/* Loads the operands B of two products with the transpose of a tile, summed over the tile's columns
+ * 16k..16k+15: b[0], b[1] from the tile's rows 0..7, and b[2], b[3] from its rows 8..15. */
 template <int D> DEVICE void load_b(unsigned *b, const plumb_bf16 *tile, int k)
 {
     const int lane = int(threadIdx.x) % WARP;
     load_matrix(b, tile + (lane / 16 * 8 + lane % 8) * STRIDE<D> + k * MMA + lane / 8 % 2 * 8);
 }
-/* Loads operand B of a product whose depth is the tile's rows 0..15: b[0], b[1] for columns c..c+7,
- * and b[2], b[3] for columns c+8..c+15. */
+/* Loads the operands B of two products with a tile, summed over the tile's rows 0..15: b[0], b[1]
+ * from the tile's columns c..c+7, and b[2], b[3] from its columns c+8..c+15. */
 template <int D> DEVICE void load_b_trans(unsigned *b, const plumb_bf16 *tile, int c)
 {
     const int lane = int(threadIdx.x) % WARP;
@@ -213,8 +216,8 @@ DEVICE void scores(float (*s)[NT][4], const plumb_bf16 *a, const plumb_bf16 *b)
     }
 }
 
-/* Rounds (16,PAGE) values to bfloat16 and converts them from the layout of C to operand A of two
- * products of depth 16. */
+/* Rounds (16,PAGE) values to bfloat16 and converts them from the layout of C (mma.cuh) to the
+ * operands A of two products that each sum over 16 of the columns. */
 DEVICE void as_a(unsigned (*a)[4], const float (*s)[4])
 {
 #pragma unroll

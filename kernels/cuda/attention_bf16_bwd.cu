@@ -5,9 +5,9 @@
  * First, delta = dout.o is computed for every (row, head) pair. dq_kernel computes dq in tiles of
  * pairs and loops over the visible pages, like the forward. dkv_kernel computes dk and dv in tiles
  * of keys and loops over the pairs that attend to them, by ascending row and within a row by query
- * head. Sums are float32 tensor-core products of depth 16, added one after another; p and ds are
- * rounded to bfloat16 before they are multiplied. Source: Dao 2023, arXiv:2307.08691, algorithm
- * 2. */
+ * head. A sum is a chain of tensor-core products that each add 16 terms in float32; p and ds are
+ * rounded to bfloat16 before they are multiplied. Source: Dao 2023, arXiv:2307.08691, algorithm 2.
+ */
 #include "cuda/attention_bf16.cuh"
 
 /* Input arrays of the kernels below. */
@@ -19,7 +19,7 @@ struct saved {
 /* ---- dq ------------------------------------------------------------------------------- */
 
 /* Number of buffers in shared memory, each for one page of keys and values. With D = 256 only one
- * page fits into the 99 KiB that sm_86 and sm_89 have. */
+ * buffer fits into the 99 KiB of shared memory of sm_86 and sm_89. */
 template <int D> constexpr int STAGES = D <= 128 ? 2 : 1;
 
 template <int D, int MT> static constexpr size_t bwd_shared()
@@ -28,9 +28,9 @@ template <int D, int MT> static constexpr size_t bwd_shared()
            sizeof(plumb_bf16);
 }
 
-/* Returns score - lse in base 2, with the score of the product q.k = `dot`; the argument lse is
- * already in base 2. If CAP, the score is soft-capped and *slope is multiplied by the derivative of
- * the soft cap. */
+/* Returns (score - lse) log2(e), where `dot` is the product q.k of the score; the argument lse is
+ * already multiplied by log2(e). If CAP, the score is soft-capped and *slope is multiplied by the
+ * derivative of the soft cap. */
 template <bool CAP>
 DEVICE float score_minus(float dot, float scale, float lse, const heads &shape, float *slope)
 {
@@ -41,8 +41,8 @@ DEVICE float score_minus(float dot, float scale, float lse, const heads &shape, 
     return fmaf(t, shape.cap * LOG2E, -lse);
 }
 
-/* Data of one pair: lse in base 2, delta, and in dkv_kernel its position (-1: the pair does not
- * belong to the run). It is stored in the padding bytes behind the pair's row of q. */
+/* Data of one pair: lse log2(e), delta, and in dkv_kernel the position of its row (-1: the pair
+ * does not belong to the run). It is stored in the padding bytes behind the pair's row of q. */
 struct of_pair {
     float lse, delta;
     int pos;
@@ -53,13 +53,13 @@ template <int D> DEVICE of_pair *beside(plumb_bf16 *qs, int p)
     return reinterpret_cast<of_pair *>(qs + p * STRIDE<D> + D);
 }
 
-/* The number of dq_kernel's blocks that must fit into an SM at the same time. It limits a thread to
- * 65536 / (128 * DQ_BLOCKS) registers. With more blocks the limit would be too low, and values
- * would be spilled to memory. */
+/* The number of dq_kernel's blocks that must be resident on an SM at the same time (launch bounds).
+ * It limits a thread to 65536 / (128 * DQ_BLOCKS) registers. With a larger number the compiler
+ * would spill registers to memory. */
 template <int D> constexpr int DQ_BLOCKS = D <= 32 ? 4 : D <= 64 || D == 128 ? 3 : 2;
 
-/* Computes dq. Each warp computes MT tiles of 16 (row, query head) pairs, one below the other. CAP:
- * true if the scores are soft-capped (shape.cap > 0). */
+/* Computes dq. Each warp computes MT * 16 consecutive (row, query head) pairs, as MT tensor-core
+ * tiles of 16 rows. CAP: true if the scores are soft-capped (shape.cap > 0). */
 template <int D, int MT, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS, DQ_BLOCKS<D>)
     dq_kernel(plumb_bf16 *dq, saved in, plumb_rows rows, heads shape, float scale)
@@ -91,7 +91,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DQ_BLOCKS<D>)
         copy_page<D>(stage, in.kc, in.vc, now, shape, kv);
         copy_async_commit();
     }
-    int to[MT][2] = {}; /* end of the visible positions in the current run */
+    int to[MT][2] = {}; /* visible_to of the lane's rows in the current run */
     float acc[MT][D / 8][4];
     for (int m = 0; m < MT; m++)
         for (int n = 0; n < D / 8; n++)
@@ -168,14 +168,15 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DQ_BLOCKS<D>)
 
 static constexpr int BLOCK = PAGE; /* number of pairs that are loaded per step */
 
-/* Iterates over the blocks of pairs that attend to a tile of keys, one run after another. A tile
- * consists of adjacent rows, each standing for its own key; a run is rows [begin, end) of the tile,
- * of one sequence. */
+/* The state of a loop over blocks of BLOCK pairs that attend to a tile of keys, one run after
+ * another. The tile consists of adjacent rows; its keys are the keys of these rows. A run is the
+ * rows [begin, end) of the tile that belong to one sequence. */
 struct turn {
-    /* first: the tile's first row; beyond: from this position on, no row attends to the run */
+    /* first: the tile's first row; beyond: rows at this position or later attend to no key of the
+     * run */
     int64_t first, beyond;
-    /* here: number of rows of the tile. seq: the run's sequence. pair: number of the block's first
-     * (row, query head) pair; pair 0 is the first one of the run's first row. */
+    /* here: number of rows of the tile. seq: the run's sequence. pair: index of the current block's
+     * first (row, query head) pair; pair 0 is the first pair of the run's first row. */
     int here, begin, end, seq, pair;
 };
 DEVICE pairs pairs_of(const turn &t, const heads &shape, int64_t kv)
@@ -204,9 +205,9 @@ DEVICE void advance(turn &t, const plumb_rows &rows, const heads &shape)
     begin_run(t, rows, shape.window);
 }
 
-/* Copies q and dout of the current block of pairs to shared memory, and the data of each pair. Lane
- * p of each warp computes the place of pair p: its number among the (row, query head) vectors of q,
- * counted from the run's first row, or -1 if the pair is not in the run. */
+/* Copies q and dout of the current block of pairs to shared memory, and the data of each pair
+ * (of_pair). Lane p of each warp computes the place of pair p in q: the index of its vector of d
+ * elements, counted from the run's first row, or -1 if the pair is not in the run. */
 template <int D>
 DEVICE void copy_pairs(plumb_bf16 *to, const saved &in, const turn &t, const plumb_rows &rows,
                        const heads &shape, int64_t kv)
@@ -261,10 +262,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     };
     copy_rows<D, TILE>(keys, d, in.kc, [&](int r) { return from(in.kc, r); });
     copy_rows<D, TILE>(values, d, in.kc, [&](int r) { return from(in.vc, r); });
-    /* positions of the lane's keys; INT32_MAX for a key outside of the current run, which no pair
-     * sees */
+    /* positions of the lane's keys; INT32_MAX for a key outside of the current run, to which no
+     * pair attends */
     int key[MT][2] = {};
-    /* a pair sees a key that is less than `window` positions before its own position */
+    /* a pair attends to a key that is less than `window` positions before its own position */
     const int window = shape.window > 0 && shape.window < INT32_MAX ? int(shape.window) : INT32_MAX;
     float acc_k[MT][W / 8][4], acc_v[MT][W / 8][4];
     for (int m = 0; m < MT; m++)
@@ -303,8 +304,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
             copy_async_commit();
         }
         plumb_bf16 *qs = stage + at * 2 * PAGE_TILE<D>, *dos = qs + PAGE_TILE<D>;
-        /* the position of the block's last pair, which is the largest one of the block; -1 if the
-         * block is not full, so that the largest position is not known here */
+        /* The position of the block's last pair is the largest one of the block. It is -1 if the
+         * block is not full; the largest position is then not known here. */
         const int last = beside<D>(qs, BLOCK - 1)->pos;
         bool any = false;
 #pragma unroll
@@ -355,8 +356,9 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* ---- launches ------------------------------------------------------------------------- */
 
-/* MQ and MK are the tiles per warp. Two tiles share one operand, which halves the reads of shared
- * memory; they are used where the registers and 99 KiB of shared memory suffice. */
+/* MQ and MK are the numbers of tiles per warp in dq_kernel and dkv_kernel. With two tiles, each
+ * operand that is read from shared memory is used twice. Two are used where the registers and 99
+ * KiB of shared memory suffice. */
 template <int D>
 static plumb_status run_bwd(plumb_stream *s, plumb_bf16 *dq, plumb_bf16 *dk, plumb_bf16 *dv,
                             const saved &in, const struct plumb_rows *rows,

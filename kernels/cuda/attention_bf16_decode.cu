@@ -3,7 +3,8 @@
 #include "cuda/attention_softmax.cuh"
 
 static constexpr int64_t ENOUGH_BLOCKS = 512; /* about four blocks per SM of an H100 */
-/* floats of a row of scores in shared memory; the 8 of padding put rows into different banks */
+/* number of floats of a row of scores in shared memory; the padding of 8 puts the rows into
+ * different banks */
 static constexpr int SCORE_STRIDE = PAGE + 8;
 template <int D> constexpr int DECODE_STAGES = D <= 128 ? 4 : 2;
 
@@ -13,7 +14,8 @@ template <int D> static constexpr size_t decode_shared()
            MMA * SCORE_STRIDE * sizeof(float);
 }
 
-/* Computes the scores of the 8 keys that belong to this warp; the bits equal those of scores(). */
+/* Computes the scores of the 8 keys of the page that belong to this warp, with the bits of scores()
+ * (attention_bf16.cuh). */
 template <int D> DEVICE void scores_of_warp(float *s, const plumb_bf16 *q, const plumb_bf16 *keys)
 {
     const int lane = int(threadIdx.x) % WARP, warp = int(threadIdx.x) / WARP;
@@ -29,8 +31,8 @@ template <int D> DEVICE void scores_of_warp(float *s, const plumb_bf16 *q, const
     }
 }
 
-/* A share is up to 16 query heads of one row and one kv head. blockIdx.x and blockIdx.y select the
- * share of a block. */
+/* A share is the work of one block: up to 16 query heads of one row and one kv head. blockIdx.x and
+ * blockIdx.y select it. */
 struct share {
     int64_t row, head, pos; /* head: row * h + first query head; pos: position of the row */
     int here;               /* number of query heads */
@@ -82,7 +84,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     plumb_bf16 *qs = shared, *stage = qs + MMA * STRIDE<D>;
     float *exchange = reinterpret_cast<float *>(stage + ST * 2 * PAGE_TILE<D>);
 
-    /* walks over the pages of the row, which are one run; ahead.block is the next page to copy */
+    /* the loop over the pages of the row, which is a run alone; ahead.block is the next page to
+     * copy */
     walk ahead = walk_over(rows, my.row, 1, shape.window);
     if (record) {
         const int chunk = ahead.first / CHUNK_PAGES + int(blockIdx.z), from = chunk * CHUNK_PAGES;
@@ -182,8 +185,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     }
 }
 
-/* Combines the records of a share (the partial results of its visible chunks) in ascending order,
- * with the same operations as fold(). */
+/* Combines the records of a share, the partial results of the chunks that its row attends to, in
+ * ascending order and with the same operations as fold(). */
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     combine_kernel(plumb_bf16 *o, float *lse, float *record, plumb_rows rows, heads shape,
                    int chunks)
@@ -213,8 +216,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
 /* Returns the size of decode_kernel's grid along z: 1 if a block processes all chunks of its row,
  * or the number of chunks that a row can have if each chunk has a block of its own. With few rows,
- * the division keeps the GPU busy; with many rows it is not needed, and without enough memory for
- * the records it is not possible. The bits are the same in both cases. */
+ * more blocks use more SMs of the GPU. With many rows the division is not needed, and without
+ * enough memory for the records it is not possible. The bits are the same in both cases. */
 static int64_t chunks_apart(const struct plumb_cuda *c, const struct plumb_rows *rows,
                             const struct plumb_attn_shape *shape, int64_t shares)
 {

@@ -161,7 +161,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     for (int64_t begin = first, end; begin < first + here; begin = end) {
         end = run_end(rows, begin, first + here - 1);
         const int32_t seq = rows.seq[begin];
-        /* from this position on, no row attends to a key of this run */
+        /* rows at this position or later attend to no key of this run */
         const int64_t beyond = shape.window > 0 ? rows.pos[end - 1] + shape.window : INT64_MAX;
         for (int64_t pair = begin * group;; pair += WARP) {
             const int64_t row = pair / group;

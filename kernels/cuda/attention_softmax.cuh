@@ -23,12 +23,12 @@
 
 /* ---- steps of the online softmax ---------------------------------------------------------- */
 
-/* positions per chunk; changes the bits of the result */
+/* number of positions per chunk; another value gives other bits */
 static constexpr int CHUNK = 512, CHUNK_PAGES = CHUNK / PAGE;
 
 /* State of the online softmax in one lane, for its two rows g and g+8 of the warp's tile (g = lane
- * / 4): the largest score so far (in base 2), the lane's own part of the sum of probabilities, and
- * the end of the positions that the row sees in the current run (visible_to). */
+ * / 4): the largest score so far (times log2(e)), the lane's own part of the sum of probabilities,
+ * and visible_to of the row in the current run. */
 struct online {
     float max[2], sum[2];
     int to[2];
@@ -88,7 +88,7 @@ template <int W> DEVICE void rescale(float (*acc)[4], const float *factor)
             acc[n][j] *= factor[j / 2];
 }
 
-/* Returns a row's sum over the four lanes that hold its parts; all four receive the result. */
+/* Returns the sum of `sum` over the four lanes that share a row, in all four lanes. */
 DEVICE float whole_sum(float sum)
 {
     sum += __shfl_xor_sync(ALL_LANES, sum, 1);
@@ -96,7 +96,7 @@ DEVICE float whole_sum(float sum)
 }
 
 /* Stores columns [c, c+W) of the lane's row i (0: row g, 1: row g+8), divided by the row's sum.
- * Adding 0 turns the -0 of an empty sum into 0. */
+ * Adding 0 turns a result of -0 into 0. */
 template <int W>
 DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, int c, int d)
 {
@@ -107,8 +107,8 @@ DEVICE void store_row(plumb_bf16 *o, const float (*acc)[4], int i, float sum, in
                    fmaf(acc[n][2 * i + 1], by, 0.0f));
 }
 
-/* Combines two partial sums whose largest scores are a and b: writes the factor for each sum and
- * returns the larger score. */
+/* Prepares the combination of two partial sums whose largest scores are a and b: sets the factor by
+ * which each sum must be multiplied, and returns the larger score. */
 DEVICE float join(float a, float b, float *factor_a, float *factor_b)
 {
     const float top = fmaxf(a, b), base = top == -INFINITY ? 0.0f : top;
@@ -117,9 +117,9 @@ DEVICE float join(float a, float b, float *factor_a, float *factor_b)
     return top;
 }
 
-/* Adds the sums of the current chunk to total, which holds max[2], sum[2] and acc (16,W) of the
- * earlier chunks; if `begins`, there are none yet. Then resets row and acc to their initial
- * values. */
+/* Adds the sums of the current chunk to `total`, which holds max[2], sum[2] and acc (16,W) of the
+ * earlier chunks; if `begins` is true, there are no earlier chunks. Then resets row and acc to
+ * their initial values. */
 template <int W> DEVICE void fold(float *total, online *row, float (*acc)[4], bool begins)
 {
     float before[2], now[2];
@@ -139,7 +139,7 @@ template <int W> DEVICE void fold(float *total, online *row, float (*acc)[4], bo
             acc[n][e] = 0.0f;
         }
 }
-/* Copies max, sum and acc of all chunks, which fold() combined in total, back to row and acc. */
+/* Copies max, sum and acc of all chunks, which fold() has combined in `total`, to row and acc. */
 template <int W> DEVICE void unfold(const float *total, online *row, float (*acc)[4])
 {
 #pragma unroll

@@ -11,7 +11,8 @@ extern "C" plumb_status plumb_cuda_check(cudaError_t e, const char *what)
 }
 
 #if CUDART_VERSION >= PLUMB_CUDA_EARLY_VERSION
-/* Does nothing. Its attributes tell for which architectures this build compiles all kernels. */
+/* Does nothing. cudaFuncGetAttributes of this kernel tells for which architectures the build
+ * compiles all kernels. */
 static __global__ void probe_kernel() {}
 
 extern "C" plumb_status plumb_cuda_can_be_early(bool *can)
@@ -34,7 +35,7 @@ extern "C" plumb_status plumb_cuda_can_be_early(bool *can)
 }
 #endif
 
-/* The files whose kernels are added to the table, in float32 and in bfloat16. */
+/* The names of the .cu files whose kernels are added to the table of kernels. */
 #define CUDA_FILES(X)                                                                              \
     X(act)                                                                                         \
     X(attention)                                                                                   \

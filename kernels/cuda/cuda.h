@@ -26,10 +26,10 @@ struct plumb_cuda_gemm_entry {
     int product;
     cudaDataType_t read, written;
     int64_t out, in;
-    /* identifies the class: hash of its results on fixed random data; PLUMB_CUDA_GEMM_OWN for
-     * plumb's own kernel; 0 if it was not measured */
+    /* identifies the class: a hash of the results on fixed random data; PLUMB_CUDA_GEMM_OWN for
+     * plumb's own kernel; 0 if the entry was not measured */
     uint64_t bits;
-    bool own; /* plumb's own kernel; algo is not used */
+    bool own; /* true if plumb's own kernel computes the product; algo is then not used */
     cublasLtMatmulAlgo_t algo[PLUMB_CUDA_GEMM_BUCKETS];
 };
 
@@ -40,23 +40,26 @@ struct plumb_cuda {
     cublasLtHandle_t blas;
     struct plumb_cuda_gemm_entry *cached; /* entries of the GEMM algorithm cache */
     int n_cached, cap_cached;
-    const char *wanted; /* text of plumb_cuda_gemm_want */
+    const char *wanted; /* the text that plumb_cuda_gemm_want has set; NULL for none */
     /* (chunk_floats,) device memory for partial results, which a kernel writes and the next one of
-     * the stream reads: of long rows that decoding divides into chunks, of the slices of rows of
-     * rmsnorm_bwd, and the doubtful numbers of `normal` */
+     * the stream reads: of attention over long sequences in decoding (attention_bf16_decode.cu), of
+     * slices of the rows in rmsnorm_bwd, and the numbers that the host must compute again in
+     * `normal` (normal.cu) */
     float *chunk;
     int64_t chunk_floats;
-    /* set only in the context of the second stream, which copies from host memory: its copies wait
-     * for before_fetch, which the main stream records; after_fetch marks their end */
+    /* Set only in the context of the second stream, which copies host memory to the device.
+     * before_fetch is recorded on the main stream, and a copy waits for it; after_fetch is recorded
+     * after a copy. */
     cudaEvent_t before_fetch, after_fetch;
     /* early: true if PLUMB_LAUNCH_EARLY (device.cuh) lets a kernel start before the kernel before
      * it has ended. The backend sets it only while it records a graph, and only if can_be_early is
-     * true. Then weights, which kernels may read without waiting, are complete before the graph
-     * starts. */
+     * true. Kernels of a graph may therefore read weights before the previous kernel has ended: the
+     * weights are complete before the graph starts. */
     bool early, can_be_early;
 };
 
-/* From this version of CUDA on, a recorded graph keeps the order of kernels that start early. */
+/* First version of CUDA in which a recorded graph keeps the dependencies of kernels that may start
+ * early. */
 #define PLUMB_CUDA_EARLY_VERSION 12030
 /* Sets *can to true if kernels can start early: the current device has compute capability 9.0 or
  * higher, the driver is recent enough, and the kernels were compiled for 9.0 or higher, because
@@ -67,24 +70,25 @@ struct plumb_buf;
 /* Measures the algorithms for the given products (enum plumb_gemm_use) of a (out,in) layer, in
  * float32 or in bfloat16, and adds an entry for each to the cache. Candidates whose results are
  * equal bit for bit, for several numbers of rows at several places, form a class (gemm_class.cu).
- * The entry has the fastest members of one class, or stands for plumb's own kernel if no class
- * serves every number of rows; with PLUMB_GEMM_UNMEASURED it is what plumb_cuda_gemm_algo
- * (gemm.cuh) adds. No entry is added if out <= FEW_OUTPUTS (gemm.cuh), and none (with a warning) if
- * the GPU has too little free memory. A product that has an entry is skipped, unless c->wanted
- * names another class for it. Allocates device memory during the call. */
+ * The entry has the fastest members of one class, or stands for plumb's own kernel if no class has
+ * a member for every range of the number of rows. With PLUMB_GEMM_UNMEASURED nothing is measured,
+ * and plumb_cuda_gemm_algo (gemm.cuh) adds the entry. No entry is added if out <= FEW_OUTPUTS
+ * (gemm.cuh), and none (with a warning) if the GPU has too little free memory. A product that has
+ * an entry is skipped, unless c->wanted names another class for it. Allocates device memory during
+ * the call. */
 plumb_status plumb_cuda_gemm_cache_tune(struct plumb_cuda *c, bool bf16, int64_t out, int64_t in,
                                         unsigned uses);
 /* Appends a line for each entry whose class is known (bits != 0): product, element types, size and
- * class. If another process gives this text to plumb_cuda_gemm_want, plumb_cuda_gemm_cache_tune
- * selects the same classes there, where it finds them. */
+ * class. If another process passes this text to plumb_cuda_gemm_want, plumb_cuda_gemm_cache_tune
+ * selects the same classes in that process, if it finds them. */
 plumb_status plumb_cuda_gemm_classes(struct plumb_buf *out, const struct plumb_cuda *c);
 /* Sets the classes (sets of GEMM algorithms whose results are equal bit for bit) that
  * plumb_cuda_gemm_cache_tune selects if it finds them; NULL for none. `text` (from
  * plumb_cuda_gemm_classes) is borrowed. */
 void plumb_cuda_gemm_want(struct plumb_cuda *c, const char *text);
-/* Sets *algo to the words that stand for plumb's own kernel for few rows (gemm_skinny.cu) in
- * entries of the cache. plumb_cuda_gemm_cache_tune selects it for a range of rows where it has the
- * bits of the class and is the fastest. */
+/* Sets *algo to a constant that stands for plumb's own kernel for few rows (gemm_skinny.cu) in
+ * entries of the cache. plumb_cuda_gemm_cache_tune selects this kernel for a range of the number of
+ * rows if it gives the bits of the class and is the fastest. */
 void plumb_cuda_gemm_skinny_algo(cublasLtMatmulAlgo_t *algo);
 /* Runs every algorithm of the cache once, so that cuBLASLt loads its kernels now and not after the
  * free memory was measured. Allocates device memory during the call. */

@@ -22,8 +22,8 @@
     type *name = reinterpret_cast<type *>(plumb_shared_bytes)
 #endif
 /* Launches a kernel. If context->early is true, its blocks may start while the kernel before it in
- * the stream still runs: the launch then takes no extra time. Each thread of such a kernel must
- * call wait_for_previous() before it accesses device memory, except to read weights
+ * the stream still runs, which hides the launch latency. Each thread of such a kernel must call
+ * wait_for_previous() before it accesses device memory, except to read weights
  * (copy16_async_early), which no kernel of a graph writes. Otherwise it may read old values. */
 #ifndef PLUMB_LAUNCH_EARLY
 #define PLUMB_LAUNCH_EARLY(kernel, grid, block, smem, context, ...)                                \
@@ -64,10 +64,10 @@ static void launch_early(void (*kernel)(P...), dim3 grid, dim3 block, size_t sha
 }
 #endif
 
-/* Lets the next kernel of the stream start, if that kernel is launched early. Then waits until the
- * kernels before this one have ended and their writes are visible; does not wait in a kernel that
- * was not launched early. Several kernels may have started, but only one of them is past this call,
- * because each of them waits here until the one before it has ended. */
+/* Allows the next kernel of the stream to start, if it is launched by PLUMB_LAUNCH_EARLY. Then
+ * waits until the kernels before this one have ended and their writes are visible; in a kernel that
+ * was launched normally, returns at once. So several kernels may have started, but only one of them
+ * has returned from this call. */
 DEVICE void wait_for_previous()
 {
 #if defined(PLUMB_CUDA_EMU)
@@ -78,7 +78,7 @@ DEVICE void wait_for_previous()
 #endif
 }
 
-/* Returns the error status of the kernel launch just made. */
+/* Returns the error status of the last kernel launch, of the kernel with this name. */
 static inline plumb_status launched(const char *kernel)
 {
     return plumb_cuda_check(cudaGetLastError(), kernel);
@@ -108,7 +108,8 @@ template <class K> static plumb_status allow_shared(K *kernel, size_t bytes)
     return PLUMB_OK;
 }
 
-/* Sets the float32 and the bfloat16 entry of a kernel in table t from one template. */
+/* Sets the float32 and the bfloat16 entry of a kernel in table t to the two instances of one
+ * function template. */
 #define BOTH(t, kernel) ((void)((t)->kernel = (kernel)), (void)((t)->bf16.kernel = (kernel)))
 
 static inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nullptr,
@@ -145,7 +146,7 @@ template <int N> struct vec {
     float v[N];
 };
 
-/* PER<A, B> is the number of elements of the smaller one of the types A and B in 16 bytes. */
+/* PER<A, B> is the number of elements of the smaller of the types A and B that fit in 16 bytes. */
 template <class A, class B = A>
 static constexpr int PER = 16 / int(sizeof(A) < sizeof(B) ? sizeof(A) : sizeof(B));
 
@@ -182,8 +183,8 @@ DEVICE float4 pack(const float *v, plumb_bf16)
 }
 
 /* Loads elements j..j+N-1 of x (n,) for j < n; elements from n on become 0. `wide` requires that x
- * + j is 16-byte aligned and j + N <= n. The arithmetic of the caller is the same with and without
- * it. */
+ * + j is 16-byte aligned and j + N <= n. If `wide` is false, the elements are loaded one by one,
+ * with the same result. */
 template <int N, class T> DEVICE vec<N> load(const T *x, int64_t j, int64_t n, bool wide)
 {
     vec<N> r;
@@ -216,7 +217,8 @@ template <int N, class T> DEVICE void store(T *x, vec<N> v, int64_t j, int64_t n
 
 /* ---- sums ------------------------------------------------------------------------------ */
 
-/* Sums v over the lanes of a whole warp by a butterfly; every lane ends with the same bits. */
+/* Returns the sum of v over the lanes of a warp (a butterfly reduction); every lane gets the same
+ * bits. */
 template <class T> DEVICE T warp_sum(T v)
 {
     for (int with = WARP / 2; with > 0; with >>= 1)
@@ -231,7 +233,7 @@ DEVICE float warp_max(float v)
 }
 
 /* Returns in every thread the sum of v over a block of WARPS warps: first within each warp, then
- * over the warps in order. part (WARPS,) is shared memory. The caller may pass it to block_sum
+ * over the warps in order. part (WARPS,) is shared memory. The caller may pass `part` to block_sum
  * again at once, but must not write to it before a __syncthreads. */
 template <int WARPS, class T> DEVICE T block_sum(T v, T *part)
 {

@@ -95,10 +95,10 @@ static plumb_status adamw(plumb_stream *s, float *w, float *m, float *v, const f
     return launched("adamw");
 }
 
-/* Sums the squares of each block of x in double, with SIZE threads per block of x. Each thread has
- * its own chain; the chains are then added by block_sum. SIZE (1, WARP or THREADS) depends only on
- * the argument `block`, so the order of the sum depends only on `block` and on the number of
- * elements in the block of x; the last block may have fewer than `block`. */
+/* Sums the squares of each block of x in double, with SIZE threads per block of x. Each thread adds
+ * its elements in a chain; block_sum then adds the results of the threads. SIZE (1, WARP or
+ * THREADS) depends only on the argument `block`, so the order of the sum depends only on `block`
+ * and on the number of elements in the block of x; the last block may have fewer than `block`. */
 template <int SIZE>
 static __global__ void __launch_bounds__(THREADS)
     sumsq_kernel(double *out, const float *x, int64_t n, int64_t block)

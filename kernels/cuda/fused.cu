@@ -1,6 +1,6 @@
-/* fused.cu - bfloat16 kernels that do the work of two or three others in one launch, with the same
- * bits: sum and norm; the norms of q and k, rotary embedding and page writes. Also the kernels that
- * read, or add to, some columns of an array.
+/* fused.cu - bfloat16 kernels that do the work of two or three other kernels in one launch, with
+ * the same bits: add and RMSNorm; the RMSNorm of q and k, rotary embedding and writing keys and
+ * values into pages. Also kernels that copy, or add to, some columns of an array.
  * Layer 1 (cuda). Includes norm.cuh, attention.cuh. */
 #include "cuda/attention.cuh"
 #include "cuda/norm.cuh"
@@ -14,9 +14,9 @@ DEVICE float rounded(float x)
     return widen(y);
 }
 
-/* Computes sum = a + b and y = RMSNorm of sum, with one team of threads per row. The sum is rounded
- * and stored before it is normalised; each thread reads back what it wrote. The squares of a row
- * are added in the order of rmsnorm_fwd. */
+/* Computes sum = a + b and y = RMSNorm of sum, with one team of threads (norm.cuh) per row. The sum
+ * is rounded and stored before it is normalised; each thread reads back what it wrote. The squares
+ * of a row are added in the order of rmsnorm_fwd. */
 template <int TEAM, class T>
 static __global__ void __launch_bounds__(TEAM_THREADS)
     add_rmsnorm_kernel(T *sum, T *y, float *rstd, const T *a, const T *b, const float *w, int64_t n,
@@ -59,7 +59,7 @@ static plumb_status add_rmsnorm_fwd(plumb_stream *s, plumb_bf16 *sum, plumb_bf16
     return launched("add_rmsnorm_fwd");
 }
 
-/* Rotates columns [j, j + PIECE) of a head with the same columns of its second half, as rope_fwd
+/* Rotates columns [j, j + PIECE) of a head with columns [j + half, j + half + PIECE), as rope_fwd
  * does. `half` is half of the rotated columns; table holds their cosines and then their sines. All
  * addresses are multiples of 16 bytes. `to` may be `from`. */
 DEVICE void rotate_piece(plumb_bf16 *to, const plumb_bf16 *from, const float *table, int64_t j,
@@ -129,10 +129,11 @@ static plumb_status rope_write_fwd(plumb_stream *s, plumb_bf16 *q, plumb_bf16 *k
     return launched("rope_write_fwd");
 }
 
-/* A thread moves a unit of a head of qkv: of q to q, of k and v to their pages. With WIDE a unit is
- * 16 columns: unit u < r / 16 of a head of q or k rotates columns 8 u .. 8 u + 7 with the same
- * columns of the second half of the rotated ones, as rope_fwd does; every other unit copies its 16
- * columns. Without WIDE, for any r, a unit is columns 8 u .. 8 u + 7, one after another. */
+/* Each thread processes one unit of a head of qkv, and writes it to q (heads of q) or to its page
+ * (heads of k and v). With WIDE a unit is 16 columns: unit u < r / 16 of a head of q or k rotates
+ * columns 8 u .. 8 u + 7 with columns r / 2 + 8 u .. r / 2 + 8 u + 7, as rope_fwd does; every other
+ * unit copies its 16 columns. Without WIDE, for any r, unit u is columns 8 u .. 8 u + 7, which are
+ * processed one by one. */
 template <bool WIDE>
 static __global__ void __launch_bounds__(THREADS)
     qkv_write_kernel(plumb_bf16 *q, plumb_bf16 *kc, plumb_bf16 *vc, const plumb_bf16 *qkv,
@@ -284,8 +285,8 @@ static plumb_status qkv_write_fwd(plumb_stream *s, plumb_bf16 *q, plumb_bf16 *kc
 
 /* ---- columns --------------------------------------------------------------------------------- */
 
-/* y[i,j] = x[i,j], or += with ADD, for c columns; a row of y is wy elements long, a row of x wx.
- * Each block moves a part of one row. */
+/* y[i,j] = x[i,j], or y[i,j] += x[i,j] with ADD, for j < c. A row of y has wy elements, a row of x
+ * has wx. Each block processes a part of one row. */
 template <bool ADD>
 static __global__ void __launch_bounds__(THREADS)
     columns_kernel(plumb_bf16 *y, const plumb_bf16 *x, int64_t c, int64_t wy, int64_t wx,

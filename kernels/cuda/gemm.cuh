@@ -93,34 +93,34 @@ fail:
     return st;
 }
 
-/* Returns the largest of 16, 8, 4 and 2 that divides the bytes of a row: the alignment of every row
- * of an operand whose first row is aligned to 16 bytes. */
+/* Returns the largest of 16, 8, 4 and 2 that divides the number of bytes of a row. This is the
+ * alignment of the rows of an operand whose first row is aligned to 16 bytes. */
 static inline uint32_t row_alignment(int64_t elements, cudaDataType_t type)
 {
     const int64_t bytes = elements * (type == CUDA_R_16BF ? 2 : 4);
     return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : 2;
 }
 
-/* The largest number of outputs for which plumb's own kernels always compute the products of a
- * layer, for example of a score head: cuBLASLt takes few such products, and its tiles would be
- * nearly empty. */
+/* If a layer has at most this many outputs, for example a score head, plumb's own kernels always
+ * compute its products: cuBLASLt supports few such products, and its tiles would be nearly empty.
+ */
 static constexpr int64_t FEW_OUTPUTS = 4;
 
-/* An entry of the cache has one algorithm for each range of the number of rows n: algorithm k
- * serves n <= GEMM_ROWS[k] that no earlier one serves; the last one serves every larger n. The
- * emulator computes on the CPU, so it has the same ranges on a smaller scale. */
+/* An entry of the cache has one algorithm for each range of the number of rows n: algorithm k is
+ * used for GEMM_ROWS[k-1] < n <= GEMM_ROWS[k], and the last one for every larger n. The emulator of
+ * the tests computes on the CPU, so its ranges are smaller. */
 #ifdef PLUMB_CUDA_EMU
 static constexpr int64_t GEMM_ROWS[PLUMB_CUDA_GEMM_BUCKETS - 1] = {1, 2, 4, 8, 16};
 #else
 static constexpr int64_t GEMM_ROWS[PLUMB_CUDA_GEMM_BUCKETS - 1] = {1, 16, 64, 256, 1024};
 #endif
 
-/* The largest number of rows of plumb's own kernel for few rows (gemm_skinny.cu): the end of a
- * range, so that it can serve whole ranges. */
+/* The largest number of rows for which plumb's own kernel for few rows (gemm_skinny.cu) is used. It
+ * is the end of a range. */
 static constexpr int64_t SKINNY_ROWS = GEMM_ROWS[2];
 
-/* Returns the index k of the range of GEMM_ROWS that n rows are in. algo[k] of a cache entry is the
- * algorithm for them. */
+/* Returns the index k of the range of GEMM_ROWS that contains n. algo[k] of a cache entry is the
+ * algorithm for n rows. */
 static inline int bucket_of(int64_t n)
 {
     int k = 0;
@@ -131,15 +131,16 @@ static inline int bucket_of(int64_t n)
 
 /* Sets *algo to the algorithm of this product with n rows, from the GEMM algorithm cache
  * (gemm_cache.cu), or to NULL if plumb's own kernels compute it. If the cache has no entry, one is
- * added without measuring: the first algorithm that the heuristic proposes for 256 rows, without
- * split-K, and that supports all tested numbers of rows; or plumb's own kernel if there is none.
+ * added without measuring. It has the first algorithm that cuBLASLt's heuristic proposes for 256
+ * rows, without split-K, and that supports all tested numbers of rows; if there is none, it stands
+ * for plumb's own kernels.
  *   algo: valid until the next call    bias (out,): used only if the product is FORWARD_BIAS */
 plumb_status plumb_cuda_gemm_algo(struct plumb_cuda *c, product p, int64_t n, int64_t out,
                                   int64_t in, const float *bias, const cublasLtMatmulAlgo_t **algo);
 
 /* Computes the product with the given algorithm, or with plumb's own kernels (gemm_own.cu) if algo
- * is NULL:  FORWARD and FORWARD_BIAS: d = y, a = w, b = x; BACKWARD_X: d = dx, a = w, b = dy;
- * BACKWARD_W: d = dw, a = x, b = dy.  d = product + beta d. n > 0. */
+ * is NULL: FORWARD and FORWARD_BIAS: d = y, a = w, b = x; BACKWARD_X: d = dx, a = w, b = dy;
+ * BACKWARD_W: d = dw, a = x, b = dy. Computes d = product + beta d. n > 0. */
 plumb_status plumb_cuda_gemm_run(struct plumb_cuda *c, product p, const cublasLtMatmulAlgo_t *algo,
                                  void *d, const void *a, const void *b, const float *bias,
                                  float beta, int64_t n, int64_t out, int64_t in);
@@ -153,10 +154,11 @@ template <class D> DEVICE void put(D *d, float sum, float beta)
     narrow(d, beta == 0.0f ? sum : fmaf(beta, widen(*d), sum));
 }
 
-/* plumb's own kernel for few rows of a bfloat16 forward; cuda.h: plumb_cuda_gemm_skinny_algo. In
- * the cache and in its text form it is an algorithm like those of cuBLASLt. _is: whether the
- * algorithm stands for it; _can: whether it computes this product with n rows. The arguments of
- * _skinny are those of plumb_cuda_gemm_run; it takes up to 64 rows. */
+/* plumb's own kernel for few rows of a bfloat16 forward (gemm_skinny.cu). The constant of
+ * plumb_cuda_gemm_skinny_algo (cuda.h) stands for it in the cache and in the cache's text form,
+ * like an algorithm of cuBLASLt. _is: returns true if algo is this constant. _can: returns true if
+ * the kernel can compute this product with n rows. _skinny: runs the kernel, with the arguments of
+ * plumb_cuda_gemm_run and at most 64 rows. */
 bool plumb_cuda_gemm_is_skinny(const cublasLtMatmulAlgo_t *algo);
 bool plumb_cuda_gemm_skinny_can(product p, int64_t n, int64_t out, int64_t in);
 plumb_status plumb_cuda_gemm_skinny(struct plumb_cuda *c, product p, void *d, const void *a,
@@ -166,18 +168,18 @@ plumb_status plumb_cuda_gemm_skinny(struct plumb_cuda *c, product p, void *d, co
 
 static constexpr int PLUMB_CUDA_CANDIDATES = 32;
 
-/* Returns whether the algorithm supports this product with n rows and without a workspace. */
+/* Returns true if the algorithm supports this product with n rows and without a workspace. */
 bool plumb_cuda_gemm_can(const struct plumb_cuda *c, product p, int64_t n, int64_t out, int64_t in,
                          const cublasLtMatmulAlgo_t *algo, const float *bias);
-/* Asks cuBLASLt's heuristic for its candidates for n rows, best first. With split = false, split-K
- * is removed from them, and those that need it are left out. result has room for
- * PLUMB_CUDA_CANDIDATES. *found = 0 if cuBLASLt takes no such product. */
+/* Sets result (PLUMB_CUDA_CANDIDATES,) to the algorithms that cuBLASLt's heuristic proposes for n
+ * rows, best first, and *found to their number; 0 if cuBLASLt does not support the product. With
+ * split = false, split-K is removed from them, and those that need it are omitted. */
 plumb_status plumb_cuda_gemm_candidates(const struct plumb_cuda *c, product p, int64_t n,
                                         int64_t out, int64_t in, const float *bias, bool split,
                                         cublasLtMatmulHeuristicResult_t *result, int *found);
 struct plumb_cuda_gemm_entry *plumb_cuda_gemm_find(const struct plumb_cuda *c, product p,
                                                    int64_t out, int64_t in);
-/* Adds an entry, in place of the earlier one for the same product if there is one. */
+/* Adds an entry to the cache. It replaces the entry for the same product, if there is one. */
 plumb_status plumb_cuda_gemm_add(struct plumb_cuda *c, const struct plumb_cuda_gemm_entry *entry);
 
 #endif

@@ -1,9 +1,10 @@
 /* gemm_cache.cu - the GEMM algorithm cache: looks up, runs, writes and reads cuBLASLt algorithms.
  * Layer 1 (cuda). Includes gemm.cuh, base/. gemm_class.cu measures them.
  *
- * Row invariance: the cache holds one entry for each (product, element types, out, in). The
- * algorithms of an entry have no split-K. Those of a measured entry gave the same bits in all tests
- * (gemm_class.cu). An entry that was not measured has one algorithm for every number of rows. */
+ * The cache has one entry for each (product, element types, out, in). For row invariance, the
+ * algorithms of an entry have no split-K, and those of a measured entry gave the same bits in all
+ * tests (gemm_class.cu). An entry that was not measured has the same algorithm for every number of
+ * rows. */
 #include "cuda/gemm.cuh"
 
 #include <inttypes.h>
@@ -15,8 +16,9 @@ extern "C" { /* the headers of base/ are plain C, without extern "C" guards */
 #include "base/buf.h"
 }
 
-/* Removes split-K from an algorithm. Some families have no such attribute, or leave it 0, and
- * refuse a value; they are left as they are. Returns false if split-K cannot be removed. */
+/* Removes split-K from an algorithm. Some kinds of algorithms do not have the attribute, or have
+ * the value 0 and accept no other; such an algorithm is not changed. Returns false if split-K
+ * cannot be removed. */
 static bool without_split(cublasLtMatmulAlgo_t *algo)
 {
     int32_t split = 0;
@@ -114,7 +116,7 @@ plumb_status plumb_cuda_gemm_candidates(const struct plumb_cuda *c, product p, i
     e = cublasLtMatmulAlgoGetHeuristic(c->blas, g.desc, g.a, g.b, g.d, g.d, wish,
                                        PLUMB_CUDA_CANDIDATES, result, &all);
     if (e == CUBLAS_STATUS_NOT_SUPPORTED || e == CUBLAS_STATUS_INVALID_VALUE)
-        goto done; /* cuBLASLt takes no such product */
+        goto done; /* cuBLASLt does not support this product */
     BLAS_TRY(st, e, done);
     for (int i = 0; i < all; i++)
         if (split || without_split(&result[i].algo))
@@ -163,8 +165,9 @@ plumb_status plumb_cuda_gemm_add(struct plumb_cuda *c, const struct plumb_cuda_g
     return PLUMB_OK;
 }
 
-/* Adds an entry with the heuristic's first candidate for 256 rows that supports all numbers of rows
- * of can_do_all, or with plumb's own kernel if there is none. */
+/* Adds an entry with the first algorithm that the heuristic proposes for 256 rows and that supports
+ * all numbers of rows that can_do_all tests; if there is none, the entry stands for plumb's own
+ * kernel. */
 static plumb_status add_first(struct plumb_cuda *c, product p, int64_t out, int64_t in,
                               const float *bias)
 {
@@ -234,8 +237,8 @@ done:
 
 /* ---- text form ------------------------------------------------------------------------- */
 
-/* Appends the header of the text form, which names the kind of device and the version of cuBLASLt
- * for which the entries are valid. */
+/* Appends the header of the cache's text form, which names the kind of device and the version of
+ * cuBLASLt for which the entries are valid. */
 static plumb_status put_header(struct plumb_buf *out)
 {
     struct cudaDeviceProp d;
@@ -275,9 +278,9 @@ extern "C" plumb_status plumb_cuda_gemm_cache_write(struct plumb_buf *out,
                           checksum(out->data + begin, out->len - begin));
 }
 
-/* Returns whether this cuBLASLt supports the algorithms of the entry, each for the smallest and the
- * largest number of rows of its range; the last range has no end and is tested up to 4 times its
- * lower limit. */
+/* Returns true if the installed cuBLASLt supports each algorithm of the entry for the smallest and
+ * the largest number of rows of its range. The last range has no end and is tested up to 4 times
+ * its lower limit. */
 static bool is_supported(const struct plumb_cuda *c, const struct plumb_cuda_gemm_entry *e)
 {
     alignas(16) static const float bias[4] = {};
@@ -293,8 +296,8 @@ static bool is_supported(const struct plumb_cuda *c, const struct plumb_cuda_gem
     return true;
 }
 
-/* Reads one line of the text form and adds its entry. An entry that this cuBLASLt does not support
- * is skipped. */
+/* Reads one line of the text form and adds its entry. Skips an entry that the installed cuBLASLt
+ * does not support. */
 static plumb_status read_line(struct plumb_cuda *c, const char *line)
 {
     struct plumb_cuda_gemm_entry e = {};

@@ -3,11 +3,12 @@
  * Layer 1 (cuda). Includes gemm.cuh, gemm_data.cuh, base/.
  *
  * A class is a set of algorithms whose results on random data are equal bit for bit, for several
- * numbers of rows at several places. Its first member, the founder, defines the bits: it computes
- * every row in products of HOME rows. For every range of the number of rows, the cache entry has
- * the fastest member of one class. So a row has the same bits whatever else is in the batch, and
- * within a class time decides only which member runs. Nothing is assumed about the order of sums.
- */
+ * numbers of rows, and with the rows at several places of the operands. Its first member, the
+ * founder, defines the bits of the class: they are those of the founder's products of HOME rows.
+ * For every range of the number of rows, the cache entry has the fastest member of one class. So
+ * the bits of a row do not depend on the other rows of the batch, and measured times only decide
+ * which class is chosen and which of its members runs. Nothing is assumed about the order in which
+ * an algorithm adds. */
 #include "cuda/gemm.cuh"
 #include "cuda/gemm_data.cuh"
 
@@ -22,20 +23,22 @@ extern "C" { /* the headers of base/ are plain C, without extern "C" guards */
 }
 
 static constexpr int BUCKETS = PLUMB_CUDA_GEMM_BUCKETS, MOST = 96, CLASSES = 8, TESTS = 4;
-/* The first class that costs at most DEAR times as much as the cheapest one is chosen. TOP is the
- * largest tested number of rows; SHIFT is the largest row of the operands at which a test
- * begins. */
+/* DEAR: of the classes whose cost (see fastest()) is at most DEAR times the lowest cost, the first
+ * one is chosen. HOME: number of rows of the founder's products. TOP: the largest tested number of
+ * rows. SHIFT: the largest index of the row of the operands at which a test begins. */
 static constexpr double DEAR = 1.10;
 static constexpr int64_t HOME = GEMM_ROWS[3], TOP = 4 * GEMM_ROWS[4];
 static constexpr int64_t SHIFT = 17, ROWS = TOP + SHIFT;
-static constexpr int64_t HASHED = 4 << 20; /* most bytes of a result that its hash covers */
+/* largest number of bytes of a result that the hash covers */
+static constexpr int64_t HASHED = 4 << 20;
 static constexpr int64_t FLUSH_MOST = 512 << 20;
 
 struct trial {
     cublasLtMatmulAlgo_t algo;
     int owner; /* number of its class; -1 if it has none */
-    /* per range of the number of rows: whether cuBLASLt supports the algorithm in all tests of the
-     * range, and whether the algorithm gave the bits of the class that is tested now */
+    /* For each range of the number of rows. can: true if cuBLASLt supports the algorithm in all
+     * tests of the range. same: true if the algorithm gave the bits of the class that is being
+     * tested. */
     bool can[BUCKETS], same[BUCKETS];
     float ms[BUCKETS];
 };
@@ -47,7 +50,8 @@ struct tuner {
     int64_t out, in;
     char *memory, *a, *b, *d, *added, *truth, *flush;
     float *bias;
-    unsigned *differs; /* (MOST,BUCKETS): set where a result differs from the founder's */
+    /* (MOST,BUCKETS) by trial and range: 1 if a result differs from that of the founder */
+    unsigned *differs;
     int64_t d_bytes, flush_bytes;
     cudaEvent_t begin, end;
     trial trials[MOST];
@@ -157,8 +161,8 @@ static int64_t most_rows(int bucket)
     return bucket < BUCKETS - 1 ? GEMM_ROWS[bucket] : TOP;
 }
 
-/* Sets the tests of a range of the number of rows: its smallest, its largest and a middle number of
- * rows, with the first row at several places of the operands. */
+/* Sets the tests of a range of the number of rows: products with its smallest, its largest and a
+ * middle number of rows, which begin at different rows of the operands. */
 static void tests_of(int bucket, place tests[TESTS])
 {
     const int64_t low = bucket ? GEMM_ROWS[bucket - 1] + 1 : 1, high = most_rows(bucket);
@@ -190,9 +194,9 @@ static void add_trial(tuner *t, const cublasLtMatmulAlgo_t *algo)
     }
 }
 
-/* Collects the heuristic's candidates without split-K for every range, each once. Those for HOME
- * rows come first, and plumb's own kernel for few rows last. It never is a founder, because it does
- * not take HOME rows. */
+/* Sets t->trials to the algorithms that the heuristic proposes for each range, without split-K,
+ * each once. Those for HOME rows come first, and plumb's own kernel for few rows comes last. That
+ * kernel is never a founder, because it does not support HOME rows. */
 static plumb_status collect(tuner *t)
 {
     cublasLtMatmulHeuristicResult_t result[PLUMB_CUDA_CANDIDATES];
@@ -223,8 +227,9 @@ static plumb_status reset(const tuner *t, char *d, float beta)
     return PLUMB_OK;
 }
 
-/* Computes t->truth, the results that define the class, with the founder: all rows, in products of
- * HOME rows. For BACKWARD_W, which sums over the rows, it runs the product of `test` itself. */
+/* Computes t->truth, the results that define the class, with the founder: all ROWS rows, in
+ * products of HOME rows. BACKWARD_W sums over the rows, so for it the founder computes the product
+ * `test` instead. */
 static plumb_status find_truth(const tuner *t, const trial *founder, float beta, place test)
 {
     PLUMB_TRY(reset(t, t->truth, beta));
@@ -233,7 +238,8 @@ static plumb_status find_truth(const tuner *t, const trial *founder, float beta,
     const int64_t last = ROWS - HOME;
     for (int64_t at = 0; at < ROWS; at += HOME) {
         const int64_t from = at < last ? at : last;
-        if (beta != 0.0f && from < at) /* these rows must not be added to twice */
+        /* the last products overlap: the product must be added only once to these rows */
+        if (beta != 0.0f && from < at)
             PLUMB_CUDA_TRY(cudaMemcpyAsync(
                 t->truth + from * bytes_of_row(t), t->added + from * bytes_of_row(t),
                 size_t(HOME * bytes_of_row(t)), cudaMemcpyDeviceToDevice, t->c->stream));
@@ -253,8 +259,8 @@ static plumb_status try_one(const tuner *t, int i, int bucket, float beta, place
                         bytes);
 }
 
-/* Updates the hash *h, which identifies the founder's class, with the first HOME rows of t->truth,
- * or with all of it for BACKWARD_W; with HASHED bytes at most. */
+/* Updates the hash *h, which identifies the founder's class, with the first HOME rows of t->truth
+ * (for BACKWARD_W, with all of t->truth), but with at most HASHED bytes. */
 static plumb_status add_hash(const tuner *t, uint64_t *h)
 {
     const int64_t rows = t->p.is == BACKWARD_W ? t->d_bytes : HOME * bytes_of_row(t);
@@ -276,8 +282,9 @@ done:
     return st;
 }
 
-/* Writes the values of beta with which product p is used, and returns their number. A bfloat16
- * layer with a bias first writes the bias to y and then adds the product (beta = 1). */
+/* Writes to beta the values of beta (d = product + beta d) with which product p is used, and
+ * returns their number. A bfloat16 layer with a bias first writes the bias to y and then adds the
+ * product (beta = 1). */
 static int betas_of(product p, float beta[2])
 {
     int n = 0;
@@ -288,8 +295,9 @@ static int betas_of(product p, float beta[2])
     return n;
 }
 
-/* Compares the results of every trial that has no class with those of the founder, and sets `same`
- * of all trials. *bits receives the hash of the founder's results, which identifies the class. */
+/* Compares the results of every trial that has no class yet with those of the founder, and sets
+ * `same` of all trials. *bits receives the hash of the founder's results, which identifies the
+ * class. */
 static plumb_status test_class(tuner *t, const trial *founder, uint64_t *bits)
 {
     unsigned host[MOST * BUCKETS];
@@ -332,8 +340,8 @@ static plumb_status test_class(tuner *t, const trial *founder, uint64_t *bits)
 /* ---- timing ------------------------------------------------------------------------------------
  */
 
-/* Times the product with n rows on random data, with a flushed L2 cache: the best of three runs, in
- * milliseconds, after one warm-up run. */
+/* Sets *best to the time of the product with n rows on random data, in milliseconds: the shortest
+ * of three runs, each with a flushed L2 cache, after one warm-up run. */
 static plumb_status time_of(float *best, const tuner *t, int64_t n,
                             const cublasLtMatmulAlgo_t *algo)
 {
@@ -384,8 +392,9 @@ static const char *type_name(cudaDataType_t type)
 }
 
 /* Fills entry with the fastest member, for each range, of the class that test_class tested last.
- * *cost is the mean over the ranges k of the member's time / floor[k]; it is negative if a range
- * has no member, so that the class cannot be used. `number` is the class's number in the log. */
+ * Sets *cost to the mean over the ranges k of (time of this member) / floor[k], or to -1 if a range
+ * has no member, so that the class cannot be used. `number` is the number of the class in the log.
+ */
 static plumb_status fastest(struct plumb_cuda_gemm_entry *entry, double *cost, tuner *t, int number,
                             const float floor[BUCKETS])
 {
@@ -419,8 +428,8 @@ static plumb_status fastest(struct plumb_cuda_gemm_entry *entry, double *cost, t
 /* ---- classes -----------------------------------------------------------------------------------
  */
 
-/* Returns the next founder: the first trial without a class that supports HOME rows, if possible
- * one that supports every number of rows; NULL if there is none. */
+/* Returns the founder of the next class: the first trial without a class that supports every range
+ * of the number of rows, or else the first one that supports HOME rows; NULL if there is none. */
 static const trial *next_founder(const tuner *t)
 {
     const trial *partial = nullptr;
@@ -460,8 +469,9 @@ static uint64_t wanted_bits(const struct plumb_cuda *c, product p, int64_t out, 
     return bits;
 }
 
-/* Finds the classes and adds an entry for one of them: the wanted one; else the first one that
- * costs at most DEAR times as much as the cheapest; else plumb's own kernel. */
+/* Finds all classes and adds an entry for one of them: the class that c->wanted names, else the
+ * first class whose cost is at most DEAR times the lowest cost. If no class can be used, the entry
+ * stands for plumb's own kernel. */
 static plumb_status choose(tuner *t)
 {
     struct plumb_cuda_gemm_entry entry[CLASSES] = {};

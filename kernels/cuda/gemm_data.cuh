@@ -5,19 +5,20 @@
 
 #include "cuda/gemm.cuh"
 
-/* How an array (rows,columns) of random data is made. */
+/* Describes an array (rows,columns) of random data. */
 struct pattern {
     int64_t rows, columns;
     int fold_rows, fold_columns; /* the second half of the rows or columns repeats the first one */
-    int cancel;                  /* in odd rows, the second half has the opposite sign */
+    /* in odd rows, the elements of the second half have the opposite sign */
+    int cancel;
     float scale;
     int64_t seed;
 };
 
-/* Sets x[i] to a number in (-scale, scale) that depends only on its place and the pattern. If x has
- * fold_columns and `cancel`, and the other operand of a product is folded along the dimension that
- * is summed, the exact sums of odd rows are 0. Their results are then nothing but rounding, so that
- * another order of sums shows even in bfloat16. */
+/* Sets x[i] to a number in (-scale, scale) that depends only on i and the pattern. If x has
+ * fold_columns and `cancel`, and the second half of the other operand repeats its first half along
+ * the summed dimension, the exact sums of odd rows are 0. The results of these rows then consist
+ * only of rounding errors, so another order of additions changes them even in bfloat16. */
 template <class T> static __global__ void fill_kernel(T *x, pattern p)
 {
     const int64_t n = p.rows * p.columns, half = p.columns / 2 > 0 ? p.columns / 2 : 1;

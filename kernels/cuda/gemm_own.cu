@@ -1,9 +1,9 @@
-/* gemm_own.cu - plumb's own products: for few outputs, and for products for which cuBLASLt has no
- * row-invariant algorithm.
+/* gemm_own.cu - plumb's own kernels for the products of a linear layer: for layers with few
+ * outputs, and for products for which cuBLASLt has no row-invariant algorithm.
  * Layer 1 (cuda). Includes gemm.cuh.
  *
- * Row invariance: an element's order of sums depends only on the length of the sum. Sums are
- * float32. */
+ * Row invariance: the order in which the terms of an element are added depends only on their
+ * number. Sums are float32. */
 #include "cuda/gemm.cuh"
 
 static constexpr int THREADS = 256, TILE = 32, WARPS = THREADS / WARP;
@@ -50,7 +50,8 @@ static __global__ void __launch_bounds__(THREADS)
  * step], so that the operand can be stored in either order. */
 template <class T> struct strided {
     const T *x;
-    int64_t row, step; /* elements between rows, and between the terms of a sum */
+    /* strides in elements, from one row to the next and from one term of the sum to the next */
+    int64_t row, step;
 };
 
 /* Loads the tile of rows first .. first + 31 and terms k .. k + 31; elements outside are 0.

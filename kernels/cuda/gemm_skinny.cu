@@ -1,26 +1,28 @@
-/* gemm_skinny.cu - plumb's own product for few rows: bfloat16 forward on tensor cores.
+/* gemm_skinny.cu - plumb's own kernel for the bfloat16 forward of a linear layer with few rows, on
+ * tensor cores.
  * Layer 1 (cuda). Includes gemm.cuh, mma.cuh.
  *
- * A block computes BLOCK_OUT outputs of all rows, a warp WARP_OUT of them. Weights and rows come
- * through a ring of STAGES buffers in shared memory, a step of STEP elements of the sum at a time:
+ * A block computes BLOCK_OUT outputs of all rows, a warp WARP_OUT of them. The sums are computed in
+ * steps of STEP terms. Asynchronous copies load the weights and rows of each step into one of a
+ * ring of STAGES buffers in shared memory:
  *
  *     buffer    | weights (BLOCK_OUT, STEP + 8) | rows (16 TILES, STEP + 8) |     bfloat16
  *
- * The padding of 8 elements keeps load_matrix free of bank conflicts. Outside of the arrays, a
- * buffer holds zeros.
+ * The padding of 8 elements keeps load_matrix free of bank conflicts. Elements beyond the ends of
+ * the arrays are zeros in a buffer.
  *
- * Order of the sum: one chain of mma with 16 terms each, in ascending order, from 0. Whether these
- * are the bits of cuBLASLt's algorithms is for gemm_class.cu to find out: the kernel is one of its
- * candidates, and no number of rows above SKINNY_ROWS is computed with it. */
+ * Order of the sum: one chain of mma with 16 terms each, in ascending order, from 0. gemm_class.cu
+ * tests whether these are the bits of cuBLASLt's algorithms, and uses the kernel only then, and for
+ * at most SKINNY_ROWS rows. */
 #include "cuda/gemm.cuh"
 #include "cuda/mma.cuh"
 
 static constexpr int SKINNY_WARPS = 4, SKINNY_THREADS = SKINNY_WARPS * WARP;
 static constexpr int WARP_OUT = 8, BLOCK_OUT = SKINNY_WARPS * WARP_OUT;
 static constexpr int STEP = 64, ROW = STEP + 8, STAGES = 8, PIECE = PER<plumb_bf16>;
-static constexpr int MOST_TILES = 4; /* of 16 rows each */
+static constexpr int MOST_TILES = 4; /* largest number of tiles of 16 rows */
 
-/* elements of a buffer */
+/* number of elements of a buffer */
 template <int TILES> static constexpr int BUFFER = (BLOCK_OUT + 16 * TILES) * ROW;
 
 /* Starts the copies of rows first .. first + most - 1 of x (rows,in), columns k .. k + STEP - 1.
@@ -42,8 +44,8 @@ DEVICE void copy_rows(plumb_bf16 *to, const plumb_bf16 *x, int most, int64_t fir
 }
 
 /* y[i,o] = sum_k x[i,k] w[o,k] + beta y[i,o] for n <= 16 TILES rows. early: number of steps whose
- * weights it starts to copy before it waits for the kernel that computes x; 0 if the weights may
- * not be complete yet. in: a multiple of 8; early < STAGES */
+ * weights the kernel starts to copy before it waits for the previous kernel, which computes x; 0 if
+ * the weights may not be complete yet. in: a multiple of 8; early < STAGES */
 template <int TILES, class Y>
 static __global__ void __launch_bounds__(SKINNY_THREADS)
     skinny_kernel(Y *y, const plumb_bf16 *x, const plumb_bf16 *w, float beta, int64_t n,
@@ -68,7 +70,7 @@ static __global__ void __launch_bounds__(SKINNY_THREADS)
     }
     for (int64_t at = 0; at < steps; at++) {
         copy_async_wait(STAGES - 2);
-        __syncthreads(); /* step `at` is there, and no warp reads the buffer of the step before */
+        __syncthreads(); /* step `at` has arrived, and all warps have finished step at - 1 */
         const int64_t next = at + STAGES - 1;
         plumb_bf16 *to = shared + next % STAGES * SIZE;
         if (next < steps) {
@@ -146,7 +148,8 @@ plumb_status plumb_cuda_gemm_skinny(struct plumb_cuda *c, product p, void *d, co
 
 /* ---- its algorithm --------------------------------------------------------------------------- */
 
-/* The words of an algorithm that stands for this kernel. cuBLASLt's first word is small. */
+/* The first word of the cublasLtMatmulAlgo_t that stands for this kernel. The first word of
+ * cuBLASLt's own algorithms is a small number. */
 static constexpr uint64_t MARK = 0x736B696E6E792031; /* "skinny 1" */
 
 extern "C" void plumb_cuda_gemm_skinny_algo(cublasLtMatmulAlgo_t *algo)

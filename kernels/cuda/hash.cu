@@ -17,8 +17,8 @@ DEVICE uint64_t word_at(const float *x, int64_t i, int64_t n)
     return low | high << 32;
 }
 
-/* Thread t processes lane t % LANES of every ROWS-th row, from row t / LANES on. The order does not
- * matter, because the sums are modulo 2^64. */
+/* Thread t processes lane t % LANES of every ROWS-th row, from row t / LANES on. The sums are
+ * modulo 2^64, so their order does not change the result. */
 static __global__ void __launch_bounds__(THREADS)
     hash_kernel(uint64_t *out, const float *x, int64_t n)
 {

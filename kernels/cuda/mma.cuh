@@ -5,12 +5,12 @@
  *     A (16,16)  a[0]: row g, columns 2t, 2t+1; a[1]: row g+8; a[2], a[3]: the same, columns +8
  *     B (16,8)   b0: column g, rows 2t, 2t+1; b1: rows +8
  *     C (16,8)   c[0], c[1]: row g, columns 2t, 2t+1; c[2], c[3]: row g+8
- * Two adjacent C tiles, rounded, therefore have the layout of an A. A pair of elements has the
- * lower one in the low 16 bits.
+ * Two adjacent C tiles, rounded, therefore have the layout of an A. In a word of two elements, the
+ * one with the lower index is in the low 16 bits.
  *
  * Row invariance relies on two properties of mma, which test_mma checks on the device. First, an
- * element of D depends only on its row of A, its column of B and its element of C. Second, a
- * product with a zero adds nothing, for any finite other factor. */
+ * element of D depends only on its row of A, its column of B and its element of C. Second, a term
+ * of which one factor is zero does not change the sum, if the other factor is finite. */
 #ifndef PLUMB_KERNELS_CUDA_MMA_CUH
 #define PLUMB_KERNELS_CUDA_MMA_CUH
 
@@ -63,8 +63,8 @@ DEVICE void copy16_async(void *to, const void *from, bool there)
                  : "r"(shared_address(to)), "l"(__cvta_generic_to_global(from)), "r"(there ? 16 : 0)
                  : "memory");
 }
-/* Does the same before wait_for_previous() is called. `from` must be memory that is complete by
- * then, such as weights. */
+/* Does what copy16_async does, but may be called before wait_for_previous() (device.cuh). `from`
+ * must be memory that no earlier kernel may still be writing, such as weights. */
 DEVICE void copy16_async_early(void *to, const void *from, bool there)
 {
     copy16_async(to, from, there);
@@ -89,7 +89,7 @@ DEVICE float exp2_fast(float x)
 
 #endif
 
-/* Makes the compiler keep *x, a variable or an array of the thread, in memory, so that the
+/* Makes the compiler keep *x, a variable or an array of the thread, in local memory, so that
  * registers are free for the values that the caller's loop uses often. */
 template <class T> DEVICE void keep_in_memory(T *x)
 {
@@ -108,8 +108,9 @@ template <class T> DEVICE T *in_memory(T *x)
     return x;
 }
 
-/* Returns x. At each call the compiler must compute again what depends on the result. It cannot
- * keep such values in registers from one round of a loop to the next. */
+/* Returns x. The compiler cannot know that the result is x, so it must recompute at each call what
+ * depends on the result. It therefore does not keep such values in registers from one iteration of
+ * a loop to the next. */
 DEVICE int anew(int x)
 {
 #ifdef __CUDA_ARCH__

@@ -10,7 +10,7 @@
 #include "cuda/device.cuh"
 
 static constexpr int SHORT = 512, TEAM_WARPS = 8, TEAM_THREADS = TEAM_WARPS * WARP;
-/* warps of a block that sums columns */
+/* number of warps of a block that sums over rows, column by column */
 static constexpr int COLUMN_WARPS = 32;
 
 /* The row of this thread's team, the thread's index in the team, and the team's size. */

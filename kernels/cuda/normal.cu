@@ -2,13 +2,13 @@
  * Layer 1 (cuda). Includes device.cuh, base/rng.h.
  *
  * The device computes the host's formula in double. Its log and cos may differ from the host's in
- * the last bits, and almost always both results become the same float32. The device finds the
- * numbers that are so close to the middle of two float32 numbers that an error of the size NEAR
- * decides, about one in 4 million, and the host computes those again:
+ * the last bits, and almost always both results become the same float32. If a number is so close to
+ * the middle between two float32 numbers that a relative error of NEAR could change its float32
+ * value, it is doubtful. About one in 4 million is. The device lists the doubtful numbers, and the
+ * host computes them again:
  *
  *     device    | draw all numbers of a part, list the doubtful ones |                  | store |
- *     host                                                             compute these n numbers
- */
+ *     host                                                             compute these n numbers */
 #include <stdlib.h>
 
 #include "cuda/device.cuh"
@@ -18,21 +18,25 @@ extern "C" { /* the headers of base/ are plain C, without extern "C" guards */
 }
 
 static constexpr int THREADS = 256;
-static constexpr int64_t PART = 1 << 26;    /* numbers between two waits of the host */
-static constexpr int MOST_DOUBTS = 1 << 16; /* of one part; a GPU finds about 16 */
+/* count of numbers per part; the host waits for the device once per part */
+static constexpr int64_t PART = 1 << 26;
+/* largest number of doubtful numbers of one part; a GPU finds about 16 */
+static constexpr int MOST_DOUBTS = 1 << 16;
 
-/* NEAR is the relative error that may decide. CUDA's log has an error of at most 1 unit of 2^-52,
- * its cos of 2, and the host's functions of less than 1 each: together less than 2^-49. The
- * emulator uses the host's functions and adds an error of its own, large enough that a short test
- * meets it. */
+/* NEAR is an upper bound of the relative difference between the device's result and the host's.
+ * CUDA's log has an error of at most 1 unit of 2^-52, its cos of at most 2, and the host's
+ * functions of less than 1 each: together less than 2^-49. The emulator of the tests uses the
+ * host's functions and adds an error of its own, so large that even a short test finds doubtful
+ * numbers. */
 #ifdef PLUMB_CUDA_EMU
 static constexpr double NEAR = 0x1p-35, EMULATED_ERROR = 0x1p-36;
 #else
 static constexpr double NEAR = 0x1p-46, EMULATED_ERROR = 0.0;
 #endif
 
-/* The numbers whose float32 value the host decides: index i of list[i] of the part, and their
- * values. count may exceed MOST_DOUBTS; the list then holds the first ones only. */
+/* The doubtful numbers of a part: *count is their number, list[i] the index of the i-th one in the
+ * part, and value[i] its value, computed by the host. *count may exceed MOST_DOUBTS; the list then
+ * holds only MOST_DOUBTS of them. */
 struct doubts {
     unsigned *count;
     int64_t *list;
@@ -48,7 +52,7 @@ static doubts doubts_of(const struct plumb_cuda *c)
 }
 static constexpr int64_t DOUBT_FLOATS = 2 + 3 * int64_t(MOST_DOUBTS);
 
-/* Draws w[i] for i < n, which are numbers `first` .. first + n - 1 of the key. */
+/* Draws w[i] for i < n: number first + i of the key. */
 static __global__ void __launch_bounds__(THREADS)
     normal_kernel(float *w, int64_t first, int64_t n, double std, plumb_rng_key key, doubts doubt)
 {
@@ -87,7 +91,8 @@ static plumb_status copy(struct plumb_cuda *c, void *to, const void *from, int64
     return PLUMB_OK;
 }
 
-/* Draws one part. host has room for the doubtful numbers: MOST_DOUBTS of list, then of value. */
+/* Draws the n numbers of one part. list is scratch memory of the host for MOST_DOUBTS indices,
+ * followed by MOST_DOUBTS values. */
 static plumb_status draw_part(struct plumb_cuda *c, float *w, int64_t first, int64_t n, double std,
                               plumb_rng_key key, int64_t *list)
 {

@@ -29,7 +29,7 @@ static plumb_status gather_fwd(plumb_stream *s, Y *y, const X *x, const int32_t 
     return launched("gather_fwd");
 }
 
-/* Each thread copies 16 bytes of a row of a plane. */
+/* Each thread copies 16 bytes of a row of one plane (move_rows in kernels_real.h). */
 template <class T>
 static __global__ void move_kernel(T *x, const int32_t *pair, int64_t c, int64_t stride, bool wide)
 {

@@ -3,10 +3,10 @@
  * Layer 1 (cuda). Includes vocab.cuh.
  *
  * Sampling: one block processes one row, without sorting. Probabilities are integer multiples of
- * 2^-40 of the largest one, so their sums are exact in any order. The histograms below can
- * therefore use atomics, and the draw is still a function of the row. Top-k and top-p are solved by
- * the same radix selection over the bits of the logits: it finds the smallest set of the largest
- * logits (ties by id) that has a given mass. */
+ * 2^-40 of the largest one, so their sums are exact in any order. The histograms can therefore be
+ * summed with atomics, and the drawn token still depends only on the row and on u. One radix
+ * selection over the bits of the logits serves top-k and top-p: it finds the smallest set of the
+ * largest logits (of equal ones, those with the lowest ids) that has a given mass. */
 #include "cuda/vocab.cuh"
 
 typedef unsigned long long count_t;
@@ -23,8 +23,8 @@ struct row {
     uint32_t key;
     int64_t last;
 };
-/* How mass_of weighs an id that is kept. COUNT: 1. WEIGHT: its probability. TIES: 1 if the
- * sortable integer form of its logit (its key) equals `tie`, else 0. */
+/* What mass_of returns for an id that is kept. COUNT: 1. WEIGHT: its probability, as a multiple of
+ * 2^-40 of the largest one. TIES: 1 if the key of its logit (key_of) equals `tie`, else 0. */
 enum weigh { COUNT, WEIGHT, TIES };
 
 struct scratch {
@@ -97,9 +97,9 @@ DEVICE int64_t find(const row &x, weigh how, uint32_t tie, count_t need, scratch
     return s->found;
 }
 
-/* Finds the largest digit at which the mass of the bins, summed from the largest digit down,
- * reaches need. Sets s->digit to it and s->need to the mass still needed within that bin. Runs in
- * warp 0, with eight bins per lane. */
+/* One step of the radix selection. s has one bin of mass for each value of a digit. Adds the bins
+ * from the largest digit down, and sets s->digit to the digit at which the sum reaches `need`, and
+ * s->need to the mass that is needed of this bin. Runs in warp 0, with eight bins per lane. */
 DEVICE void pick_digit(count_t need, scratch *s)
 {
     const int lane = int(threadIdx.x), per = BINS / WARP, top = BINS - 1 - lane * per;
@@ -123,8 +123,8 @@ DEVICE void pick_digit(count_t need, scratch *s)
 
 /* add_to_bin adds each lane's mass to its bin. Most logits of a row share a few bins, so lanes with
  * the same bin first add up their masses. This is done up to MERGED times, each time for the bin of
- * the lowest lane that is left; the lanes that are then left add their masses one by one. All lanes
- * of the warp must call it together. */
+ * the lowest remaining lane; then each remaining lane adds its mass by itself. All lanes of the
+ * warp must call it together. */
 static constexpr int MERGED = 3;
 DEVICE void add_to_bin(scratch *s, uint32_t bin, count_t mass)
 {
@@ -153,7 +153,8 @@ template <int W> DEVICE void narrow(row *x, weigh how, count_t need, scratch *s)
         for (int i = int(threadIdx.x); i < BINS; i += W * WARP)
             s->bin[i] = 0;
         __syncthreads();
-        for (int64_t base = 0; base < x->v; base += W * WARP) { /* the same steps in all lanes */
+        /* all lanes make the same number of steps */
+        for (int64_t base = 0; base < x->v; base += W * WARP) {
             const int64_t j = base + threadIdx.x;
             const uint32_t key = j < x->v ? key_of(x->z[j]) : ~prefix;
             const bool there = j < x->v && (key & known) == prefix;
@@ -227,7 +228,8 @@ static __global__ void __launch_bounds__(W *WARP)
         }
         x.min_p = min_p;
         const count_t all = total_mass<W>(x, &s);
-        const count_t need = count_t(u[i] * double(all)) + 1; /* the first cumulative sum above u */
+        /* the smallest cumulative sum that exceeds u times the total */
+        const count_t need = count_t(u[i] * double(all)) + 1;
         id = find<W>(x, WEIGHT, 0, need < all ? need : all, &s);
         drawn = (double(x.z[id]) - double(x.best)) / double(temperature) -
                 (log(double(all)) - 40.0 * 0.69314718055994530942);

@@ -1,4 +1,5 @@
-/* sizes.c - how much memory the CUDA kernels need. Host code: a plan needs neither CUDA nor a GPU.
+/* sizes.c - the sizes of the memory that the CUDA kernels need. It is host code, so that `plumb
+ * plan` needs neither CUDA nor a GPU.
  * Layer 1 (cuda). Includes kernels.h. */
 #include "kernels.h"
 
@@ -21,7 +22,7 @@ static int64_t sample_work_count(int64_t n, int64_t v, int threads)
     return 0;
 }
 
-/* The backward of the attention keeps one float per (row, head) pair: delta. */
+/* The backward of attention needs one float per (row, head) pair: delta (attention.cuh). */
 static int64_t attention_work_count(int64_t n, const struct plumb_attn_shape *shape, int threads)
 {
     (void)threads;

@@ -40,7 +40,7 @@ static __global__ void __launch_bounds__(W *WARP)
         all += double(z);
     }
     sum = block_sum<W>(sum, part);
-    __syncthreads(); /* part is used again */
+    __syncthreads(); /* the block_sum below writes to `part` again */
     all = block_sum<W>(all, part);
     if (threadIdx.x > 0)
         return;

@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-/* CHUNK is the number of output columns that are summed in one pass over the keys. Each pass
- * computes the scores again. */
+/* CHUNK is the number of columns of the output that are summed in one pass over the keys. Each pass
+ * computes all scores again. */
 enum { PAGE = PLUMB_KV_PAGE, CHUNK = 64 };
 
 struct store {
@@ -17,7 +17,7 @@ struct store {
 static const float *key(const struct store *t, int64_t seq, int64_t j, int64_t head)
 {
     const int64_t page = t->rows->page[seq * t->rows->max_pages + j / PAGE];
-    /* consecutive components of a key are PAGE floats apart */
+    /* the address of the key's first component; its components are PAGE floats apart */
     return t->kc + (page * t->hk + head) * t->d * PAGE + j % PAGE;
 }
 
@@ -57,7 +57,7 @@ static void store(float *y, const double sum[CHUNK], int64_t left)
         y[e] = (float)sum[e];
 }
 
-/* Returns the score of a query and a key: scaled, and soft-capped if shape->cap > 0. */
+/* Returns the attention score of a query and a key: scaled, and soft-capped if shape->cap > 0. */
 static double score_of(const struct plumb_attn_shape *shape, const float *q, const float *k)
 {
     const double score = shape->scale * dot_key(q, k, shape->d), cap = shape->cap;

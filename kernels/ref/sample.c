@@ -1,5 +1,5 @@
-/* sample.c - reference implementation of sampling: draws one token per row of logits, and penalises
- * the logits of tokens that a sequence has already.
+/* sample.c - reference implementation of sampling: draws one token per row of logits, and applies
+ * the repetition penalty.
  * Layer 1 (ref). Includes kernels.h only. */
 #include "kernels.h"
 
@@ -63,7 +63,7 @@ static int64_t keep_count(const float *z, const int32_t *id, int64_t v,
 int64_t plumb_ref_sample_work_count(int64_t n, int64_t v, int threads)
 {
     (void)n, (void)threads;
-    return v; /* the work memory holds the sorted ids of one row as int32 */
+    return v; /* the scratch memory holds the sorted ids of one row as int32 */
 }
 
 plumb_status plumb_ref_sample_fwd(plumb_stream *s, int32_t *token, float *logp, float *logp_sampled,
