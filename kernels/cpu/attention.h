@@ -21,7 +21,7 @@ _Static_assert(PAGE == 32, "a row of scores is two vectors");
 enum mm_into { MM_SET, MM_CHAIN, MM_ADD };
 struct mat {
     const float *at;
-    int64_t row, k; /* strides of a row and of k, in floats */
+    int64_t row, k; /* distance in floats from one row to the next, and from one k to the next */
 };
 VEC_FN void mm_tile(const int rows, const int vectors, float *c, int64_t ldc, struct mat a,
                     const float *b, int64_t ldb, int64_t kn, enum mm_into into)

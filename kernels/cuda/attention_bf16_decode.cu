@@ -84,8 +84,8 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     plumb_bf16 *qs = shared, *stage = qs + MMA * STRIDE<D>;
     float *exchange = reinterpret_cast<float *>(stage + ST * 2 * PAGE_TILE<D>);
 
-    /* the loop over the pages of the row, which is a run alone; ahead.block is the next page to
-     * copy */
+    /* the loop over the pages of the block's row, which forms a run by itself; ahead.block is the
+     * next page to copy */
     walk ahead = walk_over(rows, my.row, 1, shape.window);
     if (record) {
         const int chunk = ahead.first / CHUNK_PAGES + int(blockIdx.z), from = chunk * CHUNK_PAGES;

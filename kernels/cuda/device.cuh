@@ -66,8 +66,8 @@ static void launch_early(void (*kernel)(P...), dim3 grid, dim3 block, size_t sha
 
 /* Allows the next kernel of the stream to start, if it is launched by PLUMB_LAUNCH_EARLY. Then
  * waits until the kernels before this one have ended and their writes are visible; in a kernel that
- * was launched normally, returns at once. So several kernels may have started, but only one of them
- * has returned from this call. */
+ * was launched normally, returns immediately. So several kernels may have started, but only one of
+ * them has returned from this call. */
 DEVICE void wait_for_previous()
 {
 #if defined(PLUMB_CUDA_EMU)
@@ -233,8 +233,8 @@ DEVICE float warp_max(float v)
 }
 
 /* Returns in every thread the sum of v over a block of WARPS warps: first within each warp, then
- * over the warps in order. part (WARPS,) is shared memory. The caller may pass `part` to block_sum
- * again at once, but must not write to it before a __syncthreads. */
+ * over the warps in order. part (WARPS,) is shared memory. The caller may pass `part` to the next
+ * block_sum without a barrier, but must not write to it before a __syncthreads. */
 template <int WARPS, class T> DEVICE T block_sum(T v, T *part)
 {
     v = warp_sum(v);

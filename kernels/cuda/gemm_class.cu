@@ -86,7 +86,7 @@ static plumb_status launch(const tuner *t, const cublasLtMatmulAlgo_t *algo, cha
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
-/* Allocates the memory of all operands at once (one pass counts the bytes, a second one sets the
+/* Allocates one block of memory for all operands (one pass counts the bytes, a second one sets the
  * pointers), fills the operands with random data and creates the events for timing. */
 static plumb_status place_operands(tuner *t)
 {

@@ -2,14 +2,14 @@
  * Layer 1 (cuda). Includes gemm.cuh. */
 #include "cuda/gemm.cuh"
 
-/* Returns a number of rows that algorithm k of a cache entry serves. */
+/* Returns a number of rows for which algorithm k of a cache entry is used. */
 static int64_t rows_of(int k)
 {
     return k < PLUMB_CUDA_GEMM_BUCKETS - 1 ? GEMM_ROWS[k] : GEMM_ROWS[k - 1] + 1;
 }
 
 /* The offsets of the operands x and y in memory, in bytes, and the bytes of w, x and y together; w
- * is at 0. Elements take 4 bytes, whatever their type. */
+ * is at 0. Every element has 4 bytes in this memory, which is enough for both element types. */
 struct operands {
     int64_t x, y, bytes;
 };

@@ -1,4 +1,5 @@
-/* mma.cuh - tensor-core products and their data movement, one PTX instruction each, for sm_80 on.
+/* mma.cuh - tensor-core products and the copies of their operands, one PTX instruction each, for
+ * sm_80 and later.
  * Layer 1, kernels/cuda only. Includes device.cuh.
  *
  * With g = lane / 4 and t = lane % 4, each lane holds these elements of the operands:

@@ -24,7 +24,7 @@ static constexpr int MOST_WARPS = 16, FEW_WARPS = 4, SHORT_ROW = 2048;
 struct mass {
     float max, sum;
 };
-/* Combines two partial sums. Swapping the arguments does not change a bit. */
+/* Combines two partial sums. Swapping a and b gives the same bits. */
 DEVICE mass join(mass a, mass b)
 {
     const float max = fmaxf(a.max, b.max);

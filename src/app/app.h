@@ -25,7 +25,7 @@ struct plumb_app {
     uint64_t input_hash;
 };
 
-/* Rank 0 takes the lock of output_dir. *out is NULL on the other ranks, and on all ranks if
+/* Rank 0 acquires the lock of output_dir. *out is NULL on the other ranks, and on all ranks if
  * output_dir is not set. Collective: if rank 0 fails, all ranks fail. */
 plumb_status plumb_app_lock(plumb_lock **out, const struct plumb_app *app);
 

@@ -21,7 +21,8 @@ struct plumb_arguments {
     char installed[4096]; /* the path of an installed file, to which `file` then points */
     char **option;        /* (n,) key=value */
     int n;
-    struct plumb_buf own[2]; /* memory of the options that were made from a path without a key */
+    /* memory of the key=value texts that were built from paths without a key */
+    struct plumb_buf own[2];
 };
 
 /* Sorts argv (n). If the command reads a configuration, its file goes to out->file. If the path

@@ -1,4 +1,5 @@
-/* cmd_eval.c - lets several models answer the same held-out prompts and compares them.
+/* cmd_eval.c - generates answers of several models to the same held-out prompts, and compares the
+ * models.
  * Layer 6. May include everything. */
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* cmd_run.c - runs the stages of one file in order. Finished stages are skipped, and an interrupted
- * one is resumed. Layer 6. May include everything. */
+/* cmd_run.c - runs the stages of one file in order, skips finished stages and resumes an
+ * interrupted one. Layer 6. May include everything. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -100,8 +100,8 @@ static plumb_status check_inputs(const struct plumb_stage *one)
     return PLUMB_OK;
 }
 
-/* Removes the answers and scores that an earlier evaluation has kept, because the evaluation is
- * repeated. Otherwise eval would continue these files or refuse them. */
+/* Removes the files of answers and scores of an earlier evaluation, because the evaluation is
+ * repeated. Otherwise eval would continue these files or fail. */
 static plumb_status remove_lines(const char *dir)
 {
     struct plumb_names names = {0};

@@ -109,7 +109,7 @@ static int64_t draw(double *x, double *y, double *lo, double *hi,
         if (!m.count || (n > 0 && x[n - 1] >= at))
             continue;
         const double variance = m.count > 1 ? m.m2 / (double)(m.count - 1) : NAN;
-        /* with one seed there is no band */
+        /* half is NaN for one value, so that no band is drawn */
         const double half = plumb_t_half_width(variance, m.count);
         x[n] = at;
         y[n] = m.mean;

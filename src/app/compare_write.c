@@ -1,4 +1,5 @@
-/* compare_write.c - writes the results over seeds as tables, Markdown and JSON.
+/* compare_write.c - writes the results of plumb compare, as means over seeds, as text tables,
+ * Markdown and JSON.
  * Layer 6. Includes app/compare.h, base/, io/. */
 #include <inttypes.h>
 #include <math.h>

@@ -18,9 +18,9 @@ plumb_status plumb_completion_put(struct plumb_buf *out, int64_t prompt_id,
                                   const struct plumb_buf *text);
 
 /* Reads a line that plumb_completion_put has written, except for the prompt and the text. ids and
- * logp have room for `max` tokens; c->ids points to ids; c->logp and c->logp_sampled point to logp.
- * The line has no logp_sampled, so the values of c->logp_sampled are meaningless. Returns
- * PLUMB_ERR_FORMAT, with `where` in the message. */
+ * logp are arrays (max,); c->ids points to ids; c->logp and c->logp_sampled point to logp. The line
+ * has no logp_sampled, so the values of c->logp_sampled are meaningless. Returns PLUMB_ERR_FORMAT,
+ * with `where` in the message. */
 plumb_status plumb_completion_read(struct plumb_completion *c, int32_t *ids, float *logp,
                                    int64_t max, const char *line, int64_t len, const char *where);
 

@@ -1,4 +1,5 @@
-/* eval.h - plumb eval: computes scalars of every answer and figures of each model, and writes them.
+/* eval.h - plumb eval: computes values for every answer and results (figures) for each model, and
+ * writes them.
  * Layer 6. Includes app.h, data/, model/, train/. */
 #ifndef PLUMB_APP_EVAL_H
 #define PLUMB_APP_EVAL_H
@@ -33,7 +34,8 @@ enum { EVAL_REFERENCE_LOGP, EVAL_REFERENCE_TOKENS, PLUMB_EVAL_REFERENCE };
 /* The length n of the n-grams that are counted for EVAL_REPEATED. */
 #define PLUMB_EVAL_REPEAT 4
 
-/* The figures of one model over all ranks. A figure that does not exist is NaN. */
+/* The results (figures) of one model over the answers of all ranks. A result that does not exist is
+ * NaN. */
 struct plumb_eval_figures {
     int64_t answers, missing; /* missing: number of answers without a reward */
     double reward, reward_std, reward_interval[2];
@@ -58,8 +60,9 @@ struct plumb_eval_model {
     bool same_tokens;
     struct plumb_rollouts answers; /* answers to the prompts of this rank */
     struct plumb_scores scores;    /* their rewards */
-    double *value; /* (prompts * samples, PLUMB_EVAL_VALUES) scalars of each answer of all ranks */
-    double *reference; /* (prompts, PLUMB_EVAL_REFERENCE) scalars of each reference of all ranks */
+    /* (prompts * samples, PLUMB_EVAL_VALUES) EVAL_ values of each answer of all ranks */
+    double *value;
+    double *reference; /* (prompts, PLUMB_EVAL_REFERENCE) values of each reference of all ranks */
     double distinct[2];
     /* The first answers to the first prompts, for the table of samples; NULL if there is none.
      * Before cmd_eval.c shares them, only the answers to this rank's prompts are set. */
@@ -109,7 +112,7 @@ plumb_status plumb_eval_start(struct plumb_eval *e, const plumb_model *start,
  * to the same prompt and sample, in both orders. Not collective. */
 plumb_status plumb_eval_judge(struct plumb_eval *e, const struct plumb_dataset *data);
 
-/* eval_figures.c: computes the figures of every model from the scalars of all ranks. */
+/* eval_figures.c: computes the figures of every model from the values of all answers. */
 plumb_status plumb_eval_figure(struct plumb_eval *e);
 
 /* eval_write.c: writes the results. The tables always go to standard output. If output_dir is set,

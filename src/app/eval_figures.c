@@ -1,4 +1,5 @@
-/* eval_figures.c - computes the figures of each model from the scalars of all answers.
+/* eval_figures.c - computes the results of each model from the EVAL_ values (app/eval.h) of all
+ * answers.
  * Layer 6. Includes app/eval.h, base/, eval/. Sums run over prompts and samples in their order, so
  * they do not depend on the number of ranks. */
 #include <math.h>

@@ -1,4 +1,4 @@
-/* eval_measure.c - computes the scalars of each answer and reference.
+/* eval_measure.c - computes the EVAL_ values (app/eval.h) of each answer and reference.
  * Layer 6. Includes app/eval.h, base/, model/, train/. */
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* eval_write.c - writes the figures as tables, JSON and a page.
+/* eval_write.c - writes the results of plumb eval as text tables, JSON and report.html.
  * Layer 6. Includes app/eval.h, base/, io/, train/. */
 #include <inttypes.h>
 #include <math.h>
@@ -98,7 +98,7 @@ static plumb_status put_json(const struct plumb_eval *e, struct plumb_buf *out)
     return plumb_buf_add_text(out, "\n]}\n");
 }
 
-/* Adds a cell such as "0.71 [0.66, 0.75]"; only the figure if there is no interval. */
+/* Adds a cell such as "0.71 [0.66, 0.75]"; only the number if there is no interval. */
 static plumb_status add_interval(struct plumb_table *t, double x, const double range[2],
                                  double scale, int decimals)
 {

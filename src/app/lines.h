@@ -37,13 +37,14 @@ struct plumb_lines {
     int64_t n;               /* total number of lines */
     /* number of the first line to make; the lines before it are in the output already */
     int64_t first;
-    /* Tokens made by this rank and sequences running on it. The caller updates them; the progress
-     * line shows them. */
+    /* Number of tokens that this rank has generated, and of sequences that it is generating. The
+     * caller updates them; the progress line shows them. */
     int64_t tokens, running;
     /* The members below are used only inside lines.c. */
     int64_t window;
-    int64_t written; /* all lines before this one are in the output, as far as this rank knows */
-    int64_t done;    /* number of lines that this rank has made */
+    /* number of the first line that is not in the output, as far as this rank knows */
+    int64_t written;
+    int64_t done; /* number of lines that this rank has made */
     bool finished, all_finished;
     plumb_status local; /* the failure of this rank, before the ranks have agreed on it */
     /* the failure on which the ranks have agreed; after it there are no meetings */
@@ -99,9 +100,9 @@ plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st);
 typedef plumb_status plumb_lines_fn(void *arg, int64_t begin, int64_t end, struct plumb_buf *out);
 plumb_status plumb_lines_run(struct plumb_app *app, const char *what, int64_t n, int64_t most,
                              plumb_lines_fn *fn, void *arg);
-/* Like plumb_lines_run, for an fn that is faster on many lines at once, such as a reward command
- * that scores in batches. It gets 1, 4, 16 .. lines and then always `most`, however long they
- * take. */
+/* Like plumb_lines_run, for an fn that is faster if one call gets many lines, such as a reward
+ * command that scores in batches. It gets 1, 4, 16 .. lines and then always `most`, however long
+ * they take. */
 plumb_status plumb_lines_run_at_once(struct plumb_app *app, const char *what, int64_t n,
                                      int64_t most, plumb_lines_fn *fn, void *arg);
 

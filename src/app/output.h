@@ -10,13 +10,13 @@
 /* Only rank 0 calls these functions; they are not collective.
  *
  *     output=PATH is              resume=  lines are written to      after an error or a kill
- *     -, a pipe or a device       never    PATH, at once             the reader has the first lines
- *     missing or empty            any      PATH, at once             PATH has the first lines
+ *     -, a pipe or a device       never    PATH directly             the reader has the first lines
+ *     missing or empty            any      PATH directly             PATH has the first lines
  *     existing                    never    PATH.tmp, which           PATH is unchanged; a kill
  *                                          replaces PATH at the end  leaves PATH.tmp
  *     existing, of this same run  auto     the end of PATH           PATH has more lines
  *
- * If lines are written to PATH at once, PATH.run.json records which run has written the lines:
+ * If lines are written to PATH directly, PATH.run.json records which run has written the lines:
  * command, configuration, hashes of the inputs, and number and hash of the lines written so far. It
  * is removed when the output is complete. With resume=auto it stays, so that the same command line,
  * if it is run again, writes no further lines. */
@@ -32,7 +32,7 @@ struct plumb_output {
     FILE *file;       /* NULL if nothing is written, because the path is empty */
     const char *path; /* path of the output; borrowed */
     char tmp[4096];   /* PATH.tmp if it replaces PATH at the end, else "" */
-    char note[4096];  /* PATH.run.json if lines are written to PATH at once, else "" */
+    char note[4096];  /* PATH.run.json if lines are written to PATH directly, else "" */
     bool keep_note, dirty;
     /* true if PATH.run.json belongs to an incomplete earlier output, which this one replaces */
     bool stale_note;

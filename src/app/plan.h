@@ -16,7 +16,7 @@ struct plumb_plan {
     struct plumb_dataset *data;
     /* one line for each assumption about a missing file or an unset option */
     struct plumb_buf assumed;
-    /* with frozen: auto, one line for each place of the frozen models that was tried */
+    /* with frozen: auto, one line for each value of the option `frozen` that was tried */
     struct plumb_buf frozen;
     int world, rank; /* rank: the rank that needs the most memory */
     int shard;       /* the value that train.shard: auto got in the last plan */

@@ -84,7 +84,7 @@ plumb_status plumb_plan_of(struct plumb_backend **out, int *which, struct plumb_
     plumb_status st = PLUMB_OK;
     if (shard != PLUMB_SHARD_AUTO)
         return make_given(out, which, cost, p, INT64_MAX);
-    p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER; /* auto: the same decision as in plumb_job_run */
+    p->cfg.train.shard = PLUMB_SHARD_OPTIMIZER; /* for auto, decide as plumb_job_run does */
     st = make_given(out, which, cost, p, p->budget);
     if (st == PLUMB_OK && plumb_plan_bytes(*out) > p->budget) {
         plumb_backend_destroy(out);
@@ -294,8 +294,7 @@ static int list_changes(struct change *out, struct plumb_plan *p)
 /* Sets *less to `need` minus the bytes that rank p->rank needs with the current configuration.
  * `need` are the bytes that this rank, which needs the most memory, needs with the configuration of
  * the user. Sets *good to true if every rank fits with the current configuration. The plans of the
- * other ranks differ from that of p->rank by a few blocks, so they are made only if p->rank fits.
- */
+ * other ranks need nearly the same memory, so they are made only if that of p->rank fits. */
 static plumb_status gain_of(int64_t *less, bool *good, struct plumb_plan *p, int64_t need)
 {
     const int shard = p->cfg.train.shard;

@@ -33,7 +33,8 @@ plumb_status plumb_plan_load_stages(struct plumb_stages **stages, struct plumb_c
     }
     PLUMB_TRY_GOTO(st, plumb_stages_load(stages, a->file, rest, n_rest), done);
     st = plumb_config_load(cfg, "plan run", NULL, own, n_own);
-    if (st == PLUMB_OK) { /* all stages use one backend, so its options are those of the file */
+    /* all stages use one backend, so its options are those outside of `stages` */
+    if (st == PLUMB_OK) {
         (*cfg)->device = (*stages)->top->device;
         (*cfg)->dtype = (*stages)->top->dtype;
         (*cfg)->threads = (*stages)->top->threads;

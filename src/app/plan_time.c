@@ -19,8 +19,9 @@
 /* if a rank may use more bytes of device memory, plumb assumes an H200, else an H100 */
 #define H100_BYTES 100e9
 
-/* The rates that a rank is assumed to reach, each the peak rate times its plan.*_share: FLOP/s, and
- * bytes/s of the memory, to ranks of its host, and to other hosts. */
+/* The rates that a rank is assumed to reach, each the peak rate times the option plan.*_share.
+ * flops: FLOP/s; bandwidth: bytes/s of the device memory; inside: bytes/s to ranks of the same
+ * host; link: bytes/s to other hosts. */
 struct rates {
     double flops, bandwidth, inside, link;
 };

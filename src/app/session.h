@@ -19,7 +19,7 @@ struct plumb_session {
     plumb_model *model;
     struct plumb_start start; /* folders of the model; empty without a model */
     struct plumb_dataset *data;
-    struct plumb_encoding encoding; /* how the model reads records */
+    struct plumb_encoding encoding; /* how a record becomes token ids */
     struct plumb_chat_setting chat; /* chat settings with which messages become text */
     plumb_pass *pass;
     int64_t longest; /* number of tokens of the longest record */

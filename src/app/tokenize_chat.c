@@ -31,7 +31,8 @@ bool plumb_tokenize_is_chat(const struct plumb_config *cfg)
            strcmp(cfg->data.chat_template, "none") != 0;
 }
 
-/* Opens a template file named by data.chat_template, if no tokenizer folder is given. */
+/* Opens the template file that the option data.chat_template names. Called if no tokenizer folder
+ * is given. */
 static plumb_status open_file(struct plumb_chat_setting *c, const struct plumb_config *cfg)
 {
     const char *json = cfg->data.template_arguments;

@@ -1,4 +1,4 @@
-/* top.c - describes a running or ended run by the files in its folder.
+/* top.c - describes a run, whether it is running or has ended, from the files in its folder.
  * Layer 6. Includes app/top.h, base/, io/, report/, train/lock.h. */
 #include "app/top.h"
 

@@ -15,8 +15,8 @@
 /* PLUMB_CUDA_PAGE: the alignment, in bytes, of large allocations on a GPU. PLUMB_CUDA_MARGIN: the
  * device memory, in bytes, that a plan leaves free on a GPU for what CUDA allocates itself. The
  * largest part of it are the stacks of the kernels: with 768 bytes for each of the 270 thousand
- * threads that an H200 runs at once, they take 208 MB. tests/cuda_emu/nvcc.sh checks that no
- * kernel's stack exceeds 768 bytes. The code of plumb's kernels takes less than 16 MB, a graph a
+ * threads that an H200 runs at the same time, they take 208 MB. tests/cuda_emu/nvcc.sh checks that
+ * no kernel's stack exceeds 768 bytes. The code of plumb's kernels takes less than 16 MB, a graph a
  * few MB. */
 enum { PLUMB_CUDA_PAGE = 256, PLUMB_CUDA_MARGIN = 512 << 20 };
 
@@ -66,8 +66,8 @@ struct plumb_backend {
     plumb_status (*to_host)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
     plumb_status (*sync)(struct plumb_backend *b);
     /* take and give allocate and free device memory without recording it in `memory`. available
-     * sets *bytes to the bytes that can be allocated now; INT64_MAX on a dry backend that knows no
-     * device. */
+     * sets *bytes to the bytes that can be allocated now; INT64_MAX on a dry backend without a
+     * device to ask. */
     plumb_status (*take)(struct plumb_backend *b, void **out, int64_t bytes, const char *what);
     void (*give)(struct plumb_backend *b, void *data);
     plumb_status (*available)(struct plumb_backend *b, int64_t *bytes);
@@ -78,7 +78,8 @@ struct plumb_backend {
     plumb_status (*receive)(struct plumb_backend *b, void *host, const void *device, int64_t bytes);
     /* copy copies from device to device, in the order of the stream. fetch copies host memory of
      * alloc_host to the device: it starts after all work enqueued so far, and runs concurrently
-     * with work enqueued later. fetched makes all later work wait for the last fetch. */
+     * with work enqueued later. fetched makes all work that is enqueued later wait for the last
+     * fetch. */
     plumb_status (*copy)(struct plumb_backend *b, void *to, const void *from, int64_t bytes);
     plumb_status (*fetch)(struct plumb_backend *b, void *device, const void *host, int64_t bytes);
     plumb_status (*fetched)(struct plumb_backend *b);

@@ -68,7 +68,7 @@ plumb_status plumb_backend_dry_create(struct plumb_backend **out, const struct p
     struct plumb_backend *b = malloc(sizeof(*b));
     *out = NULL;
     PLUMB_REQUIRE(b, PLUMB_ERR_NOMEM, "the data of the dry backend %s", like->name);
-    *b = *like; /* keeps name, device, place, threads, dtype, kernels, margin and page */
+    *b = *like; /* copies name, device, place, threads, dtype, kernels, margin and page */
     b->memory = (struct plumb_memory){0};
     b->stream = NULL;
     b->native = NULL;

@@ -44,9 +44,9 @@ plumb_status plumb_topology_table(struct plumb_buf *out, const struct plumb_topo
 /* Appends one line for each kind of fault in the placement of n ranks, about the lowest rank that
  * has it:
  *   - the cores of a rank lie on another NUMA node than its GPU
- *   - ranks are bound to the same cores, a part of the host's, and have more threads than these
- *   - ranks r and r ^ 1, which exchange most, are on different hosts although each host has several
- *     ranks (the launcher dealt the ranks one by one to the hosts) */
+ *   - ranks are bound to the same few cores of a host, and have more threads than these cores
+ *   - ranks r and r ^ 1, which exchange the most data, are on different hosts, although each host
+ * has several ranks (the launcher dealt the ranks one by one to the hosts) */
 plumb_status plumb_topology_faults(struct plumb_buf *out, const struct plumb_topology *row, int n);
 
 #endif

@@ -237,7 +237,8 @@ plumb_status plumb_coll_allgather(plumb_comm *c, void *recv, int64_t recv_cap, i
 plumb_status plumb_coll_alltoall(plumb_comm *c, void *recv, const int64_t *recv_bytes,
                                  const void *send, const int64_t *send_bytes)
 {
-    /* In step s every rank sends to the rank s higher and receives from the rank s lower. */
+    /* In step s rank r sends to rank r + s and receives from rank r - s (modulo the number of
+     * ranks). */
     const char *in = send;
     char *out = recv;
     for (int s = 0; s < c->size; s++) {

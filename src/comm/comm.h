@@ -226,9 +226,10 @@ plumb_status plumb_comm_agree_at(plumb_comm *c, plumb_status local, const char *
  * on every rank. The ranks need not enter a collective for this. Never waits. Not collective. */
 void plumb_comm_raise(plumb_comm *c, int64_t value);
 
-/* Returns the largest value raised by any rank that this rank knows of, or 0. It never decreases.
- * Ranks may learn of a value at different times, so they must agree before they act on it. A call
- * is fast enough for every decode step and micro-batch. Not collective. */
+/* Returns the largest value that any rank has passed to plumb_comm_raise, as far as this rank
+ * knows, or 0. It never decreases. Ranks may learn of a value at different times, so they must
+ * agree before they act on it. A call is fast enough for every decode step and micro-batch. Not
+ * collective. */
 int64_t plumb_comm_raised(plumb_comm *c);
 
 /* A counter from which the ranks take numbers, to give the next piece of work to the first free
@@ -249,7 +250,7 @@ void plumb_comm_count_begin(plumb_comm *c, int64_t n);
  * the run or sends no heartbeats. Not collective. */
 plumb_status plumb_comm_count_take(plumb_comm *c, bool wait, int64_t *number);
 
-/* Ends every rank of the run at once with this exit code. Use it for a failure outside a
+/* Ends every rank of the run immediately, with this exit code. Use it for a failure outside of a
  * collective. Not collective. Does not return under MPI. */
 void plumb_comm_abort(plumb_comm *c, int exit_code);
 

@@ -115,13 +115,15 @@ struct plumb_comm {
     int line;
     bool broken;            /* true after a failed move: every later collective fails */
     bool check_calls;       /* true if the collective check is on */
-    _Atomic int64_t raised; /* the largest raised value that this rank knows of */
-    /* what the collectives have cost so far, and the class of the collective in progress */
+    _Atomic int64_t raised; /* the largest value of plumb_comm_raise that this rank knows of */
+    /* messages, bytes and time of the collectives so far, and the class of the collective in
+     * progress */
     struct plumb_traffic traffic[PLUMB_TRAFFIC_CLASSES];
     enum plumb_traffic_class traffic_class;
-    struct plumb_count count; /* this rank's round; only a transport without `take` counts here */
-    double *scratch;          /* (PLUMB_COMM_SCRATCH,) copy of the values that an allreduce sends */
-    double *slots;            /* (2 size,) scratch of allgather: size and capacity of each rank */
+    /* this rank's round; only without ops->take are its numbers taken from this struct */
+    struct plumb_count count;
+    double *scratch; /* (PLUMB_COMM_SCRATCH,) copy of the values that an allreduce sends */
+    double *slots;   /* (2 size,) scratch of allgather: size and capacity of each rank */
     struct plumb_heartbeat heartbeat;
     const struct plumb_link *link; /* NULL if no device is attached */
     char link_name[PLUMB_COMM_TEXT];

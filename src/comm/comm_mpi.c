@@ -22,7 +22,8 @@ static void mpi_abort(plumb_comm *c, int exit_code)
 static void mpi_destroy(plumb_comm *c)
 {
     struct plumb_mpi *m = plumb_mpi_of(c);
-    /* No rank stops its heartbeat before all ranks have arrived here. */
+    /* The barrier below ensures that no rank stops its heartbeat before all ranks have called
+     * destroy. */
     const struct plumb_args args = {-1, NULL, -1};
     if (m->up && !c->broken)
         c->broken = plumb_counter_settle(m) != PLUMB_OK;

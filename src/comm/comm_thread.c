@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "comm/comm_impl.h"
 
-#define LOOK_S 0.05 /* seconds between two checks of a waiting rank */
+#define LOOK_S 0.05 /* a waiting rank checks the heartbeats of the others every LOOK_S seconds */
 
 enum mail { EMPTY, POSTED, TAKING, TAKEN };
 

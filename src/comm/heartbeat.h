@@ -25,7 +25,7 @@
 /* The note that a rank sends the others. */
 struct plumb_note {
     int64_t call;   /* number of collectives that the rank has entered so far */
-    int64_t raised; /* the largest value raised by any rank that it knows of */
+    int64_t raised; /* the largest value of plumb_comm_raise that the rank knows of */
     double busy_s;  /* seconds since it entered or left that call, or changed its phase */
     int32_t inside; /* 1 if the rank is inside collective number `call`, 0 if it has left it */
     int32_t gone;   /* 1 if the rank has destroyed its communicator */
@@ -72,12 +72,13 @@ struct plumb_heartbeat {
 
 /* The state of a wait for bytes from other ranks. When some bytes have moved, a new wait starts. */
 struct plumb_wait {
-    double since;    /* when the wait began */
-    double lost_s;   /* plumb_heartbeat.lost_s at the first check of this wait */
-    int lines;       /* log lines written during this wait */
-    bool counted;    /* true if lost_s is set */
-    double stuck_s;  /* > 0: the limit in seconds once all ranks are in the same collective */
-    double together; /* when all ranks were first seen in it; 0 = not yet */
+    double since;  /* when the wait began */
+    double lost_s; /* plumb_heartbeat.lost_s at the first check of this wait */
+    int lines;     /* log lines written during this wait */
+    bool counted;  /* true if lost_s is set */
+    /* > 0: longest wait, in seconds, after all ranks have entered the collective */
+    double stuck_s;
+    double together; /* when all ranks were first seen in the collective; 0 = not yet */
     double judged;   /* time of the last check; 0 before the first */
 };
 

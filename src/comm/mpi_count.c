@@ -37,7 +37,7 @@ void plumb_counter_destroy(struct plumb_mpi *m)
 {
     struct plumb_counter *k = &m->counter;
     /* All messages have been received, because plumb_counter_settle has waited for the last answer;
-     * so these waits end at once. */
+     * so these waits end immediately. */
     if (m->up)
         MPI_Wait(&k->sent, MPI_STATUS_IGNORE);
     if (m->up && k->answered)

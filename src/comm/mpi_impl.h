@@ -91,7 +91,7 @@ struct plumb_counter {
     MPI_Request *answered;          /* (size,) */
     /* the other ranks */
     int64_t asked;              /* round of the question that has no answer yet; 0: none */
-    struct plumb_answer answer; /* the newest answer; round 0: none, or it is taken */
+    struct plumb_answer answer; /* the newest answer; round = 0: there is none, or it was used */
     int64_t question[2];        /* round and n of the last question */
     MPI_Request sent;
 };
@@ -182,7 +182,7 @@ void plumb_mail_share_raised(plumb_comm *c);
  *     prepare: allocates memory. Not collective.
  *     destroy: frees it. Call it before plumb_mail_destroy.
  *     serve: on rank 0, answers all questions that have arrived; on the others, reads the answer to
- *            this rank's question, if it is there. Never waits. Call it with the lock held. Not
+ *            this rank's question, if it has arrived. Never waits. Call it with the lock held. Not
  *            collective.
  *     take: plumb_comm_ops.take.
  *     settle: waits until this rank's question is answered, if it has asked one. */

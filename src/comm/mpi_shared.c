@@ -15,7 +15,7 @@
 #include "base/num.h"
 #include "comm/mpi_impl.h"
 
-/* Largest number of blocks that are received at once if the sender's memory is read directly. */
+/* Largest number of blocks that one call receives if the sender's memory is read directly. */
 #define DIRECT_BLOCKS 64
 
 struct plumb_ring {

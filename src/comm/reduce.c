@@ -207,8 +207,8 @@ plumb_status(plumb_comm_allgather_shards)(plumb_comm *c, float *x, int64_t n,
                                    : allgather_shards(c, link ? link->swap : swap_host, x, n, 1));
 }
 
-/* link->gather, NCCL's own algorithm, is not used, because it takes only floats: this gather always
- * uses the tree. */
+/* This gather always uses the tree: link->gather, NCCL's own algorithm, gathers only vectors of
+ * floats. */
 plumb_status(plumb_comm_allgather_halves)(plumb_comm *c, void *x, int64_t n, enum plumb_place place)
 {
     PLUMB_TRY(check_args(c, "allgather_halves", x, n, place));

@@ -76,8 +76,8 @@ int plumb_tree_buffers(int64_t count)
 int plumb_tree_stored(int64_t count)
 {
     /* Leaf t is copied to buffer[popcount(t)] if t is even and not the last leaf; the other leaves
-     * are added to a buffer at once. For 2^k <= count < 2^(k+1), the largest popcount of such a t
-     * is k - 1, so k buffers are enough. */
+     * are added to a buffer immediately. For 2^k <= count < 2^(k+1), the largest popcount of such a
+     * t is k - 1, so k buffers are enough. */
     int k = 0;
     while (count >= 2) {
         count /= 2;

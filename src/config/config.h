@@ -2,15 +2,15 @@
  * afterwards.
  * Layer 3. Includes base/, options.h.
  *
- * A value comes from the option table's default, the YAML file, or a key=value argument of the
- * command line; the last of these wins. A YAML file groups the options in sections (train: {epochs:
- * 2}). It may contain options of other commands, so that one file can serve several commands. On
- * the command line a key is the dotted path (train.epochs=2), or the last name alone if only one
- * option of the command has it. A top-level option takes precedence over an option of a section:
- * model= sets the option `model`, and only reward.model= sets the reward model. Lists are separated
- * by commas or written as YAML ([a, "b, c"]). A map is written as YAML ({a: 1}); a key with the
- * name of a member sets that member (template_arguments.a=1). Relative paths are relative to the
- * current folder. */
+ * A value comes from the default in the option table, from the YAML file, or from a key=value
+ * argument of the command line. The command line overrides the file, and the file overrides the
+ * default. A YAML file groups the options in sections (train: {epochs: 2}). It may contain options
+ * of other commands, so that one file can serve several commands. On the command line a key is the
+ * dotted path (train.epochs=2), or the last name alone if only one option of the command has it. A
+ * top-level option takes precedence over an option of a section: model= sets the option `model`,
+ * and only reward.model= sets the reward model. Lists are separated by commas or written as YAML
+ * ([a, "b, c"]). A map is written as YAML ({a: 1}); a key with the name of a member sets that
+ * member (template_arguments.a=1). Relative paths are relative to the current folder. */
 #ifndef PLUMB_CONFIG_CONFIG_H
 #define PLUMB_CONFIG_CONFIG_H
 
@@ -96,8 +96,8 @@ enum plumb_init { PLUMB_INIT_CHECKPOINT, PLUMB_INIT_RANDOM };
 struct plumb_config {
     PLUMB_OPTIONS_TOP(PLUMB_OPTION_FIELD)
     PLUMB_OPTION_SECTIONS(PLUMB_OPTION_STRUCT)
-    /* Records which options the user has set, and where. Used only inside config/. NULL if this is
-     * not known. */
+    /* Records which options the user has set, and where. Used only inside config/. NULL if nothing
+     * was recorded. */
     struct plumb_config_marks *marks;
 };
 
@@ -122,8 +122,7 @@ void plumb_config_notes(const struct plumb_config *config, const char *command);
  * for such an option whose value is a map. */
 bool plumb_config_is_option(const char *key, const char *command);
 /* Returns a text that says what plumb has instead of a method (`command` false) or command
- * (`command` true) of other programs, such as grpo; NULL if the list of such names does not have
- * it. */
+ * (`command` true) of other programs, such as grpo; NULL if plumb does not know the name. */
 const char *plumb_alias_elsewhere(const char *name, bool command);
 /* Returns true if the command's first argument is a file to work on (inspect, replay) instead of a
  * configuration. */
@@ -179,9 +178,9 @@ typedef plumb_status plumb_config_change_fn(void *arg, const char *path, const c
 plumb_status plumb_config_changes(const struct plumb_config *then, const struct plumb_config *now,
                                   const char *command, plumb_config_change_fn *fn, void *arg);
 /* Appends a line "train.beta1: 0.9 in THERE, 0.8 now" for each option that changes the command's
- * results and has another value in yaml. yaml (len bytes) is a whole configuration; `there` is its
- * name in the lines. Returns PLUMB_ERR_CONFIG if yaml is not a valid configuration of this version
- * of plumb. */
+ * results and has another value in yaml. yaml (len bytes) is a whole configuration; `there` is the
+ * name of that configuration in the lines. Returns PLUMB_ERR_CONFIG if yaml is not a valid
+ * configuration of this version of plumb. */
 plumb_status plumb_config_diff(struct plumb_buf *out, const struct plumb_config *now,
                                const char *yaml, int64_t len, const char *there,
                                const char *command);

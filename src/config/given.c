@@ -54,7 +54,7 @@ const char *plumb_config_warnings(const struct plumb_config *c)
     return m && m->notes ? m->notes : "";
 }
 
-/* For an option that was set for all stages of `plumb run` at once, this function records no
+/* For an option that one argument has set for all stages of `plumb run`, this function records no
  * message, because another stage may read the option; plumb_stages_check reports the option if no
  * stage reads it. */
 plumb_status plumb_config_unread(struct plumb_config *c, const char *path, const char *why)

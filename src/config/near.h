@@ -1,4 +1,4 @@
-/* near.h - tells whether a misspelt name was probably meant to be another name.
+/* near.h - tests whether a misspelt name is probably meant to be another name.
  * Layer 3. Includes nothing. */
 #ifndef PLUMB_CONFIG_NEAR_H
 #define PLUMB_CONFIG_NEAR_H

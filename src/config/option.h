@@ -92,7 +92,8 @@ enum { PLUMB_OPTIONS_MOST = 256 };
 struct plumb_config_marks {
     /* how each option was set: values of enum plumb_given */
     unsigned char given[PLUMB_OPTIONS_MOST];
-    bool shared[PLUMB_OPTIONS_MOST]; /* the option was given for several stages at once */
+    /* true if one argument or line has set the option for several stages */
+    bool shared[PLUMB_OPTIONS_MOST];
     /* File and line, or argument, that has set the option. */
     const char *where[PLUMB_OPTIONS_MOST];
     /* Reason why the run does not read the option; NULL if it does. */

@@ -50,8 +50,8 @@ static plumb_status replace(struct plumb_buf *b, const struct plumb_buf *a, cons
 }
 
 /* Sets b to the text of a after substitution `rule`, 0 to 3, of mteval-v13a. It scans from left to
- * right and inserts blanks beside ASCII characters. Bytes of other characters are copied, so the
- * text can be processed byte by byte. */
+ * right and inserts blanks before and after some ASCII characters. Bytes of other characters are
+ * copied, so the text can be processed byte by byte. */
 static plumb_status separate(struct plumb_buf *b, const struct plumb_buf *a, int rule)
 {
     const char *s = plumb_buf_text(a), *end = s + a->len;

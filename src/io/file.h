@@ -71,7 +71,7 @@ plumb_status plumb_dir_list(struct plumb_names *out, const char *path);
 void plumb_names_fini(struct plumb_names *names);
 
 /* ---- checks of input and output paths, called before a long run, so that a wrong path is reported
- * at once ---- */
+ * early ---- */
 
 /* Returns true if both paths lead to the same file or folder. Returns false if one does not
  * exist. */

@@ -6,9 +6,9 @@
 #include "base/buf.h"
 #include "base/status.h"
 
-/* Replaces gzip data in b by what it decompresses to. Several gzip members that follow each other
- * are joined, as gunzip does; zero bytes behind the last one are ignored. Returns PLUMB_ERR_FORMAT
- * if the data is damaged, ends too early, or is followed by something else. After an error b is
+/* Replaces the gzip data in b by the decompressed data. Several gzip members that follow each other
+ * are joined, as gunzip does; zero bytes after a member are ignored. Returns PLUMB_ERR_FORMAT if
+ * the data is damaged, ends too early, or is followed by something else. After an error b is
  * unchanged. */
 plumb_status plumb_gunzip(struct plumb_buf *b, const char *path);
 

@@ -34,7 +34,7 @@ const char *plumb_h5_reason(char text[256]);
 
 /* Returns the HDF5 type of values of type t in memory. */
 hid_t plumb_h5_memory_type(enum plumb_h5_type t);
-/* Returns PLUMB_ERR_IO with the text of the first failure that the file driver has noted (struct
+/* Returns PLUMB_ERR_IO with the text of the first failure that the file driver has recorded (struct
  * plumb_h5_fault), or PLUMB_OK if there was none. */
 plumb_status plumb_h5_check_fault(const plumb_h5 *f);
 /* Looks up each part of a name such as "a/b/c". Returns NONE if a part is missing, OTHER if a part

@@ -182,8 +182,7 @@ static plumb_status parse(plumb_json **out, const char *text, int64_t len, const
     PLUMB_REQUIRE(len >= 0 && len <= INT32_MAX, PLUMB_ERR_UNSUPPORTED,
                   "%s: the JSON text has %" PRId64 " bytes, but at most %d are allowed", where, len,
                   INT32_MAX);
-    /* jansson takes a NUL byte after a number for the end of the text, so NUL bytes are refused
-     * here. */
+    /* jansson treats a NUL byte after a number as the end of the text, so fail for any NUL byte. */
     const char *nul = len ? memchr(text, '\0', (size_t)len) : NULL;
     PLUMB_REQUIRE(!nul, PLUMB_ERR_FORMAT, "%s: JSON: a NUL byte at byte %" PRId64, where,
                   (int64_t)(nul - text));

@@ -64,7 +64,7 @@ static plumb_status put_number(struct plumb_buf *b, double x, bool single)
         PLUMB_TRY(plumb_buf_add_text(b, "null"));
         return PLUMB_OK;
     }
-    if (x == 0 && signbit(x)) { /* "-0" would be read back as the integer 0 */
+    if (x == 0 && signbit(x)) { /* "-0" would read back as the integer 0 */
         PLUMB_TRY(plumb_buf_add_text(b, "-0.0"));
         return PLUMB_OK;
     }

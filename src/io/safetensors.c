@@ -25,7 +25,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-
 
 /* bytes of the header's length, which begins a file; the reference implementation's limit of it */
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 };
-/* PIECE: most bytes of one pread. BLOCK: number of bytes that are converted at once. */
+/* PIECE: most bytes of one pread. BLOCK: bytes that are converted together. */
 enum { PIECE = 1 << 24, BLOCK = 1 << 16 };
 
 struct plumb_st_shard {
@@ -306,7 +306,7 @@ static plumb_status add_file(plumb_st *st, const char *path)
         char where[PATH_MAX + 16];
         snprintf(where, sizeof(where), "%s: header", path);
         failed = plumb_json_parse(&s->header, header, length, where);
-        /* The error names another known kind of file. */
+        /* If the file is of another known kind, the error names it. */
     } else if (failed == PLUMB_ERR_FORMAT) {
         enum plumb_file_kind kind;
         if (plumb_file_kind_at(&kind, path) == PLUMB_OK && kind != PLUMB_FILE_BINARY &&

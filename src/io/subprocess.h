@@ -12,7 +12,7 @@ typedef struct plumb_subprocess plumb_subprocess;
 
 /* Starts /bin/sh -c command in its own process group, with pipes to its standard input, output and
  * error. The caller owns *out. Returns PLUMB_ERR_IO if the shell cannot be started. If the shell
- * does not find the command, the start succeeds and the subprocess exits at once with status
+ * does not find the command, the start succeeds and the subprocess exits immediately with status
  * 127. The subprocess ignores SIGUSR1, because Slurm with --signal=USR1 sends it to all processes
  * of a step. */
 plumb_status plumb_subprocess_start(plumb_subprocess **out, const char *command);

@@ -21,9 +21,10 @@ uint32_t plumb_crc32c(const void *bytes, int64_t n);
 /* Appends one record with n bytes of data to out. Returns PLUMB_ERR_NOMEM if memory runs out. */
 plumb_status plumb_tfrecord_put(struct plumb_buf *out, const void *data, int64_t n);
 
-/* Reads the record at *at, and advances *at behind it. data (*n,) points into text. Sets *data to
- * NULL at the end of text, also if text ends within a record, because the writer was killed.
- * `where` names the file in messages. Returns PLUMB_ERR_FORMAT for a record whose crc is wrong. */
+/* Reads the record at offset *at of text, and advances *at to the next record. data (*n,) points
+ * into text. Sets *data to NULL at the end of text, also if text ends within a record, because the
+ * writer was killed. `where` names the file in messages. Returns PLUMB_ERR_FORMAT for a record
+ * whose crc is wrong. */
 plumb_status plumb_tfrecord_next(const char **data, int64_t *n, const char *text, int64_t len,
                                  int64_t *at, const char *where);
 

@@ -1,4 +1,4 @@
-/* forest.c - draws means and their intervals, row by row.
+/* forest.c - draws a forest plot: means and their intervals, row by row.
  * Layer 4. Includes report/forest.h, report/axis.h, report/plot.h. */
 #include "report/forest.h"
 

@@ -1,4 +1,4 @@
-/* report.c - writes the page: summary, tables, curves, samples.
+/* report.c - writes report.html: summary, tables, curves, samples.
  * Layer 4. Includes base/, io/, report/metrics.h, report/plot.h. */
 #include "report/report.h"
 
@@ -197,8 +197,8 @@ static const struct chart chart_table[] = {
 };
 #define N_CHARTS (sizeof(chart_table) / sizeof(chart_table[0]))
 
-/* Fills x and y (room for n values each) with the rows in which metric `id` is set, and returns
- * their number. x is the iteration or the optimizer step. */
+/* Fills x and y (n,) with the points of metric `id`, one for each row in which it is set, and
+ * returns their number. x is the iteration or the optimizer step. */
 static int64_t points_of(double *x, double *y, const struct plumb_metrics_row *row, int64_t n,
                          int id, bool by_iteration)
 {
