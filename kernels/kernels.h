@@ -124,8 +124,8 @@ typedef plumb_status plumb_bf16_head_fwd_fn(plumb_stream *s, float *y, const plu
 typedef plumb_status plumb_bf16_narrow_fwd_fn(plumb_stream *s, plumb_bf16 *y, const float *x,
                                               int64_t n);
 
-/* sum = a + b, then y and rstd = rmsnorm_fwd of the rounded sum: the bits of add_fwd and
- * rmsnorm_fwd in one launch.    sum, y, a, b (n,c); sum may be a or b */
+/* sum = a + b, then y and rstd = rmsnorm_fwd of the rounded sum: one launch with the same bits as
+ * add_fwd and rmsnorm_fwd. sum, y, a, b (n,c); sum may be a or b */
 typedef plumb_status plumb_bf16_add_rmsnorm_fwd_fn(plumb_stream *s, plumb_bf16 *sum, plumb_bf16 *y,
                                                    float *rstd, const plumb_bf16 *a,
                                                    const plumb_bf16 *b, const float *w, int64_t n,
@@ -147,9 +147,9 @@ typedef plumb_status plumb_bf16_rope_write_fwd_fn(plumb_stream *s, plumb_bf16 *q
  */
 /* Writes the rotated q of qkv to q, and the rotated keys and the values to their pages: one launch
  * with the same bits as rope_fwd on q and k and kv_write_fwd. If `norm` is not NULL, q and k are
- * normalised head by head before they are rotated, with the bits of rmsnorm_fwd. q (n,h,d) d: a
- * multiple of 8 cos_sin (max_pos,r) r: the number of rotated columns of a head, even, in [0,d];
- * with r = 0, cos_sin is not used norm: NULL for none; d is then at most 256 */
+ * normalised head by head before they are rotated, with the bits of rmsnorm_fwd; d is then at most
+ * 256. r: the number of rotated columns of a head, even, in [0,d]. With r = 0, cos_sin is not used.
+ *   q (n,h,d)  d: a multiple of 8  cos_sin (max_pos,r) */
 struct plumb_qk_rmsnorm {
     plumb_bf16 *q0, *k0;    /* out: (n,h,d), (n,hk,d) q and k before the norm */
     float *rstd_q, *rstd_k; /* out: (n,h), (n,hk) */
@@ -163,7 +163,8 @@ typedef plumb_status plumb_bf16_qkv_write_fwd_fn(plumb_stream *s, plumb_bf16 *q,
                                                  const struct plumb_rows *rows, int64_t h,
                                                  int64_t hk, int64_t d, int64_t r);
 /* act_fwd and act_bwd for a joined array gate_up (above): y = act(gate) up; dgate_up = the
- * gradients of gate and up. dgate_up may be gate_up itself. y, dy (n,f) f: a multiple of 8 */
+ * gradients of gate and up. dgate_up may be gate_up itself.
+ *   y, dy (n,f)  f: a multiple of 8 */
 typedef plumb_status plumb_bf16_gated_fwd_fn(plumb_stream *s, plumb_bf16 *y,
                                              const plumb_bf16 *gate_up, int64_t n, int64_t f,
                                              enum plumb_activation act);
@@ -223,9 +224,9 @@ typedef plumb_status plumb_sample_fwd_fn(plumb_stream *s, int32_t *token, float 
  * all others:
  *     y[i,j] = x[i,j]                                       if bit j of row i of seen is 0
  *     y[i,j] = x[i,j] < 0 ? x[i,j] penalty : x[i,j] / penalty        otherwise
+ *   y, x (n,v)  penalty > 0  seen (n, ceil(v/32)): bit j is bit j % 32 of word j / 32
  * Source: Keskar et al. 2019, arXiv:1909.05858, section 4.1; for negative logits as in
- * transformers' RepetitionPenaltyLogitsProcessor. y, x (n,v)  penalty > 0  seen (n, ceil(v/32)):
- * bit j is bit j % 32 of word j / 32 */
+ * transformers' RepetitionPenaltyLogitsProcessor. */
 typedef plumb_status plumb_penalty_fwd_fn(plumb_stream *s, float *y, const float *x,
                                           const int32_t *seen, float penalty, int64_t n, int64_t v);
 

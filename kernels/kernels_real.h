@@ -113,9 +113,9 @@ typedef plumb_status FN(linear_bwd_w)(plumb_stream *s, float *dw, float *dbias, 
 typedef plumb_status FN(kv_write_fwd)(plumb_stream *s, REAL *kc, REAL *vc, const REAL *k,
                                       const REAL *v, const struct plumb_rows *rows, int64_t hk,
                                       int64_t d);
-/* o[i,a,:] = sum_j softmax_j(scale q[i,a].k[j]) v[j] over the visible keys j of row i. In
- * cpu/ and cuda/ the softmax is online, in blocks of PLUMB_KV_PAGE positions, from the first block
- * with a visible key.
+/* o[i,a,:] = sum_j softmax_j(scale q[i,a].k[j]) v[j] over the keys j that row i attends to. In cpu/
+ * and cuda/ the softmax is online, in blocks of PLUMB_KV_PAGE positions, from the first block with
+ * a key that the row attends to.
  *   o (n,h,d)  lse (n,h): log-sum-exp of the scaled scores, in nats  q (n,h,d)
  * Source: Dao et al. 2022, arXiv:2205.14135, algorithm 1. Decoding (one row per sequence), prefill
  * and training give the same bits for a row. In bfloat16: the probabilities are rounded before they

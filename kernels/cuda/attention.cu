@@ -3,10 +3,10 @@
  * Layer 1 (cuda). Includes attention.cuh.
  *
  * The result of a row does not depend on the tile. A warp processes the pages in ascending order,
- * beginning with the first page that has a key visible to the row. Within a page, each lane owns
+ * beginning with the first page with a key that the row attends to. Within a page, each lane owns
  * one key, and the key's score is one chain of fused multiply-adds over d. Maximum and sum over the
  * lanes are butterfly reductions. Each output element is one chain over the keys in ascending
- * order; invisible keys are skipped. */
+ * order; keys that the row does not attend to are skipped. */
 #include "cuda/attention.cuh"
 
 /* ---- writing pages -------------------------------------------------------------------- */

@@ -3,11 +3,11 @@
  * Layer 1 (cuda). Includes attention_bf16.cuh.
  *
  * First, delta = dout.o is computed for every (row, head) pair. dq_kernel computes dq in tiles of
- * pairs and loops over the visible pages, like the forward. dkv_kernel computes dk and dv in tiles
- * of keys and loops over the pairs that attend to them, by ascending row and within a row by query
- * head. A sum is a chain of tensor-core products that each add 16 terms in float32; p and ds are
- * rounded to bfloat16 before they are multiplied. Source: Dao 2023, arXiv:2307.08691, algorithm 2.
- */
+ * pairs and loops over the pages that they attend to, like the forward. dkv_kernel computes dk and
+ * dv in tiles of keys and loops over the pairs that attend to them, by ascending row and within a
+ * row by query head. A sum is a chain of tensor-core products that each add 16 terms in float32; p
+ * and ds are rounded to bfloat16 before they are multiplied. Source: Dao 2023, arXiv:2307.08691,
+ * algorithm 2. */
 #include "cuda/attention_bf16.cuh"
 
 /* Input arrays of the kernels below. */

@@ -65,10 +65,10 @@ DEVICE float *record_of(float *record, const heads &shape, int chunk, int chunks
 }
 
 /* Each block processes one share: up to 16 query heads of one row and one kv head. If `record` is
- * NULL, it processes all chunks with visible keys. Otherwise the grid has a z axis over chunks, and
- * the block processes only chunk number blockIdx.z, counted from the first chunk with a visible
- * key, and writes the partial result to `record`, for combine_kernel; a block whose chunk lies
- * after the row's position does nothing. */
+ * NULL, it processes all chunks with keys that the row attends to. Otherwise the grid has a z axis
+ * over these chunks, and the block processes only chunk number blockIdx.z of them, and writes the
+ * partial result to `record`, for combine_kernel; a block whose chunk lies after the row's position
+ * does nothing. */
 template <int D, bool CAP>
 static __global__ void __launch_bounds__(ATTENTION_THREADS)
     decode_kernel(plumb_bf16 *o, float *lse, const plumb_bf16 *q, const plumb_bf16 *kc,

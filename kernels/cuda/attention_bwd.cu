@@ -2,10 +2,10 @@
  * Layer 1 (cuda). Includes attention.cuh.
  *
  * First, delta = dout.o is computed for every (row, head) pair. dq_kernel computes dq in tiles of
- * pairs and loops over the visible pages, like the forward. dkv_kernel computes dk and dv in tiles
- * of keys and loops over the pairs that attend to them. Each output element is one chain: dq over
- * ascending keys; dk and dv over ascending rows and within a row over query heads. Source: Dao
- * 2023, arXiv:2307.08691, algorithm 2. */
+ * pairs and loops over the pages that they attend to, like the forward. dkv_kernel computes dk and
+ * dv in tiles of keys and loops over the pairs that attend to them. Each output element is one
+ * chain: dq over ascending keys; dk and dv over ascending rows and within a row over query heads.
+ * Source: Dao 2023, arXiv:2307.08691, algorithm 2. */
 #include "cuda/attention.cuh"
 
 /* ---- dq ------------------------------------------------------------------------------- */

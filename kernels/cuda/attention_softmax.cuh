@@ -3,12 +3,12 @@
  * Layer 1, kernels/cuda only. Includes attention_bf16.cuh.
  *
  * The result of a row does not depend on the tile. Pages are processed in ascending order,
- * beginning with the first page that has a key visible to the row. Scores are tensor-core products
+ * beginning with the first page with a key that the row attends to. Scores are tensor-core products
  * over 16 columns at a time, in ascending order. Each lane adds the probabilities of its eight keys
  * in order; the sums of the row's four lanes are added at the end. Outputs are products over 16
- * keys at a time, in ascending order, with probabilities rounded to bfloat16. A page without
- * visible keys has probabilities of zero and a rescaling factor of 1 (or of 0, while the sums are
- * still 0), so it leaves the row unchanged (mma.cuh).
+ * keys at a time, in ascending order, with probabilities rounded to bfloat16. A page without keys
+ * that the row attends to has probabilities of zero and a rescaling factor of 1 (or of 0, while the
+ * sums are still 0), so it does not change the row (mma.cuh).
  *
  * Sums restart at every multiple of CHUNK positions, and the sums of the chunks are combined in
  * order. The chunks of a long row can therefore be divided among thread blocks. Two kernels perform
@@ -61,7 +61,8 @@ DEVICE void softmax(float (*s)[4], online *row, float *factor, float scale, cons
             }
         top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
         top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
-        const float base = top == -INFINITY ? 0.0f : top; /* the row has no visible key so far */
+        /* no key so far that the row attends to */
+        const float base = top == -INFINITY ? 0.0f : top;
         float sum = 0.0f;
 #pragma unroll
         for (int n = 0; n < NT; n++)

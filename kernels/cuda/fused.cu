@@ -167,7 +167,7 @@ static __global__ void __launch_bounds__(THREADS)
     const int j = unit * PIECE;
     if (!WIDE) {
         for (int e = j; e < j + PIECE; e++) {
-            const int a = e < half ? e : e - half; /* columns a and a + half are a pair */
+            const int a = e < half ? e : e - half; /* columns a and a + half are rotated together */
             if (e >= r) {
                 to[e] = from[e];
                 continue;
@@ -229,7 +229,7 @@ static __global__ void __launch_bounds__(THREADS)
     for (int j = PIECE * lane; j < d; j += PIECE * WARP) {
         vec<PIECE> out;
         for (int e = 0; e < PIECE; e++) {
-            const int at = j + e, a = at < half ? at : at - half; /* a and a + half are a pair */
+            const int at = j + e, a = at < half ? at : at - half; /* columns a, a + half: a pair */
             out.v[e] = at >= r     ? y[at]
                        : at < half ? fmaf(y[at], table[a], -(y[at + half] * table[half + a]))
                                    : fmaf(y[at], table[a], y[a] * table[half + a]);

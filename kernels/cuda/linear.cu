@@ -31,8 +31,9 @@ static plumb_status linear_pack(plumb_stream *s, float *packed, const float *w, 
 
 static constexpr int THREADS = 256;
 
-/* Rounds x to bfloat16 and copies it to every row: y[i,:] = x. y (n,c) x (c,) Each thread writes 16
- * bytes of every gridDim.y-th row of y, from row blockIdx.y on. */
+/* Rounds x to bfloat16 and copies it to every row: y[i,:] = x.
+ *   y (n,c)  x (c,)
+ * Each thread writes 16 bytes of every gridDim.y-th row of y, from row blockIdx.y on. */
 static __global__ void narrow_kernel(plumb_bf16 *y, const float *x, int64_t n, int64_t c, bool wide)
 {
     wait_for_previous();

@@ -8,7 +8,8 @@
  * host computes them again:
  *
  *     device    | draw all numbers of a part, list the doubtful ones |                  | store |
- *     host                                                             compute these n numbers */
+ *     host                                                             | compute these |
+ */
 #include <stdlib.h>
 
 #include "cuda/device.cuh"

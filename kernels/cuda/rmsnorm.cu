@@ -69,11 +69,12 @@ static __global__ void __launch_bounds__(TEAM_THREADS)
     }
 }
 
-/* The weight gradient. The rows are cut into slices; a block sums the columns of one vector per
- * lane over one slice:
+/* The weight gradient. The rows are divided into slices of s rows. A block sums over one slice the
+ * columns of one vector of N elements per lane:
  *
- *     rows      block (0,0)  | block (1,0)  | ...        columns 0 .. 32 N - 1, 32 N .. 64 N - 1,
- * ... 0 .. s-1  block (0,1)  | block (1,1)  | ... s .. 2s-1   ...
+ *                       columns 0 .. 32 N - 1    columns 32 N .. 64 N - 1    ...
+ *     rows 0 .. s-1     block (0,0)              block (1,0)
+ *     rows s .. 2s-1    block (0,1)              block (1,1)
  *
  * Each warp of a block adds every TEAM_WARPS-th row of the slice; then the sums of the warps are
  * added in order, then those of the slices. With one slice, the sums of the warps are added to dw.

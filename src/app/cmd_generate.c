@@ -105,7 +105,7 @@ static plumb_status generate(struct generate *g)
 }
 
 /* Logs the numbers of completions, tokens and steps of all ranks, and the speed. A step is one
- * forward pass; on a GPU some of them only read prompts. Collective. */
+ * forward pass. On a GPU, some passes only process prompts and sample no token. Collective. */
 static plumb_status say_counts(const struct generate *g)
 {
     struct plumb_generator_count c;

@@ -18,7 +18,8 @@ enum { TOGETHER = 4 };
 
 /* ---- curves ------------------------------------------------------------------------------- */
 
-/* Describes one curve by two metrics; the first one that a run has is drawn. */
+/* Describes one curve. It shows metric `id`, and `other` in the lines of metrics that do not have
+ * `id`. */
 static const struct curve {
     enum plumb_metric id, other;
     const char *name, *title, *y_label;

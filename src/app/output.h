@@ -38,7 +38,8 @@ struct plumb_output {
     bool stale_note;
     /* JSON members of PATH.run.json that stay the same while lines are added */
     struct plumb_buf identity;
-    int64_t lines;         /* number of lines in the file: those added and those that existed */
+    /* number of lines in the file, added ones and ones that existed before */
+    int64_t lines;
     uint64_t hash;         /* hash of all lines, chained line by line */
     int64_t flushed_lines; /* number of lines passed to the operating system, and their hash */
     uint64_t flushed_hash;

@@ -145,8 +145,8 @@ static plumb_status fits(bool *out, struct plumb_plan *p, int ranks, int64_t *op
     return st;
 }
 
-/* Sets *out to the largest value in [low, high] that fits on `ranks` ranks, by bisection: if a
- * value fits, all smaller ones must. Sets it to low - 1 if low does not fit. */
+/* Sets *out to the largest value in [low, high] that fits on `ranks` ranks, by bisection. Requires
+ * that all values below one that fits also fit. Sets it to low - 1 if low does not fit. */
 static plumb_status bisect(int64_t *out, struct plumb_plan *p, int ranks, int64_t *option,
                            int64_t low, int64_t high)
 {

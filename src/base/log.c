@@ -141,8 +141,8 @@ static bool is_live(void)
     const char *want = getenv("PLUMB_PROGRESS"), *term = getenv("TERM");
     if (want)
         return strcmp(want, "live") == 0;
-    /* Under a launcher isatty proves nothing: mpirun gives every rank a pseudo-terminal, even when
-     * mpirun's own output goes to a file. */
+    /* isatty is not enough if a launcher started this process: mpirun gives every rank a
+     * pseudo-terminal, even if mpirun's own output goes to a file. */
     if (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("SLURM_PROCID"))
         return false;
     return isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;

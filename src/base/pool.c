@@ -31,8 +31,8 @@ struct worker_arg {
 };
 
 /* A thread spins this many times before it sleeps, because the jobs of decode steps are only tens
- * of microseconds apart. It yields in each spin, so that the cores can be shared by more ranks than
- * there are cores. */
+ * of microseconds apart. It yields the processor in each spin, because a host may have more ranks
+ * than cores. */
 enum { SPINS = 200 };
 
 static void work(plumb_pool *p, int thread)

@@ -47,9 +47,9 @@ int plumb_status_exit_code(plumb_status s);
  * PLUMB_FAIL_GOTO), then one line for each PLUMB_TRY or PLUMB_TRY_GOTO that passed it on. Returns
  * "" before the first failure. */
 const char *plumb_trail(void);
-/* Returns only the message of this thread's last failure, without file:line, to show it to a
- * user. For PLUMB_ERR_NOMEM, "out of memory: " stands before a message that does not name memory,
- * so the caller of PLUMB_FAIL only says what could not be allocated. */
+/* Returns only the message of this thread's last failure, without file:line, to show it to a user.
+ * For PLUMB_ERR_NOMEM, a message without the word "memory" begins with "out of memory: ", so the
+ * message passed to PLUMB_FAIL only needs to say what could not be allocated. */
 const char *plumb_trail_message(void);
 plumb_status plumb_fail_at(plumb_status s, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -85,8 +85,8 @@ plumb_status plumb_arena_take_i32(struct plumb_arena *a, int32_t **out, int64_t 
                                   const char *name);
 /* Frees all tensors that were taken since a->used was equal to mark. */
 void plumb_arena_reset(struct plumb_arena *a, int64_t mark);
-/* Returns true if arenas in this place poison their unused bytes for the address sanitizer. Then
- * two arenas must not share memory. */
+/* Returns true if arenas in this kind of memory poison their unused bytes for the address
+ * sanitizer. In that case two arenas must not share memory. */
 bool plumb_arena_guards(enum plumb_place place);
 /* Removes the address sanitizer's poison from memory that an arena no longer uses, so that other
  * code may use it. */

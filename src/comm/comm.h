@@ -46,7 +46,7 @@ const char *plumb_comm_launcher(void);
  * created. */
 struct plumb_traffic {
     int64_t messages, bytes; /* sent by this rank; heartbeats are not counted */
-    double seconds;          /* inside the calls; waits for late ranks are included */
+    double seconds;          /* time in these collectives, including waits for late ranks */
 };
 enum plumb_traffic_class {
     PLUMB_TRAFFIC_CONTROL,  /* all collectives except those of PLUMB_TRAFFIC_EXCHANGE */
@@ -146,7 +146,9 @@ struct plumb_comm_device {
     plumb_status (*alloc)(void *arg, void **out, int64_t bytes);
     void (*release)(void *arg, void *device);
     plumb_status (*alloc_host)(void *arg, void **out,
-                               int64_t bytes); /* host memory that the device copies fastest */
+                               /* allocates host memory with the fastest copies to and from the
+                                * device */
+                               int64_t bytes);
     void (*release_host)(void *arg, void *host);
     plumb_status (*to_host)(void *arg, void *host, const void *device, int64_t bytes);
     plumb_status (*to_device)(void *arg, void *device, const void *host, int64_t bytes);
@@ -157,7 +159,7 @@ struct plumb_comm_device {
     /* A second CUDA stream, for NCCL; it runs concurrently with `stream`. */
     void *side;
     plumb_status (*accumulate_side)(void *arg, float *y, const float *x, int64_t n);
-    int64_t bucket; /* floats that plumb_comm_reduce_part collects before it sends them */
+    int64_t bucket; /* number of floats that plumb_comm_reduce_part collects before it sends them */
 };
 
 /* Lets plumb_comm_reduce_tree and plumb_comm_allgather_shards take device memory. The data are
@@ -273,9 +275,9 @@ plumb_status plumb_comm_pretend_create(plumb_comm **out, int rank, int size);
  * MPI_Init_thread, and destroy calls MPI_Finalize. timeout_s: see plumb_comm_timeout. */
 plumb_status plumb_comm_mpi_create(plumb_comm **out, double timeout_s);
 /* Creates an MPI communicator if the environment says that mpirun or srun started this process,
- * otherwise a single rank. Fails with PLUMB_ERR_CONFIG if a launcher started several processes but
- * MPI knows of one only, and with PLUMB_ERR_UNSUPPORTED if it did and plumb was built without MPI.
- */
+ * otherwise a communicator of one rank. If a launcher started several processes, fails with
+ * PLUMB_ERR_CONFIG if MPI knows of only one, and with PLUMB_ERR_UNSUPPORTED if plumb was built
+ * without MPI. */
 plumb_status plumb_comm_create(plumb_comm **out, double timeout_s);
 
 /* These macros record the file and line of the caller of each collective. A macro does not expand

@@ -14,8 +14,8 @@
 #include "comm/heartbeat.h"
 
 /* Receives one piece of a message: `bytes` bytes that start at byte `at` of the message. All pieces
- * but the last have a multiple of 64 bytes, so `at` is one, too. `piece` is borrowed for the call.
- */
+ * but the last have a multiple of 64 bytes, so `at` is a multiple of 64, too. `piece` is borrowed
+ * for the call. */
 typedef void plumb_take_fn(void *arg, const void *piece, int64_t at, int64_t bytes);
 
 /* One message to send and one to receive, at the same time. */
@@ -71,7 +71,7 @@ typedef plumb_status plumb_swap_fn(plumb_comm *c, const struct plumb_swap *s);
 
 /* The operations that exchange vectors in device memory. */
 struct plumb_link {
-    plumb_swap_fn *swap; /* used by the trees in reduce.c */
+    plumb_swap_fn *swap; /* used by the tree algorithms in reduce.c */
     /* reduce and gather replace the tree algorithms of reduce.c. They are NULL if those are used.
      */
     plumb_status (*reduce)(plumb_comm *c, float *grad, int64_t n);
@@ -123,7 +123,7 @@ struct plumb_comm {
     /* this rank's round; only without ops->take are its numbers taken from this struct */
     struct plumb_count count;
     double *scratch; /* (PLUMB_COMM_SCRATCH,) copy of the values that an allreduce sends */
-    double *slots;   /* (2 size,) scratch of allgather: size and capacity of each rank */
+    double *slots;   /* (2 size,) scratch of allgather: bytes and buffer size of each rank */
     struct plumb_heartbeat heartbeat;
     const struct plumb_link *link; /* NULL if no device is attached */
     char link_name[PLUMB_COMM_TEXT];

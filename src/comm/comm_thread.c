@@ -31,7 +31,7 @@ struct world {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int n, alive;
-    struct mailbox *box; /* (n,n) by sender and receiver */
+    struct mailbox *box; /* (n,n) mailboxes by sender and receiver */
     plumb_comm **member; /* (n,) communicators of the ranks; NULL once destroyed */
     plumb_status failed; /* the first failure of any rank; every later call returns it */
     char why[768];

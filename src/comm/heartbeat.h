@@ -26,7 +26,8 @@
 struct plumb_note {
     int64_t call;   /* number of collectives that the rank has entered so far */
     int64_t raised; /* the largest value of plumb_comm_raise that the rank knows of */
-    double busy_s;  /* seconds since it entered or left that call, or changed its phase */
+    /* seconds since the rank entered or left that collective or changed its phase */
+    double busy_s;
     int32_t inside; /* 1 if the rank is inside collective number `call`, 0 if it has left it */
     int32_t gone;   /* 1 if the rank has destroyed its communicator */
     char doing[24], site[PLUMB_SITE_TEXT], phase[PLUMB_COMM_TEXT], host[PLUMB_COMM_TEXT];
@@ -47,7 +48,7 @@ struct plumb_here {
     int line;
     int site; /* plumb_coll_site: the same on every rank that makes the same call */
     bool inside;
-    double since; /* when this struct last changed */
+    double since; /* time of the last change of this struct */
     char phase[PLUMB_COMM_TEXT];
 };
 
@@ -64,7 +65,7 @@ struct plumb_heartbeat {
     double period_s;              /* each of the other ranks gets one note per period */
 
     /* The transport's lock protects all fields below. */
-    struct plumb_heard *heard; /* (size,); the entry of this rank is not used */
+    struct plumb_heard *heard; /* (size,) by rank; the entry of this rank is not used */
     double *late_s;            /* (size,) seconds that this rank has waited for each other rank */
     double listened;           /* when the arrived notes were last read */
     double lost_s, lost_until; /* seconds that this process was suspended, and when that ended */
@@ -89,9 +90,9 @@ plumb_heartbeat_start(plumb_comm *c); /* starts the thread, which calls ops->sen
 void plumb_heartbeat_stop(
     plumb_comm *c); /* returns once the thread has ended; may be called again */
 /* Returns the seconds between two calls of ops->send_heartbeat. A call sends to at most
- * PLUMB_HEARTBEAT_RANKS ranks, so several calls may be needed to reach every rank once; they take
- * one period together. Call this function with the heartbeat's lock held, or before the thread
- * starts. */
+ * PLUMB_HEARTBEAT_RANKS ranks, so several calls may be needed to reach every rank once. Together
+ * these calls take one period. Call this function with the heartbeat's lock held, or before the
+ * thread starts. */
 double plumb_heartbeat_pause(const plumb_comm *c);
 /* If frozen is true, the heartbeat thread sends nothing, as after SIGSTOP. For tests with thread
  * ranks, because SIGSTOP stops all threads of a process. */

@@ -64,15 +64,15 @@ struct plumb_shared {
 /* The state of sending and receiving heartbeat notes. */
 struct plumb_mail {
     MPI_Comm comm;
-    /* Arrays (size,) by receiving rank. A rank that reads no notes does not delay those to others.
-     */
+    /* Arrays (size,) by receiving rank. A rank that reads no notes does not delay the notes to
+     * other ranks. */
     struct plumb_note
         *mine; /* the last note to each rank; must not change until its request is complete */
     MPI_Request *sent;
-    int *unanswered; /* notes sent to each rank since the last note from that rank */
+    int *unanswered; /* number of notes sent to each rank since the last note from that rank */
     int next;        /* the rank that gets the next note */
-    double shared;   /* time of the last check for raised values; only the main thread uses it */
-    int64_t spread;  /* the raised value at that time; only the main thread uses it */
+    double shared;   /* time of the last exchange of raised values; only the main thread uses it */
+    int64_t spread;  /* value of raised at that time; only the main thread uses it */
 };
 
 /* The message of rank 0 with the next number of a round. */
@@ -142,9 +142,9 @@ plumb_status plumb_shared_create(struct plumb_mpi *m);
 void plumb_shared_destroy(struct plumb_mpi *m);
 bool plumb_shared_reaches(const struct plumb_mpi *m, int peer);
 /* Continues the message of flow f through shared memory without waiting. _send copies one block to
- * the ring if there is room, or, if the receiver reads this rank's memory directly, checks whether
- * it has read all; it returns true if the flow advanced. _receive takes blocks if any have arrived,
- * and then sets *moved = true. */
+ * the ring if a slot is free; if the receiver reads this rank's memory directly, it only checks
+ * whether the receiver has read all. It returns true if the flow advanced. _receive takes blocks if
+ * any have arrived, and then sets *moved = true. */
 bool plumb_shared_send(struct plumb_mpi *m, const struct plumb_move *mv, struct plumb_flow *f);
 plumb_status plumb_shared_receive(struct plumb_mpi *m, const struct plumb_move *mv,
                                   struct plumb_flow *f, bool *moved);

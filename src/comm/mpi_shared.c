@@ -22,7 +22,8 @@ struct plumb_ring {
     /* world rank + 1 of the receiver of the current message; 0 if there is no message */
     _Alignas(64) _Atomic int receiver;
     int64_t bytes, call, site; /* size and collective of the message; written before `receiver` */
-    int64_t window, offset;    /* the window that holds the bytes; window 0: they are in slot[] */
+    /* the window that contains the message, and its offset there; window = 0: it is in slot[] */
+    int64_t window, offset;
     _Alignas(64) _Atomic int64_t head; /* number of blocks that the owner has written */
     _Alignas(64) _Atomic int64_t tail; /* number of blocks that the receiver has read */
     _Alignas(64) unsigned char slot[PLUMB_RING_DEPTH][PLUMB_RING_BLOCK];

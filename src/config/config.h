@@ -31,7 +31,7 @@ enum plumb_reward_kind {
     PLUMB_REWARD_LENGTH,
     PLUMB_REWARD_REGEX,      /* the number of matches of `pattern` */
     PLUMB_REWARD_WORDS,      /* the share of words that are in `words` or `file` */
-    PLUMB_REWARD_REPETITION, /* the share of repeated text, negative */
+    PLUMB_REWARD_REPETITION, /* minus the share of repeated text */
     PLUMB_REWARD_EXACT,      /* equality with the record's solution, or with its member `field` */
 };
 /* Names of the values of enum plumb_reward_kind, in the order of the enum. The last element is

@@ -78,7 +78,7 @@ static plumb_status check_name(const struct plumb_stages *s, int64_t i, const ch
                path, one->line, one->name, one->command);
 }
 
-/* Refuses options of the whole run inside a stage, such as ranks, devices and output_dir. */
+/* Fails if a stage sets an option of the whole run, such as device or output_dir. */
 static plumb_status check_members(const struct plumb_yaml *at, const char *section,
                                   const char *path)
 {

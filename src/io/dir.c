@@ -247,8 +247,8 @@ static plumb_status check_parent(const char *path, const char *key)
     return PLUMB_OK;
 }
 
-/* Refuses a path that a shell would have expanded. Otherwise a folder with the name "~" or "$HOME"
- * would be made in the current folder. */
+/* Fails for a path that begins with ~ or $ or contains ${, which a shell would have expanded.
+ * Otherwise a folder with the name "~" or "$HOME" would be created in the current folder. */
 static plumb_status check_expanded(const char *path, const char *key)
 {
     PLUMB_REQUIRE(*path != '~' && *path != '$' && !strstr(path, "${"), PLUMB_ERR_ARG,

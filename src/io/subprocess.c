@@ -32,10 +32,11 @@ struct plumb_subprocess {
     pid_t pid; /* process id; 0 after the process was reaped */
     /* this process's ends of the pipes to descriptors 0, 1 and 2 of the subprocess; -1 if closed */
     int fd[3];
-    int how;        /* exit status from waitpid, valid once the process was reaped */
-    int64_t sent;   /* number of bytes that were written to its standard input */
-    bool closed;    /* a write has failed, because the subprocess has closed its standard input */
-    int64_t unread; /* number of sent bytes that were still in the pipe when our end was closed */
+    int how;      /* exit status from waitpid, valid once the process was reaped */
+    int64_t sent; /* number of bytes that were written to the subprocess's standard input */
+    bool closed;  /* a write has failed, because the subprocess has closed its standard input */
+    /* number of sent bytes that were still in the pipe when this process closed its end */
+    int64_t unread;
     bool reaped;
     struct plumb_buf out;
     int64_t taken; /* number of bytes of `out` that plumb_subprocess_line has returned */
