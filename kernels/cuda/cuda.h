@@ -53,8 +53,8 @@ struct plumb_cuda {
     cudaEvent_t before_fetch, after_fetch;
     /* early: true if PLUMB_LAUNCH_EARLY (device.cuh) lets a kernel start before the kernel before
      * it has ended. The backend sets it only while it records a graph, and only if can_be_early is
-     * true. Kernels of a graph may therefore read weights before the previous kernel has ended: the
-     * weights are complete before the graph starts. */
+     * true. No kernel of a graph writes weights, so its kernels may read weights before the
+     * previous kernel has ended. */
     bool early, can_be_early;
 };
 

@@ -57,7 +57,8 @@ struct plumb_shared {
     struct plumb_address *address; /* (size,) by world rank */
     int64_t *count;                /* (size,) bytes of each rank in an allgather */
     char **peer;                   /* (PLUMB_WINDOWS, size) memory of all plumb_window.peer */
-    int64_t windows;               /* calls of alloc so far, the number of the newest window */
+    /* number of calls of plumb_window_alloc so far; also the number of the newest window */
+    int64_t windows;
     struct plumb_window window[PLUMB_WINDOWS];
 };
 

@@ -60,8 +60,8 @@ bool plumb_h5_has(const plumb_h5 *f, const char *name);
 plumb_status plumb_h5_count(const plumb_h5 *f, const char *name, int64_t *n);
 /* Reads values first .. first+n-1 into out (n,). Fails like plumb_h5_count. Also returns
  * PLUMB_ERR_FORMAT if the array is too short, if its type differs from t (integer or real, size,
- * sign), or if a file behind a virtual array does not hold the values; PLUMB_ERR_IO if such a file
- * is missing. */
+ * sign), or if a source file of a virtual array does not have the values; PLUMB_ERR_IO if such a
+ * file is missing. */
 plumb_status plumb_h5_read(const plumb_h5 *f, const char *name, enum plumb_h5_type t, int64_t first,
                            int64_t n, void *out);
 

@@ -5,7 +5,7 @@
  * never have been written. A damaged file may state a wrong number of values. plumb reads only
  * contiguous, compact and virtual arrays and attributes of one value, and returns an error for
  * every other form. Virtual arrays are assembled here part by part, because the library itself
- * silently reads zeros if a file behind a virtual array is missing. */
+ * reads zeros, without an error, if a source file of a virtual array is missing. */
 #include <errno.h>
 #include <hdf5.h>
 #include <stdio.h>
@@ -237,7 +237,7 @@ fail:
 
 /* ---- virtual arrays: arrays whose values are in other files ---- */
 
-/* The files behind one virtual array. Each file is opened only once. */
+/* The source files of one virtual array. Each file is opened only once. */
 struct sources {
     char **name;
     plumb_h5 **file;

@@ -9,7 +9,7 @@
 #include "base/num.h"
 
 struct plumb_ordered_text {
-    char *text; /* text of one output line, kept until its turn; NULL if it has not arrived */
+    char *text; /* text that waits for earlier ones; NULL if it has not been put yet */
     int64_t len;
 };
 

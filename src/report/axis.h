@@ -16,7 +16,7 @@ struct plumb_axis {
     double step; /* distance between the ticks of a linear axis; decides the decimals of labels */
 };
 
-/* Returns an axis that covers no value. */
+/* Returns an axis with an empty range. */
 struct plumb_axis plumb_axis_empty(void);
 /* Extends the axis so that it covers x. A non-finite x is ignored. */
 void plumb_axis_cover(struct plumb_axis *a, double x);

@@ -23,7 +23,8 @@ struct plumb_card {
     const char *license;                      /* license of the weights; NULL stands for "other" */
     const struct plumb_card_field *parameter; /* (n_parameter,) the main hyper-parameters */
     int64_t n_parameter;
-    const struct plumb_card_field *metric; /* (n_metric,) the metrics at this step */
+    /* (n_metric,) the metrics at the step of the checkpoint */
+    const struct plumb_card_field *metric;
     int64_t n_metric;
 };
 

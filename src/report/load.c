@@ -103,7 +103,8 @@ plumb_status plumb_load_newest(struct plumb_load_line *out, const char *dir)
         return PLUMB_OK;
     PLUMB_TRY_GOTO(st, plumb_file_read(&whole, path), done);
     const char *text = plumb_buf_text(&whole);
-    const char *end = memrchr(text, '\n', (size_t)whole.len); /* the last line is incomplete */
+    /* text after the last line end is an incomplete line */
+    const char *end = memrchr(text, '\n', (size_t)whole.len);
     if (!end)
         goto done;
     const char *before = memrchr(text, '\n', (size_t)(end - text));

@@ -41,8 +41,9 @@ enum { PLUMB_LOAD_PHASES = PLUMB_LOAD_TRAIN + 1 };
 /* One line of load.jsonl. */
 struct plumb_load_line {
     int64_t step, iteration, ranks;
-    double *value;          /* (ranks, PLUMB_LOAD_COUNT) */
-    const int32_t *made_by; /* (prompts,) borrowed, only to write; NULL: not known */
+    double *value; /* (ranks, PLUMB_LOAD_COUNT) */
+    /* (prompts,) borrowed; plumb_load_newest does not set it; NULL: not known */
+    const int32_t *made_by;
     int64_t prompts;
 };
 

@@ -43,10 +43,9 @@ struct plumb_plot {
 #define PLUMB_PLOT_POINTS 240
 plumb_status plumb_plot_svg(struct plumb_buf *out, const struct plumb_plot *plot);
 
-/* Appends at most max_runes code points of text to out, and U+2026 if the text is longer. & < > " '
- * are escaped. Invalid UTF-8
- * becomes U+FFFD. Control and direction override characters become spaces, except tab and line end.
- */
+/* Appends at most max_runes code points of text to out, and U+2026 if the text is longer. Escapes &
+ * < > " and '. Invalid UTF-8 becomes U+FFFD. Control and direction override characters become
+ * spaces, except tab and line end. */
 plumb_status plumb_html_text(struct plumb_buf *out, const char *text, int64_t max_runes);
 
 #endif

@@ -68,9 +68,8 @@ struct plumb_report {
 };
 
 /* Writes the page to path atomically. It has inline CSS (light and dark) and inline SVG; it has no
- * script and loads nothing.
- * Not collective; rank 0 calls it. Errors: PLUMB_ERR_IO; PLUMB_ERR_FORMAT naming metrics_path and
- * line. */
+ * script and loads no other file. Not collective; rank 0 calls it. Errors: PLUMB_ERR_IO;
+ * PLUMB_ERR_FORMAT naming metrics_path and line. */
 plumb_status plumb_report_write(const char *path, const struct plumb_report *report);
 
 /* Writes report.html of a training run. This function adds the curves of metrics.jsonl in
