@@ -29,8 +29,8 @@ static plumb_status make_rank(struct plumb_backend **out, struct plumb_cost *cos
 {
     plumb_comm *comm = NULL;
     PLUMB_TRY(plumb_comm_pretend_create(&comm, rank, p->world));
-    /* the length of assumed records depends on train.micro_batch_tokens, which the search may have
-     * changed */
+    /* The length of assumed records depends on train.micro_batch_tokens, which the search may have
+     * changed: close the records, so that plumb_plan_make makes new ones. */
     if (p->cfg.train.micro_batch_tokens > 0 && assumes_data(p))
         plumb_dataset_close(&p->data);
     const struct plumb_trainer_source s = source_of(p, comm);

@@ -132,8 +132,8 @@ plumb_status plumb_comm_reduce_tree(plumb_comm *c, float *grad, int64_t n, enum 
 plumb_status plumb_comm_allgather_shards(plumb_comm *c, float *x, int64_t n,
                                          enum plumb_place place);
 /* Does what plumb_comm_allgather_shards does, for a vector of n elements of 2 bytes (bfloat16) at
- * x, which is aligned to 4 bytes. n must be even, otherwise PLUMB_ERR_ARG. The shards have the same
- * elements as those of n floats. */
+ * x, which is aligned to 4 bytes. n must be even, otherwise PLUMB_ERR_ARG. Each rank's shard is the
+ * same range of elements as for n floats (plumb_comm_shard). */
 plumb_status plumb_comm_allgather_halves(plumb_comm *c, void *x, int64_t n, enum plumb_place place);
 
 /* The functions by which the communicator reaches the memory of this rank's device; the code that

@@ -40,7 +40,7 @@ enum plumb_window_step { PLUMB_WINDOW_NONE, PLUMB_WINDOW_MAKE, PLUMB_WINDOW_OPEN
  * freed yet. The memory of one call has the same window number on every rank. */
 #define PLUMB_WINDOWS 16
 struct plumb_window {
-    int64_t number; /* serial number of the call of alloc, from 1; 0: the entry is unused */
+    int64_t number; /* number of the plumb_window_alloc call, from 1; 0: unused entry */
     int64_t bytes;
     char *mine;
     char **peer; /* (size,) the windows of the other ranks; NULL where this rank cannot read it */

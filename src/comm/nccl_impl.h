@@ -12,8 +12,9 @@
 #define PLUMB_NCCL_PIECE ((int64_t)8 << 20) /* floats of a piece, if the device sets no size */
 
 struct plumb_nccl {
-    ncclComm_t comm;              /* NULL before it is created and after an abort */
-    cudaStream_t stream, compute; /* stream of NCCL; stream of the kernels that use the vector x */
+    ncclComm_t comm; /* NULL before it is created and after an abort */
+    /* stream: for NCCL; compute: of the kernels that use the vectors */
+    cudaStream_t stream, compute;
     /* true while parts of a reduction are enqueued: other ranks may enqueue theirs later, so waits
      * have no limit stuck_s */
     bool queuing;

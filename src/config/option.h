@@ -165,7 +165,7 @@ plumb_status plumb_option_set_argument(struct plumb_config *c, void *base,
 plumb_status plumb_functions_set(struct plumb_config *c, struct plumb_reward_functions *out,
                                  const struct plumb_yaml *v, const char *where);
 
-/* Sets *out to a map as the text of a JSON object, in memory that belongs to c. */
+/* Converts the YAML map v to the text of a JSON object, *out, in memory that belongs to c. */
 plumb_status plumb_map_set(struct plumb_config *c, const char **out, const struct plumb_yaml *v);
 /* Sets one member of *map to a value that is parsed as YAML. Returns PLUMB_ERR_CONFIG if the YAML
  * is malformed. */

@@ -86,8 +86,8 @@ static bool begins(const char *text, int64_t n, const char *word)
     return n >= (int64_t)len && strncasecmp(text, word, len) == 0;
 }
 
-/* Returns true if the bytes look like safetensors: the length of the header (8 bytes, plausible),
- * then the first byte of the header, a JSON object. */
+/* Returns true if the bytes look like safetensors: 8 bytes with a plausible length of the header,
+ * then the first byte of the header, which is a JSON object. */
 static bool is_safetensors(const unsigned char *b, int64_t n)
 {
     uint64_t length = 0;

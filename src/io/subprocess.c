@@ -22,8 +22,9 @@
 #define TAIL     1024
 /* This prefix of the command makes the shell and its children ignore SIGUSR1. Slurm with
  * --signal=USR1 sends that signal to every process of a job step, to tell plumb to save and stop.
- * It must not end the command, because plumb still needs its answers until then. posix_spawn cannot
- * set a signal to be ignored, and the shell does not keep a signal blocked. */
+ * The signal must not end the command, because plumb needs the answers of the command until it has
+ * saved. posix_spawn cannot set a signal to be ignored, and the shell does not keep a signal
+ * blocked. */
 #define QUIET "trap '' USR1; "
 
 extern char **environ;

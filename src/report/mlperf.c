@@ -181,7 +181,8 @@ static plumb_status put_block(struct plumb_mlperf *m, int64_t ms, const char *ty
 }
 
 /* Continues the log of an earlier session: removes an incomplete last line, and sets last_ms to the
- * time of the last line. The wall clock may have been set back since then. */
+ * time of the last line. The new lines must not have earlier times, even if the wall clock was set
+ * back since then. */
 static plumb_status continue_log(struct plumb_mlperf *m)
 {
     static const char key[] = "\"time_ms\": ";
