@@ -18,8 +18,7 @@ struct want {
  * from `want`, or that is not in b's memory. */
 plumb_status plumb_op_check(const struct plumb_backend *b, const char *op, const struct want *want,
                             int n);
-/* Checks dtype, place and number of elements of one argument; its rank may be anything from 1
- * on. */
+/* Checks dtype, place and number of elements of one argument, which may have any rank >= 1. */
 plumb_status plumb_op_check_count(const struct plumb_backend *b, const char *op, const char *arg,
                                   const struct plumb_tensor *t, enum plumb_dtype dtype,
                                   int64_t count);
@@ -39,8 +38,8 @@ plumb_status plumb_op_check_bf16(const struct plumb_backend *b, const char *op);
 plumb_status plumb_op_check_index(const char *op, const char *arg, const struct plumb_tensor *t,
                                   int64_t end);
 
-/* Calls the float32 or the bfloat16 form of a kernel, as b->dtype says. Arguments of type REAL are
- * passed as void *. */
+/* Calls the float32 or the bfloat16 form of a kernel, depending on b->dtype. Pass arguments of type
+ * REAL (float or bfloat16) as void *. */
 #define RUN_REAL(kernel, ...)                                                                      \
     (b->dtype == PLUMB_BF16 ? b->k.bf16.kernel(b->stream, __VA_ARGS__)                             \
                             : b->k.kernel(b->stream, __VA_ARGS__))

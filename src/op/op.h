@@ -5,7 +5,7 @@
  * c)" means any rank with last dimension c. "(n, *)" means any rank with first dimension n; the
  * other dimensions count as one. kernels.h documents what each kernel computes, and whether it
  * assigns (=) or adds (+=). Arguments of type REAL there must have the dtype b->dtype. All
- * functions are asynchronous on b->stream (on the CPU, synchronous).
+ * functions are asynchronous on b->stream; on the CPU they are synchronous.
  *
  * Errors: PLUMB_ERR_SHAPE if an argument has the wrong rank, dimensions, dtype or place, or if an
  * index in host memory is out of range; PLUMB_ERR_ARG if a number such as a block size or a
@@ -86,8 +86,8 @@ plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_ten
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *rstd, const struct plumb_tensor *x,
                                   const struct plumb_tensor *w, float eps, float shift);
-/* sum = x1 + x2 and y = rmsnorm_fwd of the sum; sum may be x1 or x2. The bits are those of the two
- * operations one after another; on some devices it is one kernel.
+/* sum = x1 + x2 and y = rmsnorm_fwd of the sum; sum may be x1 or x2. Bit-equal to plumb_op_add_fwd
+ * followed by plumb_op_rmsnorm_fwd; some devices run both as one kernel.
  *   sum, y, x1, x2 (n,c)  rstd (n,)  w (c,) */
 plumb_status plumb_op_add_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *sum,
                                       const struct plumb_tensor *y, const struct plumb_tensor *rstd,
@@ -133,16 +133,16 @@ plumb_status plumb_op_act_bwd(struct plumb_backend *b, const struct plumb_tensor
                               const struct plumb_tensor *gate, const struct plumb_tensor *up,
                               enum plumb_activation act);
 
-/* act_fwd and act_bwd with gate and up in one array, whose row i holds the gate and then the up of
- * row i. b->dtype must be bfloat16; f must be a multiple of 8. dgate_up may be gate_up.
+/* The same as act_fwd and act_bwd, but gate and up are in one array: row i has row i of gate, then
+ * row i of up. b->dtype must be bfloat16; f must be a multiple of 8. dgate_up may be gate_up.
  *   y, dy (n,f)  gate_up, dgate_up (n,2,f) */
 plumb_status plumb_op_gated_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                 const struct plumb_tensor *gate_up, enum plumb_activation act);
 plumb_status plumb_op_gated_bwd(struct plumb_backend *b, const struct plumb_tensor *dgate_up,
                                 const struct plumb_tensor *dy, const struct plumb_tensor *gate_up,
                                 enum plumb_activation act);
-/* Columns at .. at + c - 1 of the rows of `all`: take copies them to `part`, add adds `part` to
- * them. b->dtype must be bfloat16.    part (n,c)  all (n,width)  0 <= at <= width - c */
+/* plumb_op_columns_take copies columns [at, at + c) of `all` to `part`; plumb_op_columns_add adds
+ * `part` to them. b->dtype must be bfloat16.    part (n,c)  all (n,width)  0 <= at <= width - c */
 plumb_status plumb_op_columns_take(struct plumb_backend *b, const struct plumb_tensor *part,
                                    const struct plumb_tensor *all, int64_t at);
 plumb_status plumb_op_columns_add(struct plumb_backend *b, const struct plumb_tensor *all,
@@ -181,18 +181,19 @@ plumb_status plumb_op_linear_bwd_w(struct plumb_backend *b, const struct plumb_t
 plumb_status plumb_op_kv_write_fwd(struct plumb_backend *b, const struct plumb_tensor *kc,
                                    const struct plumb_tensor *vc, const struct plumb_tensor *k,
                                    const struct plumb_tensor *v, const struct plumb_rows *rows);
-/* Rotates q in place as rope_fwd, and writes the keys, rotated, and the values into their pages as
- * kv_write_fwd. The bits are those of the three operations; on some devices it is one kernel. k is
- * not defined afterwards.
- *   q (n,h,d)  cos_sin: as for rope_fwd; the others: as for kv_write_fwd */
+/* Rotates q (in place) and k as rope_fwd does, and writes the rotated keys and the values to the KV
+ * cache as kv_write_fwd does. Bit-equal to these three operations one after another; some devices
+ * run them as one kernel. The content of k is undefined afterwards.
+ *   q (n,h,d)  cos_sin, pos: as for rope_fwd; the other arguments: as for kv_write_fwd */
 plumb_status plumb_op_rope_write_fwd(struct plumb_backend *b, const struct plumb_tensor *q,
                                      const struct plumb_tensor *kc, const struct plumb_tensor *vc,
                                      const struct plumb_tensor *k, const struct plumb_tensor *v,
                                      const struct plumb_tensor *cos_sin,
                                      const struct plumb_tensor *pos, const struct plumb_rows *rows);
-/* The same from one array, whose row i holds the heads of q, of k and of v of row i; q becomes an
- * array of its own. With `norm`, rmsnorm_fwd of every head of q and k comes before the rotation.
- * b->dtype must be bfloat16; d must be a multiple of 8.
+/* plumb_op_qkv_write_fwd is plumb_op_rope_write_fwd for q, k and v in one array: row i of qkv has
+ * the heads of q, then those of k, then those of v. It writes the rotated q to the array q. If norm
+ * is not NULL, every head of q and k is normalised by rmsnorm_fwd before the rotation. b->dtype
+ * must be bfloat16; d must be a multiple of 8.
  *   q (n,h,d)  qkv (n,h+2hk,d)  cos_sin (max_pos,r), or NULL: nothing is rotated */
 struct plumb_op_qk_norm {
     const struct plumb_tensor *q0, *k0;         /* out: (n,h,d), (n,hk,d) before the norm */
@@ -229,7 +230,7 @@ plumb_status plumb_op_attention_bwd(struct plumb_backend *b, const struct plumb_
 
 /* ---- vocabulary ------------------------------------------------------------------------- */
 
-/* Limits logits softly, in place: z = cap tanh(z / cap), cap > 0.    z: any shape */
+/* Applies a soft cap to logits in place: z = cap tanh(z / cap), cap > 0.    z: any shape */
 plumb_status plumb_op_softcap_fwd(struct plumb_backend *b, const struct plumb_tensor *z, float cap);
 /* logp[i] = logits[i,target[i]] - lse[i], lse[i] = log sum_j exp logits[i,j], in nats: the
  * log-probabilities of given tokens.    logp, lse (n,)  logits (n,v)  target (n,) i32 in [0,v) */
@@ -243,7 +244,9 @@ plumb_status plumb_op_logprob_bwd(struct plumb_backend *b, const struct plumb_te
                                   const struct plumb_tensor *logits, const struct plumb_tensor *lse,
                                   const struct plumb_tensor *target,
                                   const struct plumb_tensor *dlogp, float cap);
-/* Draws one token per row from its logits, as p says; u has uniform random numbers in [0,1).
+/* Draws one token per row of logits with the sampling parameters p. logp is its log-prob under the
+ * raw logits, logp_sampled that under the distribution after temperature and filters. u has uniform
+ * random numbers in [0,1).
  *   token (n,) i32  logp, logp_sampled (n,)  logits (n,v)  u (n,) f64
  *   work (>= b->k.sample_work_count(n, v, b->threads),) */
 plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_tensor *token,
@@ -253,14 +256,15 @@ plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_ten
                                  const struct plumb_sample_param *p,
                                  const struct plumb_tensor *work);
 
-/* Penalises the logits of the tokens that a sequence has already (kernels.h).
+/* Applies the repetition penalty (kernels.h): y is x with the logits of the tokens changed whose
+ * bit in `seen` is set.
  *   y, x (n,v)  seen (n, ceil(v/32)) i32, a bit for each token  penalty > 0 */
 plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *x, const struct plumb_tensor *seen,
                                   double penalty);
 
-/* Returns the number of floats of `work` that plumb_op_head_logprob_fwd needs (head_rows rows of
- * logits), and with `train` the larger number that plumb_op_head_logprob_bwd needs. */
+/* Returns the number of floats of `work` that plumb_op_head_logprob_fwd needs for head_rows rows of
+ * logits, or, if train is true, the larger number that plumb_op_head_logprob_bwd needs. */
 int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,
                                  int64_t c, bool train);
 /* Computes entropy (in nats) and mean logit of each row; lse is that of logprob_fwd (kernels.h).

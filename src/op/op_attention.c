@@ -2,8 +2,8 @@
  * Layer 3. Includes check.h. */
 #include "op/check.h"
 
-/* Checks the shapes of kc and vc and, in host memory, that every row has a sequence, a position and
- * a page that exist. */
+/* Checks the shapes of kc and vc. If the rows are in host memory, also checks that the sequence,
+ * the position and the page of every row are in range. */
 static plumb_status check_store(const struct plumb_backend *b, const char *op,
                                 const struct plumb_tensor *kc, const struct plumb_tensor *vc,
                                 const struct plumb_rows *rows, int64_t hk, int64_t d)
@@ -79,7 +79,8 @@ plumb_status plumb_op_rope_write_fwd(struct plumb_backend *b, const struct plumb
                                     plumb_f32(cos_sin), rows, h, hk, d);
 }
 
-/* Checks the arguments of the norms of q and k, and sets *out to what the kernel takes. */
+/* Checks the arguments of the norms of q and k, and copies them to *out, the form that the kernel
+ * takes. */
 static plumb_status check_norm(struct plumb_qk_rmsnorm *out, const struct plumb_backend *b,
                                const struct plumb_op_qk_norm *norm, int64_t n, int64_t h,
                                int64_t hk, int64_t d)

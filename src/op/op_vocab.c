@@ -106,7 +106,8 @@ static plumb_status head_logits(struct plumb_backend *b, const struct plumb_tens
  *     float32:   | logits (head_rows,v), overwritten by their gradient | scratch of linear_bwd |
  *     bfloat16:  | logits (head_rows,v) | their gradient, in bfloat16   | scratch of linear_bwd |
  *
- * The logits come first, so that the backward finds those that the forward left there. */
+ * The logits are at the same place in both functions, so plumb_op_head_logprob_bwd can use the
+ * logits that plumb_op_head_logprob_fwd left in `work`. */
 static int64_t logits_count(int64_t head_rows, int64_t v)
 {
     return plumb_ceil_div(head_rows * v, 64) * 64;
