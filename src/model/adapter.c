@@ -25,9 +25,9 @@ static void draw(float *w, const struct plumb_param *p, int64_t index, uint64_t 
     }
 }
 
-/* Copies the score rows of a classifier from the base to w, the adapter's weights on the host, if w
- * is not NULL, and sets those of the base to 0, so that its fingerprint does not depend on rows
- * that were drawn for a new classifier. */
+/* Copies the score rows of a classifier from the base model to w, the adapter's weights on the
+ * host, unless w is NULL. Then sets the score rows of the base to 0, so that the fingerprint of the
+ * base does not depend on randomly initialised score rows. */
 static plumb_status move_score(plumb_model *m, float *w)
 {
     const struct plumb_linear *to = &m->adapter->score, *from = &m->net->head;

@@ -88,8 +88,9 @@ static bool is_off(const plumb_json *v)
     }
 }
 
-/* Returns true for a field that is read below, and for a field that describes how the adapter was
- * made but not what it computes. Every other field must have a value that switches it off. */
+/* Returns true for a field that this file reads, and for a field that describes how the adapter was
+ * made but does not change what it computes. Every other field must have a value that switches the
+ * feature off (is_off). */
 static bool is_known(const char *key)
 {
     static const char *const known[] = {
@@ -296,7 +297,7 @@ static plumb_status check_entry(const struct plumb_adapter *a, const struct plum
 }
 
 /* Reads the tensors of file st to w (count,), the adapter's weights on the host. Fails if the file
- * lacks a tensor, or has one that the adapter has not or that has another shape. */
+ * lacks a tensor, has a tensor that the adapter does not have, or has a tensor of another shape. */
 static plumb_status read_tensors(float *w, const struct plumb_adapter *a, const plumb_st *st,
                                  const char *dir)
 {

@@ -27,7 +27,8 @@ plumb_status plumb_adapter_describe(struct plumb_lora *lora, int64_t *labels, co
 plumb_status plumb_adapter_save(const plumb_model *m, const char *dir);
 /* Reads adapter_config.json. *classifier: the adapter has score rows. */
 plumb_status plumb_adapter_read_config(struct plumb_lora *lora, bool *classifier, const char *dir);
-/* Reads the tensors into the adapter of m, which has the sizes of adapter_config.json. */
+/* Reads the tensors of the folder's weights file into the adapter of m. This adapter must have the
+ * sizes that adapter_config.json describes. */
 plumb_status plumb_adapter_read_weights(plumb_model *m, const char *dir);
 
 #endif

@@ -98,9 +98,10 @@ static plumb_status qk_norm_back(const plumb_model *m, const struct plumb_layer 
     return norm_back(m, w->dk0, grad, w->dk, a->k0, p->k_norm, a->rstdk, n * k / wk, wk);
 }
 
-/* Backpropagates through the sum of the residual stream and a branch: sets *dy to the gradient
- * (n,c) of the output of the branch's last projection; *dy is then dx itself, w->dn or w->db. dx
- * (n,c) is the gradient of the sum. `in` is the input of the norm `place`. */
+/* Backpropagates through the sum of the residual stream and a branch (attention or MLP). dx (n,c)
+ * is the gradient of the sum. Sets *dy to the gradient (n,c) of the output of the branch's last
+ * projection; *dy points to dx, w->dn or w->db. `in` is the input of the norm `place`, if the block
+ * has this norm. */
 static plumb_status join_back(const plumb_model *m, const struct plumb_layer *p,
                               enum plumb_norm_place place, const plumb_real **dy, float *grad,
                               const plumb_real *dx, const plumb_real *in, const float *rstd,
@@ -215,7 +216,7 @@ plumb_status plumb_layer_backward(const plumb_model *m, int64_t l, const struct 
     const bool parallel = s->block.parallel;
     const plumb_real *mid = parallel ? a->x : a->xm, *dy;
     const plumb_real *in = p->norm[PLUMB_NORM_MLP] >= 0 ? a->n2 : mid;
-    plumb_real *dmid = parallel ? w->db : dx; /* gradient of mid through the MLP */
+    plumb_real *dmid = parallel ? w->db : dx; /* receives the gradient of mid */
     if (parallel)
         PLUMB_TRY(b->zero(b, w->db, plumb_real_bytes(b, n * s->c)));
     PLUMB_TRY(join_back(m, p, PLUMB_NORM_MLP_OUT, &dy, grad, dx, a->b2, a->rstd[PLUMB_NORM_MLP_OUT],

@@ -1,5 +1,6 @@
-/* block_hash.h - the fingerprint of a flat vector of weights that comes tensor by tensor, so that
- * it need not exist as a whole. Layer 4, private to model/. Includes base/, kernels.h. */
+/* block_hash.h - computes the fingerprint of a vector of weights from its tensors one after
+ * another, so that the whole vector need not be in memory. Layer 4, private to model/. Includes
+ * base/, kernels.h. */
 #ifndef PLUMB_MODEL_BLOCK_HASH_H
 #define PLUMB_MODEL_BLOCK_HASH_H
 
@@ -8,18 +9,19 @@
 
 struct plumb_block_hash {
     float block[PLUMB_HASH_BLOCK];
-    int64_t count, at; /* floats of the vector; floats so far */
+    int64_t count, at; /* length of the vector in floats; floats added so far */
     uint64_t *out;     /* (count / PLUMB_HASH_BLOCK,) hashes of the blocks */
 };
 
 /* Allocates the hash of a vector of `count` floats, a multiple of PLUMB_HASH_BLOCK. */
 plumb_status plumb_block_hash_create(struct plumb_block_hash **out, int64_t count);
 void plumb_block_hash_destroy(struct plumb_block_hash **h); /* does nothing if *h is NULL */
-/* Adds the n elements x, which begin at `offset` of the vector; the elements before them that no
- * call has added are zero. The offsets ascend. */
+/* Adds elements [offset, offset + n) of the vector, whose values are x. Elements between the last
+ * call's end and offset count as zeros. Offsets must ascend. */
 plumb_status plumb_block_hash_add(struct plumb_block_hash *h, int64_t offset, const float *x,
                                   int64_t n);
-/* Sets *hash to the fingerprint: that of plumb_model_refresh for a model with these weights. */
+/* Sets *hash to the fingerprint, which equals the one that plumb_model_refresh computes for the
+ * same weights. Elements that no call has added count as zeros. */
 plumb_status plumb_block_hash_end(struct plumb_block_hash *h, uint64_t *hash);
 
 #endif

@@ -4,8 +4,9 @@
 #include "model/net.h"
 #include "model/provider.h"
 
-/* Takes from the arena the statistics of a norm, a->rstd[place], and its rows, *rows (n,c): the
- * output of a norm before attention or the MLP, or the input of a norm after one of them. */
+/* Allocates two buffers of the norm `place` from the arena: a->rstd[place], the statistics that the
+ * backward needs, and *rows (n,c), which holds the output of a norm before attention or the MLP, or
+ * the input of a norm after attention or the MLP. */
 static plumb_status take_norm(struct plumb_act *a, enum plumb_norm_place place, plumb_real **rows,
                               struct plumb_arena *arena, const struct plumb_backend *b, int64_t n,
                               const struct plumb_spec *s)
@@ -24,7 +25,8 @@ static int64_t qk_width(const struct plumb_spec *s, int64_t row)
     return s->block.qk_norm == PLUMB_QK_NORM_ROW ? row : s->d;
 }
 
-/* Takes the rows of the MLP. The first array also holds the joined q, k and v. */
+/* Allocates the MLP's activations for n rows from the arena. If q, k and v are computed as one
+ * product, the first array is large enough for its output, and a->qkv points to it. */
 static plumb_status take_mlp(struct plumb_act *a, struct plumb_arena *arena,
                              const struct plumb_backend *b, const struct plumb_spec *s, int64_t n,
                              struct plumb_joined joined)
@@ -294,8 +296,9 @@ static plumb_status mlp(const plumb_model *m, int64_t l, const struct plumb_act 
                             s->block.activation);
 }
 
-/* Does the work of plumb_layer_forward. ready: a->n1 has been computed. next: if not NULL, the
- * activations of layer l + 1, whose first norm (next->n1) is computed here, too. */
+/* Does the work of plumb_layer_forward. ready: true if a->n1, the output of the first norm, has
+ * been computed already. next: if not NULL, the activations of layer l + 1, whose first norm
+ * (next->n1) is computed here, too. */
 static plumb_status layer(const plumb_model *m, int64_t l, const struct plumb_act *a, bool ready,
                           plumb_real *out, const struct plumb_act *next,
                           const struct plumb_rows *rows)

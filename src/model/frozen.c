@@ -1,9 +1,10 @@
-/* frozen.c - loads a model that holds every matrix once, as a forward reads it: one that no run
- * changes, or one whose float32 masters are shares of the ranks.
+/* frozen.c - loads models that hold every matrix only once, in the form that the forward reads:
+ * frozen models, and models whose float32 masters are shares of the ranks.
  * Layer 4. Includes base/, io/, kernels.h, op/, model/{block_hash,provider}.h.
  *
- * The fingerprint is that of the same weights in any other model: the hash of the float32 vector,
- * which is read tensor by tensor and exists nowhere as a whole. */
+ * The fingerprint equals that of a model that holds the same weights in float32 (plumb_model_open):
+ * the hash of the vector of all float32 weights. It is computed tensor by tensor, because this
+ * vector is never in memory as a whole. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,14 +30,14 @@ static plumb_status pack(void *packed, const float *w, const struct plumb_param 
     return PLUMB_OK;
 }
 
-/* The arguments and the scratch memory of loading a frozen model. */
+/* The arguments and the scratch memory of load(). */
 struct loading {
     plumb_param_fn *fn; /* sets the values of a tensor */
     void *arg;
-    struct plumb_param *whole; /* (n_param,) the tensors' places in the flat vector of all */
-    int64_t count;             /* its length */
+    struct plumb_param *whole; /* (n_param,) offsets in the vector of all float32 weights */
+    int64_t count;             /* length of that vector, in floats */
     struct plumb_block_hash *hash;
-    float *w;     /* one tensor, on the host */
+    float *w;     /* values of one tensor, on the host */
     void *packed; /* its packed form */
 };
 
@@ -101,10 +102,10 @@ plumb_status plumb_held_fill(plumb_model *m, plumb_param_fn *fn, void *arg)
     return load(m, &x);
 }
 
-/* Where the values come from: the files, or seed. */
+/* Where the values of the tensors come from: the files, or random numbers drawn from seed. */
 struct source {
     const plumb_model *m;
-    const struct plumb_st *files; /* NULL: all values are drawn */
+    const struct plumb_st *files; /* NULL: all values are random */
     uint64_t seed;
 };
 

@@ -1,5 +1,6 @@
-/* generate.c - generation with continuous batching: each step admits samples to free slots, runs
- * one forward, draws one token per sample and frees the slots of finished completions.
+/* generate.c - generation with continuous batching: each step assigns waiting samples to free
+ * slots, runs forward passes, draws one token per live slot and frees the slots of finished
+ * completions.
  * Layer 4. Includes base/, op/, model/generator.h.
  *
  * Slots and order decide only when a token is computed, never which token: rows are independent of
@@ -32,7 +33,7 @@ static void open_group(struct plumb_run *r)
     r->open_group = i;
 }
 
-/* Goes on to the next request with samples that have no slot yet. */
+/* Advances r->next_request to the next request with samples that have no slot yet. */
 static void skip_begun(struct plumb_run *r)
 {
     while (r->next_request < r->checked &&
@@ -190,8 +191,9 @@ static plumb_status mixed_step(struct plumb_run *r)
     return draw(r);
 }
 
-/* Returns true if the step begins with a pass over prompts; PLUMB_PREFILL_ROWS_APART states the
- * conditions. Counts the steps for which prompts have waited. */
+/* Returns true if the step begins with a pass over prompts (the comment of PLUMB_PREFILL_ROWS_APART
+ * lists the conditions). Increments g->waited, the number of steps for which prompts have
+ * waited. */
 static bool reads_now(plumb_generator *g)
 {
     int64_t live = 0, waiting = 0;
@@ -202,12 +204,13 @@ static bool reads_now(plumb_generator *g)
         waiting += g->slot[i].state == SLOT_WAIT;
     }
     if (live == 0 || waiting * PLUMB_PREFILL_SHARE >= g->slots)
-        g->waited = PLUMB_PREFILL_WAIT; /* until the queue is empty */
+        g->waited = PLUMB_PREFILL_WAIT; /* every step reads prompts until the queue is empty */
     return g->waited++ >= PLUMB_PREFILL_WAIT;
 }
 
-/* Runs one step on a device. If reads_now, a pass reads prompts. Unless another such pass must
- * follow it, a step of decoding runs then, in which the slots of completed prompts begin. */
+/* Runs one step on a device. If reads_now returns true, one pass reads prompts. If another pass
+ * over prompts must follow (plumb_reads_on), the step ends here. Otherwise the slots whose prompt
+ * is complete begin, and one decode step runs. */
 static plumb_status step_apart(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
@@ -276,8 +279,9 @@ static plumb_status decode_tail(plumb_generator *g, int64_t *known, const struct
     return PLUMB_OK;
 }
 
-/* Returns true if the text begins with U+FFFD. Its first token may then be the middle of a
- * character, and a decoder that joins bytes cannot read the bytes that follow. */
+/* Returns true if the decoded text begins with U+FFFD, the replacement character. The first decoded
+ * token may then be the middle of a multi-byte character, and a byte-level tokenizer may fail to
+ * decode the bytes that follow. */
 static bool begins_broken(const struct plumb_buf *text)
 {
     return text->len >= 3 && memcmp(text->data, "\xef\xbf\xbd", 3) == 0;
@@ -352,8 +356,8 @@ static plumb_status hand_out(struct plumb_run *r, const struct plumb_slot *s, en
     return r->done(r->arg, &c);
 }
 
-/* Hands out the unfinished completions that have tokens beyond those that their request gave, and
- * returns PLUMB_STOPPED. */
+/* Calls done for every unfinished completion that has more tokens than its request gave (n_given),
+ * and returns PLUMB_STOPPED. */
 static plumb_status pause_here(struct plumb_run *r)
 {
     const plumb_generator *g = r->g;
@@ -439,7 +443,7 @@ static plumb_status check_options(struct plumb_run *r)
     return PLUMB_OK;
 }
 
-/* Checks the requests that have become ready. */
+/* Checks the requests that have become ready since the last call. */
 static plumb_status check_ready(struct plumb_run *r)
 {
     const struct plumb_generate_options *o = r->o;
@@ -468,7 +472,7 @@ static plumb_status check_ready(struct plumb_run *r)
     return PLUMB_OK;
 }
 
-/* Returns true if every completion has been handed out. */
+/* Returns true if no more requests can become ready and done was called for every completion. */
 static bool is_done(const struct plumb_run *r)
 {
     const bool all = r->checked == r->n || (r->o->supply && r->o->supply->closed);

@@ -25,8 +25,8 @@ struct plumb_generator_count {
     int64_t tokens;  /* number of tokens drawn */
     int64_t running; /* slots in use, including those that wait for their prompt */
     int64_t free;    /* the other slots */
-    int64_t begun;   /* requests of this call of plumb_generate of which all samples have a slot, or
-                      * had one */
+    /* requests of the last call of plumb_generate for which every sample has or had a slot */
+    int64_t begun;
 };
 void plumb_generator_count(const plumb_generator *g, struct plumb_generator_count *out);
 
@@ -34,13 +34,13 @@ void plumb_generator_count(const plumb_generator *g, struct plumb_generator_coun
  * tokens do not depend on the number of slots, on the order of the requests or on the other
  * requests. A prompt that does not fit (n + 1 > max_tokens or the model's max_pos) fails with
  * PLUMB_ERR_ARG and its prompt_id before anything runs, or, with o->supply, when it becomes ready.
- * request has room for n requests; if o->supply is closed before n are ready, it has fewer. A
- * completion that reaches max_tokens or max_pos stops with PLUMB_STOP_LENGTH.
+ * n is the length of the array `request`. If o->supply is closed before n requests are ready, only
+ * the ready ones run. A completion that reaches max_tokens or max_pos stops with PLUMB_STOP_LENGTH.
  *
  * If o->pause returns true, or o->pass returns PLUMB_STOPPED, done is also called for the
  * unfinished completions that have new tokens, with PLUMB_STOP_PAUSED, and plumb_generate returns
- * PLUMB_STOPPED. The completions without new tokens are not reported; their requests are still
- * valid as they are.
+ * PLUMB_STOPPED. done is not called for completions without new tokens; the caller can pass their
+ * requests again unchanged.
  *
  * Not collective, unless the layers of m are shares of the ranks (plumb_model_gathers). Then each
  * forward pass is collective, and o->pass must be set (otherwise PLUMB_ERR_ARG): a rank calls it

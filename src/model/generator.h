@@ -24,8 +24,8 @@
  * PLUMB_PREFILL_ROWS rows. Live slots take one row each; the other rows read prompts.
  *
  * On a device, prompts are read in passes of their own (plumb_generator.apart), of up to
- * PLUMB_PREFILL_ROWS_APART rows, so that a step that decodes can always be replayed. A pass begins
- * when 1 / PLUMB_PREFILL_SHARE of the slots wait for a prompt, when a prompt has waited for
+ * PLUMB_PREFILL_ROWS_APART rows, so that every decode step can be replayed from a recording. A pass
+ * begins when 1 / PLUMB_PREFILL_SHARE of the slots wait for a prompt, when a prompt has waited for
  * PLUMB_PREFILL_WAIT steps, or when nothing else can run. */
 #define PLUMB_PREFILL_ROWS       256
 #define PLUMB_PREFILL_ROWS_APART 2048
@@ -117,7 +117,7 @@ struct plumb_generator {
     struct plumb_group *group;
     int64_t *prefill; /* (groups,) queue of the groups whose prompt is not complete */
     int64_t n_prefill;
-    int64_t waited;         /* number of steps since the first prompt of the queue was not read */
+    int64_t waited;         /* number of steps for which prompts have waited in the queue */
     int64_t n_last, n_copy; /* numbers of pairs in read.last and read.copy */
     struct plumb_prefill read_host, read_dev;
     struct plumb_buf text, before; /* scratch memory for the search of stop strings */
@@ -126,7 +126,7 @@ struct plumb_generator {
     /* Numbers of forward passes and of drawn tokens since the generator was created. A pass that
      * only reads prompts counts, too. */
     int64_t steps, tokens;
-    int64_t begun;               /* see plumb_generator_count */
+    int64_t begun;               /* see plumb_generator_count (generate.h) */
     int64_t n_rows, n_draw;      /* numbers of rows and of draws in the current step */
     int64_t *drawer;             /* (slots,) the slots that draw a token in this step */
     struct plumb_step host, dev; /* the step's block on the host (page-locked) and on the device */
@@ -200,7 +200,7 @@ struct plumb_run {
     int32_t next_sample;
     int64_t checked; /* number of requests that are ready and have been checked */
     int64_t wanted,
-        finished;         /* completions of these requests, and those that have been handed out */
+        finished; /* completions of the checked requests; completions passed to done as finished */
     int64_t longest_stop; /* length of the longest stop string, in bytes */
 };
 
@@ -224,7 +224,7 @@ struct plumb_reading {
     int64_t n, most;
     int64_t groups; /* number of groups that the rows belong to */
 };
-/* Appends rows of the prompts in the queue, as many as there is room for. */
+/* Appends rows of the prompts in the queue to *rows until it has `most` rows or the prompts end. */
 plumb_status plumb_read_rows(struct plumb_run *r, struct plumb_reading *rows);
 /* Returns whether another pass over prompts follows the pass with these rows, before any slot
  * begins. */

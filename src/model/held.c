@@ -1,6 +1,6 @@
-/* held.c - what a model holds on the device that is no flat vector of all weights: of a frozen
- * model, and of one whose masters are shares of the ranks. Layer 4. Includes base/, io/, op/,
- * model/net.h. */
+/* held.c - addresses and hash of the weights that a frozen model, or a model whose float32 masters
+ * are shares of the ranks, always holds on the device (m->w and m->packed). Layer 4. Includes
+ * base/, io/, op/, model/net.h. */
 #include <assert.h>
 
 #include "base/num.h"

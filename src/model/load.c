@@ -9,8 +9,8 @@
 #include "kernels.h"
 #include "model/net.h"
 
-/* Finishes a change of the weights that plumb_model_host_weights returned. If `owned` is not NULL,
- * it is a host copy: copies it to the device and frees it. */
+/* Copies the changed host copy `owned` of the weights (plumb_model_host_weights) to the device and
+ * frees it. Does nothing if owned is NULL, because the weights were then changed in place. */
 static plumb_status put_host_weights(plumb_model *m, float *owned)
 {
     plumb_status st = PLUMB_OK;
@@ -20,7 +20,7 @@ static plumb_status put_host_weights(plumb_model *m, float *owned)
     return st;
 }
 
-/* The key of the numbers from which parameter `index` is drawn. */
+/* Returns the key of the random numbers from which parameter `index` is initialised. */
 static struct plumb_rng_key key_of(int64_t index, uint64_t seed)
 {
     return (struct plumb_rng_key){
@@ -101,7 +101,8 @@ static const struct plumb_param *first_in(const plumb_model *m, const char *name
     return NULL;
 }
 
-/* Also finds a tied embedding that a checkpoint stores under the name of the head. */
+/* A checkpoint may store a tied embedding under the name of the head, so this name is tried,
+ * too. */
 const struct plumb_st_entry *plumb_param_entry(const plumb_model *m, const plumb_st *st,
                                                const struct plumb_param *p)
 {
@@ -172,7 +173,8 @@ plumb_status plumb_params_load(plumb_model *m, const plumb_st *st, const char *f
     return r != PLUMB_OK ? r : put;
 }
 
-/* Matrices are drawn where they are. The vectors, which are constants, come from the host. */
+/* Matrices are drawn on the device. Norm weights and biases are constants, which are set on the
+ * host and copied. */
 plumb_status plumb_params_draw(plumb_model *m, uint64_t seed)
 {
     struct plumb_backend *b = m->backend;

@@ -1,6 +1,6 @@
 /* longest.c - the largest number of tokens that a sequence of the run may have (data.max_tokens, at
- * most the model's own limit). It decides whether longrope uses long_factor or short_factor, and is
- * written to checkpoints.
+ * most the model's own limit). This number decides whether the rotary embedding type longrope uses
+ * long_factor or short_factor. It is written to checkpoints.
  * Layer 4. Includes base/, io/ and model/net.h. */
 #include <string.h>
 
@@ -25,7 +25,8 @@ static const char *factors(const struct plumb_rope *o, int64_t longest)
 }
 
 /* Warns if the run that wrote folder dir used the other list of longrope factors (long_factor
- * instead of short_factor, or the reverse). Does nothing if the folder does not say. */
+ * instead of short_factor, or the reverse). Does nothing if the folder does not have the file
+ * PLUMB_LONGEST_NAME. */
 static plumb_status compare(const plumb_model *m, const struct plumb_rope *o, const char *dir)
 {
     char path[4096];

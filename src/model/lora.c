@@ -53,8 +53,9 @@ static bool is_target(const struct plumb_adapter *a, const plumb_model *m, int i
     return plumb_lora_is_target(&a->lora, m->spec.block.files, (enum plumb_projection)id);
 }
 
-/* Places A and B of projection id of layer l in the adapter's flat vector. The projections of a
- * fused module share one A, that of the first of them. */
+/* Places A and B of projection id of layer l in the adapter's flat vector. If the files store
+ * several projections as one module (such as qkv_proj), these projections share the A of the first
+ * one. */
 static void place_pair(struct layout *y, struct plumb_adapter *a, const plumb_model *m, int64_t l,
                        enum plumb_projection id)
 {

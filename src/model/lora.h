@@ -15,17 +15,18 @@ struct plumb_lora_pair {
     struct plumb_linear a, b;
 };
 
-/* A LoRA adapter. Its tensors are in one flat vector with the same rules as the weights of a model:
+/* A LoRA adapter. Its tensors are in one flat vector with the alignment and padding of a model's
+ * flat vector (model.h):
  *
- *     | layer 0: q.A, q.B, k.A, k.B, ... | layer 1 | ... | score rows of a classifier |
- */
+ *     | layer 0: q.A, q.B, k.A, k.B, ... | layer 1 | ... | score rows of a classifier | */
 struct plumb_adapter {
     struct plumb_lora lora;
     float scale;
     struct plumb_weights weights; /* w (count,) float32 masters, and their packed form */
     int64_t n_param, count;
-    /* (n_param,) `file` is the tensor's name in PEFT's files. The projections of a fused module
-     * (such as qkv_proj) share one A. Each has its rows of the module's B as its own tensor. */
+    /* (n_param,) `file` is the tensor's name in PEFT's files. Projections that the files store as
+     * one module (such as qkv_proj) share one A; each of them has its own tensor for its rows of
+     * the module's B. */
     struct plumb_param *param;
     int64_t layers;
     struct plumb_lora_pair (*pair)[PLUMB_N_PROJECTION]; /* (layers) */
@@ -34,8 +35,9 @@ struct plumb_adapter {
     struct plumb_arena arena;
     struct plumb_tensor hash; /* (count / PLUMB_HASH_BLOCK,) i64 device */
     uint64_t *hash_host;      /* copy of `hash` on the host */
-    /* scratch for PLUMB_LORA_ROWS rows: (rows,r) A x and its gradient, (rows,out) B (A x) or, in
-     * the backward, the gradient of a joined projection's outputs */
+    /* scratch memory for rows = PLUMB_LORA_ROWS rows. low (rows,r): scale A x; dlow (rows,r): its
+     * gradient; wide (rows,out): B low or, in the backward, the gradient of a joined projection's
+     * outputs */
     plumb_real *low, *dlow, *wide;
     /* work: scratch of linear_bwd_*; drop, drop_bias: frozen norms write the gradients of their
      * weights and biases here, and nobody reads them */
@@ -43,7 +45,7 @@ struct plumb_adapter {
     int64_t work_count;
 };
 
-/* Allocates an adapter of these settings for m and attaches it. Its weights are zero. */
+/* Allocates an adapter with the settings *lora and attaches it to m. Its weights are zero. */
 plumb_status plumb_lora_attach(plumb_model *m, const struct plumb_lora *lora);
 /* Frees the adapter and detaches it; does nothing if m has none. */
 void plumb_lora_detach(plumb_model *m);
@@ -53,18 +55,19 @@ plumb_status plumb_lora_pack(const plumb_model *m);
 /* Sets *hash to the fingerprint of the adapter's weights. */
 plumb_status plumb_lora_hash(const plumb_model *m, uint64_t *hash);
 
-/* The outputs of a projection in an array (n,width): from column `at` on. */
+/* Where the outputs of a projection are in an array (n,width): from column `at` on. */
 struct plumb_columns {
     int64_t at, width;
 };
 
 /* y += scale B (A x), if projection id of layer l is a target; otherwise does nothing.
- * Row-invariant.    y (n,where.width): the projection's columns */
+ * Row-invariant. y (n,where.width): columns from where.at on are the projection's outputs */
 plumb_status plumb_lora_forward(const plumb_model *m, int64_t l, enum plumb_projection id,
                                 plumb_real *y, struct plumb_columns where, const plumb_real *x,
                                 int64_t n);
 /* Backpropagates through plumb_lora_forward: dx += scale A^T B^T dy, and grad += the gradients of A
- * and B.    dy (n,where.width): the projection's columns */
+ * and B.    dy (n,where.width): columns from where.at on are the gradient of the projection's
+ * outputs */
 plumb_status plumb_lora_backward(const plumb_model *m, int64_t l, enum plumb_projection id,
                                  plumb_real *dx, float *grad, const plumb_real *dy,
                                  struct plumb_columns where, const plumb_real *x, int64_t n);

@@ -1,8 +1,9 @@
 /* lora_target.c - the modules that an adapter changes, by their names in each layout of files.
  * Layer 4. Includes base/, model/lora_target.h, model/net.h.
  *
- * PEFT adapts modules. Where the files have one module for several projections, it has one A and
- * one B for all of them: the projections share A, and each has its rows of B. */
+ * PEFT adapts modules. If the files have one module for several projections (such as qkv_proj),
+ * PEFT has one A and one B for this module: the projections share A, and each has its own rows of
+ * B. */
 #include "model/lora_target.h"
 
 #include <stdio.h>

@@ -13,11 +13,13 @@ struct plumb_lora {
     int64_t r;    /* rank, 1 to PLUMB_LORA_MAX_RANK */
     double alpha; /* > 0 */
     bool rslora;  /* scale = alpha / sqrt(r) instead of alpha / r */
-    /* bit f: the names stand for this projection in files of enum plumb_file_layout f; c_proj is o
-     * and down in GPT-2, only down in StarCoder2 */
+    /* one bit mask per projection: bit f is set if the projection is a target in files of layout f
+     * (enum plumb_file_layout). The same name can differ by layout: c_proj is o and down in GPT-2,
+     * but only down in StarCoder2 */
     unsigned target[PLUMB_N_PROJECTION];
-    unsigned files; /* bit f: all names of the targets exist in enum plumb_file_layout f */
-    bool turned;    /* fan_in_fan_out of adapter_config.json: true only for GPT-2 */
+    /* bit f is set if layout f (enum plumb_file_layout) has all the names of the targets */
+    unsigned files;
+    bool turned; /* fan_in_fan_out of adapter_config.json: true only for GPT-2 */
 };
 
 /* Sets lora->target from n names of modules, such as "q_proj" or GPT-2's "c_attn". "all-linear", or
@@ -31,11 +33,11 @@ plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *
 bool plumb_lora_is_target(const struct plumb_lora *lora, enum plumb_file_layout files,
                           enum plumb_projection id);
 
-/* Returns the first layout that has the names of the targets, and in whose adapters a tensor may
- * have this name. PLUMB_FILES_LLAMA if there is none. */
+/* Returns the first layout that has all the names of the targets and in whose adapter files a
+ * tensor may be named `tensor`, or PLUMB_FILES_LLAMA if there is none. */
 enum plumb_file_layout plumb_lora_layout(const struct plumb_lora *lora, const char *tensor);
 
-/* Appends the names of the target modules in files of this layout: "q_proj, v_proj". */
+/* Appends the names of the target modules in files of this layout, for example "q_proj, v_proj". */
 plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lora *lora,
                                     enum plumb_file_layout files);
 
@@ -47,8 +49,8 @@ plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb
 /* Appends the target modules in files of this layout as a list in JSON, without brackets. */
 plumb_status plumb_lora_put_modules(struct plumb_buf *out, const struct plumb_lora *lora,
                                     enum plumb_file_layout files);
-/* Returns the first projection of the module that has projection id: that one has the module's A.
- */
+/* Returns the first projection of the module that contains projection id. The adapter stores the
+ * module's A for this first projection. */
 enum plumb_projection plumb_lora_shares(const plumb_model *m, enum plumb_projection id);
 
 #endif

@@ -44,7 +44,8 @@ static void scale(const struct plumb_backend *b, void *x, int64_t n, float facto
             wide[i] *= factor;
 }
 
-/* out (n_targets,c), on the host, = factor times the hidden states that the model's head reads. */
+/* Runs m's forward for the batch and sets out (n_targets,c), on the host, to factor times the
+ * hidden states that the head reads. */
 static plumb_status hidden(plumb_pass *p, const plumb_model *m, const struct plumb_batch *batch,
                            float factor, void *out)
 {
@@ -84,14 +85,15 @@ plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const 
     struct plumb_backend *b = p->backend;
     const int64_t c = p->spec.c, v = p->spec.v, most = p->limit.head_rows / 2;
     const plumb_status sound = check(p, x, batch);
-    if (sound != PLUMB_OK) { /* other ranks may wait for the layers of `other` */
+    if (sound != PLUMB_OK) { /* other ranks may wait for this rank's shares of `other` */
         const plumb_status end = plumb_model_follow(other);
         return end ? end : sound;
     }
-    const bool capped = p->spec.head_cap > 0; /* the cap comes before the factor */
+    /* If there is a soft cap, the factors multiply the capped logits, not the hidden states. */
+    const bool capped = p->spec.head_cap > 0;
     const float mine = (float)(1.0 + far), theirs = (float)-far;
-    /* `other` first: its pass is collective if its layers are shares, so nothing that can fail on
-     * one rank alone comes before it */
+    /* `other` runs first. Its pass is collective if its layers are shares of the ranks, so no call
+     * that can fail on one rank alone may come between the check above and this pass. */
     PLUMB_TRY(hidden(p, other, batch, capped ? 1.0f : theirs, x->second));
     PLUMB_TRY(hidden(p, m, batch, capped ? 1.0f : mine, x->first));
     p->state = PLUMB_PASS_EMPTY; /* a backward is not possible after this */

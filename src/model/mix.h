@@ -30,7 +30,7 @@ int64_t plumb_mix_bytes(const struct plumb_mix *x);
  * not depend on the other rows of the batch.
  *
  *   out  logp  (n_targets,) host
- *   in   p     a pass of this architecture; its backward is not possible afterwards
+ *   in   p     a pass created for the architecture of m; no backward is possible afterwards
  *
  * Runs one pass of `other` and then one of m. Collective if the layers of `other` are shares of the
  * ranks (plumb_model_gathers): the pass of `other` then gathers all layers, even if this function

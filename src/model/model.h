@@ -29,13 +29,13 @@
 /* One parameter tensor of the flat vector. */
 struct plumb_param {
     char name[96]; /* e.g. "model.layers.0.self_attn.q_proj.weight", as in Hugging Face's Llama */
-    /* The tensor of the files that holds this parameter. Usually it has the parameter's name and
-     * only its rows. In general, row r of the parameter is row file_row + r / file_run * file_step
-     * + r % file_run (integer division) of the tensor's file_rows rows. If `turned`, the file
-     * stores the transpose: those rows are its columns. If paired > 0, the first `paired` rows of
-     * each head of `head` rows have another order in the file (struct plumb_block, neighbours): row
-     * i < paired / 2 is row 2 i there, and row paired / 2 + i is row 2 i + 1. plumb_param_file_row
-     * computes the row. */
+    /* The tensor of the files that holds this parameter. Usually the tensor has the parameter's
+     * name and no other rows. In general, row r of the parameter is row file_row + r / file_run *
+     * file_step + r % file_run (integer division) of the tensor's file_rows rows. If `turned`, the
+     * file stores the transpose: those rows are its columns. If paired > 0, the first `paired` rows
+     * of each head of `head` rows have another order in the file (struct plumb_block, neighbours):
+     * row i < paired / 2 is row 2 i there, and row paired / 2 + i is row 2 i + 1.
+     * plumb_param_file_row computes the row. */
     char file[96];
     int64_t file_row, file_rows, file_run, file_step;
     int64_t head, paired;
@@ -45,7 +45,7 @@ struct plumb_param {
     int64_t offset; /* index of the tensor's first float in the flat vector */
     int64_t count;  /* number of floats of the tensor */
     bool decay; /* true for matrices and embeddings: they get weight decay; norms, biases do not */
-    /* index of the first element in the packed weights; -1 if the tensor is not packed */
+    /* index of the tensor's first element in plumb_model.packed; -1 if the tensor is not there */
     int64_t packed;
     /* index of the first float in plumb_model.w; -1 if the tensor is only in the packed weights */
     int64_t held;
@@ -67,7 +67,7 @@ struct plumb_trained {
 
 /* Where the matrices of a frozen model are. RESIDENT: on the device. SHARDED: each rank holds a
  * share, and a pass gathers layer by layer. OFFLOAD: in host memory, from which a pass copies layer
- * by layer. AUTO is no place: the memory plan replaces it by the first of the others that fits. */
+ * by layer. AUTO: the memory plan chooses the first of the other three modes that fits. */
 enum plumb_frozen_mode {
     PLUMB_FROZEN_AUTO,
     PLUMB_FROZEN_RESIDENT,
@@ -76,25 +76,27 @@ enum plumb_frozen_mode {
 };
 struct plumb_frozen {
     enum plumb_frozen_mode mode;
-    /* SHARDED: returns this rank's share of a vector of n floats; begins to send every rank's share
-     * of x, in device memory, to all ranks; makes the device's later work wait for it. All are
-     * functions of the communicator. */
+    /* Only for SHARDED; functions of the communicator. share: sets [*begin, *end) to this rank's
+     * share of a vector of n floats. gather: begins to send every rank's share of x (n,), in device
+     * memory, to all ranks. gathered: makes the device's later work wait for the end of the
+     * gather. */
     void (*share)(void *arg, int64_t n, int64_t *begin, int64_t *end);
     plumb_status (*gather)(void *arg, float *x, int64_t n);
     plumb_status (*gathered)(void *arg);
     void *arg;
 };
 
-/* Who has the float32 masters of a model that no rank holds as a whole: each rank has a share of
- * them (train/masters.h). The functions are called with tensors of the model in host memory. */
+/* Functions that store and return the float32 masters of a model of which each rank holds only a
+ * share (train/masters.h). The values w are in host memory. */
 struct plumb_model;
 struct plumb_model_masters {
-    /* Allocates this rank's share for m, whose tensors have their places but no values yet. */
+    /* Allocates this rank's share for m. The tensors of m have offsets, but no values yet. */
     plumb_status (*open)(void *arg, const struct plumb_model *m);
-    /* Keeps what this rank's share has of tensor p, whose values are w (p->count,). */
+    /* Copies the part of tensor p that belongs to this rank's share from w (p->count,), the values
+     * of the whole tensor. */
     plumb_status (*put)(void *arg, const struct plumb_param *p, const float *w);
-    /* Sets w (p->count,) to the values of tensor p. The other ranks must send their shares
-     * meanwhile. */
+    /* Sets w (p->count,) to the values of tensor p. The other ranks must call plumb_masters_finish
+     * meanwhile, which sends their shares. */
     plumb_status (*get)(void *arg, const struct plumb_param *p, float *w);
     void *arg;
 };
@@ -117,18 +119,18 @@ struct plumb_model {
     struct plumb_adapter *adapter;
     /* true if tensors, tables and hashes belong to another model (plumb_model_share) */
     bool shared;
-    plumb_real *packed; /* packed linear weights on the device */
+    plumb_real *packed; /* matrices on the device, in the form that the forward's products read */
     float *rope;        /* (max_pos, columns) per rotary embedding: cos and sin */
-    int64_t longest;    /* tokens of the longest sequence; longrope chose its factors for it */
-    /* A frozen model (plumb_model_open_frozen) has no place in w for its matrices, only in packed.
-     * n_held: floats in w; n_packed: elements in packed; held_hash: plumb_held_hash when w and
-     * packed last changed */
+    int64_t longest;    /* tokens of the longest sequence; set by plumb_model_set_longest */
+    /* A frozen model (plumb_model_open_frozen) has its matrices only in packed, not in w. n_held:
+     * floats in w; n_packed: elements in packed; held_hash: the hash of w and packed
+     * (plumb_held_hash) after their last change */
     bool frozen;
     int64_t n_held, n_packed;
     uint64_t held_hash;
     /* Not NULL if the float32 masters are shares of the ranks (plumb_model_open_divided). Element i
-     * of packed is then that of the flat vector, rounded; w has only the vectors (norms, biases)
-     * and learned positions. */
+     * of packed is then element i of the flat vector, rounded to bfloat16; w has only the norms,
+     * the biases and the learned positions. */
     const struct plumb_model_masters *masters;
     struct plumb_provider *provider; /* private to model/; NULL if all layers are in `packed` */
     struct plumb_arena arena;
@@ -173,12 +175,13 @@ plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b,
 /* Opens a model to train in bfloat16 whose float32 masters are shares of the ranks: *masters, which
  * is borrowed. Its results and its fingerprint are those of plumb_model_open, of
  * plumb_model_open_classifier (labels > 0), or of plumb_model_create (draw). An adapter folder is
- * refused with PLUMB_ERR_UNSUPPORTED. plumb_model_hash tells whether packed and w have changed;
- * plumb_weights_agree looks at the masters, too. */
+ * refused with PLUMB_ERR_UNSUPPORTED. plumb_model_hash detects a change of packed and w only;
+ * plumb_weights_agree checks the masters, too. */
 plumb_status plumb_model_open_divided(plumb_model **out, struct plumb_backend *b, const char *dir,
                                       int64_t labels, bool draw, uint64_t seed,
                                       const struct plumb_model_masters *masters);
-/* Says that packed and w of such a model hold new weights, whose fingerprint is given. */
+/* Tells a model of plumb_model_open_divided that the caller has changed packed and w. fingerprint:
+ * that of the new weights. */
 plumb_status plumb_model_replaced(plumb_model *m, uint64_t fingerprint);
 /* Returns true if forward passes of m are collective, because each rank holds only a share of its
  * layers. A rank that has nothing to compute while another one runs a pass calls plumb_model_follow
@@ -190,13 +193,14 @@ plumb_status plumb_model_follow(const plumb_model *m);
  * dir, the tokenizer files from tokenizer_dir. The folders must outlive the model. Use this if the
  * checkpoint from which the model was opened may be deleted. Fails with PLUMB_ERR_NOMEM. */
 plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char *tokenizer_dir);
-/* Says that no sequence of this run is longer than `tokens`; 0 or more than max_pos stands for
- * max_pos, which is also the value after opening. Rotary embeddings of type longrope choose their
- * factors by this number, once, so that decode and training agree. (transformers chooses them in
- * each forward by the longest sequence of the batch.) All passes and generators must be idle.
- * dir is the folder of a checkpoint or an adapter, or NULL. If the file PLUMB_LONGEST_NAME in it
- * says that its run used the other list of factors (short or long), a warning names both. Fails
- * with PLUMB_ERR_FORMAT if that file is damaged. */
+/* Sets m->longest, the number of tokens of the run's longest sequence. If `tokens` is 0 or more
+ * than max_pos, m->longest becomes max_pos, which is also its value after opening. Rotary
+ * embeddings of type longrope choose their factors by this number, once for all sequences, so that
+ * decode and training use the same factors. (transformers chooses them in each forward by the
+ * longest sequence of the batch.) All passes and generators must be idle. dir is the folder of a
+ * checkpoint or an adapter, or NULL. If the file PLUMB_LONGEST_NAME in it says that its run used
+ * the other list of factors (short or long), a warning names both. Fails with PLUMB_ERR_FORMAT if
+ * that file is damaged. */
 plumb_status plumb_model_set_longest(plumb_model *m, int64_t tokens, const char *dir);
 /* plumb_model_write_longest writes m->longest to a file of this name in an existing folder, if a
  * rotary embedding of the model is of type longrope. */
@@ -214,20 +218,20 @@ void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL;
 /* Returns the trained view of m: its adapter, or all of its tensors if it has none. */
 struct plumb_trained plumb_model_trained(const plumb_model *m);
 /* The trained vector consists of parts whose gradients a backward completes one after the other:
- * part 0 is what lies before the layers, part l + 1 is layer l, and the last part is what lies
- * behind the layers. A part may be empty. plumb_model_parts returns their number. plumb_model_part
+ * part 0 has the tensors before the layers, part l + 1 those of layer l, and the last part those
+ * after the layers. A part may be empty. plumb_model_parts returns their number. plumb_model_part
  * returns the offset of part i, and the length of the vector for i = parts. plumb_model_tied
- * returns true if the backward adds the gradient of the head to part 0 before it comes to the
- * layers. */
+ * returns true if the head is tied to the embedding and trained: the backward then adds the head's
+ * gradient to part 0 before it computes the layers. */
 int64_t plumb_model_parts(const plumb_model *m);
 int64_t plumb_model_part(const plumb_model *m, int64_t i);
 bool plumb_model_tied(const plumb_model *m);
 /* Packs the linear weights again and computes the fingerprint. Must be called after every change of
  * the trained tensors; if the masters are shares, plumb_masters_update does it. */
 plumb_status plumb_model_refresh(plumb_model *m);
-/* Copies the trained tensors of `from` to `to`. Both must have the same sizes,
- * the same backend and, with adapters, the same base. Of models whose masters are shares it copies
- * packed and w; plumb_masters_copy copies the shares. */
+/* Copies the trained tensors of `from` to `to`. Both must have the same sizes, the same backend
+ * and, with adapters, the same base. If the masters are shares of the ranks, this function copies
+ * packed and w only; plumb_masters_copy copies the shares. */
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
 /* Sets *hash to the fingerprint of the current weights, also if m->fingerprint is out of date. The
  * fingerprint is the same on every device. */
@@ -250,23 +254,23 @@ int64_t plumb_model_largest(const plumb_model *m);
 plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir);
 /* A function that reads or fills the float32 values w (p->count,) of one tensor in host memory. */
 typedef plumb_status plumb_param_fn(void *arg, const struct plumb_param *p, float *w);
-/* Calls fn for each tensor, in the order of m->param. With plumb_model_each fn must not change
- * w. With plumb_model_fill the weights become what fn has written to w, and the model is refreshed.
- * Functions that read all weights (each, save, saved_hash) need the other ranks if the masters are
- * shares: plumb_masters_finish. */
+/* Calls fn for each tensor, in the order of m->param. plumb_model_each: fn reads the values in w
+ * and must not change w. plumb_model_fill: fn writes the new values to w; afterwards the model is
+ * refreshed. If the masters are shares of the ranks, plumb_model_each, plumb_model_save and
+ * plumb_model_saved_hash work only while the other ranks call plumb_masters_finish. */
 plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg);
 plumb_status plumb_model_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
-/* A flat vector as the tensors of files: names, shapes and places are plumb_param.file*. A tensor
- * that has the parameter's layout lies in the vector; the others (fused or transposed) are built.
- */
+/* The file tensors of a flat vector, as plumb_param.file* describe them. If a file tensor has the
+ * layout of its parameter, its data are in the vector itself. Otherwise (fused or transposed) its
+ * data are in memory of their own. */
 struct plumb_file_tensors {
     int64_t n;
     struct plumb_st_entry *entry; /* (n,) float32 */
     float **built;                /* (n,) NULL if the entry's data lies in the vector */
 };
-/* Lists w, a vector in host memory with the parameters param (n_param,). param and w must outlive
- * *t, which the caller passes to plumb_file_tensors_fini. On failure (PLUMB_ERR_NOMEM) *t is empty.
- */
+/* Sets *t to the file tensors of w, a vector in host memory with the parameters param (n_param,).
+ * param and w must outlive *t, which the caller passes to plumb_file_tensors_fini. On failure
+ * (PLUMB_ERR_NOMEM) *t is empty. */
 plumb_status plumb_file_tensors_make(struct plumb_file_tensors *t, const struct plumb_param *param,
                                      int64_t n_param, const float *w);
 void plumb_file_tensors_fini(struct plumb_file_tensors *t);
@@ -293,13 +297,13 @@ int64_t plumb_batch_targets(const struct plumb_batch *b);
 
 /* ---- joined projections ---------------------------------------------------------------------- */
 
-/* Which projections of a layer are one product, because the weights that they read are adjacent. In
- * float32 and on the CPU none are. */
+/* Which projections of a layer are computed as one matrix product, because their weights are
+ * adjacent in memory. In float32 and on the CPU both fields are false. */
 struct plumb_joined {
-    bool qkv;     /* q, k and v; the backward computes a product for each */
-    bool gate_up; /* gate and up, forward and backward */
+    bool qkv;     /* q, k and v, in the forward only */
+    bool gate_up; /* gate and up, in forward and backward */
 };
-/* Returns the joined projections of an architecture on b, which depend on nothing else. */
+/* Returns the joined projections of an architecture s on backend b. */
 struct plumb_joined plumb_joined_of(const struct plumb_backend *b, const struct plumb_spec *s);
 
 /* ---- forward and backward over whole sequences -------------------------------------------- */
@@ -351,8 +355,8 @@ void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg);
  * is, before kernels write it. *grad becomes an address such that element i of the part is at
  * grad[i]; addresses outside of the part need not exist. */
 typedef plumb_status plumb_place_fn(void *arg, float **grad, int64_t begin, int64_t end);
-/* Sets the plumb_place_fn of the backward, which then does not use its argument grad; grad may be
- * NULL. fn may be NULL to have none. */
+/* Sets the plumb_place_fn that the backward calls; fn may be NULL to have none. With fn, the
+ * argument grad of the backward is not used and may be NULL. */
 void plumb_pass_on_place(plumb_pass *p, plumb_place_fn *fn, void *arg);
 /* Computes the scores of a sequence classifier: score[i,:] of sequence i. As in transformers, they
  * are read at the last token that is not the padding token (spec.pad), or at the last token if

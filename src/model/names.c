@@ -46,7 +46,8 @@ const char *plumb_file_part(enum plumb_file_layout files, const char *name)
     return name;
 }
 
-/* Returns the other name that tensor `file` may have in a checkpoint; NULL if there is none. */
+/* Returns the second name under which a checkpoint may store tensor `file`; NULL if there is
+ * none. */
 static const char *other_name(const char *file)
 {
     static const char bare[] = "transformer.";

@@ -25,8 +25,8 @@ struct plumb_linear {
 /* One decoder layer. A norm weight is given by its offset in the flat vector; -1 if there is no
  * such norm. */
 struct plumb_layer {
-    int64_t begin;  /* offset of the layer's first tensor; the layers before it end there */
-    int64_t packed; /* the same in the packed weights */
+    int64_t begin;  /* offset of the layer's first tensor in the flat vector */
+    int64_t packed; /* offset of the layer's first matrix in the packed weights */
     struct plumb_linear project[PLUMB_N_PROJECTION];
     int64_t norm[PLUMB_N_NORM];
     int64_t q_norm, k_norm;
@@ -80,8 +80,8 @@ struct plumb_net {
     int64_t embed, norm; /* offsets of the embedding and of the final norm */
     /* offset in the packed weights of an embedding that is not in the flat vector; else -1 */
     int64_t embed_packed;
-    int64_t packed_end; /* where the layers end in the packed weights */
-    int64_t held;       /* floats of plumb_model.w */
+    int64_t packed_end; /* offset in the packed weights of the first element after the layers */
+    int64_t held;       /* number of floats in plumb_model.w */
     int64_t positions;  /* offset of the learned positions (max_pos,c); -1 if there are none */
     /* the LM head (if tied: the embedding), or the score rows of a classifier */
     struct plumb_linear head;
@@ -90,7 +90,7 @@ struct plumb_net {
 
 /* Which tensors of a model have a place in the flat vector, in plumb_model.w and in the packed
  * weights:
- *   WHOLE    all are in the flat vector, which is w; matrices that products read packed are packed
+ *   WHOLE all are in the flat vector, which is w; matrices are also packed if the kernels need it
  *   FROZEN   matrices are only packed, in bfloat16 also the embedding; the flat vector, which is w,
  *            has the others
  *   DIVIDED  all are in the flat vector, whose elements the ranks share, and at the same index of
@@ -105,18 +105,18 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
                                  int64_t *count, int64_t *packed, const struct plumb_spec *s,
                                  const struct plumb_backend *b, enum plumb_form form);
 
-/* Returns the address in m->w of the tensor with offset `at` in the flat vector; it must be there:
- * a vector, a bias or the learned positions. */
+/* Returns the address in m->w of the tensor with offset `at` in the flat vector. If the masters are
+ * shares of the ranks, it must be a norm weight, a bias or the learned positions, because m->w has
+ * no other tensors. */
 float *plumb_held(const plumb_model *m, int64_t at);
 
-/* How a model is opened. how: of a frozen model; masters: of one whose masters are shares of the
- * ranks; both NULL for any other model. */
+/* The kind of model to create. how is set for a frozen model; masters is set for a model whose
+ * masters are shares of the ranks; both are NULL for any other model. */
 struct plumb_opening {
     const struct plumb_frozen *how;
     const struct plumb_model_masters *masters;
 };
-/* Creates a model of these sizes with zero weights, as s describes it. dir: the folder of the
- * checkpoint. */
+/* Creates a model of the architecture s with zero weights. dir: the folder of the checkpoint. */
 plumb_status plumb_model_build(plumb_model **out, struct plumb_backend *b, const char *dir,
                                const struct plumb_spec *s, const struct plumb_opening *o);
 
@@ -149,16 +149,17 @@ plumb_status plumb_entry_part(float *part, const struct plumb_st_entry *e, int64
  * and the checkpoint has no head tensor. Does nothing for a classifier. */
 plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir);
 
-/* Load a frozen model, or one whose masters are shares, and set its fingerprints: _load from the
- * files, or with files == NULL from seed; _fill from what fn writes. plumb_held_hash sets *hash to
- * a hash of what such a model holds on the device all the time. */
+/* Load the weights of a model that is frozen or whose masters are shares of the ranks, and set its
+ * fingerprints. plumb_held_load takes the values from the files or, if files is NULL, draws them
+ * from seed; `fresh`: as in plumb_params_load. plumb_held_fill takes the values that fn writes.
+ * plumb_held_hash sets *hash to a hash of m->w and m->packed. */
 plumb_status plumb_held_load(plumb_model *m, const plumb_st *files, const char *fresh,
                              uint64_t seed);
 plumb_status plumb_held_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
 plumb_status plumb_held_hash(const plumb_model *m, uint64_t *hash);
 
-/* Sets *w to the values of tensor p in host memory: the weights themselves if they are there, else
- * `copy` (p->count,), to which they are copied. */
+/* Sets *w to the values of tensor p in host memory. If the weights are in host memory, *w points to
+ * them; otherwise they are copied to `copy` (p->count,), and *w = copy. */
 plumb_status plumb_param_read(const plumb_model *m, const struct plumb_param *p, float *copy,
                               const float **w);
 /* Returns the number of values of the file tensor that holds parameter p. */
@@ -168,13 +169,14 @@ int64_t plumb_param_file_count(const struct plumb_param *p);
 void plumb_param_describe(struct plumb_st_entry *e, const struct plumb_param *p);
 /* Returns true if the file tensor is parameter p alone, with the same layout. */
 bool plumb_param_is_whole(const struct plumb_param *p);
-/* Copies parameter p, at w, to its rows or columns of the whole file tensor. */
+/* Copies the values w of parameter p to those rows or columns of the file tensor that hold p. */
 void plumb_param_give(float *tensor, const float *w, const struct plumb_param *p);
-/* All parameters of one file tensor are among this many parameters from its first one on. */
+/* If parameters share a file tensor, all of them are among PLUMB_FILE_NEAR consecutive parameters,
+ * of which the first holds the tensor's first row. */
 enum { PLUMB_FILE_NEAR = 8 };
 
-/* Removes the padding token of a new classifier and logs it. Called if its padding token is the end
- * token. */
+/* Removes the padding token of a new classifier and logs this. Called if the padding token is the
+ * end token. */
 void plumb_model_drop_pad(plumb_model *m);
 
 /* Computes the table of a rotary embedding in float32, with the same operations as Hugging Face.
@@ -240,10 +242,10 @@ static inline struct plumb_attn_shape plumb_attention_shape(const struct plumb_s
                                      s->windowed[l] ? s->window : 0};
 }
 
-/* Takes the buffers of one layer for n rows from the arena, without x and the KV pages. */
+/* Allocates the buffers of one layer for n rows from the arena, except x, kc and vc. */
 plumb_status plumb_act_take(struct plumb_act *a, struct plumb_arena *arena,
                             const struct plumb_backend *b, const struct plumb_spec *s, int64_t n);
-/* Takes `pages` KV pages of one layer from the arena. */
+/* Allocates `pages` KV pages of one layer (kc, vc) from the arena. */
 plumb_status plumb_act_take_pages(struct plumb_act *a, struct plumb_arena *arena,
                                   const struct plumb_backend *b, const struct plumb_spec *s,
                                   int64_t pages);
@@ -255,8 +257,9 @@ float plumb_embed_scale(const plumb_model *m);
  * has those.     x, scratch (n,c)  ids, pos (n,) */
 plumb_status plumb_embed_forward(const plumb_model *m, plumb_real *x, plumb_real *scratch,
                                  const int32_t *ids, const int32_t *pos, int64_t n);
-/* Adds dx to the gradients of the positions, and embed_scale dx to those of the embedding, row by
- * row. Overwrites dx. Does nothing if the model has an adapter, because both are then frozen. */
+/* Adds dx to the gradients of the learned positions, and embed_scale dx to those of the embedding,
+ * row by row. Overwrites dx. Does nothing if the model has an adapter, because positions and
+ * embedding are then frozen. */
 plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real *dx,
                                   const int32_t *ids, const int32_t *pos, int64_t n);
 
@@ -280,8 +283,8 @@ plumb_status plumb_head_norm_forward(const plumb_model *m, plumb_real *y, float 
 /* Scratch buffers of the backward. */
 struct plumb_back {
     plumb_real *dn; /* (n,c) gradient of a norm's output */
-    /* (n,c) gradient of b1 and b2; in a parallel block, the gradient of x through the MLP; NULL if
-     * the block needs neither */
+    /* (n,c) gradient of b1 or b2; in a parallel block, the gradient of x through the MLP; NULL if
+     * the block needs neither gradient */
     plumb_real *db;
     plumb_real *dq, *dk, *dv; /* (n,h,d), (n,hk,d), (n,hk,d) gradients of q, k and v */
     /* gradients of q and k before their norm; NULL if the model has no qk norm */
@@ -291,7 +294,7 @@ struct plumb_back {
     float *work;      /* (work_count,) scratch of linear_bwd_* and attention_bwd */
     int64_t work_count;
 };
-/* Takes the scratch buffers for up to n rows from the arena. */
+/* Allocates the scratch buffers for up to n rows from the arena. */
 plumb_status plumb_back_take(struct plumb_back *w, struct plumb_arena *arena, const plumb_model *m,
                              int64_t n);
 
@@ -351,8 +354,8 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
 plumb_status plumb_project_joined_forward(const plumb_model *m, int64_t l,
                                           enum plumb_projection first, int parts, plumb_real *y,
                                           const plumb_real *x, int64_t n);
-/* plumb_project_backward of the same projections, which have no bias: dx = the sum over the outputs
- * of all, as one chain of additions.     dy (n, sum of out) */
+/* plumb_project_backward of the same projections, which must have no bias. An element of dx is one
+ * sum over the outputs of all these projections, added in order.     dy (n, sum of out) */
 plumb_status plumb_project_joined_backward(const plumb_model *m, int64_t l,
                                            enum plumb_projection first, int parts, plumb_real *dx,
                                            float *grad, const plumb_real *dy, const plumb_real *x,

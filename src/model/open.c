@@ -105,7 +105,7 @@ static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, 
     PLUMB_TRY(plumb_spec_check_classifier(&s, dir));
     const char *fresh = s.labels ? NULL : "score.weight";
     s.labels = labels;
-    s.head_scale = 1.0f; /* the score has no scale and no cap */
+    s.head_scale = 1.0f; /* the score head of a classifier has no scale and no soft cap */
     s.head_cap = 0.0f;
     PLUMB_TRY(open_as(out, b, dir, &s, fresh, seed, o));
     (*out)->fresh_score = fresh != NULL;

@@ -13,17 +13,18 @@ struct layout {
     int64_t n, count, packed, held;
     const struct plumb_kernels *k;
     bool packs; /* true if kernels read linear weights in a packed form */
-    /* true if w lacks the matrices, which exist in the form in which a forward reads them; narrow:
-     * the embedding, too, because it is read in bfloat16 */
+    /* frozen: w has no matrices; they are only in the packed weights. narrow: w has no embedding
+     * either, because the forward reads it in bfloat16 */
     bool frozen, narrow;
-    bool divided; /* enum plumb_form */
+    bool divided; /* true for PLUMB_FORM_DIVIDED */
     enum plumb_file_layout files;
-    /* beginnings of the names: of the parameter, and of its tensor in the files */
+    /* prefixes of the name of the parameter and of the name of its tensor in the files */
     char prefix[48], file_prefix[48];
 };
 
-/* at_top, in_model and in_layer set the prefixes of the names of the next tensors: of the head or
- * the score (no prefix), of the embedding or the final norm, and of layer l. */
+/* at_top, in_model and in_layer set the name prefixes of the tensors that are placed next. at_top:
+ * no prefix, for the head or the score; in_model: for the embedding or the final norm; in_layer:
+ * for layer l. */
 static void at_top(struct layout *y)
 {
     y->prefix[0] = y->file_prefix[0] = '\0';
@@ -47,9 +48,9 @@ static int64_t to_align(int64_t at)
     return plumb_ceil_div(at, PLUMB_PARAM_ALIGN) * PLUMB_PARAM_ALIGN;
 }
 
-/* Places the next tensor, NAME.weight or NAME.bias, and returns its offset in the flat vector, or
- * -1 if it has none. cols = 0 stands for a vector of `rows` elements. pack: products read it;
- * packed_only: it is not in w. */
+/* Places the next tensor, name.kind (kind: weight or bias), and returns its offset in the flat
+ * vector, or -1 if it is not in this vector. cols = 0 stands for a vector of `rows` elements. pack:
+ * true if matrix products read the tensor; packed_only: true if it is not in w. */
 static int64_t place(struct layout *y, const char *name, const char *kind, int64_t rows,
                      int64_t cols, bool pack, bool packed_only)
 {
@@ -72,7 +73,7 @@ static int64_t place(struct layout *y, const char *name, const char *kind, int64
         y->count = to_align(at + count);
     if (!packed_only)
         y->held = to_align(y->held + count);
-    if (y->divided) /* bfloat16: an element of the packed form is one of the matrix */
+    if (y->divided) /* bfloat16: packed element i is element i of the flat vector */
         y->packed = y->count;
     else if (pack)
         y->packed += to_align(y->k->linear_packed_count(rows, cols));
@@ -139,8 +140,8 @@ static int64_t place_norm(struct layout *y, const struct plumb_spec *s, enum plu
     return s->block.norm[at] ? norm_of(y, s, norm_name(&s->block, at)) : -1;
 }
 
-/* Sets which rows of which tensor of the files hold the weight and the bias of a projection. They
- * must be the parameters that were placed last. */
+/* Sets which rows of which file tensor hold the weight and the bias of projection id. This weight
+ * and bias must be the parameters that were placed last. */
 static void map_to_files(struct layout *y, const struct plumb_spec *s, enum plumb_projection id)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d, part = id - PLUMB_Q;

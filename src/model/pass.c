@@ -15,8 +15,9 @@ static int64_t most_pages(const struct plumb_pass_limit *o)
     return o->max_tokens / PLUMB_KV_PAGE + o->max_seq;
 }
 
-/* Sets the pointers of a batch to their parts of `block`, or, if it is NULL, only its size. The
- * segments are first, because they are the only array of 8-byte elements. */
+/* Sets the pointers of a batch to their parts of `block`, and t->bytes to the size of the block. If
+ * block is NULL, sets only t->bytes. The array segment is first, because it is the only array of
+ * 8-byte elements. */
 static void place_arrays(struct plumb_pass_batch *t, const plumb_pass *p, void *block)
 {
     const struct plumb_pass_limit *o = &p->limit;
@@ -323,7 +324,7 @@ static plumb_status forward(plumb_pass *p, const plumb_model *m, const struct pl
     PLUMB_TRY(check_batch(p, m, b));
     p->state = PLUMB_PASS_EMPTY;
     p->backward_done = false;
-    if (p->sending) /* nobody has waited since the last batch was sent */
+    if (p->sending) /* the copy of the last batch to the device may still be running */
         PLUMB_TRY(p->backend->sync(p->backend));
     p->sending = false;
     struct plumb_pass_batch *t = &p->host;
@@ -379,8 +380,8 @@ plumb_status plumb_pass_place(plumb_pass *p, const plumb_model *m, int64_t i, fl
     return p->on_place && end > begin ? p->on_place(p->on_place_arg, grad, begin, end) : PLUMB_OK;
 }
 
-/* Tells the pass's plumb_final_fn, if it has one, that the gradients of part i and of all parts
- * behind it are final. */
+/* Tells the pass's plumb_final_fn, if there is one, that the gradients of part i and of all later
+ * parts are final. */
 static plumb_status say_final(plumb_pass *p, const plumb_model *m, int64_t i)
 {
     return p->on_final ? p->on_final(p->on_final_arg, plumb_model_part(m, i)) : PLUMB_OK;

@@ -8,9 +8,9 @@
 /* What the buffers of a pass hold. It decides which functions may be called next. */
 enum plumb_pass_state {
     PLUMB_PASS_EMPTY,   /* nothing that a later function may read */
-    PLUMB_PASS_LOGPROB, /* what plumb_pass_logprob left; its backward may follow */
-    PLUMB_PASS_SCORE,   /* what plumb_pass_score (classifier scores) left; likewise */
-    PLUMB_PASS_HIDDEN,  /* hidden states by plumb_pass_hidden, which does not run a head */
+    PLUMB_PASS_LOGPROB, /* results of plumb_pass_logprob; its backward may follow */
+    PLUMB_PASS_SCORE,   /* results of plumb_pass_score; its backward may follow */
+    PLUMB_PASS_HIDDEN,  /* hidden states of plumb_pass_hidden, which does not run a head */
 };
 
 /* A batch in the form that kernels read. A pass has one on the host and one on the device. */
@@ -72,8 +72,8 @@ plumb_status plumb_pass_forward(plumb_pass *p, const plumb_model *m, const struc
 /* Computes hx and hn (n_head,c), the hidden states that the head reads, before and after the final
  * norm. */
 plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m);
-/* Sets *grad to the address of the gradient of part i of the trained vector (plumb_model_part), if
- * the pass has a callback that knows it. */
+/* If the pass has a plumb_place_fn and part i of the trained vector (plumb_model_part) is not
+ * empty, calls the function to set *grad for this part. Otherwise does nothing. */
 plumb_status plumb_pass_place(plumb_pass *p, const plumb_model *m, int64_t i, float **grad);
 /* Copies a result to the host and waits for it. */
 plumb_status plumb_pass_result(plumb_pass *p, float *host, const float *device, int64_t n);

@@ -1,4 +1,5 @@
-/* prefill.c - reading prompts: their rows, and what a slot inherits when its prompt is complete.
+/* prefill.c - reads prompts: chooses the rows of a pass, and starts the samples of complete
+ * prompts.
  * Layer 4. Includes base/, model/generator.h. */
 #include <string.h>
 
@@ -43,8 +44,8 @@ static void see_prefix(struct plumb_run *r, struct plumb_slot *s)
 
 /* ---- when a prompt is complete: its samples begin -------------------------------------------- */
 
-/* Handles the groups whose prompt is completed by these rows: adds the copy that keeps the last
- * hidden state of each to g->read_host, and removes the groups from the queue. */
+/* Handles the groups whose prompt these rows complete. For each group, adds a copy of the hidden
+ * state of its last row to the copies in g->read_host, and removes the group from the queue. */
 static void end_prefills(struct plumb_run *r, const struct plumb_reading *rows)
 {
     plumb_generator *g = r->g;
@@ -65,9 +66,9 @@ static void end_prefills(struct plumb_run *r, const struct plumb_reading *rows)
     g->n_prefill = left;
 }
 
-/* Gives a slot the KV pages of its group's prompt. Full pages are shared. The last page is copied
- * if it is not full, because the slot writes to it. The last sample of a group takes over all pages
- * without a copy. */
+/* Sets the page table of a slot to the KV pages of its group's prompt. Full pages are shared. The
+ * last page is copied if it is not full, because the slot writes to it. The last sample of a group
+ * gets the group's own pages without a copy. */
 static plumb_status inherit(struct plumb_run *r, int64_t slot, int64_t group)
 {
     plumb_generator *g = r->g;

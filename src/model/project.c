@@ -1,5 +1,5 @@
 /* project.c - the projections of a block and the head: the products with the weights of the model,
- * and what an adapter adds to them.
+ * plus the products of an adapter.
  * Layer 4. Includes op/, model/lora.h, model/provider.h. */
 #include "model/lora.h"
 #include "model/provider.h"
@@ -29,7 +29,8 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
 
 /* ---- joined projections ---------------------------------------------------------------------- */
 
-/* The kernels that read joined outputs move 8 of them at a time. */
+/* The kernels that read joined outputs move 8 elements at a time, so sizes must be multiples of
+ * 8. */
 struct plumb_joined plumb_joined_of(const struct plumb_backend *b, const struct plumb_spec *s)
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d, align = PLUMB_PARAM_ALIGN;
@@ -48,7 +49,8 @@ struct plumb_joined plumb_joined_of(const struct plumb_backend *b, const struct 
     return b->dtype == PLUMB_BF16 ? j : (struct plumb_joined){false, false};
 }
 
-/* Returns the joined projections as one: its weights begin where those of the first one do. */
+/* Returns one linear layer that stands for the joined projections. Its weights begin at those of
+ * the first projection. */
 static struct plumb_linear join(const plumb_model *m, int64_t l, enum plumb_projection first,
                                 int parts)
 {
@@ -94,8 +96,8 @@ plumb_status plumb_project_joined_backward(const plumb_model *m, int64_t l,
 
 /* ---- the head -------------------------------------------------------------------------------- */
 
-/* Returns the head: the score rows of an adapter, or the head of the model itself. *w is the vector
- * that holds it. */
+/* Returns the head: the score rows of an adapter, or the head of the model itself. Sets *w to the
+ * weights that contain it. */
 static const struct plumb_linear *head_of(struct plumb_weights *w, const plumb_model *m)
 {
     const bool adapted = m->adapter && m->adapter->score.w >= 0;

@@ -1,4 +1,4 @@
-/* provider.c - brings the matrices of a layer to where a pass reads them.
+/* provider.c - copies or gathers the matrices of a layer to the device before a pass reads them.
  * Layer 4. Includes model/provider.h, base/. */
 #include "model/provider.h"
 
@@ -82,7 +82,8 @@ static plumb_status allocate(struct plumb_provider *p, const plumb_model *m)
     PLUMB_TRY(place(p, m, all));
     PLUMB_TRY(plumb_backend_arena_alloc(b, &p->arena));
     PLUMB_TRY(place(p, m, all));
-    if (p->how.mode == PLUMB_FROZEN_SHARDED) /* zero: the gaps between tensors travel, too */
+    /* set to zero, because the gather also sends the gaps between tensors */
+    if (p->how.mode == PLUMB_FROZEN_SHARDED)
         return b->zero(b, p->share, plumb_real_bytes(b, all));
     void *host = NULL;
     PLUMB_TRY(b->alloc_host(b, &host, plumb_real_bytes(b, all), "frozen layers"));
@@ -159,13 +160,13 @@ plumb_status plumb_provider_store(plumb_model *m, int64_t at, const void *packed
         return store_in_layer(m, l, at, packed, n);
     }
     if (m->provider && at >= net->packed_end)
-        at -= layers; /* m->packed lacks the layers, which lie before the head */
+        at -= layers; /* m->packed has no layers, which would be before the head */
     return b->to_device(b, element(m, m->packed, at), packed, plumb_real_bytes(b, n));
 }
 
 /* ---- passes --------------------------------------------------------------------------------- */
 
-/* Starts to bring layer l to its buffer. */
+/* Starts to copy (offload) or to gather (sharded) layer l to buffer l mod 2. */
 static plumb_status bring(const plumb_model *m, int64_t l)
 {
     struct plumb_provider *p = m->provider;

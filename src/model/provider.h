@@ -1,12 +1,13 @@
-/* provider.h - where the matrices of a layer lie when a pass computes it: "layer l, please".
+/* provider.h - where the matrices of the layers are, and how a pass gets the matrices of one layer.
  * Layer 4, private to model/. Includes model/net.h.
  *
  *   resident   all layers are in m->packed
  *   offload    all layers are in page-locked host memory
- *   sharded    this rank has its share of every layer; a gather brings the whole layer
+ *   sharded    this rank has a share of every layer; a gather sends all shares of a layer to all
  *
- * In the last two, layer l is read from buffer l mod 2, and layer l + 1 is brought to the other
- * buffer while layer l is computed. (A gather through host memory ends before layer l is computed.)
+ * If offloaded or sharded, layer l is read from buffer l mod 2, and layer l + 1 is copied or
+ * gathered to the other buffer while layer l is computed. (A gather through host memory ends before
+ * layer l is computed.)
  *
  *     buffer 0   | layer 0           | layer 2 arrives   | layer 2           | ...
  *     buffer 1   | layer 1 arrives   | layer 1           | layer 3 arrives   | ...
@@ -39,20 +40,23 @@ void plumb_provider_destroy(plumb_model *m);
  * holds them. If m is sharded, it stores only this rank's share of a layer. */
 plumb_status plumb_provider_store(plumb_model *m, int64_t at, const void *packed, int64_t n);
 
-/* Makes the matrices of layer l readable, and starts to bring layer l + 1. Every forward pass calls
- * it for each layer in ascending order. Collective if m is sharded. */
+/* Makes the matrices of layer l readable for kernels that are launched afterwards, and starts to
+ * copy or gather layer l + 1. Every forward pass calls it for each layer in ascending order.
+ * Collective if m is sharded. */
 plumb_status plumb_provider_want(const plumb_model *m, int64_t l);
-/* Ends a pass, which may have failed: gathers the layers that it did not want, because the other
- * ranks wait for this one. Collective if m is sharded; does nothing otherwise. */
+/* Ends a pass, also one that failed. If m is sharded, gathers the layers that the pass has not
+ * gathered, because the other ranks wait for this rank's shares; collective. Otherwise does
+ * nothing. */
 plumb_status plumb_provider_finish(const plumb_model *m);
 
-/* Return the weights that the matrix products of layer l, or of the head, read. Those of a layer
- * are valid after plumb_provider_want of the layer, until that of the next one. */
+/* Return the weights that the matrix products of layer l, or of the head, read. The weights of
+ * layer l are valid after plumb_provider_want(m, l) and until plumb_provider_want(m, l + 1). */
 struct plumb_weights plumb_weights_of_layer(const plumb_model *m, int64_t l);
 struct plumb_weights plumb_weights_of_head(const plumb_model *m);
 
-/* Returns how many of all `packed` elements of the packed weights m->packed holds: all if `how` is
- * resident, otherwise all except those of the layers. */
+/* Returns the number of elements in m->packed. packed: the number of elements of all packed
+ * weights. If `how` is resident, m->packed has all of them, otherwise all except those of the
+ * layers. */
 int64_t plumb_provider_resident(const plumb_model *m, const struct plumb_frozen *how,
                                 int64_t packed);
 

@@ -1,4 +1,4 @@
-/* request.h - what a generator is created for, what it is asked for, and what it hands out.
+/* request.h - the limits of a generator, its requests and options, and the completions it returns.
  * Layer 4. Includes base/, kernels.h, text/tokenizer.h. */
 #ifndef PLUMB_MODEL_REQUEST_H
 #define PLUMB_MODEL_REQUEST_H
@@ -21,13 +21,14 @@ enum plumb_stop {
 /* Called before every decode step; generation pauses there if it returns true. */
 typedef bool plumb_pause_fn(void *arg);
 
-/* Requests that become known while others run. It is read before every decode step. The pause
- * function changes it; while no request runs and none may begin, plumb_generate only calls that
- * function again and again. */
+/* For requests that become known while other requests run. plumb_generate reads this struct before
+ * every decode step. The caller's pause function changes it. While no request runs and none is
+ * ready, plumb_generate calls the pause function in a loop. */
 struct plumb_supply {
-    int64_t ready; /* number of requests, counted from the first, that may begin; never decreases.
-                    * The others are not read, so they may still be unknown */
-    bool closed;   /* true once `ready` will not grow any more; never true before */
+    /* the first `ready` requests may begin; never decreases. plumb_generate does not read the
+     * others, so they need not be set yet */
+    int64_t ready;
+    bool closed; /* true once `ready` will not grow any more; never true before */
 };
 
 struct plumb_generate_options {
@@ -92,9 +93,9 @@ typedef plumb_status plumb_completion_fn(void *arg, const struct plumb_completio
 
 typedef struct plumb_generator plumb_generator;
 
-/* What a generator is created for. */
+/* The limits for which a generator is created. */
 struct plumb_generator_need {
-    int64_t slots;      /* number of sequences at a time */
+    int64_t slots;      /* number of completions that are generated at a time */
     int64_t max_tokens; /* largest number of tokens of a prompt and its completion */
     bool penalty;       /* reserve the memory for a repetition penalty */
     /* owned by the caller; NULL if no stop strings are used */

@@ -28,18 +28,19 @@ static float llama3(float inv_freq, const struct plumb_rope *o)
     return (1.0f - blend) * inv_freq / factor + blend * inv_freq;
 }
 
-/* Returns the index, usually between two whole numbers, of the pair of columns that turns `turns`
- * times within original_max_pos positions. */
+/* Returns the index, in general not an integer, of the column pair whose angle makes `turns` full
+ * turns within original_max_pos positions. */
 static double yarn_pair(double turns, const struct plumb_rope *o)
 {
     return (double)o->columns * log(o->original_max_pos / (turns * 2.0 * M_PI)) /
            (2.0 * log(o->theta));
 }
 
-/* Returns the frequency of pair i in YaRN. Without scaling it is 1 / period. Pairs that turn fast
- * (beta_fast) keep it, for those that turn slowly (beta_slow) it is divided by the factor, and for
- * those in between it is interpolated. Source: transformers, _compute_yarn_parameters; Peng et al.
- * 2023, arXiv:2309.00071. */
+/* Returns the frequency of column pair i in YaRN. Without scaling the frequency is 1 / period.
+ * Pairs that make at least beta_fast turns within original_max_pos positions keep this frequency.
+ * For pairs with at most beta_slow turns it is divided by the factor. For the pairs in between it
+ * is interpolated. Source: transformers, _compute_yarn_parameters; Peng et al. 2023,
+ * arXiv:2309.00071. */
 static float yarn(float period, int64_t i, const struct plumb_rope *o)
 {
     double low = yarn_pair(o->beta_fast, o), high = yarn_pair(o->beta_slow, o);

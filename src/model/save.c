@@ -107,7 +107,7 @@ fail:
     return st;
 }
 
-/* What makes the file tensors, one at a time. */
+/* The model and the host memory from which the file tensors are made, one at a time. */
 struct maker {
     const plumb_model *m;
     float *copy;    /* host memory for one parameter */
@@ -115,7 +115,7 @@ struct maker {
     uint16_t *half; /* for a tensor in bfloat16; NULL if they are float32 */
 };
 
-/* The file tensor whose first row is in parameter i. */
+/* A file tensor. Parameter i holds its first row. */
 struct made {
     struct maker *maker;
     int64_t i;
@@ -218,8 +218,8 @@ static plumb_status copy_files(const char *const *name, size_t n, const char *fr
     return PLUMB_OK;
 }
 
-/* Copies the chat templates in the folder TEMPLATES, such as tool_use.jinja, which exist beside the
- * main one. transformers finds them by their names. */
+/* Copies the additional chat templates in the folder TEMPLATES, such as tool_use.jinja.
+ * transformers finds them by their names. */
 static plumb_status copy_templates(const char *from_dir, const char *to_dir)
 {
     char from[4096], to[4096];

@@ -1,5 +1,5 @@
-/* saved.c - the weights as files have them: dtype, fingerprint, the tensors of the files; and the
- * parameters in host memory.
+/* saved.c - the tensors of checkpoint files: their layout, dtype and fingerprint; also calls a
+ * function for each parameter in host memory.
  * Layer 4. Includes base/, io/, model/{block_hash,net}.h. */
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +26,8 @@ plumb_status plumb_param_read(const plumb_model *m, const struct plumb_param *p,
                                p->count * (int64_t)sizeof(*copy));
 }
 
-/* Allocates host memory for one tensor at a time. It is unused if the weights are in host memory.
- */
+/* Allocates host memory for the largest tensor of m. The callers do not use it if the weights are
+ * in host memory. */
 static plumb_status take_copy(float **out, const plumb_model *m)
 {
     const int64_t most = plumb_model_largest(m);

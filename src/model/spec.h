@@ -75,8 +75,8 @@ enum plumb_file_layout {
     PLUMB_FILES_GLM4,       /* as PLUMB_FILES_GLM, with other names of the norms */
 };
 
-/* The description of a decoder block. Forward, backward and the layout of the parameters read it;
- * they do not know families. For n rows:
+/* The description of a decoder block. Forward, backward and the layout of the parameters depend on
+ * this description, not on the model family. For n rows:
  *
  * x  --+-> [norm] -> q, k, v -> [qk norm] -> [rotation] -> attention -> o -> [norm] -> (+) -> xm
  *      |                                                                                ^
@@ -87,8 +87,8 @@ enum plumb_file_layout {
  *      +--------------------------------------------------------------+
  *
  * A step in brackets exists if the description says so. Without a gate, the MLP computes act(up).
- * In a parallel block it reads x instead of xm. Window and rotation may differ by layer (struct
- * plumb_spec). */
+ * In a parallel block the MLP reads x instead of xm. Window and rotation may differ by layer
+ * (struct plumb_spec). */
 struct plumb_block {
     bool norm[PLUMB_N_NORM];       /* which norms exist */
     bool bias[PLUMB_N_PROJECTION]; /* which projections have a bias */
@@ -101,7 +101,7 @@ struct plumb_block {
     bool neighbours;
     bool layer_norm;     /* every norm is a LayerNorm with a bias; else an RMSNorm */
     bool gated;          /* the MLP has a gate; else it is down act(up) */
-    bool parallel;       /* the MLP reads x, not xm; both branches are added to x */
+    bool parallel;       /* the MLP reads x, not xm; attention and MLP outputs are added to x */
     bool scale_by_layer; /* the scores of layer l = 0, 1, ... are divided by l + 1 */
     float norm_shift;    /* added to the weights of every norm, also of the final one */
     float attention_cap; /* soft cap of the scores of attention; 0: none */
@@ -120,14 +120,14 @@ struct plumb_rope {
         PLUMB_ROPE_LONGROPE,
         PLUMB_N_ROPE_TYPE
     } type;
-    int64_t columns;         /* number of rotated columns of a head; even */
-    double theta;            /* base of the frequencies theta^(-2 i / columns) */
-    double factor;           /* by which the context is extended; not used by the plain type */
-    double original_max_pos; /* llama3, yarn, longrope */
+    int64_t columns; /* number of rotated columns of a head; even */
+    double theta;    /* base of the frequencies theta^(-2 i / columns) */
+    double factor;   /* factor by which the context is extended; not used by the plain type */
+    double original_max_pos; /* context length before the extension; llama3, yarn, longrope */
     double low_freq_factor, high_freq_factor; /* llama3 */
     double beta_fast, beta_slow;              /* yarn */
-    bool truncate;                            /* yarn: the range of interpolation has whole ends */
-    double attention_factor;                  /* yarn, longrope: multiplies cos and sin; else 1 */
+    bool truncate; /* yarn: round the ends of the interpolation range outwards to integers */
+    double attention_factor; /* yarn, longrope: multiplies cos and sin; else 1 */
     /* longrope, (columns / 2) each: divisors of the frequencies */
     float short_factor[PLUMB_MAX_HEAD / 2], long_factor[PLUMB_MAX_HEAD / 2];
 };
@@ -146,7 +146,7 @@ struct plumb_spec {
     struct plumb_rope rope[PLUMB_MAX_ROPE];
     int8_t rotation[PLUMB_MAX_LAYERS]; /* (l) index in rope; -1 if the layer rotates nothing */
     struct plumb_block block;
-    /* multiplies the embedding; multiplies the hidden states that the LM head reads */
+    /* embed_scale multiplies the embedding; head_scale multiplies the input of the LM head */
     float embed_scale, head_scale;
     bool embed_scale_rounds; /* embed_scale is first rounded to the type of the activations */
     float head_cap;          /* soft cap of the logits; 0: none */

@@ -10,7 +10,8 @@
 #include "io/json.h"
 #include "model/spec.h"
 
-/* What a family is, and the defaults of its Hugging Face configuration class for absent fields. */
+/* A model family: its names, and the defaults of its Hugging Face configuration class for absent
+ * fields. */
 struct plumb_family_row {
     const char *type, *causal; /* model_type; class of the language model */
     const char *classifier;    /* class of the sequence classifier; NULL if transformers has none */

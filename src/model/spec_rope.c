@@ -14,8 +14,8 @@ static const struct {
     enum plumb_rope_type type;
 } rope_type[] = {
     {"default", "", PLUMB_ROPE_PLAIN},
-    /* dynamic changes the frequencies of sequences longer than max_position_embeddings only. plumb
-     * does not run such sequences. */
+    /* The type dynamic changes the frequencies only for sequences longer than
+     * max_position_embeddings. plumb does not run such sequences. */
     {"dynamic", "factor", PLUMB_ROPE_PLAIN},
     {"linear", "factor", PLUMB_ROPE_LINEAR},
     {"llama3", "factor low_freq_factor high_freq_factor original_max_position_embeddings",
@@ -33,8 +33,8 @@ enum { N_KNOWN = sizeof(rope_type) / sizeof(rope_type[0]) };
 /* The JSON objects from which the fields of one rotary embedding are read. */
 struct source {
     const plumb_json *root, *r; /* config.json, and the object of the embedding in it */
-    const char *path, *where;   /* names of both for messages */
-    bool by_kind;               /* r is the object of one kind of layers */
+    const char *path, *where;   /* names of root and of r for messages */
+    bool by_kind; /* r applies only to layers with a window, or only to layers without */
 };
 
 static plumb_status warn_unused(const struct source *f, int k)

@@ -18,8 +18,8 @@ static plumb_status read_token(int32_t *out, const plumb_json *v, int64_t vocab,
     return PLUMB_OK;
 }
 
-/* Reads pad_token_id. Some files on the hub have -1 or another invalid id; plumb warns and treats
- * it as no padding token. */
+/* Reads pad_token_id. Some files on the Hugging Face hub have -1 or another invalid id. plumb then
+ * logs a warning and uses no padding token. */
 static void read_pad(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const int64_t absent =

@@ -55,9 +55,9 @@ static plumb_status read_size(int64_t *window, const struct plumb_spec *s, const
     return plumb_spec_want_size(j, "sliding_window", window, &window_class, 1 << 24, path);
 }
 
-/* Checks that a config has no attention window. transformers ignores windows in the masks of
- * these families, but applies the fields to its cache; its results would depend on how it is
- * called. */
+/* Fails if a config asks for an attention window. For these families, transformers ignores windows
+ * in the attention masks but applies the fields to its KV cache, so the results of transformers
+ * would depend on how the model is called. */
 static plumb_status without_windows(const struct plumb_spec *s, const plumb_json *j,
                                     const char *path)
 {
@@ -75,7 +75,8 @@ static plumb_status without_windows(const struct plumb_spec *s, const plumb_json
 }
 
 /* Sets window and windowed of Phi-3 or StarCoder2, which have a window on all layers or on none.
- * Their masks in transformers ignore layer_types, so it is refused if it says something else. */
+ * Their attention masks in transformers ignore layer_types, so a layer_types that disagrees with
+ * the masks is refused. */
 static plumb_status on_all_layers(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     bool windowed[PLUMB_MAX_LAYERS] = {0};
@@ -173,7 +174,7 @@ static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const ch
                        (long long)made);
     s->window = windowed ? window : 0;
     for (int64_t l = 0; s->n_rope == 2 && l < s->l; l++)
-        s->rotation[l] = s->windowed[l]; /* layers with a window have a rotation of their own */
+        s->rotation[l] = s->windowed[l]; /* rope[1] is for the layers with a window */
     /* In EXAONE 4 with a window, the layers without the window use no rotary embedding. */
     for (int64_t l = 0; s->family == PLUMB_EXAONE4 && window > 0 && l < s->l; l++)
         s->rotation[l] = s->windowed[l] ? 0 : -1;

@@ -34,9 +34,9 @@ static void compare_end(const plumb_model *m, int32_t end, const char *tokenizer
             (int)end, tokenizer_dir, m->dir);
 }
 
-/* Handles a classifier whose padding token is the end token. transformers reads the score before
- * the end token in this case, and so does plumb. If the score row is new, the padding token is
- * removed, so that both read the score at the end token. */
+/* Handles a classifier whose padding token is the end token. transformers then reads the score at
+ * the token before the end token, and so does plumb. If the score rows are new, the padding token
+ * is removed, so that both programs read the score at the end token. */
 static void compare_pad(plumb_model *m, int32_t end, const char *tokenizer_dir)
 {
     struct plumb_spec *s = &m->spec;

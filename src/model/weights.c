@@ -34,7 +34,7 @@ static plumb_status hash_base(const plumb_model *m, uint64_t *hash)
 {
     struct plumb_backend *b = m->backend;
     const int64_t bytes = plumb_tensor_bytes(&m->hash);
-    if (m->frozen || m->masters) { /* other bits than at the last change: another fingerprint */
+    if (m->frozen || m->masters) { /* *hash != base_fingerprint if w or packed has changed */
         uint64_t held = 0;
         PLUMB_TRY(plumb_held_hash(m, &held));
         *hash = m->base_fingerprint ^ held ^ m->held_hash;
