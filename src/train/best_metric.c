@@ -7,8 +7,8 @@
 
 #include "base/log.h"
 
-/* The values of checkpoint.best_metric. The default of a command is the first row that names it; if
- * data.eval is not set, the first such row that does not begin with "eval_". */
+/* The values of checkpoint.best_metric. The default of a command is the first row with this command
+ * in `commands`; if data.eval is not set, rows whose name begins with "eval_" are skipped. */
 static const struct plumb_best_metric best_table[] = {
     {"eval_reward", "align", PLUMB_METRIC_EVAL_REWARD, false},
     {"eval_loss", "sft reward prefer", PLUMB_METRIC_EVAL_LOSS, true},
@@ -40,8 +40,9 @@ const struct plumb_best_metric *plumb_best_metric_of(const struct plumb_config *
     return NULL;
 }
 
-/* Checks that the metric `best` can be measured. With checkpoint.keep_best, it must be measured at
- * the step of every checkpoint, because checkpoints are compared by it. */
+/* Checks that the run measures the metric `best`. With checkpoint.keep_best, the run must measure
+ * this metric at the step of every checkpoint, because the metric decides which checkpoints are
+ * kept. */
 static plumb_status check_steps(const struct plumb_config *cfg,
                                 const struct plumb_best_metric *best)
 {

@@ -23,9 +23,9 @@ const struct plumb_best_metric *plumb_best_metric_of(const struct plumb_config *
                                                      const char *command);
 
 /* Checks checkpoint.best_metric, checkpoint.keep_best, checkpoint.every, train.eval_every and
- * data.eval against each other: the command must have the metric, and with keep_best it must be
- * measured at every checkpoint. Errors: PLUMB_ERR_CONFIG names the option and what was expected.
- * Not collective; the result is the same on every rank. */
+ * data.eval against each other: the command must have the metric, and with keep_best the run must
+ * measure the metric at every checkpoint. Errors: PLUMB_ERR_CONFIG names the option and what was
+ * expected. Not collective; the result is the same on every rank. */
 plumb_status plumb_best_metric_check(const struct plumb_config *cfg, const char *command);
 
 #endif

@@ -8,14 +8,14 @@
 
 #include <stdint.h>
 
-/* The values that decide, after an iteration, how many prompts the next iteration answers. */
+/* The values from which plumb_budget_next computes how many prompts the next iteration answers. */
 struct plumb_budget {
     int64_t tokens;       /* the budget: tokens that all ranks may generate in the run */
     int64_t generated;    /* tokens that all ranks generated so far */
     int64_t last_tokens;  /* tokens generated in the last iteration, > 0 */
     int64_t last_prompts; /* prompts answered in the last iteration, > 0 */
     int64_t whole;        /* largest number of prompts that the next iteration may answer */
-    int64_t batch;        /* prompts of an optimizer step */
+    int64_t batch;        /* prompts per optimizer step */
 };
 
 /* Returns the number of prompts of the first iteration: min(whole, tokens / tokens_per_prompt), but
@@ -24,11 +24,11 @@ struct plumb_budget {
  * together. */
 int64_t plumb_budget_first(int64_t tokens, int64_t whole, int64_t tokens_per_prompt);
 
-/* Returns the number of prompts of the next iteration: `whole`, or fewer if the rest of the budget
- * is smaller. If answers stay as long as in the last iteration, the rest suffices for round((tokens
- * - generated) last_prompts / last_tokens) prompts. If that is less than half of min(batch, whole),
- * the result is 0 and the run ends, because a step on so few prompts is too noisy. A run may
- * therefore end up to half a batch below its budget. */
+/* Returns the number of prompts of the next iteration: the smaller one of `whole` and n =
+ * round((tokens - generated) last_prompts / last_tokens). n is the number of prompts for which the
+ * rest of the budget suffices if the answers are as long as in the last iteration. If n is less
+ * than half of min(batch, whole), the result is 0 and the run ends, because a step on so few
+ * prompts is too noisy. A run may therefore use up to half a batch less than its budget. */
 int64_t plumb_budget_next(const struct plumb_budget *b);
 
 /* Returns the progress of a run for schedules, from 0 to 1: 0 in the first iteration, and about 1

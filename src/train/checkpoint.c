@@ -22,7 +22,8 @@
 
 #define DEFAULT_SHARD_BYTES 5000000000ll
 #define MASTER              "master/" /* names of the float32 weights in the trainer state */
-#define RETRY_SECONDS       5.0       /* between two attempts; less if checkpoint.retry < 50 */
+/* seconds between two attempts of a save; less if checkpoint.retry < 50 */
+#define RETRY_SECONDS 5.0
 
 /* In the state file the moments have the names that torch gives them. */
 static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};
@@ -34,7 +35,8 @@ struct save {
     const struct plumb_train_state *state;
     const struct plumb_card *card;
     const plumb_model *model;
-    struct plumb_trained trained; /* the model's trained view: what the optimizer has moments of */
+    /* the trained tensors: those of which the optimizer has moments */
+    struct plumb_trained trained;
     const plumb_optim *optim;
     struct plumb_checkpoint_pause *pause; /* NULL for a complete checkpoint */
     struct plumb_checkpoint_name name;
@@ -53,7 +55,7 @@ static int64_t bytes_per_weight(const struct save *s)
     return s->options->weights_only ? weight : weight + 2 * size + (weight < size ? size : 0);
 }
 
-/* Checks the free space before anything is written: finding out later would cost minutes. */
+/* Checks that the disk has enough free space, before anything is written. */
 static plumb_status check_space(const struct save *s)
 {
     struct statvfs fs;
@@ -71,9 +73,9 @@ static plumb_status check_space(const struct save *s)
     return PLUMB_OK;
 }
 
-/* Sets s->name. A complete checkpoint with moments is never overwritten: a later save at the same
- * step is a pause. The number of a pause is larger than that of any existing pause folder of the
- * step, even a damaged one. */
+/* Sets s->name. A complete, intact checkpoint with moments is never overwritten: a later save at
+ * the same step becomes a pause (checkpoint-STEP-pause-N). The number of a pause is larger than
+ * that of any existing pause folder of the step, even a damaged one. */
 static plumb_status choose_name(struct save *s)
 {
     struct plumb_checkpoint_name *list = NULL;
@@ -114,8 +116,8 @@ static plumb_status read_master(void *arg, const struct plumb_param *p, float *w
     return plumb_h5_read(arg, name, PLUMB_H5_F32, 0, n, w);
 }
 
-/* Writes the state. If the weights files are rounded, the state holds their fingerprint and, if the
- * run can resume from this checkpoint, the weights themselves in float32. */
+/* Writes the state of the run to the state file. If the weights files are rounded, also writes the
+ * fingerprint of the rounded weights and, unless options->weights_only, the float32 weights. */
 static plumb_status write_state(struct save *s)
 {
     struct plumb_train_state state = *s->state;
@@ -152,9 +154,9 @@ static plumb_status begin_save(struct save *s)
     return write_state(s);
 }
 
-/* Copies this rank's run of one moment in bucket k to its place in out, which holds the bucket and
- * is in device memory. moment is in host memory if the moments are offloaded, else in device
- * memory. */
+/* Copies this rank's part of one moment in bucket k to its place in out, the whole bucket in device
+ * memory. moment: this rank's shard of the moment, in host memory if the moments are offloaded,
+ * else in device memory. */
 static plumb_status place_run(const plumb_optim *o, int64_t k, float *out, const float *moment)
 {
     struct plumb_backend *b = o->backend;
@@ -170,8 +172,8 @@ static void array_name(char out[160], int moment, const struct plumb_param *p)
     snprintf(out, 160, "%s/%s", moment_name[moment], p->name);
 }
 
-/* Writes elements [begin, end) of the vector of a moment, which belong to one tensor, from data in
- * device memory. */
+/* Writes elements [begin, end) of a moment's vector to the array `name` of the state file. These
+ * elements belong to parameter p. data: their values in device memory. */
 static plumb_status write_part(const struct save *s, const char *name, const struct plumb_param *p,
                                int64_t begin, int64_t end, const float *data)
 {
@@ -189,9 +191,9 @@ static plumb_status write_part(const struct save *s, const char *name, const str
     return PLUMB_OK;
 }
 
-/* Writes the elements of one moment (0: first, 1: second) that bucket k holds. The file has one
- * array for each moment of a parameter, which is created with the bucket that has the first element
- * of the parameter. whole: the bucket in device memory, with the moments of all ranks. */
+/* Writes bucket k of one moment (0: first, 1: second). The file has one array for each moment of
+ * each parameter. The array is created when the bucket with the first element of the parameter is
+ * written. whole: the bucket in device memory, gathered from all ranks. */
 static plumb_status write_bucket(const struct save *s, int moment, int64_t k, const float *whole)
 {
     const int64_t *border = s->optim->shards.border + k;
@@ -210,7 +212,7 @@ static plumb_status write_bucket(const struct save *s, int moment, int64_t k, co
     return PLUMB_OK;
 }
 
-/* Returns true if a resumed run depends on the checkpoint's file of this name. */
+/* Returns true if a resumed run depends on the file `name` of the checkpoint. */
 static bool decides(const char *name)
 {
     return strcmp(name, PLUMB_CHECKPOINT_STATE) == 0 || plumb_inputs_decides(name);
@@ -221,8 +223,8 @@ static plumb_status publish(struct save *s)
     PLUMB_TRY(plumb_h5_commit(&s->h5));
     PLUMB_TRY(plumb_manifest_write(s->work_dir));
     PLUMB_TRY(plumb_manifest_verify(s->work_dir, decides));
-    /* An existing folder of this name is damaged or has no moments; else choose_name would have
-     * chosen a pause. */
+    /* An existing folder of this name is damaged or has no moments; otherwise choose_name would
+     * have chosen the name of a pause. */
     PLUMB_TRY(plumb_dir_remove(s->final_dir));
     PLUMB_TRY(plumb_dir_publish(s->work_dir, s->final_dir));
     return plumb_checkpoint_link(s->options->output_dir, "latest", s->name);
@@ -266,7 +268,7 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *const *scr
     PLUMB_TRY(plumb_comm_agree(comm, s->writes ? begin_name(s) : PLUMB_OK));
     PLUMB_TRY(plumb_comm_broadcast(comm, &s->name, sizeof(s->name), 0));
     PLUMB_TRY(set_paths(s));
-    /* no rank holds more than a bucket of masters that are shares */
+    /* rank 0 reads masters that are shares of the ranks one bucket at a time */
     plumb_status st = plumb_masters_finish(s->model, s->writes ? begin_save(s) : PLUMB_OK);
     if (s->pause && s->pause->write) {
         PLUMB_TRY(plumb_comm_agree(comm, st)); /* all ranks wait until the folder exists */
@@ -302,9 +304,9 @@ static void sleep_for(double seconds)
     nanosleep(&t, NULL); /* a signal may end the sleep early, which is fine */
 }
 
-/* Sets *again to true if a failed save shall be retried: the save failed on each rank with a write
- * error or because of another rank, and in_time is true on rank 0 (checkpoint.retry has not passed
- * yet). The result is the same on every rank. Collective. */
+/* Sets *again to true if a failed save shall be retried. This is so if the save failed on every
+ * rank with a write error or because another rank failed, and in_time is true on rank 0 (the time
+ * checkpoint.retry has not passed yet). The result is the same on every rank. Collective. */
 static plumb_status may_retry(bool *again, plumb_status st, bool in_time, plumb_comm *comm)
 {
     double vote[] = {st == PLUMB_ERR_IO, st != PLUMB_ERR_IO && st != PLUMB_ERR_PEER,
@@ -421,7 +423,8 @@ static plumb_status refuse_weights_only(const char *dir)
     return PLUMB_OK;
 }
 
-/* Returns true if dir is a checkpoint folder in output_dir, and sets *mine to its name. */
+/* Returns true if dir is a checkpoint folder in output_dir, and then sets *mine to the name of that
+ * folder. */
 static bool is_of(const char *output_dir, const char *dir, struct plumb_checkpoint_name *mine)
 {
     char here[PATH_MAX], there[PATH_MAX];
@@ -432,7 +435,8 @@ static bool is_of(const char *output_dir, const char *dir, struct plumb_checkpoi
     return strcmp(here, there) == 0 && plumb_checkpoint_name_read(mine, name);
 }
 
-/* Fails if output_dir has later checkpoints: a run from this one would have to overwrite them. */
+/* Fails if output_dir has checkpoints of later steps than dir: a run that resumes from dir would
+ * have to overwrite them. */
 static plumb_status check_later(const char *output_dir, const char *dir)
 {
     struct plumb_checkpoint_name mine, last, *list = NULL;

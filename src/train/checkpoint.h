@@ -38,10 +38,11 @@
 
 struct plumb_checkpoint_options {
     const char *output_dir;
-    int64_t shard_bytes; /* largest weights file; 0 = 5 GB */
-    int64_t keep_last;   /* newest checkpoints kept; 0 = all */
+    int64_t shard_bytes; /* largest size of a weights file, in bytes; 0 = 5 GB */
+    int64_t keep_last;   /* number of newest checkpoints kept; 0 = all */
     int64_t keep_every;  /* checkpoints at multiples of this step are kept, too; 0 = none */
-    int64_t keep_best;   /* checkpoints kept with the best state value best_value; 0 = none */
+    /* number of checkpoints kept because they are best by the state value best_value; 0 = none */
+    int64_t keep_best;
     const char *best_value;
     bool best_is_least;
     const struct plumb_encoding *encoding; /* written for a reward model; NULL for a policy */
@@ -52,12 +53,14 @@ struct plumb_checkpoint_options {
     bool last; /* this is the last save of the run, so earlier pauses are removed */
 };
 
-/* What the caller adds to a checkpoint-STEP-pause-N, a save between two complete checkpoints. */
+/* What the caller adds to the folder checkpoint-STEP-pause-N, which is saved between two complete
+ * checkpoints. */
 struct plumb_checkpoint_pause {
     /* Writes this rank's own files into the folder dir; NULL if there are no such files. */
     plumb_status (*write)(void *arg, const char *dir);
     void *arg;
-    int64_t bytes; /* approximate size of the files that `write` makes on all ranks together */
+    /* approximate size in bytes of the files that `write` makes on all ranks together */
+    int64_t bytes;
 };
 
 /* Saves checkpoint-STEP (pause NULL) or the next checkpoint-STEP-pause-N. After success it removes
@@ -66,8 +69,8 @@ struct plumb_checkpoint_pause {
  * checkpoint-STEP with moments is never overwritten: a pause is saved instead. Stale .tmp folders
  * are removed. With keep_best, the symbolic link OUTPUT_DIR/best points to the best checkpoint.
  *
- * Collective. Rank 0 writes everything except the pause's own files; one rank's failure is every
- * rank's.
+ * Collective. Rank 0 writes everything except the files of `pause`. If one rank fails, all ranks
+ * return a failure.
  *   out name                  name of the folder
  *   scratch (buckets of the optimizer,) device   an array for each bucket, which is overwritten;
  *           they may overlap (the gradient's buffers may serve)

@@ -178,8 +178,9 @@ plumb_status plumb_checkpoint_read_gemm_classes(struct plumb_buf *out, const cha
     return st;
 }
 
-/* Sets keep[i] for the keep_best best complete checkpoints. *best = the best one, or -1 if none has
- * the metric. Of equal ones, the earlier is better. */
+/* Sets keep[i] to true for the options->keep_best best complete checkpoints, and *best to the index
+ * of the best one, or to -1 if no checkpoint has the metric. Of equally good checkpoints, the
+ * earlier one is better. */
 static plumb_status mark_best(bool *keep, int64_t *best,
                               const struct plumb_checkpoint_options *options,
                               const struct plumb_checkpoint_name *name, int64_t n)

@@ -17,7 +17,8 @@ struct plumb_checkpoint_name {
     int64_t pause; /* number N of checkpoint-STEP-pause-N; 0 for checkpoint-STEP */
 };
 
-/* Reads a folder name. Returns false if text is no name of a checkpoint ("checkpoint-12.tmp"). */
+/* Reads a folder name. Returns false if text is not the name of a checkpoint, such as
+ * "checkpoint-12.tmp". */
 bool plumb_checkpoint_name_read(struct plumb_checkpoint_name *out, const char *text);
 /* Returns < 0 if a is older than b, 0 if they are the same, > 0 if a is newer. */
 int plumb_checkpoint_name_compare(struct plumb_checkpoint_name a, struct plumb_checkpoint_name b);
@@ -43,7 +44,7 @@ plumb_status plumb_checkpoint_open_state(plumb_h5 **out, struct plumb_train_stat
  * best checkpoint, if one has the metric. Then it removes the checkpoints that keep_last,
  * keep_every and keep_best do not keep, and all pauses of steps up to that of `newest` except
  * `newest` itself. If `newest` has no moments and is not the last save of the run, the newest pause
- * stays, because a resumed run needs it. */
+ * stays, because a run can only resume from that pause. */
 plumb_status plumb_checkpoint_prune(const struct plumb_checkpoint_options *options,
                                     struct plumb_checkpoint_name newest);
 

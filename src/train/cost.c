@@ -37,8 +37,8 @@ static double head_rows(const plumb_model *m, const struct plumb_cost_batch *b)
     return m->spec.labels ? b->n : b->n * b->targets;
 }
 
-/* Returns the number of pairs of a query and a key that it sees, in one sequence and one layer: the
- * mean over the layers, some of which may have a window. */
+/* Returns the number of pairs of a query and a visible key in one sequence of `tokens` tokens: the
+ * mean over the layers, some of which may have an attention window. */
 static double seen(const struct plumb_spec *s, double tokens)
 {
     const double window = (double)s->window, all = 0.5 * tokens * (tokens + 1);
@@ -64,7 +64,8 @@ double plumb_cost_forward(const plumb_model *m, const struct plumb_cost_batch *b
 
 double plumb_cost_train(const plumb_model *m, const struct plumb_cost_batch *b, bool recompute)
 {
-    const double products = plumb_adapter_lora(m) ? 2 : 3; /* of the size of a forward */
+    /* number of products of the size of a forward product */
+    const double products = plumb_adapter_lora(m) ? 2 : 3;
     const double layers = 2 * in_layers(m) * b->n * b->tokens;
     return (products + recompute) * layers + (3.5 + recompute) * attention(m, b) +
            /* + 1, because the backward of the head computes the logits a second time */
@@ -100,10 +101,12 @@ void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, doub
     const double rounds = ceil((double)micro_batches / ranks);
     const double sums = sharded ? rounds : (double)plumb_cost_leaves(t, micro_batches);
     const double adding = 12 * fmax(sums - 1, 0) / (sharded ? ranks : 1);
-    /* refresh: packs and hashes; with shares of the masters, it also hashes the rounded weights */
+    /* refresh: bytes per weight to pack and hash the weights; if the masters are shares of the
+     * ranks, the rounded weights are hashed, too */
     const double refresh = shares ? (2 * wide + narrow) / ranks + narrow : 2 * wide + narrow;
     struct plumb_cost_phase *p = plumb_cost_add(c, "optimizer");
-    /* adding: reads two, writes one; AdamW: reads 4 vectors, writes 3 */
+    /* adding: each addition of gradients reads 2 vectors and writes 1; AdamW reads 4 and writes
+     * 3 */
     p->bytes = steps * count * (adding + 28 / ranks + refresh);
     p = plumb_cost_add(c, "exchange");
     const double moved = count * ((sharded ? rounds : 1) * wide + (shares ? narrow : wide));

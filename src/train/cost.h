@@ -3,7 +3,8 @@
  * Layer 5. Includes base/, data/, model/, train/.
  *
  * The figures are those of one rank, in one iteration of align or one optimizer step of another
- * command. They follow from the sizes of the models and the mean lengths; nothing is measured. */
+ * command. They are computed from the sizes of the models and the mean lengths of the sequences;
+ * nothing is measured. */
 #ifndef PLUMB_TRAIN_COST_H
 #define PLUMB_TRAIN_COST_H
 
@@ -14,9 +15,10 @@
 enum { PLUMB_COST_PHASES = 12 };
 
 struct plumb_cost_phase {
-    const char *name;   /* static text */
-    double flops;       /* floating-point operations of matrix products and attention */
-    double bytes;       /* bytes read from and written to memory where that is the limit */
+    const char *name; /* static text */
+    double flops;     /* floating-point operations of matrix products and attention */
+    /* bytes read from and written to memory, in phases that memory bandwidth limits */
+    double bytes;
     double sent;        /* bytes that the rank sends to other hosts */
     double sent_inside; /* bytes that the rank sends to ranks of its own host */
 };
@@ -24,9 +26,10 @@ struct plumb_cost_phase {
 struct plumb_cost {
     struct plumb_cost_phase phase[PLUMB_COST_PHASES];
     int n;
-    const char *unit;      /* "iteration" or "step" */
-    double units;          /* number of units in the whole run */
-    int64_t micro_batches; /* in a step, of all ranks together; if < ranks, some have no work */
+    const char *unit; /* "iteration" or "step" */
+    double units;     /* number of units in the whole run */
+    /* in a step, of all ranks together; if there are fewer than ranks, some ranks have no work */
+    int64_t micro_batches;
     /* name of the method if it does extra work that the figures do not contain; else NULL */
     const char *left_out;
 };
@@ -39,16 +42,16 @@ struct plumb_cost_batch {
     double n, tokens, targets;
 };
 
-/* Floating-point operations of a forward pass: 2 per parameter of a matrix and token, and 4 h d per
- * layer, query and key that it sees. The head runs for targets only; of a classifier, once per
- * sequence. */
+/* Returns the floating-point operations of a forward pass: 2 per matrix element and token, and 4 h
+ * d per layer and pair of a query and a visible key. The head runs for the targets only; in a
+ * classifier, once per sequence. */
 double plumb_cost_forward(const plumb_model *m, const struct plumb_cost_batch *b);
-/* The same for a forward and backward pass. The backward of a product is two products; for frozen
- * weights one; that of the attention is 2.5 times its forward. With recompute, the layers' forward
- * runs twice. */
+/* Returns the floating-point operations of a forward and a backward pass. The backward of a matrix
+ * product is two products, or one if the weights are frozen. The backward of attention costs 2.5
+ * times its forward. With recompute, the layers' forward runs twice. */
 double plumb_cost_train(const plumb_model *m, const struct plumb_cost_batch *b, bool recompute);
 
-/* Adds the phase of the rollout: all sequences are decoded, `slots` at a time, after a prefill of
+/* Adds the phase "rollout": all sequences of b are decoded, `slots` at a time, after a prefill of
  * `prompt` tokens each. A step reads the weights and the keys and values of all live sequences. */
 void plumb_cost_decode(struct plumb_cost *c, const plumb_model *m, const struct plumb_cost_batch *b,
                        double prompt, double slots);
@@ -62,11 +65,12 @@ void plumb_cost_records(struct plumb_cost *c, const struct plumb_trainer *t,
 
 /* Returns how many of a step's micro-batches this rank computes. */
 int64_t plumb_cost_leaves(const struct plumb_trainer *t, int64_t micro_batches);
-/* Adds the phases "optimizer" and "exchange" of `steps` optimizer steps of `micro_batches` of all
- * ranks together. In an exchange each of the W ranks sends (W - 1) / W of the gradient in float32:
- * a half to rank r ^ 1, a quarter to rank r ^ 2 .. There is one exchange per step; with
- * train.shard: gradients one per round of W micro-batches. Later each rank sends (W - 1) / W of the
- * weights: in float32, or in bfloat16 if the masters are shares of the ranks. */
+/* Adds the phases "optimizer" and "exchange" of `steps` optimizer steps, each with `micro_batches`
+ * micro-batches of all ranks together. In an exchange each of the W ranks sends (W - 1) / W of the
+ * gradient in float32: a half to rank r ^ 1, a quarter to rank r ^ 2 .. There is one exchange per
+ * step; with train.shard: gradients there is one per round of W micro-batches. After the update
+ * each rank sends (W - 1) / W of the weights: in float32, or in bfloat16 if the masters are shares
+ * of the ranks. */
 void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, double steps,
                        int64_t micro_batches);
 

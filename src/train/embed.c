@@ -1,4 +1,4 @@
-/* embed.c - packs answers without their prompts, and reads their mean hidden states.
+/* embed.c - packs answers without their prompts, and computes their mean hidden states.
  * Layer 5. Includes train/embed.h. */
 #include "train/embed.h"
 
@@ -8,7 +8,8 @@ static plumb_status init(struct plumb_embed *e, const plumb_model *model,
                          const plumb_tokenizer *tokenizer, enum plumb_pair_selection selection,
                          int64_t group, const struct plumb_pack *pack)
 {
-    /* A memory plan without data has no tokenizer. It reads no answer, so any token will do. */
+    /* A memory plan without data has no tokenizer. It computes no embedding, so the value of the
+     * token does not matter. */
     const int32_t bos = tokenizer ? plumb_tokenizer_bos(tokenizer) : 0;
     const int32_t eos = tokenizer ? plumb_tokenizer_eos(tokenizer) : 0;
     *e = (struct plumb_embed){.model = model,

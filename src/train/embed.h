@@ -9,23 +9,25 @@
 #include "train/references.h"
 #include "train/trainer.h"
 
-/* Computes embeddings. An embedding is the mean, over the tokens of an answer, of the last hidden
- * state after the final norm (REAL, arXiv:2409.17169, its code). The model reads the tokenizer's
- * begin token (or end token if it has none) before the answer. This token is not in the mean. The
- * answer's end token is left out, unless it is the only token. These two rules are ours. */
+/* Computes embeddings. An embedding is the mean, over the tokens of an answer, of the last layer's
+ * hidden states after the final norm, as in the code of REAL (arXiv:2409.17169). The model reads
+ * the tokenizer's begin token (or end token if it has none) before the answer. This token is not in
+ * the mean. The answer's end token is left out, unless it is the only token. These two rules are
+ * ours. */
 struct plumb_embed {
     const plumb_model *model;     /* borrowed */
     plumb_references *references; /* borrowed; the set of references that contains `model` */
     int which;                    /* the number of `model` in this set */
     enum plumb_pair_selection selection;
-    int32_t begin, end; /* token that the model reads before each answer; the tokenizer's end token,
-                           or -1 if it has none */
-    int64_t group;      /* number of answers that are compared with each other */
-    float *vector;      /* (max_seq,c) host: embedding of each packed sequence */
-    double *gram;       /* (group,group) cosines between the embeddings of one group */
+    /* token that the model reads before each answer; the tokenizer's end token, or -1 if it has
+     * none */
+    int32_t begin, end;
+    int64_t group; /* number of answers that are compared with each other */
+    float *vector; /* (max_seq,c) host: embedding of each packed sequence */
+    double *gram;  /* (group,group) cosines between the embeddings of one group */
 };
 
-/* Opens the model that method.embedder names, and takes the selection rule that method.pick names.
+/* Opens the model that method.embedder names, and stores the selection rule that method.pick names.
  * Allocates e->vector, for the most sequences that pack can hold, and e->gram, and counts them in
  * the memory plan. PLUMB_ERR_CONFIG if the tokenizer has neither a begin nor an end token, or if
  * the model is `previous` without a snapshot, because its weights change. */
@@ -43,8 +45,9 @@ plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pac
  * shares of the ranks (plumb_references_pass). */
 plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass,
                              const struct plumb_pack *pack);
-/* Each rank calls this function after its last plumb_embed_run, also after a failure or a pause,
- * with its status. Returns the status of all ranks (plumb_references_end). */
+/* Each rank calls this function after its last plumb_embed_run, also after a failure or a pause.
+ * local: the status of this rank. Returns the failure or pause of any rank
+ * (plumb_references_end). */
 plumb_status plumb_embed_end(struct plumb_embed *e, plumb_status local);
 /* Sets e->gram to the cosine of each pair of embeddings of one group: sequences first .. first +
  * e->group - 1 of the pack that plumb_embed_run read last. */

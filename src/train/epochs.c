@@ -55,8 +55,8 @@ void plumb_epochs_fini(struct plumb_epochs *e)
     *e = (struct plumb_epochs){0};
 }
 
-/* Splits the epoch whose order is in e->order into micro-batches. Without a limit of tokens there
- * is nothing to do. */
+/* Splits the epoch whose order is in e->order into micro-batches. Does nothing without a limit of
+ * tokens (train.micro_batch_tokens). */
 static void cut(struct plumb_epochs *e)
 {
     for (int64_t i = 0; i < e->split.items && e->length; i++)
@@ -84,7 +84,7 @@ void plumb_epochs_at(struct plumb_epochs *e, int64_t step, int64_t *in_epoch)
     cut(e);
 }
 
-/* Raises e->most to an upper bound that holds for any e->split.items of the n records. */
+/* Raises e->most to an upper bound for every possible choice of e->split.items records out of n. */
 static plumb_status bound(struct plumb_epochs *e, int64_t n)
 {
     int64_t *sorted = calloc((size_t)n, sizeof(*sorted));
@@ -95,9 +95,9 @@ static plumb_status bound(struct plumb_epochs *e, int64_t n)
     return PLUMB_OK;
 }
 
-/* The order of each epoch follows from the seed, so the micro-batches of the whole run are known
- * here. An upper bound on their number could be twice the exact number, and could then need one
- * more buffer of the whole gradient. */
+/* The order of each epoch follows from the seed, so this function can count the micro-batches of
+ * the whole run exactly. An upper bound could be twice the exact number, and the gradient tree
+ * could then need one more buffer of the size of the gradient. */
 plumb_status plumb_epochs_measure(struct plumb_epochs *e, const struct plumb_dataset *data,
                                   int completions, const int64_t *kept, bool chosen_later)
 {

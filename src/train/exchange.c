@@ -71,7 +71,7 @@ struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend)
     };
 }
 
-/* What a rank tells the others about its GPU. */
+/* What a rank sends to the other ranks about its GPU. */
 struct seat {
     char host[64], gpu[96];
 };
@@ -96,7 +96,7 @@ plumb_status plumb_exchange_check_gpus(plumb_comm *comm, const struct plumb_back
     plumb_status st = PLUMB_OK;
     if (backend->place == PLUMB_HOST || backend->dry || ranks == 1)
         return PLUMB_OK;
-    memset(&mine, 0, sizeof(mine)); /* compared with memcmp */
+    memset(&mine, 0, sizeof(mine)); /* the structs are compared with memcmp */
     snprintf(mine.host, sizeof(mine.host), "%s", plumb_comm_host(comm));
     snprintf(mine.gpu, sizeof(mine.gpu), "%s", backend->gpu);
     all = calloc((size_t)ranks, sizeof(*all));

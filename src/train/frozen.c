@@ -43,9 +43,9 @@ const char *plumb_frozen_name(int mode)
     return name[mode];
 }
 
-/* Tells the other ranks the status of this one and whether it has a pass to run. Sets *any to
- * whether any rank has a pass to run, and s->over if no pass follows. Fails if a rank has failed or
- * pauses. Collective. */
+/* Exchanges with the other ranks the status `local` and whether this rank has a pass to run
+ * (`pass`). Sets *any to true if any rank has a pass to run, and s->over to true if no pass
+ * follows. Fails if any rank has failed or pauses. Collective. */
 static plumb_status meet(struct plumb_lockstep *s, const struct plumb_frozen_run *run,
                          plumb_status local, bool pass, bool *any)
 {

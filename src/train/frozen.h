@@ -8,25 +8,26 @@
 #include "config/config.h"
 #include "model/model.h"
 
-/* The place of a run's frozen models. `how` borrows the struct, which must not move. */
+/* Where a run's frozen models are. `how` has a pointer to this struct, so the struct must not move
+ * in memory. */
 struct plumb_frozen_run {
     struct plumb_frozen how;
     plumb_comm *comm; /* borrowed */
     enum plumb_place place;
 };
 
-/* Sets *out to the place that cfg->frozen names. The value auto counts as resident here; in a
- * training run plan.c has replaced auto before. */
+/* Sets *out for the value of cfg->frozen. The value auto is treated as resident; in a training run,
+ * plan.c has already replaced auto. */
 void plumb_frozen_of(struct plumb_frozen_run *out, const struct plumb_config *cfg, plumb_comm *comm,
                      const struct plumb_backend *b);
-/* Returns the name of a mode: "resident". */
+/* Returns the name of an enum plumb_frozen_mode, for example "resident". */
 const char *plumb_frozen_name(int mode);
 
 /* Passes of a model whose layers are shares of the ranks. The ranks have different numbers of
  * passes, and a pass needs all of them:
  *
  *     rank 0   pass  pass  pass  end
- *     rank 1   pass  end.follow  follow      it gathers with the others, and computes nothing
+ *     rank 1   pass  end.follow  follow      takes part in the gathers, and computes nothing
  *
  * Before each pass a rank calls plumb_lockstep_pass, and after its last one, also after a failure
  * or a pause, plumb_lockstep_end. Without such shares (plumb_model_gathers(m) is false) a pass
@@ -38,8 +39,8 @@ struct plumb_lockstep {
  * if another rank has failed, and with PLUMB_STOPPED if another rank pauses. */
 plumb_status plumb_lockstep_pass(struct plumb_lockstep *s, const struct plumb_frozen_run *run,
                                  const plumb_model *m);
-/* Runs the other ranks' remaining passes with them. local: the status of this rank's passes.
- * Returns it, or the failure or pause of another rank. *s is ready for the next passes. */
+/* Takes part in the other ranks' remaining passes. local: the status of this rank's passes. Returns
+ * local, or the failure or pause of another rank. Afterwards *s can be used again. */
 plumb_status plumb_lockstep_end(struct plumb_lockstep *s, const struct plumb_frozen_run *run,
                                 const plumb_model *m, plumb_status local);
 

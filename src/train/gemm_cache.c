@@ -51,7 +51,7 @@ static plumb_status share(plumb_comm *comm, struct plumb_backend *b, struct plum
         memcpy(all, text->data, (size_t)len);
     PLUMB_TRY_GOTO(st, plumb_comm_agree(comm, st), done);
     PLUMB_TRY_GOTO(st, plumb_comm_broadcast(comm, all, len, 0), done);
-    if (plumb_comm_rank(comm) > 0) /* fails on a rank with another kind of GPU */
+    if (plumb_comm_rank(comm) > 0) /* fails on a rank whose GPU model differs from that of rank 0 */
         st = b->gemm_cache_read(b, all);
     st = plumb_comm_agree(comm, st);
 done:
@@ -81,11 +81,12 @@ plumb_status plumb_gemm_cache_read(plumb_comm *comm, struct plumb_backend *b,
     return st;
 }
 
-/* Selects algorithms for the products of the linear layers of the model in dir. rank: LoRA rank of
- * an adapter, whose products get algorithms, too; 0 for none. If dir is an adapter folder, the
- * model is the base that it names, and the rank of that adapter replaces `rank`. classifier: the
- * model gets a score head of one output. trained: the backward passes' products get algorithms,
- * too. how: 0 or PLUMB_GEMM_UNMEASURED. */
+/* Selects algorithms for the products of the linear layers of the model in dir. rank: the LoRA rank
+ * of an adapter; algorithms are also selected for the adapter's products; 0 without an adapter. If
+ * dir is an adapter folder, the model is the base that the folder names, and the rank of that
+ * adapter replaces `rank`. classifier: the model gets a score head of one output. trained:
+ * algorithms are also selected for the products of backward passes. how: 0 or
+ * PLUMB_GEMM_UNMEASURED. */
 static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool classifier,
                                int64_t rank, bool trained, unsigned how)
 {
@@ -106,8 +107,8 @@ static plumb_status tune_model(struct plumb_backend *b, const char *dir, bool cl
     const unsigned passes = trained ? PLUMB_GEMM_BACKWARD_X | PLUMB_GEMM_BACKWARD_W : 0;
     const struct {
         int64_t out, in;
-        bool bias, target;      /* target: a LoRA adapter can have matrices for it */
-        bool forward, backward; /* which of its products the run computes */
+        bool bias, target;      /* target: a LoRA adapter can have matrices for this product */
+        bool forward, backward; /* which products the run computes: forward, backward */
     } size[] = {{q, s.c, bias[PLUMB_Q], true, !joined.qkv, true},
                 {kv, s.c, bias[PLUMB_K], true, !joined.qkv, true},
                 {kv, s.c, bias[PLUMB_V], true, !joined.qkv, true},

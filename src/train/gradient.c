@@ -8,8 +8,8 @@
 #include "base/num.h"
 #include "train/gradient_rounds.h"
 
-/* Sets the fields that whole and sharded gradients have in common, and allocates g->slot: the
- * figures that each micro-batch returns, such as its loss (plumb_micro_batch_fn). */
+/* Sets the fields that whole and sharded gradients have in common, and allocates g->slot, which
+ * stores the values that each micro-batch returns, such as its loss (plumb_micro_batch_fn). */
 static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend, plumb_comm *comm,
                          int64_t count, int64_t most_micro_batches)
 {
@@ -69,7 +69,7 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
     if (plumb_comm_size(comm) > 1 && backend->place == PLUMB_HOST) {
         PLUMB_TRY(plumb_comm_agree(
             comm, plumb_memory_beside(backend, "gradient in the ranks' window", bytes)));
-        /* a memory plan never reads this pointer; it only must not be NULL */
+        /* a memory plan never reads through this pointer, but it must not be NULL */
         if (backend->dry)
             first = backend;
         else
@@ -117,8 +117,9 @@ static plumb_status run_micro_batch(struct plumb_gradient *g, float *grad, int64
     return fn(arg, micro_batch, grad, g->slot + micro_batch * PLUMB_MICRO_BATCH_VALUES);
 }
 
-/* Merges the topmost buffers of the stack g->sum, whose top is sum[top]: adds the top buffer to the
- * one below it and removes it, `merges` times. Only elements [begin, end) are added. */
+/* Merges the topmost buffers of the stack g->sum, whose top is sum[top]. `merges` times, adds the
+ * top buffer to the buffer below it; that buffer is then the top. Only elements [begin, end) are
+ * added. */
 static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t begin, int64_t end)
 {
     struct plumb_backend *b = g->backend;
@@ -128,8 +129,8 @@ static plumb_status merge(struct plumb_gradient *g, int top, int merges, int64_t
     return PLUMB_OK;
 }
 
-/* Runs the first n of this rank's micro-batches `mine`. If g->pause asks for a pause, sets
- * g->paused and skips the others. */
+/* Runs the first n of this rank's micro-batches `mine`. If g->pause returns true, sets g->paused
+ * and skips the remaining micro-batches. */
 static plumb_status run_micro_batches(struct plumb_gradient *g, struct plumb_range mine, int64_t n,
                                       plumb_micro_batch_fn *fn, void *arg)
 {
@@ -166,7 +167,7 @@ plumb_status plumb_gradient_final(void *gradient, int64_t from)
 }
 
 /* Runs this rank's last micro-batch. Meanwhile exchanges the parts of the rank's sum that are
- * already final. A rank without micro-batches offers a sum of -0.0 at once. */
+ * already final. A rank without micro-batches contributes a sum of -0.0 at once. */
 static plumb_status run_last(struct plumb_gradient *g, struct plumb_range mine,
                              plumb_micro_batch_fn *fn, void *arg)
 {
@@ -226,7 +227,7 @@ plumb_status plumb_gradient_run(struct plumb_gradient *g, int64_t micro_batches,
         PLUMB_TRY(run_overlapped(g, mine, fn, arg));
     else
         PLUMB_TRY(plumb_comm_agree(g->comm, run_all(g, mine, fn, arg)));
-    /* The last element of slot, after the figures of the micro-batches, counts the ranks that
+    /* The last element of slot, after the values of the micro-batches, counts the ranks that
      * skipped micro-batches. */
     g->slot[slots] = g->paused;
     PLUMB_TRY(plumb_comm_allreduce_f64(g->comm, g->slot, slots + 1, PLUMB_SUM));

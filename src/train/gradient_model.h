@@ -8,8 +8,8 @@
 #include "train/gradient.h"
 
 /* Allocates the gradient of m, whole or sharded as train.shard says (auto: whole).
- * most_micro_batches: the largest number of micro-batches of any step. Collective, but a rank may
- * fail alone: call plumb_comm_agree afterwards. */
+ * most_micro_batches: the largest number of micro-batches of any step. Collective. One rank may
+ * fail while the others succeed, so call plumb_comm_agree afterwards. */
 plumb_status plumb_gradient_open(struct plumb_gradient *g, const plumb_model *m, plumb_comm *comm,
                                  const struct plumb_config *cfg, int64_t most_micro_batches);
 /* Connects g with a pass of its model: the backward tells g which parts of the gradient are final,

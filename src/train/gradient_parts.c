@@ -1,4 +1,5 @@
-/* gradient_parts.c - cuts the trained vector of a model into what the backward writes at one time.
+/* gradient_parts.c - divides the trained vector of a model into the parts (layers) that the
+ * backward writes one after another.
  * Layer 5. Includes train/gradient_parts.h, train/gradient_rounds.h. */
 #include "train/gradient_parts.h"
 

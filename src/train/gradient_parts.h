@@ -1,5 +1,5 @@
-/* gradient_parts.h - the parts of a model's trained vector, and its division among the ranks with
- * train.shard: gradients.
+/* gradient_parts.h - the parts of a model's trained vector, and the division of this vector among
+ * the ranks with train.shard: gradients.
  * Layer 5. Includes config/, model/, train/gradient.h. */
 #ifndef PLUMB_TRAIN_GRADIENT_PARTS_H
 #define PLUMB_TRAIN_GRADIENT_PARTS_H

@@ -16,9 +16,9 @@ static int64_t to_block(int64_t at, int64_t count)
     return plumb_min_i64(blocks * PLUMB_SHARD_BLOCK, count);
 }
 
-/* Joins neighbouring parts to buckets of at least `least` elements, from the last part on. Bucket 0
- * gets the rest, which may be fewer. With out NULL it only counts. Returns the number of buckets;
- * out is in ascending order. */
+/* Joins neighbouring parts to buckets of at least `least` elements, from the last part to the
+ * first. Bucket 0 gets the remaining parts, which may have fewer elements. Returns the number of
+ * buckets. Writes the buckets to out, in ascending order of their elements, unless out is NULL. */
 static int64_t join_parts(struct plumb_bucket *out, const struct plumb_gradient_parts *p,
                           int64_t count, int64_t least, int64_t buckets)
 {
@@ -38,8 +38,9 @@ static int64_t join_parts(struct plumb_bucket *out, const struct plumb_gradient_
 }
 
 /* Chooses the buffer of each bucket, and sets the sizes of the buffers. Neighbouring buckets have
- * different buffers, so that one is computed while the other is exchanged. tied: the backward also
- * writes bucket 0 at its start, so no other bucket may use the edge buffer. */
+ * different buffers, so that the backward can compute one bucket while the other is exchanged.
+ * tied: the backward also writes bucket 0 at its start, so no other bucket may use the edge
+ * buffer. */
 static void choose_buffers(struct plumb_rounds *r, bool tied)
 {
     const int64_t n = r->shards.buckets;
@@ -52,8 +53,9 @@ static void choose_buffers(struct plumb_rounds *r, bool tied)
     }
 }
 
-/* Sets *shards to the buckets' borders and this rank's runs, and *bucket to the buckets, which the
- * caller owns. A bucket has at least four blocks per rank, so that the shards are about equal. */
+/* Sets *shards to the borders of the buckets and this rank's runs, and *bucket to a new array of
+ * the buckets, which the caller frees. A bucket has at least four blocks per rank, so that the
+ * shards are about equal. */
 static plumb_status divide(struct plumb_shards *shards, struct plumb_bucket **bucket,
                            const plumb_comm *comm, const struct plumb_gradient_parts *p)
 {
@@ -95,8 +97,8 @@ static plumb_status make_buckets(struct plumb_gradient *g, const struct plumb_gr
     return PLUMB_OK;
 }
 
-/* Takes the stored sums from the arena, and also the buffers, unless the communicator owns them
- * (take_window). */
+/* Allocates the stored sums from the arena, and also the buffers, unless the communicator owns the
+ * buffers (take_window). */
 static plumb_status take(struct plumb_gradient *g)
 {
     struct plumb_rounds *r = g->rounds;
@@ -108,8 +110,8 @@ static plumb_status take(struct plumb_gradient *g)
     return PLUMB_OK;
 }
 
-/* On a CPU with several ranks, allocates the buffers where the other ranks of the host can read
- * them. Otherwise does nothing: `take` then takes the buffers from the arena. */
+/* On a CPU with several ranks, allocates the buffers in memory that the other ranks of the host can
+ * read. Otherwise does nothing; take() then allocates the buffers from the arena. */
 static plumb_status take_window(struct plumb_gradient *g)
 {
     struct plumb_rounds *r = g->rounds;
@@ -123,7 +125,7 @@ static plumb_status take_window(struct plumb_gradient *g)
     PLUMB_TRY(plumb_comm_agree(
         g->comm, plumb_memory_beside(g->backend, "gradient in the ranks' window", bytes)));
     if (g->backend->dry) {
-        g->first = (float *)(void *)g->backend; /* never read; it only must not be NULL */
+        g->first = (float *)(void *)g->backend; /* never read through, but must not be NULL */
         return PLUMB_OK;
     }
     PLUMB_TRY(plumb_comm_alloc(g->comm, &window, bytes));
@@ -148,7 +150,7 @@ plumb_status plumb_rounds_init(struct plumb_gradient *g, const struct plumb_grad
     r->n_stored = (int)plumb_max_i64(plumb_tree_stored(rounds), 1);
     r->stored = calloc((size_t)r->n_stored, sizeof(*r->stored));
     PLUMB_REQUIRE(r->stored, PLUMB_ERR_NOMEM, "sums of %lld rounds", (long long)rounds);
-    PLUMB_TRY(take(g)); /* counts */
+    PLUMB_TRY(take(g)); /* this call only counts the bytes */
     PLUMB_TRY(plumb_backend_arena_alloc(g->backend, &g->arena));
     PLUMB_TRY(take(g));
     for (int64_t k = 0; k < r->shards.buckets; k++)
@@ -170,14 +172,15 @@ void plumb_rounds_fini(struct plumb_gradient *g)
 
 /* ---- one bucket ---------------------------------------------------------------------------- */
 
-/* Returns the address of element `at` of the vector in bucket k. */
+/* Returns the address of element `at` of the vector in the buffer of bucket k. */
 static float *element(const struct plumb_rounds *r, int64_t k, int64_t at)
 {
     return r->buffer[r->bucket[k].buffer] + (at - r->bucket[k].begin);
 }
 
-/* Adds this rank's shard of bucket k, now the sum over the ranks in the running round, to the
- * stored sums in the order of the tree: it starts a new sum, or merges with earlier ones. */
+/* Adds this rank's shard of bucket k to the stored sums. The shard holds the sum over the ranks in
+ * the running round. In the order of the tree, it either becomes a new stored sum or is merged with
+ * earlier sums. */
 static plumb_status store(struct plumb_gradient *g, int64_t k)
 {
     struct plumb_rounds *r = g->rounds;
@@ -225,9 +228,9 @@ static plumb_status exchange(struct plumb_gradient *g, int64_t k)
     return plumb_comm_reduce_part(g->comm, 0);
 }
 
-/* Prepares the buffer of bucket k for it, unless this was done in this round: first finishes the
- * exchange of another bucket in the same buffer, then fills the buffer with zeros, or with -0.0 if
- * this rank has no micro-batch in the round. */
+/* Prepares the buffer of bucket k, unless this was already done in this round. First completes the
+ * exchange of another bucket that uses the same buffer. Then fills the buffer with zeros, or with
+ * -0.0 if this rank has no micro-batch in the round. */
 static plumb_status open_bucket(struct plumb_gradient *g, int64_t k)
 {
     struct plumb_rounds *r = g->rounds;
@@ -243,8 +246,9 @@ static plumb_status open_bucket(struct plumb_gradient *g, int64_t k)
     return g->backend->zero(g->backend, x, (b->end - b->begin) * (int64_t)sizeof(*x));
 }
 
-/* Completes bucket k: copies the elements that were computed in the buffer of the bucket above to
- * that of bucket k. If r->keep is set, also copies what the backward of bucket k wrote to it. */
+/* Completes bucket k: copies those elements of bucket k that were computed in the buffer of bucket
+ * k + 1 to the buffer of bucket k. If r->keep is set, also copies to r->keep the elements that the
+ * backward of bucket k wrote. */
 static plumb_status complete(struct plumb_gradient *g, int64_t k)
 {
     struct plumb_rounds *r = g->rounds;
@@ -280,9 +284,9 @@ static plumb_status enter_exchange(struct plumb_gradient *g, plumb_status local)
     return st;
 }
 
-/* Completes and exchanges the next bucket. Once the exchange has begun, a rank that fails takes
- * part in it with whatever its buffers hold (sound = false), so that no rank waits for it; the
- * ranks agree on its status in the next round. */
+/* Completes and exchanges the next bucket. Once the exchange of the round has begun, a rank that
+ * has failed (sound = false) still exchanges its buffers, with invalid content, so that no other
+ * rank waits for this rank. The ranks agree on the failure in the next round. */
 static plumb_status close_bucket(struct plumb_gradient *g, bool sound)
 {
     struct plumb_rounds *r = g->rounds;
@@ -321,9 +325,9 @@ plumb_status plumb_rounds_place(struct plumb_gradient *g, float **grad, int64_t 
     return PLUMB_OK;
 }
 
-/* Runs one round of this rank: computes its micro-batch and exchanges all buckets. micro_batch is
- * -1 if the rank has none in this round; it then contributes -0.0, which changes no sum. st: this
- * rank's status before the round. Returns its status after the round. */
+/* Runs one round on this rank: computes its micro-batch and exchanges all buckets. micro_batch is
+ * -1 if the rank has none in this round; the rank then contributes -0.0, which changes no sum. st:
+ * this rank's status before the round. Returns its status after the round. */
 static plumb_status run_round(struct plumb_gradient *g, plumb_status st, int64_t micro_batch,
                               plumb_micro_batch_fn *fn, void *arg)
 {
@@ -344,7 +348,8 @@ static plumb_status run_round(struct plumb_gradient *g, plumb_status st, int64_t
     return st;
 }
 
-/* Sets g->paused on all ranks to whether any rank wants to pause. Collective. */
+/* Sets g->paused on all ranks to true if g->pause returns true on any rank, else to false.
+ * Collective. */
 static plumb_status agree_pause(struct plumb_gradient *g)
 {
     double paused = g->pause && g->pause(g->pause_arg);
@@ -362,13 +367,14 @@ plumb_status plumb_rounds_run(struct plumb_gradient *g, int64_t micro_batches,
     r->rounds = plumb_ceil_div(micro_batches, size);
     for (r->at = 0; r->at < r->rounds; r->at++) {
         PLUMB_TRY(agree_pause(g));
-        if (g->paused) /* a failure of the round before is still only this rank's */
+        if (g->paused) /* the other ranks do not know yet if this rank failed in the round before */
             return plumb_comm_agree(g->comm, st);
         const int64_t micro_batch = r->at * size + rank;
         st = run_round(g, st, micro_batch < micro_batches ? micro_batch : -1, fn, arg);
         const bool failed = r->state == PLUMB_ROUND_FAILED;
         r->state = PLUMB_ROUND_NONE;
-        if (failed) /* on all ranks; any other failure is this rank's, until the next round */
+        /* all ranks know of this failure; they learn of any other failure in the next round */
+        if (failed)
             return st;
     }
     return plumb_comm_agree(g->comm, st);

@@ -5,16 +5,17 @@
  * The backward writes the parts of the vector (the layers) from the last to the first. Neighbouring
  * parts form a bucket; a bucket is exchanged as soon as it is complete, and its buffer is then used
  * for another bucket. Part borders are multiples of 64 elements, bucket borders multiples of
- * PLUMB_SHARD_BLOCK. So the backward of a bucket also computes the few elements before the bucket's
- * border (carry). They are copied to the buffer of the bucket below, to which they belong.
+ * PLUMB_SHARD_BLOCK. So the backward of a bucket also computes a few elements before the bucket's
+ * border (carry). These elements belong to the bucket below and are copied to its buffer.
  *
  *     vector   |   part 0    | part 1 | part 2 | part 3 | part 4 |
  *     bucket   |        0        |     1     |     2     |   3   |      borders on blocks
  *     buffer   |      edge       |  ring 0   |  ring 1   |ring 0 |
  *              |<--- computed -->|carry|
  *
- * The edge buffer has bucket 0 (the embedding) from the start of the backward if the head is tied
- * to it. If not, it has the last bucket (the head) first, and bucket 0 at the end. */
+ * If the head is tied to the embedding, the edge buffer holds bucket 0 (the embedding) from the
+ * start of the backward. If not, the edge buffer first holds the last bucket (the head), and bucket
+ * 0 at the end. */
 #ifndef PLUMB_TRAIN_GRADIENT_ROUNDS_H
 #define PLUMB_TRAIN_GRADIENT_ROUNDS_H
 
@@ -24,12 +25,12 @@
 enum { PLUMB_ROUND_EDGE, PLUMB_ROUND_RING, PLUMB_ROUND_BUFFERS = 3 };
 
 struct plumb_bucket {
-    int64_t begin, end; /* the parts: what the backward of this bucket writes */
+    int64_t begin, end; /* elements that the backward writes in this bucket's buffer: whole parts */
     int buffer;
-    bool open; /* the buffer holds this bucket: its elements [begin, border above) */
+    bool open; /* the buffer holds this bucket: elements from begin to the bucket's upper border */
 };
 
-/* How far the running round is. NONE: no round runs. ALONE: nothing was exchanged yet. EXCHANGE:
+/* The state of the running round. NONE: no round runs. ALONE: nothing was exchanged yet. EXCHANGE:
  * the ranks have begun to exchange buckets. */
 enum plumb_round_state {
     PLUMB_ROUND_NONE,
@@ -44,33 +45,37 @@ struct plumb_rounds {
     float *buffer[PLUMB_ROUND_BUFFERS];
     int64_t size[PLUMB_ROUND_BUFFERS]; /* in floats */
     int n_stored;
-    float **stored;  /* (n_stored,) sums of rounds, each (shards.count,) on the device */
+    /* (n_stored,) sums over one or more rounds, each (shards.count,) on the device */
+    float **stored;
     float **scratch; /* (shards.buckets,) buffer of each bucket; buckets share buffers */
     /* the step */
-    int64_t rounds, at; /* number of rounds; the running one */
+    int64_t rounds, at; /* number of rounds of the step; index of the running round */
     /* the running round */
     enum plumb_round_state state;
-    bool nothing;      /* this rank has no micro-batch in it */
-    bool alone;        /* nothing is exchanged at all */
-    float *keep;       /* host: (count,) gets the micro-batch's gradient; NULL if nobody asks */
-    int64_t next;      /* the highest bucket that is not complete yet */
-    int64_t in_flight; /* the bucket whose exchange is enqueued; -1 if there is none */
+    bool nothing; /* this rank has no micro-batch in this round */
+    bool alone;   /* plumb_gradient_alone runs: nothing is exchanged */
+    /* (count,) host: receives a copy of the micro-batch's gradient; NULL if no copy is requested */
+    float *keep;
+    int64_t next; /* the highest bucket that is not complete yet */
+    /* the bucket whose exchange has begun and is not complete; -1 if there is none */
+    int64_t in_flight;
 };
 
 /* Divides the vector of a gradient among the ranks, as plumb_rounds_init does. The caller owns
  * *out. Not collective. PLUMB_ERR_NOMEM. */
 plumb_status plumb_rounds_divide(struct plumb_shards *out, const plumb_comm *comm,
                                  const struct plumb_gradient_parts *parts);
-/* Allocates *g->rounds for the parts of the vector. Collective, but a rank may fail alone. */
+/* Allocates *g->rounds for the parts of the vector. Collective. One rank may fail while the others
+ * succeed. */
 plumb_status plumb_rounds_init(struct plumb_gradient *g, const struct plumb_gradient_parts *parts);
 void plumb_rounds_fini(struct plumb_gradient *g);
-/* Runs the rounds of a step; in a round, each rank runs at most one micro-batch. Stops before the
- * next round, with PLUMB_OK and g->paused, if the ranks agree to pause. Collective: one rank's
- * failure is every rank's. */
+/* Runs the rounds of a step; in a round, each rank runs at most one micro-batch. If any rank asks
+ * for a pause (g->pause), stops before the next round, sets g->paused and returns PLUMB_OK.
+ * Collective; if one rank fails, all ranks return a failure. */
 plumb_status plumb_rounds_run(struct plumb_gradient *g, int64_t micro_batches,
                               plumb_micro_batch_fn *fn, void *arg);
-/* These do for a sharded gradient what plumb_gradient_place, plumb_gradient_final,
- * plumb_gradient_alone and plumb_gradient_gather (gradient.h) describe. */
+/* The implementations of plumb_gradient_place, plumb_gradient_final, plumb_gradient_alone and
+ * plumb_gradient_gather (gradient.h) for a sharded gradient. */
 plumb_status plumb_rounds_place(struct plumb_gradient *g, float **grad, int64_t begin, int64_t end);
 plumb_status plumb_rounds_final(struct plumb_gradient *g, int64_t from);
 plumb_status plumb_rounds_alone(struct plumb_gradient *g, float *out, int64_t micro_batch,

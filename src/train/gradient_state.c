@@ -1,4 +1,4 @@
-/* gradient_state.c - fills a gradient on the device with the sum of no micro-batches (-0.0).
+/* gradient_state.c - fills a gradient on the device with -0.0, the sum of zero micro-batches.
  * Layer 5. Includes train/gradient_state.h, base/, comm/tree.h. */
 #include "train/gradient_state.h"
 

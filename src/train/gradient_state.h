@@ -1,5 +1,5 @@
-/* gradient_state.h - the state of a gradient, which both ways of adding it up share: the whole way
- * (gradient.c) and the sharded way (gradient_rounds.c). gradient.h describes them.
+/* gradient_state.h - the state of a gradient, whole (gradient.c) or sharded (gradient_rounds.c).
+ * gradient.h describes these two ways to add up the micro-batches.
  * Layer 5. Includes base/, backend/, comm/. */
 #ifndef PLUMB_TRAIN_GRADIENT_STATE_H
 #define PLUMB_TRAIN_GRADIENT_STATE_H
@@ -18,7 +18,9 @@ struct plumb_gradient {
     float **sum;                 /* (n_sum,) buffers, each (count,) on the device */
     struct plumb_rounds *rounds; /* sharded: gradient_rounds.h; n_sum is 0. NULL: whole */
     double *slot; /* (most_micro_batches, PLUMB_MICRO_BATCH_VALUES) scalars of all micro-batches */
-    float *first; /* sum[0], or the ring, if the communicator owns it; NULL if the arena does */
+    /* sum[0] (whole) or the edge and ring buffers (sharded) in memory of the communicator; NULL if
+     * they are in the arena */
+    float *first;
     struct plumb_arena arena;
     /* Called before every micro-batch; sharded: before every round. If it returns true, the rank
      * (sharded: every rank) skips its remaining micro-batches. May be NULL. */
@@ -28,14 +30,16 @@ struct plumb_gradient {
      * then skipped micro-batches */
     bool paused;
     /* Whole: the exchange with other ranks starts while the backward of the last micro-batch still
-     * runs, which calls plumb_gradient_final. The caller must then call plumb_comm_reduce_tree. The
-     * ranks agree on their status once more. Sharded: a bucket is exchanged while the backward
-     * computes the next one. */
+     * runs; this backward calls plumb_gradient_final. After plumb_gradient_run, the caller must
+     * call plumb_comm_reduce_tree. Sharded: a bucket is exchanged while the backward computes the
+     * next bucket. */
     bool overlap;
-    bool hold; /* whole: nothing of the running micro-batch is merged before it has returned */
+    /* whole: the gradient of the running micro-batch is merged only after its function has
+     * returned */
+    bool hold;
     struct {
         bool on;         /* the last micro-batch of this rank is running, with overlap */
-        int top, merges; /* its buffer, and the number of merges after it */
+        int top, merges; /* index of its buffer in sum; number of merges after it */
         int64_t from;    /* elements [from, count) are already merged */
     } last;
 };

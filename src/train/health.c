@@ -1,4 +1,4 @@
-/* health.c - warns of a run whose figures usually mean trouble, and says what to try.
+/* health.c - warns if a metric of a run is beyond its limit, and says what to try.
  * Layer 5. Includes train/health.h, base/. */
 #include "train/health.h"
 
@@ -19,8 +19,8 @@ plumb_status plumb_health_say(const struct plumb_config *cfg, const char *option
     return PLUMB_OK;
 }
 
-/* Calls plumb_health_say with the text of fmt if the figure is beyond its limit now, but was not
- * when it was last checked. */
+/* Calls plumb_health_say with the text of fmt if the metric is beyond its limit now (`beyond`), but
+ * was not at the last check. */
 static plumb_status check(struct plumb_health *h, const struct plumb_config *cfg,
                           enum plumb_health_limit limit, const char *option, bool beyond,
                           const char *fmt, ...) __attribute__((format(printf, 6, 7)));
@@ -52,8 +52,8 @@ plumb_status plumb_health_loss(struct plumb_health *h, const struct plumb_config
     h->loss[h->count++ % PLUMB_HEALTH_WINDOW] = loss;
     if (limit == 0 || n < PLUMB_HEALTH_LEAST)
         return PLUMB_OK;
-    /* This lower bound is for losses that hardly differ: only a loss more than 1 % of the mean
-     * above the mean is a jump. */
+    /* The lower bound of std is for losses that hardly differ: a loss counts as a jump only if it
+     * is more than 1 % of the mean above the mean. */
     const double std = fmax(sqrt(plumb_moments_var(&m)), 0.01 * fabs(m.mean) / limit);
     return check(h, cfg, PLUMB_HEALTH_LOSS, "max_loss_jump", loss > m.mean + limit * std,
                  "step %lld: the loss is %.4g; the %lld steps before it have a mean of %.4g and a "

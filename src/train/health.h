@@ -1,9 +1,9 @@
-/* health.h - compares figures of a run with the limits of the section `health`.
+/* health.h - compares metrics of a run with the limits of the options health.*.
  * Layer 5. Includes config/, report/.
  *
- * A figure beyond its limit is a warning, or with health.action=stop an error. It is warned about
- * once, and again only after it was back within its limit. All inputs are equal on all ranks, so
- * the results are too. None is collective. */
+ * A metric beyond its limit causes a warning, or with health.action=stop an error. The warning is
+ * logged once, and again only after the metric was back within its limit. All inputs are equal on
+ * all ranks, so the results are equal, too. No function is collective. */
 #ifndef PLUMB_TRAIN_HEALTH_H
 #define PLUMB_TRAIN_HEALTH_H
 
@@ -21,17 +21,17 @@ enum plumb_health_limit {
 
 enum { PLUMB_HEALTH_WINDOW = 32, PLUMB_HEALTH_LEAST = 16 };
 
-/* The latest losses and which figures are beyond their limits. Initialise it with zeros. It is not
- * saved, so a resumed run starts without earlier losses. */
+/* The latest losses, and which metrics are beyond their limits. Initialise the struct with zeros.
+ * Checkpoints do not contain it, so a resumed run starts without earlier losses. */
 struct plumb_health {
-    bool beyond[PLUMB_HEALTH_LIMITS]; /* the figure was beyond its limit when last checked */
+    bool beyond[PLUMB_HEALTH_LIMITS]; /* the metric was beyond its limit when last checked */
     double loss[PLUMB_HEALTH_WINDOW]; /* ring buffer: loss i of this process is at [i % WINDOW] */
     int64_t count;                    /* number of losses that this process has added */
 };
 
 /* Adds the loss of a step. Compares it with the up to PLUMB_HEALTH_WINDOW losses before it, once
- * there are PLUMB_HEALTH_LEAST of them. PLUMB_ERR_NUMERIC if it is beyond health.max_loss_jump,
- * with health.action=stop. */
+ * there are PLUMB_HEALTH_LEAST of them. If the loss is beyond health.max_loss_jump, logs a warning,
+ * or fails with PLUMB_ERR_NUMERIC if health.action=stop. */
 plumb_status plumb_health_loss(struct plumb_health *h, const struct plumb_config *cfg, int64_t step,
                                double loss);
 /* Compares the rollout metrics of an iteration (counted from 1) with their limits: kl per token,

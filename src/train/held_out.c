@@ -16,7 +16,8 @@ plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_tr
     const struct plumb_config *cfg = t->cfg;
     *h = (struct plumb_held_out){0};
     if (!*cfg->data.eval ||
-        /* A memory plan is also possible without tokenizer or file; it then skips data.eval. */
+        /* A memory plan is possible without a tokenizer or without the file; it then skips
+         * data.eval. */
         (t->backend->dry && (!t->tokenizer || !plumb_file_exists(cfg->data.eval))))
         return PLUMB_OK;
     struct plumb_data_options options = plumb_data_options_of(cfg, t, kind);

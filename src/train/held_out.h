@@ -1,9 +1,10 @@
 /* held_out.h - evaluation on data.eval between the steps of sft, reward and prefer.
  * Layer 5. Includes data/, train/.
  *
- * The records are split into blocks like a step's micro-batches (train/split.h), in file order, for
- * any number of ranks. One rank computes the figures of a block, in double. Every rank then adds
- * the blocks in order, so the figures have the same bits on any number of ranks. */
+ * The records are split into blocks, in file order, with the limits of a step's micro-batches
+ * (train/split.h). The blocks do not depend on the number of ranks. One rank computes the sums of a
+ * block, in double. Every rank then adds the sums of all blocks in order, so the metrics have the
+ * same bits on any number of ranks. */
 #ifndef PLUMB_TRAIN_HELD_OUT_H
 #define PLUMB_TRAIN_HELD_OUT_H
 
@@ -23,14 +24,16 @@ enum {
 };
 
 struct plumb_held_out {
-    struct plumb_dataset *data; /* NULL if data.eval is not set, or a memory plan lacks the file */
-    struct plumb_batch_split split; /* one step of all records; its micro-batches are the blocks */
-    struct plumb_split_most most;   /* the largest block */
+    /* NULL if data.eval is not set, or if this is a memory plan and the file does not exist */
+    struct plumb_dataset *data;
+    /* a split of all records as one step; its micro-batches are the blocks */
+    struct plumb_batch_split split;
+    struct plumb_split_most most; /* the largest block */
     int64_t blocks;
     double *value; /* (blocks, PLUMB_HELD_OUT_VALUES) */
     /* NULL, unless the passes of the blocks are collective (plumb_lockstep in train/frozen.h). Then
-     * each rank calls this function after its last block, also after a failure, with the status of
-     * its blocks. It returns the status of all ranks. Collective. */
+     * each rank calls this function after its last block, also after a failure. local: the status
+     * of this rank. Returns the failure of any rank, or PLUMB_OK. Collective. */
     plumb_status (*end)(void *arg, plumb_status local);
 };
 
@@ -39,16 +42,17 @@ struct plumb_held_out {
  * Errors: those of plumb_file_check_input, plumb_dataset_open and plumb_record_split. */
 plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_trainer *t,
                                  enum plumb_data_kind kind);
-/* Warns if data.eval is the file that option `key` (path) names: the run is then evaluated on what
- * it is trained on. */
+/* Warns if data.eval is the same file as path, the value of option `key`: the run is then evaluated
+ * on its training data. */
 void plumb_held_out_same(const struct plumb_trainer *t, const char *path, const char *key);
 void plumb_held_out_close(struct plumb_held_out *h);
 
 /* Raises most->items and most->tokens to the items and tokens of the largest block of data.eval, if
- * these are more. Does nothing without data.eval. */
+ * the block has more. Does nothing without data.eval. */
 void plumb_held_out_raise(struct plumb_split_most *most, const struct plumb_held_out *h);
 
-/* Adds the figures of the records [begin, end) to value (PLUMB_HELD_OUT_VALUES), zero on entry. */
+/* Adds the sums (PLUMB_HELD_OUT_*) over the given records to value (PLUMB_HELD_OUT_VALUES,), which
+ * is zero on entry. */
 typedef plumb_status plumb_held_out_fn(void *arg, struct plumb_range records, double *value);
 
 /* Runs fn over all blocks, then h->end if it is set, both with arg, and fills row:

@@ -14,7 +14,7 @@
 #include "io/file.h"
 #include "model/model.h"
 
-/* The suffix of the key of files that a shell command names. */
+/* Suffix of the JSON key for the files that a shell command names. */
 #define FILES_OF_COMMAND " (files)"
 
 /* The characters that separate the words of a shell command, including quotes. */
@@ -55,8 +55,8 @@ bool plumb_inputs_decides(const char *name)
     return ends_with(name, ".safetensors") || ends_with(name, ".jinja");
 }
 
-/* Appends "name": "HASH" of the file at path to out, after a comma unless it is the first member.
- */
+/* Appends the member "name": "HASH" to out, where HASH is that of the file at path. Writes a comma
+ * before it unless it is the first member of its object. */
 static plumb_status put_file(struct plumb_buf *out, const char *name, const char *path)
 {
     uint64_t hash = 0;
@@ -85,7 +85,8 @@ static plumb_status put_folder(struct plumb_buf *out, const char *key, const cha
         if (!plumb_inputs_decides(names.name[i]))
             continue;
         PLUMB_TRY_GOTO(st, plumb_path_join(path, sizeof(path), dir, names.name[i]), done);
-        if (plumb_file_exists(path)) /* skip a dangling link; opening it later reports it */
+        /* skip a dangling link; the code that opens it later reports it */
+        if (plumb_file_exists(path))
             PLUMB_TRY_GOTO(st, put_file(out, names.name[i], path), done);
     }
     st = plumb_buf_add_text(out, "}");
@@ -99,13 +100,13 @@ static plumb_status put_input(void *arg, const char *key, const char *path)
     struct plumb_buf *out = arg;
     if (plumb_dir_exists(path))
         return put_folder(out, key, path);
-    /* If path is neither a file nor a folder, it is a word such as init, or a missing file that is
-     * reported when it is opened. */
+    /* If path is neither a file nor a folder, it is a keyword such as init, or a missing file,
+     * which the code that opens it reports. */
     return plumb_file_exists(path) ? put_file(out, key, path) : PLUMB_OK;
 }
 
-/* Returns true if `word` also occurs earlier in the command `words` (texts separated by 0 bytes).
- * It is then left out, because JSON keys must be unique. */
+/* Returns true if `word` also occurs earlier in `words`, the words of a command separated by 0
+ * bytes. The caller then skips the word, because JSON keys must be unique. */
 static bool is_repeated(const char *words, const char *word)
 {
     for (const char *at = words; at < word; at += strlen(at) + 1)
@@ -212,7 +213,8 @@ void plumb_inputs_changed(char *out, int64_t size, const plumb_json *then, const
     }
 }
 
-/* Warns if a file named by a command has changed; fails for every other input. */
+/* Compares the input `key` of two runs. If it has changed, warns if a shell command names the file,
+ * and fails for every other input. */
 static plumb_status check_key(const plumb_json *then, const plumb_json *now, const char *key,
                               const char *run_json)
 {

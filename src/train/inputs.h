@@ -23,9 +23,9 @@ bool plumb_inputs_decides(const char *name);
  *                                                            names a regular file; for eval, also
  *                                                            "eval.judge (files)"
  *
- * Every file is read; a hashes.json beside it is not used, because the file may have changed since.
- * Other files that a command reads are unknown and not hashed. HASH is XXH3-64 in hexadecimal. Not
- * collective. PLUMB_ERR_IO. */
+ * Every file is read. The hashes in a hashes.json of its folder are not used, because the file may
+ * have changed since. Other files that a shell command reads are unknown and not hashed. HASH is
+ * XXH3-64 in hexadecimal. Not collective. PLUMB_ERR_IO. */
 plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *cfg,
                               const char *command);
 
@@ -39,10 +39,10 @@ enum plumb_inputs_relation { PLUMB_INPUTS_UNKNOWN, PLUMB_INPUTS_SAME, PLUMB_INPU
 enum plumb_inputs_relation plumb_inputs_compare(char *out, int64_t size, const plumb_json *then,
                                                 const plumb_json *now, const char *key);
 
-/* Looks for the first input of `now` that is not known to be the same in `then`. Writes to out
- * (size bytes) the text of plumb_inputs_compare if the two differ, "KEY has no hash from" if they
- * cannot be compared, or "" if all are the same. If commands is true, the files that shell commands
- * name are compared, too. */
+/* Looks for the first input of `now` that differs from `then` or cannot be compared with it. Writes
+ * to out (size bytes) the text of plumb_inputs_compare if the input differs, "KEY has no hash from"
+ * if it cannot be compared, or "" if there is no such input. If commands is true, the files that
+ * shell commands name are compared, too. */
 void plumb_inputs_changed(char *out, int64_t size, const plumb_json *then, const plumb_json *now,
                           bool commands);
 

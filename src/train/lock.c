@@ -22,7 +22,7 @@
 #include "train/lock_holder.h"
 
 #define NAME   "run.lock"
-#define LOOK_S 0.2 /* s; longest time between two checks of another process's lock */
+#define LOOK_S 0.2 /* seconds; longest time between two checks of another process's lock */
 #define TRIES  1000
 
 struct plumb_lock {
@@ -113,8 +113,8 @@ static plumb_status write_file(int *fd, const plumb_lock *l, const char *path)
     return st;
 }
 
-/* Tries once to create the lock file. *fd is -1 afterwards if another process holds the lock, or
- * has removed a file of this process. */
+/* Tries once to create the lock file. Afterwards *fd is -1 if another process holds the lock, or if
+ * another process has removed this process's file or folder meanwhile. */
 static plumb_status acquire(int *fd, const plumb_lock *l)
 {
     struct stat s;
@@ -137,7 +137,8 @@ static plumb_status acquire(int *fd, const plumb_lock *l)
 }
 
 /* Removes the lock of a dead holder. Before the rename, another process may have removed that lock
- * and taken its own. In that case the rename has moved a live lock, and it is put back. */
+ * and created its own. In that case the rename has moved the lock of a live process, and this
+ * function links it back. */
 static plumb_status remove_stale(const plumb_lock *l, const struct plumb_lock_holder *h)
 {
     char moved[PATH_MAX + 8], who[512];
@@ -217,7 +218,7 @@ static plumb_status take(plumb_lock *l)
     return PLUMB_OK;
 }
 
-/* Removes files of processes that were killed while they took this lock. */
+/* Removes the temporary files of processes that were killed while they took this lock. */
 static plumb_status remove_leftovers(const plumb_lock *l)
 {
     char path[PATH_MAX];
@@ -269,7 +270,7 @@ static void *keep_beating(void *arg)
 static plumb_status start_beating(plumb_lock *l)
 {
     sigset_t all, before;
-    sigfillset(&all); /* block signals, so that the main thread handles them */
+    sigfillset(&all); /* the thread blocks all signals, so that the main thread handles them */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int e = pthread_create(&l->thread, NULL, keep_beating, l);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -326,8 +327,8 @@ static void find_missing(plumb_lock *l)
     l->made[0] = '\0';
 }
 
-/* Removes l->dir and its parents up to l->made, as long as they are empty. Does nothing if this
- * lock created no folder. */
+/* Removes l->dir and its parents up to l->made, and stops at the first folder that is not empty.
+ * Does nothing if this lock created no folder. */
 static void remove_made(plumb_lock *l)
 {
     size_t n = strlen(l->dir);

@@ -11,7 +11,7 @@
  *     any other case, or the start        alive if the heartbeat changes within the holder's
  *     time cannot be read                 silent_s (5 s if the lock file cannot be read)
  *
- * The lock of a dead holder is moved away, and a warning is logged. */
+ * The lock file of a dead holder is renamed and removed, and a warning is logged. */
 #ifndef PLUMB_TRAIN_LOCK_H
 #define PLUMB_TRAIN_LOCK_H
 
@@ -22,13 +22,13 @@
 
 typedef struct plumb_lock plumb_lock;
 
-/* Creates dir and its parents if needed, and takes the lock. If another process holds it and only
- * its heartbeat can tell whether it is alive, this waits up to the silent_s of that process.
+/* Creates dir and its parents if needed, and takes the lock. If another process holds the lock and
+ * only its heartbeat can show whether it is alive, this function waits up to the silent_s of that
+ * process.
  *   command    name of the command, for messages ("sft")
  *   silent_s   seconds, > 0; after that long without a heartbeat of this process, another process
  *              takes over the lock
- * Not collective; rank 0 calls it. Errors: PLUMB_ERR_EXISTS names the live holder; PLUMB_ERR_IO.
- */
+ * Not collective; rank 0 calls it. Errors: PLUMB_ERR_EXISTS names the live holder; PLUMB_ERR_IO. */
 plumb_status plumb_lock_take(plumb_lock **out, const char *dir, const char *command,
                              double silent_s);
 
@@ -42,14 +42,16 @@ plumb_status plumb_lock_check(plumb_lock *lock);
 void plumb_lock_release(plumb_lock **lock);
 
 enum plumb_lock_state {
-    PLUMB_LOCK_FREE,   /* the folder has no lock */
-    PLUMB_LOCK_RUNS,   /* the holder runs: its process exists here, or its heartbeat is recent */
-    PLUMB_LOCK_GONE,   /* the holder's process on this system no longer exists, or its job restarted
-                        */
-    PLUMB_LOCK_SILENT, /* only the heartbeat can tell, and there was none for more than silent_s */
+    PLUMB_LOCK_FREE, /* the folder has no lock */
+    PLUMB_LOCK_RUNS, /* the holder runs: its process exists here, or its heartbeat is recent */
+    /* the holder's process on this system no longer exists, or its job was restarted */
+    PLUMB_LOCK_GONE,
+    /* only the heartbeat can show whether the holder runs, and it has not changed for more than
+     * silent_s */
+    PLUMB_LOCK_SILENT,
 };
 
-/* Looks at the lock of dir without taking it or waiting.
+/* Returns the state of the lock of dir, without taking the lock and without waiting.
  *   who      size bytes: "process 42 on HOST (plumb sft, job 7, since TIME)"; "" without a lock
  *   beat_s   seconds since the heartbeat was written last, by the file's time
  * Not collective. */

@@ -1,4 +1,5 @@
-/* lock_holder.c - finds, writes, reads and judges the holder of a lock.
+/* lock_holder.c - describes this process as a lock holder, writes and reads lock files, and checks
+ * whether a holder still runs.
  * Layer 5. Includes train/lock_holder.h, base/, io/. */
 #include "train/lock_holder.h"
 
@@ -14,8 +15,8 @@
 #include "io/file.h"
 #include "io/json.h"
 
-/* Seconds for which a lock file that is no valid lock is watched. If it does not change, a process
- * that was killed while it created the file has left it. */
+/* Seconds for which a lock file with invalid content is watched. If the file does not change, it
+ * was left by a process that was killed while it created the file. */
 #define UNREADABLE 5.0
 
 static void first_line(char *out, size_t size, const char *path)

@@ -13,7 +13,7 @@
 #define PLUMB_LOCK_BEFORE_BEAT "{\"beat\": \""
 #define PLUMB_LOCK_BEAT_DIGITS 12
 
-/* The holder of a lock. A text is "" if it is unknown. */
+/* The holder of a lock. An unknown text is "". */
 struct plumb_lock_holder {
     char host[256], boot[64], pids[64]; /* boot: boot id of the kernel; pids: PID namespace */
     char job[64], command[32], since[32];
@@ -28,7 +28,7 @@ struct plumb_lock_holder {
 enum plumb_lock_life {
     PLUMB_HOLDER_GONE,    /* the process no longer exists, or the batch system restarted its job */
     PLUMB_HOLDER_RUNS,    /* the process exists on this system */
-    PLUMB_HOLDER_UNKNOWN, /* only its heartbeat can tell */
+    PLUMB_HOLDER_UNKNOWN, /* only its heartbeat can show whether it runs */
 };
 
 /* Sets *me to this process. */
@@ -40,8 +40,8 @@ plumb_status plumb_lock_holder_put(struct plumb_buf *b, const struct plumb_lock_
 bool plumb_lock_holder_read(struct plumb_lock_holder *h, const char *path);
 /* Writes "process 42 on HOST (plumb sft, job 7, since 2026-01-31T10:00:00Z)". */
 void plumb_lock_holder_describe(char *out, size_t size, const struct plumb_lock_holder *h);
-/* Returns GONE, RUNS or UNKNOWN: whether the process of h still runs, as far as the process `me`
- * can tell without waiting for a heartbeat. */
+/* Returns whether the process of h still runs, as far as this process (`me`) can find out without
+ * waiting for a heartbeat. */
 enum plumb_lock_life plumb_lock_holder_life(const struct plumb_lock_holder *h,
                                             const struct plumb_lock_holder *me);
 

@@ -23,8 +23,9 @@ static plumb_status size_of(int64_t *bytes, const char *path)
     return PLUMB_OK;
 }
 
-/* Syncs a file and asks the system to drop its cached pages, so that verify reads the disk. If the
- * system keeps the pages, verify reads them from memory. */
+/* Syncs a file and asks the operating system to drop its cached pages, so that
+ * plumb_manifest_verify reads from the disk. If the system keeps the pages, plumb_manifest_verify
+ * reads them from memory. */
 static plumb_status sync_and_drop(const char *path)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -131,7 +132,8 @@ static plumb_status check_file(const char *dir, const char *name, const plumb_js
     return PLUMB_OK;
 }
 
-/* Fails if a file that affects results is not listed: it was added afterwards. */
+/* Fails if dir has a file for which decides() returns true but which is not listed: it was added
+ * after hashes.json was written. */
 static plumb_status check_unlisted(const char *dir, const plumb_json *files,
                                    plumb_manifest_name_fn *decides)
 {

@@ -10,8 +10,8 @@
 #define PLUMB_MANIFEST_NAME "hashes.json"
 
 /* Writes size and hash of every file of dir and of its sub-folders (one level, as "FOLDER/FILE") to
- * dir/hashes.json, and syncs files and folders. It asks the system to drop cached pages, so that a
- * following verify reads from the disk. */
+ * dir/hashes.json, and syncs files and folders. It asks the operating system to drop the cached
+ * pages, so that plumb_manifest_verify reads from the disk. */
 plumb_status plumb_manifest_write(const char *dir);
 
 /* Reads every listed file and compares it with its hash. decides(name) returns true for files that

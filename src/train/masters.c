@@ -95,8 +95,8 @@ struct plumb_masters *plumb_masters_of(const plumb_model *m)
 
 /* ---- fingerprint ---------------------------------------------------------------------------- */
 
-/* Sets s->hash, from its begin on, to the hashes of this rank's blocks in the order of its shard.
- */
+/* Sets the first elements of s->hash to the hashes of the blocks of this rank's shard, in the order
+ * of the shard. */
 static plumb_status hash_shard(struct plumb_masters *s)
 {
     struct plumb_backend *b = s->backend;
@@ -114,7 +114,8 @@ static plumb_status hash_shard(struct plumb_masters *s)
                       blocks_of(s->shards.count) * (int64_t)sizeof(*s->hash));
 }
 
-/* Puts the hashes of all ranks' shards in the order of the vector's blocks. */
+/* Copies the hashes in s->gathered, which are in the order of the ranks, to s->hash in the order of
+ * the vector's blocks. */
 static void order_hashes(struct plumb_masters *s)
 {
     const uint64_t *from = s->gathered;
@@ -142,7 +143,7 @@ plumb_status plumb_masters_hash(struct plumb_masters *s, uint64_t *hash)
 
 /* ---- after an update ------------------------------------------------------------------------ */
 
-/* Rounds this rank's masters to their places in the packed weights. */
+/* Writes this rank's masters, rounded to bfloat16, to their places in the packed weights. */
 static plumb_status round_shard(const struct plumb_masters *s)
 {
     struct plumb_backend *b = s->backend;
@@ -156,7 +157,8 @@ static plumb_status round_shard(const struct plumb_masters *s)
     return b->sync(b);
 }
 
-/* Sets w to this rank's masters of vectors and positions, and to -0.0 elsewhere. */
+/* Sets the elements of the model's w that belong to this rank's shard to their masters, and all
+ * other elements to -0.0. (w has norms, biases and learned positions.) */
 static plumb_status place_held(const struct plumb_masters *s)
 {
     struct plumb_backend *b = s->backend;
@@ -186,8 +188,8 @@ plumb_status plumb_masters_update(struct plumb_masters *s, plumb_model *m)
         PLUMB_TRY(plumb_comm_allgather_halves(s->comm, plumb_real_at(s->backend, m->packed, begin),
                                               n, place));
     }
-    /* The tensors of w are few and lie anywhere in the shards. Each element is one rank's master
-     * plus -0.0 of the other ranks, which changes no bit. */
+    /* The tensors of w can be in the shards of different ranks, so w is summed over the ranks. Each
+     * element is the master of one rank plus -0.0 from the other ranks, which changes no bit. */
     PLUMB_TRY(plumb_comm_agree(s->comm, place_held(s)));
     PLUMB_TRY(plumb_comm_reduce_tree(s->comm, m->w, m->n_held, place));
     PLUMB_TRY(plumb_comm_allgather_shards(s->comm, m->w, m->n_held, place));
@@ -206,23 +208,23 @@ plumb_status plumb_masters_copy(struct plumb_masters *to, const struct plumb_mas
 
 /* ---- reads of rank 0 ------------------------------------------------------------------------ */
 
-enum { OVER = -1 }; /* what rank 0 broadcasts after its last read */
+enum { OVER = -1 }; /* rank 0 broadcasts this value after its last read */
 
-/* Tells all ranks which bucket rank 0 reads. Collective. */
+/* Broadcasts *k, the bucket that rank 0 reads next, from rank 0 to all ranks. Collective. */
 static plumb_status tell(struct plumb_masters *s, int64_t *k)
 {
     return plumb_comm_broadcast(s->comm, k, sizeof(*k), 0);
 }
 
-/* Returns the memory of bucket k, which all ranks overwrite in a read. */
+/* Returns the scratch memory of bucket k, which a read overwrites on all ranks. */
 static float *scratch_of(const struct plumb_masters *s, int64_t k)
 {
     return (s->like ? s->like : s)->scratch[k];
 }
 
-/* Sets s->hash to the hashes of all blocks, computed from the ranks' memory, and fails if they do
- * not give the model's fingerprint. Does this only once before each plumb_masters_finish.
- * Collective: the same result on every rank. */
+/* Sets s->hash to the hashes of all blocks, computed from the masters in the ranks' memory, and
+ * fails if the hash of these hashes is not the model's fingerprint. Later calls do nothing until
+ * plumb_masters_finish. Collective; the result is the same on every rank. */
 static plumb_status list_hashes(struct plumb_masters *s)
 {
     uint64_t hash = 0;
@@ -239,7 +241,7 @@ static plumb_status list_hashes(struct plumb_masters *s)
     return PLUMB_OK;
 }
 
-/* Gathers bucket k in its scratch. Collective. */
+/* Gathers bucket k of the masters in its scratch memory. Collective. */
 static plumb_status gather(struct plumb_masters *s, int64_t k)
 {
     struct plumb_backend *b = s->backend;
@@ -257,8 +259,8 @@ static plumb_status gather(struct plumb_masters *s, int64_t k)
     return st;
 }
 
-/* Fails with a message about a block that came to rank 0 with other bits. The block begins `at`
- * elements after the beginning of bucket k. */
+/* Fails with a message about a block that rank 0 received with other bits than its owner has. The
+ * block begins `at` elements after the beginning of bucket k. */
 static plumb_status refuse_block(const struct plumb_masters *s, int64_t k, int64_t at)
 {
     const int64_t begin = s->shards.border[k], n = s->shards.border[k + 1] - begin;
@@ -273,9 +275,9 @@ static plumb_status refuse_block(const struct plumb_masters *s, int64_t k, int64
                (long long)(begin + at), (long long)(begin + last), rank);
 }
 
-/* Compares the blocks of bucket k, which rank 0 has gathered, with s->hash: the hashes that the
- * ranks computed of their own blocks. hash_device has room only for the hashes of one shard, so a
- * bucket may be hashed in several pieces. */
+/* Compares the hashes of the blocks of bucket k, as rank 0 received them, with s->hash, the hashes
+ * that the ranks computed of their own blocks. hash_device has room only for the hashes of one
+ * shard, so a bucket may be hashed in several pieces. */
 static plumb_status check_bucket(struct plumb_masters *s, int64_t k)
 {
     struct plumb_backend *b = s->backend;
@@ -283,7 +285,7 @@ static plumb_status check_bucket(struct plumb_masters *s, int64_t k)
     const int64_t begin = s->shards.border[k], n = s->shards.border[k + 1] - begin;
     const int64_t most = blocks_of(s->shards.count) * PLUMB_HASH_BLOCK;
     const int64_t first = begin / PLUMB_HASH_BLOCK;
-    assert(most > 0); /* rank 0 has a part of every bucket */
+    assert(most > 0); /* rank 0 owns a part of every bucket */
     for (int64_t at = 0; at < n; at += most) {
         const int64_t piece = plumb_min_i64(n - at, most);
         PLUMB_TRY(b->k.hash_blocks(b->stream, s->hash_device, x + at, piece));
@@ -328,7 +330,8 @@ static plumb_status get(void *arg, const struct plumb_param *p, float *w)
     return PLUMB_OK;
 }
 
-/* Sends this rank's shares until rank 0 has read all that it wants. */
+/* Sends this rank's shares of the buckets that rank 0 reads, until rank 0 has called
+ * plumb_masters_finish. */
 static plumb_status serve(struct plumb_masters *s)
 {
     int64_t k = 0;

@@ -126,7 +126,7 @@ void plumb_micro_sum(struct plumb_micro *m)
     }
 }
 
-/* Returns x, but a NaN without its sign, which has no meaning in messages. */
+/* Returns x. The sign of a NaN, which has no meaning in messages, is removed. */
 static double plain_nan(double x)
 {
     return isnan(x) ? (double)NAN : x;
@@ -165,8 +165,8 @@ static plumb_status token_loss(struct plumb_micro *m)
     return PLUMB_OK;
 }
 
-/* Adds record and sample of each sequence to the error message, because the message of an objective
- * has sequence numbers only. */
+/* Adds the record and the sample of each sequence to the message of the failure st, because the
+ * message of an objective has sequence numbers only. */
 static plumb_status name_records(const struct plumb_micro *m, plumb_status st)
 {
     char said[300], records[400];
@@ -204,7 +204,8 @@ plumb_status plumb_micro_loss(struct plumb_micro *m)
             m->score_f32[q] = (float)m->dscore[q];
         return PLUMB_OK;
     }
-    float *d = m->pack.dlogp; /* the derivative of each token is that of its sequence */
+    /* the derivative for a token's log-prob is the one for its sequence's sum */
+    float *d = m->pack.dlogp;
     for (int64_t q = 0; q < m->pack.n_seq; q++)
         for (int32_t j = 0; j < m->len[q]; j++)
             *d++ = (float)m->dlogp[q];

@@ -27,7 +27,9 @@ struct plumb_micro {
     float *entropy, *mean_logit;
 
     /* inputs */
-    double scale; /* 1 / loss denominator of the global batch: terms, or trained tokens (TOKENS) */
+    /* 1 / loss denominator of the global batch: its number of loss terms, or of trained tokens
+     * (PLUMB_MICRO_TOKENS) */
+    double scale;
     double mean_len; /* mean tokens of the global batch's imitated sequences, see objective.h; 1 if
                       * there are none */
     struct plumb_pack pack;
@@ -48,12 +50,12 @@ struct plumb_micro {
     struct plumb_obj_out out;
 };
 
-/* Sets kind and allocates; the caller sets objective, param, reference and scale. PLUMB_ERR_NOMEM.
- */
+/* Sets kind and allocates the arrays of *m; the caller sets objective, param, reference and scale.
+ * PLUMB_ERR_NOMEM. */
 plumb_status plumb_micro_init(struct plumb_micro *m, enum plumb_micro_kind kind, int64_t max_tokens,
                               int64_t max_seq);
-/* Lets plumb_micro_forward also fill entropy and mean_logit. The pass needs limit.entropy.
- * PLUMB_ERR_NOMEM. */
+/* Allocates entropy and mean_logit, which plumb_micro_forward then also fills. The pass must have
+ * been created with limit.entropy. PLUMB_ERR_NOMEM. */
 plumb_status plumb_micro_want_entropy(struct plumb_micro *m);
 void plumb_micro_fini(struct plumb_micro *m);
 void plumb_micro_clear(struct plumb_micro *m);
@@ -68,7 +70,7 @@ plumb_status plumb_micro_add(struct plumb_micro *m, int64_t record, int32_t samp
 void plumb_micro_end_group(struct plumb_micro *m);
 
 /* Computes pack.logp and logp, or score. The log-probs of a sequence are added in token order, in
- * double. Non-finite values are no error here. */
+ * double. This function does not fail on values that are not finite. */
 plumb_status plumb_micro_forward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model);
 /* Sets logp[q] to the sum of the log-probs pack.logp of the completion tokens of sequence q.
  * plumb_micro_forward calls it. */
@@ -86,8 +88,8 @@ plumb_status plumb_micro_loss(struct plumb_micro *m);
 plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const plumb_model *model,
                                   float *grad);
 
-/* Reads "STEP:MICRO_BATCH", the value of train.replay; *step and *micro_batch are -1 for "".
- * PLUMB_ERR_CONFIG. */
+/* Reads "STEP:MICRO_BATCH", the value of train.replay. If text is "", sets *step and *micro_batch
+ * to -1. PLUMB_ERR_CONFIG. */
 plumb_status plumb_micro_parse(int64_t *step, int64_t *micro_batch, const char *text);
 /* Writes "record 4 samples 0 1, record 9 sample 2"; a text that does not fit ends in dots. */
 void plumb_micro_describe(char *out, int64_t size, const struct plumb_micro *m);

@@ -43,9 +43,9 @@ static plumb_status find_checkpoint(char *out, int64_t size, const struct plumb_
     return PLUMB_OK;
 }
 
-/* Returns true if training has not changed the weights yet, so that the folder cfg->model has them.
- * False for a reward model, for a policy with an adapter and with train.init=random: their weights
- * are written to a new folder. */
+/* Returns true if the folder cfg->model has the current weights, because training has not changed
+ * them yet. Also returns false for a reward model, for a policy with an adapter and with
+ * train.init=random; the caller writes their weights to a new folder. */
 static bool is_start(const struct plumb_trainer *t)
 {
     return t->state.start_fingerprint == t->model->fingerprint && t->model->spec.labels == 0 &&
@@ -62,7 +62,7 @@ static plumb_status save_weights(char *out, int64_t size, const struct plumb_tra
     PLUMB_TRY(plumb_path_join(work, sizeof(work), t->cfg->output_dir, name));
     PLUMB_TRY(plumb_dir_remove(work));
     PLUMB_TRY(plumb_dir_create(work));
-    /* a replay needs the weights themselves, not rounded ones */
+    /* a replay needs the float32 weights, not rounded ones */
     const enum plumb_dtype dtype = t->model->saved_as;
     t->model->saved_as = PLUMB_F32;
     const plumb_status st = plumb_model_save(t->model, work, t->cfg->checkpoint.shard_bytes);
@@ -72,9 +72,9 @@ static plumb_status save_weights(char *out, int64_t size, const struct plumb_tra
     return plumb_dir_publish(work, dir);
 }
 
-/* Sets out to a folder that has the current weights, and writes one if there is none. lasting: the
- * run continues and may remove its checkpoints, so a checkpoint is used only if the run keeps all
- * of them. */
+/* Sets out to a folder that has the current weights; writes a new folder if there is none. lasting:
+ * true if the run continues. The run may then remove its checkpoints, so a checkpoint folder is
+ * used only if the run keeps all checkpoints. */
 static plumb_status place_weights(char *out, int64_t size, const struct plumb_trainer *t,
                                   int64_t step, bool lasting)
 {
@@ -92,8 +92,9 @@ static plumb_status place_weights(char *out, int64_t size, const struct plumb_tr
     return out[0] ? PLUMB_OK : save_weights(out, size, t, step);
 }
 
-/* Sets g->weights on all ranks if the masters are shares of the ranks, because one rank cannot
- * write them alone. lasting: as in place_weights. Collective. */
+/* Sets g->weights on all ranks to a folder with the current weights, if the masters are shares of
+ * the ranks. (Otherwise the rank that writes the replay file sets it later.) Rank 0 needs the other
+ * ranks to write such weights. lasting: as in place_weights. Collective. */
 static plumb_status place_shared(struct plumb_non_finite *g, bool lasting)
 {
     struct plumb_trainer *t = g->t;
@@ -201,8 +202,8 @@ plumb_status plumb_non_finite_micro(void *arg, int64_t micro_batch, float *grad,
     return st;
 }
 
-/* Writes the replay file and appends to `said` where it is. If the file cannot be written, `said`
- * keeps its text and names the reason. */
+/* Writes the replay file and appends its path to the message `said`. If the file cannot be written,
+ * appends the reason. */
 static void write_and_say(char said[TEXT_BYTES], const struct plumb_non_finite *g,
                           int64_t micro_batch, enum plumb_replay_outcome outcome, const float *grad)
 {
@@ -234,7 +235,8 @@ plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_sta
         write_and_say(said, g, g->failed, PLUMB_REPLAY_FORWARD, NULL);
     }
     (void)plumb_fail_at(st, __FILE__, __LINE__, "%s", said);
-    /* the other ranks wait here until the file is written, so they do not end the run before */
+    /* the other ranks wait here until the file is written, so that none of them ends the run
+     * before */
     const plumb_status met = plumb_comm_agree(t->comm, PLUMB_OK);
     return met == PLUMB_ERR_COMM ? met : plumb_fail_at(st, __FILE__, __LINE__, "%s", said);
 }
@@ -270,9 +272,8 @@ static plumb_status find_micro_batch(struct plumb_non_finite *g, float *own, int
 }
 
 /* Finds the micro-batch whose gradient is not finite, and fails as plumb_non_finite_gradient_failed
- * describes it. own (count,): host memory that receives the gradient of one micro-batch after the
- * other. `refused`: the message with which the optimizer step failed. st: this rank's status so
- * far. Collective. */
+ * describes it. own (count,): host memory for the gradient of one micro-batch. `refused`: the
+ * message with which the optimizer step failed. st: this rank's status so far. Collective. */
 static plumb_status find_and_fail(struct plumb_non_finite *g, float *own, int64_t micro_batches,
                                   const char *refused, plumb_status st)
 {

@@ -111,7 +111,7 @@ void plumb_optim_destroy(plumb_optim **o)
     *o = NULL;
 }
 
-/* In the functions below, grad (shards.count,) is the gradient of this rank's shard.
+/* In the functions of this file, grad (shards.count,) is the gradient of this rank's shard.
  *
  * Computes the sums of squared gradients of this rank's blocks. Each sum is stored at the block's
  * global index. The entries of other ranks stay zero, so the allreduce over ranks is exact. */
@@ -178,7 +178,8 @@ static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const struct 
     return PLUMB_OK;
 }
 
-/* Fails with PLUMB_ERR_NUMERIC and the same message on every rank. Collective. */
+/* Fails with PLUMB_ERR_NUMERIC and a message that names the first tensor with a non-finite
+ * gradient; the message is the same on every rank. Collective. */
 static plumb_status refuse_non_finite(plumb_optim *o, const struct plumb_trained *t,
                                       plumb_comm *comm, const float *grad)
 {
@@ -197,8 +198,8 @@ static plumb_status refuse_non_finite(plumb_optim *o, const struct plumb_trained
                (long long)o->step + 1, t->param[p].name);
 }
 
-/* Updates w[0..n), whose moments begin at `at` in the shard. Offloaded moments are copied to the
- * device and back piece by piece, in stream order. */
+/* Updates the n weights w, whose moments begin at index `at` of this rank's shard. Offloaded
+ * moments are copied to the device and back piece by piece, in stream order. */
 static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const float *grad, int64_t n,
                                 const struct plumb_adamw *a)
 {
@@ -217,8 +218,8 @@ static plumb_status update_part(plumb_optim *o, float *w, int64_t at, const floa
     return PLUMB_OK;
 }
 
-/* Updates the parts of tensors in this rank's shard. Weight decay depends on the tensor. masters:
- * the shares that hold the weights; NULL if trained->w is the whole vector. */
+/* Updates the weights of this rank's shard, tensor by tensor, because weight decay depends on the
+ * tensor. masters: this rank's share of the weights; NULL if the weights are in trained->w. */
 static plumb_status update_shard(plumb_optim *o, const struct plumb_trained *trained,
                                  const struct plumb_masters *masters, const float *grad, double lr,
                                  double grad_scale)
@@ -270,8 +271,8 @@ plumb_status plumb_optim_step(plumb_optim *o, plumb_model *m, plumb_comm *comm, 
     return plumb_optim_step_shard(o, m, comm, grad + o->shards.run[0].begin, result);
 }
 
-/* Gathers the whole vector w of updated weights. In float32 the computing weights are the masters.
- */
+/* Gathers the updated shards of w, so that every rank has all weights, and refreshes m. Used if
+ * every rank has all masters. */
 static plumb_status gather_weights(plumb_optim *o, plumb_model *m, plumb_comm *comm, float *w)
 {
     PLUMB_TRY(plumb_shards_gather(&o->shards, comm, w, o->backend->place));

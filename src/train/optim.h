@@ -65,11 +65,12 @@ void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
  *
  * Collective. Synchronous. All ranks must call it with the same step and weights.
  *
- *   in   grad  (count,) device   this rank's subtree sum; padding between tensors zero.
+ *   in   grad  (count,) device   sum of this rank's micro-batches; padding between tensors zero.
  *                                Undefined afterwards: zero it before the next accumulation.
  *                                o->shards must have one bucket only.
- *   out  m     its trained tensors are replaced on every rank, then plumb_model_refresh runs; if
- * the masters are shares, this rank's share is, then plumb_masters_update
+ *   out  m     all ranks get the new weights, and the model is refreshed
+ *              (plumb_model_refresh). If the masters are shares of the ranks, each rank updates
+ *              its share and then calls plumb_masters_update.
  *
  * The norm is summed in double over fixed blocks of PLUMB_SHARD_BLOCK elements in index order:
  * the same bits for any world size. Errors (weights and moments untouched): PLUMB_ERR_NUMERIC on

@@ -52,8 +52,8 @@ done:
     return st;
 }
 
-/* Makes the plan with the place of the frozen models that s->cfg->frozen names. *excess: bytes that
- * the plan needs minus the budget, the largest value of all ranks; INFINITY if the command does not
+/* Makes the plan for s->cfg->frozen, the place of the frozen models. Sets *excess to the bytes that
+ * the plan needs minus budget, the maximum over the ranks, or to INFINITY if the command does not
  * support this place. Appends the outcome to *why unless why is NULL. Collective. */
 static plumb_status try_frozen(double *excess, struct plumb_buf *why, int64_t budget,
                                struct plumb_dataset **data, const struct plumb_job *j,
@@ -79,8 +79,8 @@ static plumb_status try_frozen(double *excess, struct plumb_buf *why, int64_t bu
                : PLUMB_OK;
 }
 
-/* best: the place of the frozen models with the smallest excess so far (try_frozen). least: that
- * excess in bytes; the place fits if it is <= 0. */
+/* The result of trying places of the frozen models. best: the place with the smallest excess so far
+ * (try_frozen). least: the excess of this place in bytes; the plan fits if it is <= 0. */
 struct choice {
     int best;
     double least;
@@ -112,8 +112,9 @@ plumb_status plumb_plan_choose(struct plumb_config *cfg, struct plumb_buf *why, 
     plumb_status st = PLUMB_OK;
     if (cfg->frozen != PLUMB_FROZEN_AUTO)
         return PLUMB_OK;
-    /* With train.shard: auto, every place is tried with the optimizer's moments in shards, and then
-     * with the gradients in shards, too. choose_shard decides afterwards in the same order. */
+    /* With train.shard: auto, this function tries every place with train.shard: optimizer and, if
+     * none fits, every place with train.shard: gradients. choose_shard later tries the two values
+     * in the same order. */
     if (shard == PLUMB_SHARD_AUTO)
         cfg->train.shard = PLUMB_SHARD_OPTIMIZER;
     st = try_places(&c, cfg, why, budget, data, j, s);
@@ -173,7 +174,8 @@ plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source
     return PLUMB_OK;
 }
 
-/* Returns advice for a plan that does not fit: the options that make its largest phase smaller. */
+/* Returns advice for a plan that does not fit: the options that reduce the memory of its largest
+ * phase. */
 static const char *advice(const struct plumb_backend *plan, const struct plumb_config *cfg)
 {
     const int64_t *held = plan->memory.held;
@@ -244,8 +246,8 @@ static void compare_free(struct plumb_backend *b, int64_t before)
                   (long long)gone, (long long)b->margin);
 }
 
-/* Runs the GEMM library and NCCL once, because they allocate device memory at their first use: it
- * is then taken before the free memory is measured. Collective. */
+/* Runs the GEMM library and NCCL once. They allocate device memory at their first use, so this must
+ * happen before the free memory is measured. Collective. */
 static plumb_status warm(const struct plumb_trainer_source *s)
 {
     const plumb_status st = s->backend->warm ? s->backend->warm(s->backend) : PLUMB_OK;
@@ -253,9 +255,9 @@ static plumb_status warm(const struct plumb_trainer_source *s)
     return plumb_exchange_warm(s->comm, s->backend);
 }
 
-/* Warns if the run has allocated another amount than planned, or any memory outside of the plan,
- * or if the number of allocations is not `calls`, the number after setup (-1: not checked). Each of
- * these is a bug of plumb; the run continues. */
+/* Warns if the run has allocated more or less memory than planned, or any memory outside of the
+ * plan, or if the number of allocations differs from `calls`, the number after setup (-1: not
+ * checked). Each of these differences is a bug of plumb; the run continues. */
 static void compare(const struct plumb_backend *b, int64_t planned, int64_t calls, const char *when)
 {
     const struct plumb_memory *m = &b->memory;
@@ -266,8 +268,9 @@ static void compare(const struct plumb_backend *b, int64_t planned, int64_t call
               (long long)m->calls);
 }
 
-/* Decides train.shard: auto, in cfg: `optimizer` if its plan fits on every rank, because it sends
- * fewer bytes, else `gradients`. Every rank decides the same. Collective. */
+/* If cfg->train.shard is auto, replaces it by `optimizer`, which sends fewer bytes, if the plan
+ * with `optimizer` fits on every rank, and by `gradients` otherwise. The result is the same on
+ * every rank. Collective. */
 static plumb_status choose_shard(struct plumb_config *cfg, struct plumb_dataset **data,
                                  const struct plumb_job *j, const struct plumb_trainer_source *s)
 {
@@ -326,7 +329,7 @@ static plumb_status reserve(int64_t *planned, struct plumb_dataset **data,
 
 plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer_source *given)
 {
-    struct plumb_config cfg = *given->cfg; /* with what `auto` decides */
+    struct plumb_config cfg = *given->cfg; /* a copy in which the values `auto` are replaced */
     struct plumb_trainer_source source = *given, *const s = &source;
     struct plumb_dataset *data = NULL;
     int64_t planned = 0;
@@ -370,8 +373,8 @@ static int64_t or_most(int64_t option, int64_t most)
     return option > 0 ? plumb_min_i64(option, most) : most;
 }
 
-/* Returns the most tokens that a sequence can have if `sequences` sequences of equal length share a
- * micro-batch. */
+/* Returns the largest length, in tokens, of a sequence if a micro-batch has `sequences` sequences
+ * of equal length. */
 static int64_t longest_of(const struct plumb_config *cfg, const struct plumb_spec *spec,
                           int64_t sequences)
 {

@@ -1,9 +1,9 @@
 /* plan.h - the parts of a training command, and its memory plan, made before any allocation.
  * Layer 5. Includes base/, config/, data/, train/trainer.h.
  *
- * The plan is made by the command's own setup function, run on a backend that only counts
- * (plumb_backend_dry_create). So it cannot differ from what the run allocates. A run reserves all
- * of its memory as one block. */
+ * To make the plan, the command's own setup function runs on a backend that only counts
+ * (plumb_backend_dry_create). So the plan cannot differ from what the run allocates. A run reserves
+ * all of its memory as one block. */
 #ifndef PLUMB_TRAIN_PLAN_H
 #define PLUMB_TRAIN_PLAN_H
 
@@ -33,9 +33,9 @@ extern const struct plumb_job plumb_job_sft;
 plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer_source *s);
 
 /* Replaces cfg->frozen, if it is auto, by the first of resident, sharded (with more than one rank)
- * and offload whose plan fits into `budget` on every rank; if none fits, by the one that needs
- * least. s->cfg must be cfg. Appends to *why, which may be NULL, what was tried: a line each.
- * Collective. */
+ * and offload whose plan fits into `budget` on every rank; if none fits, by the one whose plan
+ * needs least memory. s->cfg must be cfg. Appends a line for each tried plan to *why unless why is
+ * NULL. Collective. */
 plumb_status plumb_plan_choose(struct plumb_config *cfg, struct plumb_buf *why, int64_t budget,
                                struct plumb_dataset **data, const struct plumb_job *j,
                                const struct plumb_trainer_source *s);
@@ -53,15 +53,15 @@ void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb
 /* Returns the bytes of device memory that a plan needs on this rank, with the margin. On a CPU this
  * includes the allocations outside of the backend's block. */
 int64_t plumb_plan_bytes(const struct plumb_backend *plan);
-/* Sets *bytes to the memory that this rank may use: plan.memory, or its share of the free memory.
- */
+/* Sets *bytes to the memory that this rank may use: the option plan.memory or, if it is not set,
+ * this rank's share of the free memory. */
 plumb_status plumb_plan_budget(int64_t *bytes, const struct plumb_trainer_source *s);
 /* Appends the memory table: one line per owner and phase with its largest parts, then the sums. */
 plumb_status plumb_plan_table(struct plumb_buf *out, const struct plumb_backend *plan);
 
-/* Create data sets that replace data files which are not given. Their records are as long as the
- * options allow. sequences: the most sequences of one prompt in a micro-batch; completions: 1 for
- * SFT, 2 for pairs. */
+/* Create data sets that a memory plan uses if the configuration names no data files. Their records
+ * are as long as the options allow. sequences: the most sequences of one prompt in a micro-batch;
+ * completions: 1 for SFT, 2 for pairs. */
 plumb_status plumb_plan_prompts(struct plumb_dataset **out, const struct plumb_config *cfg,
                                 const struct plumb_spec *spec, int64_t sequences);
 plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_config *cfg,

@@ -26,9 +26,9 @@ static bool is_first(const struct plumb_memory *m, int64_t i)
     return true;
 }
 
-/* A table line stands for all rows with the same owner, phase and `beside` as row i, which must
- * be the first of them. Sets part[] to the PARTS largest of these rows, in descending order, and
- * returns the sum of the bytes of all of them. */
+/* A table line stands for all rows with the same owner, phase and `beside`. Row i must be the first
+ * of these rows. Sets part[] to the PARTS largest of these rows, in descending order, and returns
+ * the sum of the bytes of all these rows. */
 static int64_t largest(struct part part[PARTS], const struct plumb_memory *m, int64_t i)
 {
     int64_t sum = 0;

@@ -13,9 +13,9 @@
 void plumb_record_place(char *out, int64_t size, const struct plumb_record *rec, const char *path);
 
 /* Sets *length to a new array (data->n,) with the tokens that each record has in a micro-batch: its
- * completions, and its prompt once for each of them. The caller frees it. completions: 1 for SFT, 2
- * for pairs; path: the file of the records, for messages. PLUMB_ERR_ARG if a record alone has more
- * tokens than train.micro_batch_tokens, if that is set; PLUMB_ERR_NOMEM. */
+ * completions, and its prompt once for each completion. The caller frees it. completions: 1 for
+ * SFT, 2 for pairs; path: the file of the records, for messages. PLUMB_ERR_ARG if a record alone
+ * has more tokens than train.micro_batch_tokens, if that is set; PLUMB_ERR_NOMEM. */
 plumb_status plumb_record_lengths(int64_t **length, const struct plumb_dataset *data,
                                   int completions, const struct plumb_config *cfg,
                                   const char *path);

@@ -14,8 +14,8 @@
 
 enum { MOST = 8 };
 
-/* A stored log-prob. Its key is a pair of hashes with different seeds. These 128 bits make a
- * collision of two completions practically impossible. */
+/* A stored log-prob. Its key is two hashes of weights, prompt and completion with different seeds.
+ * With 128 bits a collision of two keys is practically impossible. */
 struct kept {
     uint64_t a, b; /* the key; both are 0 in a free entry */
     double logp;   /* log-prob sum of the completion, nats */
@@ -34,10 +34,11 @@ struct plumb_references {
     struct plumb_lockstep lockstep;
     struct reference ref[MOST];
     int n;
-    plumb_model *snapshot;        /* weights of `previous`; NULL if there is no snapshot */
-    struct plumb_masters masters; /* its masters, if those of the policy are shares of the ranks */
-    struct kept *kept;            /* (slots,) hash table of the stored log-probs */
-    int64_t slots;                /* a power of two, at least 2 * room */
+    plumb_model *snapshot; /* weights of `previous`; NULL if there is no snapshot */
+    /* masters of the snapshot, if those of the policy are shares of the ranks */
+    struct plumb_masters masters;
+    struct kept *kept; /* (slots,) hash table of the stored log-probs */
+    int64_t slots;     /* a power of two, at least 2 * room */
     int64_t used, room;
 };
 
@@ -85,8 +86,8 @@ static plumb_status open_start(plumb_references *r, struct reference *ref)
     return plumb_adapter_in(r->init_dir) ? plumb_adapter_open(ref->model, r->init_dir) : PLUMB_OK;
 }
 
-/* Opens the weights in dir. If another reference has already opened the same weights, uses those.
- */
+/* Opens the weights in dir. If another reference has already opened the same weights, uses that
+ * model instead. */
 static plumb_status open_weights(plumb_references *r, struct reference *ref, const char *dir,
                                  const char *field)
 {
@@ -100,8 +101,8 @@ static plumb_status open_weights(plumb_references *r, struct reference *ref, con
                   r->policy->dir);
     ref->weights = ref->model;
     for (int i = 0; i < r->n; i++) {
-        /* If another reference has the same fingerprint, its weights are used. A fingerprint of 0
-         * proves nothing: it is that of a memory plan, which reads no weights. */
+        /* If another reference has the same fingerprint, its model is used. A memory plan reads no
+         * weights, so there all fingerprints are 0 and are not compared. */
         if (!r->ref[i].model || r->ref[i].model == r->snapshot || !ref->model->fingerprint ||
             r->ref[i].model->fingerprint != ref->model->fingerprint)
             continue;
@@ -256,7 +257,7 @@ static void keep(plumb_references *r, int which, const int32_t *prompt, int64_t 
     struct kept *at = place_of(r, &key);
     const bool fresh = !at->a && !at->b;
     if (fresh && r->used >= r->room)
-        return; /* the table is full: this log-prob is computed again when it is needed */
+        return; /* the table is full, so this log-prob is computed again when it is needed */
     r->used += fresh;
     key.logp = logp;
     *at = key;

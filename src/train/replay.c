@@ -241,7 +241,8 @@ static plumb_status get_groups(const plumb_h5 *f, struct plumb_micro *m)
     return PLUMB_OK;
 }
 
-/* Reads which completion tokens the loss covers. If the file has no such array, it covers all. */
+/* Reads which completion tokens the loss covers. If the file has no array "trained", the loss
+ * covers all completion tokens. */
 static plumb_status get_trained(const plumb_h5 *f, struct plumb_pack *p)
 {
     int64_t n = 0;
@@ -339,8 +340,8 @@ static plumb_status get_head(const plumb_h5 *f, struct plumb_replay *r)
     return PLUMB_OK;
 }
 
-/* Makes r->weights a path from the current folder. A relative path in the file starts at the file's
- * folder. */
+/* Makes r->weights a path that can be opened from the current folder. If r->weights is relative, it
+ * is relative to the folder of the replay file `path`. */
 static plumb_status locate_weights(struct plumb_replay *r, const char *path)
 {
     char here[4096], name[sizeof(r->weights)];

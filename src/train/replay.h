@@ -2,8 +2,9 @@
  * results of its run.
  * Layer 5. Includes base/, model/, train/micro.h.
  *
- * OUTPUT_DIR/replay-STEP-LEAF.h5 is written when a loss or a gradient is not finite, and on purpose
- * by train.replay. `plumb replay FILE` runs it again. n sequences, t completion tokens, k pairs:
+ * OUTPUT_DIR/replay-STEP-LEAF.h5 is written when a loss or a gradient is not finite, and for the
+ * micro-batch that train.replay names. `plumb replay FILE` runs the micro-batch again. With n
+ * sequences, t completion tokens and k pairs, the file has:
  *   attributes  format, version, command, method, objective, kind, device, outcome, reason, weights
  *               (folder of the weights: an absolute path, or a path from the folder of this file),
  *               config_hash, seed, fingerprint (of the weights), gradient_hash, step, iteration,
@@ -17,7 +18,7 @@
  *   pair_win, pair_lose i64, pair_smooth, pair_weight f64 (k,)
  *   logp f32 (t,)   log-probs of the run; for kind score, score f64 (n,), the scores of the run,
  *                   instead
- * Nothing in it depends on the number of ranks. */
+ * The content of the file does not depend on the number of ranks. */
 #ifndef PLUMB_TRAIN_REPLAY_H
 #define PLUMB_TRAIN_REPLAY_H
 
@@ -35,14 +36,15 @@ extern const char *const plumb_replay_outcomes[];
 
 struct plumb_replay {
     char command[16], method[64], device[16];
-    char weights[4096]; /* folder of the weights; a relative path starts at the file's folder */
-    char reason[1024];  /* text that says why the file was written */
+    /* folder of the weights; a relative path is relative to the folder of the replay file */
+    char weights[4096];
+    char reason[1024]; /* text that says why the file was written */
     enum plumb_replay_outcome outcome;
     uint64_t config_hash, seed, fingerprint, gradient_hash;
-    int64_t step, iteration, micro_batch; /* step from 1; iteration from 1, 0 if none; micro-batch
-                                             from 0 (attribute leaf) */
-    int64_t head_rows;                    /* see plumb_pass_limit */
-    int64_t longest;                      /* longest sequence of the run: plumb_model_set_longest */
+    /* step from 1; iteration from 1, 0 if none; micro-batch from 0 (attribute leaf) */
+    int64_t step, iteration, micro_batch;
+    int64_t head_rows; /* see plumb_pass_limit */
+    int64_t longest;   /* longest sequence of the run: plumb_model_set_longest */
     double loss;
     float *logp;   /* (pack.n_targets,) as recorded; _read allocates it, _fini frees it */
     double *score; /* (pack.n_seq,) as recorded; _read allocates it, _fini frees it */

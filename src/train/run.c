@@ -23,7 +23,7 @@ struct plumb_run {
     struct plumb_buf session; /* this session's members up to "start" */
     struct plumb_buf saved;   /* members of this session's "weights": the saved checkpoints */
     double started;
-    double save_seconds; /* of all saves of this session */
+    double save_seconds; /* seconds that all saves of this session took */
 };
 
 static plumb_status put_time(struct plumb_buf *b)

@@ -28,11 +28,11 @@ typedef struct plumb_run plumb_run;
  * plumb itself sets none. Not collective. */
 plumb_status plumb_run_settings(struct plumb_buf *out);
 
-/* Creates output_dir and writes config.effective.yaml and run.json: version, compiler, command,
- * seed, hashes of the configuration, first weights and inputs, and a list of sessions (one per
- * start or resume) with command line, hosts, the environment variables of plumb_run_settings,
- * classes of GEMM algorithms, saved checkpoints, start and end time (UTC), result. Collective: rank
- * 0 writes, its failure is every rank's. */
+/* Creates output_dir and writes config.effective.yaml and run.json. run.json has version, compiler,
+ * command, seed, hashes of the configuration, of the first weights and of the inputs, and a list of
+ * sessions (one per start or resume) with command line, hosts, the environment variables of
+ * plumb_run_settings, classes of GEMM algorithms, saved checkpoints, start and end time (UTC),
+ * result. Collective. Rank 0 writes; if it fails, all ranks return a failure. */
 plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
                              const struct plumb_run_info *info);
 /* Adds the checkpoint folder `name` and the fingerprint of its weights to "weights" of this
@@ -56,8 +56,7 @@ plumb_status plumb_run_past(struct plumb_run_past *out, const char *output_dir);
 /* Returns true if the folder only has the files of a run that failed before its first metrics line:
  * run.json with the failure, config.effective.yaml, train.log, an empty metrics.jsonl, and possibly
  * rollouts of the first iteration, outputs of report.to and a lock. A run that was killed or still
- * runs has no result in run.json,
- * so this is false for it. Not collective. */
+ * runs has no result in run.json, so the function returns false. Not collective. */
 bool plumb_run_failed_start(const char *output_dir);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "io/file.h"
 
-/* What rank 0 tells the other ranks. */
+/* What rank 0 broadcasts to the other ranks. */
 struct told {
     uint64_t hash;
     char host[64];
@@ -70,8 +70,9 @@ plumb_status plumb_same_model(plumb_comm *comm, const char *key, const plumb_mod
     plumb_status st = PLUMB_OK;
     if (plumb_comm_size(comm) == 1)
         return PLUMB_OK;
-    /* If the masters are shares, all ranks compute the fingerprint together and get the same value.
-     * held_hash is that of this rank's own weights. */
+    /* If the masters are shares of the ranks, all ranks compute the fingerprint together and get
+     * the same value. So held_hash, the hash of this rank's own copy of the weights, is compared,
+     * too. */
     const uint64_t mine = m->masters ? m->fingerprint ^ m->held_hash : m->fingerprint;
     PLUMB_TRY(same_settings(comm, key, m->dir));
     PLUMB_TRY(compare(comm, &first, mine));

@@ -14,9 +14,9 @@
 #include "model/model.h"
 
 /* Fails unless this rank's text is that of rank 0, except for lines that begin (after blanks) with
- * the name of an option that a rank may have for itself: threads, log_level, pins and memory.
- * text: the command and its options, one per line, as plumb_config_to_yaml writes them.
- * Collective. PLUMB_ERR_CONFIG on a rank that differs names the first such option with both values;
+ * the name of an option that may differ between ranks: threads, log_level, pins and memory. text:
+ * the command and its options, one per line, as plumb_config_to_yaml writes them. Collective.
+ * PLUMB_ERR_CONFIG on a rank that differs names the first such option with both values;
  * PLUMB_ERR_PEER on the others. */
 plumb_status plumb_same_options(plumb_comm *comm, const char *text);
 

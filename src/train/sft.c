@@ -14,7 +14,7 @@ struct sft {
     struct plumb_trainer *t;
     struct plumb_dataset *data;
     struct plumb_epochs epochs;
-    struct plumb_micro micro; /* its scale is 1 / trained tokens of the global batch */
+    struct plumb_micro micro; /* micro.scale is 1 / number of trained tokens of the global batch */
     struct plumb_held_out held_out;
     int64_t step; /* index of the step in the epoch, from 0 */
 };

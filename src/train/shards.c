@@ -1,4 +1,5 @@
-/* shards.c - the runs of a rank's shard.
+/* shards.c - divides a vector among the ranks: sets the borders of the buckets and the runs of a
+ * rank.
  * Layer 5. Includes train/shards.h. */
 #include "train/shards.h"
 

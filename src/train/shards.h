@@ -5,8 +5,8 @@
  *     runs     | r0  | r1  | r2 | r3 | r0  | r1  | r2 | r3 |r0|r1|r2|r3|     one by one
  *     shard of rank 1:  | run 0 | run 1 | run 2 |                            packed, without gaps
  *
- * An exchange of a bucket of n elements moves (W-1)/W n of them, as one of the whole vector does.
- */
+ * With W ranks, a rank sends (W-1)/W of the elements of a bucket in an exchange, so exchanging
+ * bucket by bucket sends no more than one exchange of the whole vector. */
 #ifndef PLUMB_TRAIN_SHARDS_H
 #define PLUMB_TRAIN_SHARDS_H
 
@@ -26,7 +26,8 @@ struct plumb_shards {
     int64_t count;               /* elements of this rank's shard */
 };
 
-/* Divides a vector at border (buckets + 1,), which is copied. Not collective. PLUMB_ERR_NOMEM. */
+/* Divides a vector into buckets at border (buckets + 1,), which is copied. Not collective.
+ * PLUMB_ERR_NOMEM. */
 plumb_status plumb_shards_init(struct plumb_shards *s, const plumb_comm *comm,
                                const int64_t *border, int64_t buckets);
 void plumb_shards_fini(struct plumb_shards *s);

@@ -110,11 +110,11 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Bounds the number of micro-batches of a step. Each micro-batch but the last ends for one of two
- * reasons: it has micro_batch items, or it has more than c->tokens tokens together with the next
- * one. For the first reason at most global_batch / micro_batch micro-batches end. For the second
- * reason fewer than 2 * tokens of the step / c->tokens end: the sum of the tokens of all these
- * micro-batches and of the next ones counts no token more than twice. */
+/* The bound on the number of micro-batches of a step: each micro-batch except the last ends for one
+ * of two reasons. Either it has micro_batch items; at most global_batch / micro_batch micro-batches
+ * end for this reason. Or it and the next micro-batch together have more than c->tokens tokens; if
+ * k micro-batches end for this reason, these k sums are together more than k c->tokens and count no
+ * token of the step more than twice, so k < 2 (tokens of the step) / c->tokens. */
 void plumb_split_bound(struct plumb_split_most *most, const struct plumb_batch_split *c,
                        int64_t *length, int64_t n)
 {

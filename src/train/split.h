@@ -48,18 +48,18 @@ int64_t plumb_split_micro_batches(const struct plumb_batch_split *c, int64_t ste
 struct plumb_range plumb_split_micro_batch(const struct plumb_batch_split *c, int64_t step,
                                            int64_t micro_batch);
 
-/* What the memory of a run must hold. */
+/* The largest sizes in a run, from which the run allocates its memory. */
 struct plumb_split_most {
     int64_t micro_batches; /* the most micro-batches of a step */
     int64_t items, tokens; /* the most items and the most tokens of a micro-batch */
 };
-/* Raises each field of *most to its value in c, if that is larger. Call it after plumb_split_cut,
- * with the same length. */
+/* Raises each field of *most to the largest value in the split c, if that is larger. Call this
+ * function after plumb_split_cut, with the same length. */
 void plumb_split_raise(struct plumb_split_most *most, const struct plumb_batch_split *c,
                        const int64_t *length);
-/* Raises each field of *most to an upper bound for a pass over any c->items of n items in any
- * order, if that is larger. c must have a limit of tokens. length (n,): the tokens of all n items;
- * the function sorts it. */
+/* Raises each field of *most to an upper bound for a pass over any choice of c->items items out of
+ * n, in any order, if the bound is larger. c must have a limit of tokens. length (n,): the tokens
+ * of all n items; the function sorts it. */
 void plumb_split_bound(struct plumb_split_most *most, const struct plumb_batch_split *c,
                        int64_t *length, int64_t n);
 

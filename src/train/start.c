@@ -32,8 +32,8 @@ static bool is_given(const struct plumb_config *cfg, const char *path)
     return plumb_config_given(cfg, path) != PLUMB_GIVEN_NO;
 }
 
-/* Fails if an option of a new adapter was given without lora.r: all weights would be trained.
- * With an explicit lora.r=0 such an option is only warned about (config/given.c). */
+/* Fails if an option of a new adapter was given without lora.r, because the run would then train
+ * all weights. With an explicit lora.r=0, such an option only causes a warning (config/given.c). */
 static plumb_status check_rank(const struct plumb_config *cfg)
 {
     static const char *const option[] = {"lora.alpha", "lora.targets", "lora.rslora"};
@@ -92,7 +92,7 @@ static plumb_status lora_of(struct plumb_lora *out, const struct plumb_config *c
     return plumb_lora_set_targets(out, t->item, t->n, "lora.targets");
 }
 
-/* Returns true if m's adapter has these targets. */
+/* Returns true if m's adapter has the targets of *want. */
 static bool same_targets(const plumb_model *m, const struct plumb_lora *want)
 {
     const enum plumb_file_layout files = m->spec.block.files;
@@ -103,7 +103,8 @@ static bool same_targets(const plumb_model *m, const struct plumb_lora *want)
     return same;
 }
 
-/* Fails if an option was given and the adapter in the folder has another value. */
+/* Fails if an option of the section lora was given and m's adapter, read from dir, has another
+ * value. */
 static plumb_status check_same(const plumb_model *m, const char *dir,
                                const struct plumb_config *cfg)
 {

@@ -12,8 +12,8 @@
 struct plumb_start {
     char base[4096];    /* folder of config.json and of the base weights */
     char adapter[4096]; /* folder of the adapter; "" if there is none */
-    /* folder of the files that a run has written beside its weights: the adapter's, else the base's
-     */
+    /* folder of the files that an earlier run may have written with its weights: the adapter's
+     * folder, or the base's folder if there is no adapter */
     char run[4096];
     char words[4096]; /* folder of tokenizer.json */
 };

@@ -25,8 +25,8 @@ static const struct {
     FIELD(n_values, false),
 #undef FIELD
 };
-/* Name of an array of one value: the fingerprint of the weights in the checkpoint's files. It is
- * written only if these are rounded (checkpoint.dtype). */
+/* Name of an array of one value: the fingerprint of the weights in the checkpoint's files. The
+ * array is written only if these weights are rounded (checkpoint.dtype). */
 #define STORED   "stored_fingerprint"
 #define N_FIELDS (sizeof(field_table) / sizeof(field_table[0]))
 

@@ -30,8 +30,8 @@ struct plumb_train_state {
     uint64_t config_hash;        /* hash of the effective configuration */
     uint64_t start_fingerprint;  /* fingerprint of the weights before the first step */
     uint64_t weight_fingerprint; /* fingerprint of the weights after this step */
-    /* Fingerprint of the weights in the checkpoint's files if they are rounded (checkpoint.dtype);
-     * 0 if the files hold the weights themselves. */
+    /* Fingerprint of the weights in the checkpoint's files if these weights are rounded
+     * (checkpoint.dtype); 0 if the files have the float32 weights. */
     uint64_t stored_fingerprint;
     const char *config; /* borrowed: YAML of the options that decide the results; NULL = none.
                          * Reading a state does not set it: see plumb_state_read_config */

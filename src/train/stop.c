@@ -1,5 +1,6 @@
-/* stop.c - notices requests: any rank gets signals, through a variable of the process; rank 0 alone
- * checks the file and the time limits. Layer 5. Includes train/stop.h, base/, io/. */
+/* stop.c - notices requests to stop or save. Every rank notices signals, which set a variable of
+ * the process. Only rank 0 checks the file `stop` and the time limits. Layer 5. Includes
+ * train/stop.h, base/, io/. */
 #include "train/stop.h"
 
 #include <math.h>
@@ -12,7 +13,7 @@
 #include "base/log.h"
 #include "io/file.h"
 
-#define LOOK 0.25 /* s; time between two checks for the file */
+#define LOOK 0.25 /* seconds between two checks for the file */
 
 static atomic_int asked; /* 1 after USR1 or TERM; lock-free, since a signal handler sets it */
 
@@ -61,7 +62,7 @@ double plumb_stop_interval(const struct plumb_stop_watch *w)
 {
     if (w->mtbf <= 0)
         return w->interval;
-    /* The formula needs the duration of a save, which is unknown (0) before the first one. */
+    /* The formula needs the duration of a save, which is unknown (0) before the first save. */
     return w->last > 0 ? sqrt(2 * w->last * w->mtbf) : fmin(w->interval, w->mtbf / 10);
 }
 
@@ -87,8 +88,8 @@ static enum plumb_stop_request look(struct plumb_stop_watch *w)
     return w->reason;
 }
 
-/* Requests are numbered, equally on all ranks: w->agreed is the number of the last request that all
- * ranks agreed on, so a rank announces a new one with the number agreed + 1. */
+/* All ranks number the requests in the same way. w->agreed is the number of the last request on
+ * which all ranks have agreed, so a rank announces a new request with the number w->agreed + 1. */
 bool plumb_stop_noticed(void *watch)
 {
     struct plumb_stop_watch *w = watch;

@@ -19,8 +19,9 @@
 #include "train/start.h"
 #include "train/weights.h"
 
-#define FIRST_INTERVAL 600.0 /* s; interval of checkpoint.interval=auto before the first save */
-#define SHARED_SECONDS 5.0   /* s; how long to wait until a file of another rank is visible */
+/* seconds; interval of checkpoint.interval=auto before the first save */
+#define FIRST_INTERVAL 600.0
+#define SHARED_SECONDS 5.0 /* seconds to wait until a file that another rank wrote is visible */
 
 /* Fails if output_dir is not empty and the run does not resume; files of a failed start are
  * allowed. */
@@ -46,7 +47,8 @@ static plumb_status check_empty(const struct plumb_config *cfg)
     return PLUMB_OK;
 }
 
-/* Takes the lock of output_dir: no other process writes to it from here on. Called on rank 0. */
+/* Takes the lock of output_dir, so that no other process of plumb writes to this folder. Called on
+ * rank 0. */
 static plumb_status take_output_dir(struct plumb_trainer *t)
 {
     const struct plumb_config *cfg = t->cfg;
@@ -81,8 +83,9 @@ static plumb_status open_weights(struct plumb_trainer *t, const struct plumb_tra
         snprintf(start->adapter, sizeof(start->adapter), "%s", adapter ? t->resumed_from : "");
     const bool whole = t->resumed_from[0] && !adapter;
     const char *dir = whole ? t->resumed_from : start->base;
-    /* Beside an adapter the base is not trained. In bfloat16 its backward reads the packed
-     * matrices, so it is opened as a frozen model, without float32 copies of them. */
+    /* With an adapter the base model is not trained. In bfloat16 the backward reads only the packed
+     * matrices, so the base is opened as a frozen model, which has no float32 copies of the
+     * matrices. */
     static const struct plumb_frozen resident = {.mode = PLUMB_FROZEN_RESIDENT};
     const bool adapted = !whole && (cfg->lora.r > 0 || *start->adapter);
     const bool frozen = adapted && t->backend->dtype == PLUMB_BF16;
@@ -143,8 +146,8 @@ static plumb_status set_saved_dtype(struct plumb_trainer *t)
     return PLUMB_OK;
 }
 
-/* Fails if this rank does not see the file that rank 0 wrote: on another host the folder may be
- * another one. It waits a moment, because network file systems cache. */
+/* Fails if this rank does not see the file that rank 0 wrote, because path may be another folder on
+ * another host. Waits up to SHARED_SECONDS for the file, because network file systems cache. */
 static plumb_status check_shared(const struct plumb_trainer *t, const char *path)
 {
     const double began = plumb_now();
@@ -183,8 +186,8 @@ static plumb_status open_monitor(struct plumb_trainer *t)
     return plumb_monitor_open(&t->monitor, &start);
 }
 
-/* Writes the first files of the run. All input was checked before, so a run that cannot start
- * leaves no folder behind. */
+/* Writes the first files of the run to output_dir. All input was checked before, so a run that
+ * cannot start leaves no folder behind. */
 static plumb_status open_files(struct plumb_trainer *t)
 {
     struct plumb_buf yaml = {0};
@@ -216,7 +219,8 @@ static plumb_status open_files(struct plumb_trainer *t)
     const int rank = plumb_comm_rank(t->comm);
     if (rank == 0 && t->resumed_from[0])
         st = plumb_checkpoint_tidy(t->cfg->output_dir, t->resumed_from);
-    if (rank > 0 && strcmp(t->command, "align") == 0) { /* align: every rank writes rollout files */
+    /* in align every rank writes rollout files */
+    if (rank > 0 && strcmp(t->command, "align") == 0) {
         char path[4096];
         st = plumb_path_join(path, sizeof(path), t->cfg->output_dir, "run.json");
         if (st == PLUMB_OK)
@@ -233,7 +237,7 @@ static plumb_status open_files(struct plumb_trainer *t)
         if (st == PLUMB_OK && !(t->log = fopen(path, "a")))
             st = plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "%s: cannot write: %s", path,
                                strerror(errno));
-        if (st == PLUMB_OK) /* the console has these lines already */
+        if (st == PLUMB_OK) /* these warnings were printed before train.log existed */
             fputs(plumb_config_warnings(t->cfg), t->log);
         plumb_log_mirror(t->log);
     }
@@ -270,8 +274,8 @@ done:
     return st;
 }
 
-/* Fails if the weights in memory differ from those that were trained. (hashes.json only proves that
- * the files are unchanged.) */
+/* Fails if the weights that were read differ from those for which the run saved the state.
+ * (hashes.json only proves that the files are unchanged.) */
 static plumb_status check_weights(const struct plumb_trainer *t)
 {
     PLUMB_REQUIRE(t->state.weight_fingerprint == t->model->fingerprint, PLUMB_ERR_FORMAT,
@@ -281,8 +285,9 @@ static plumb_status check_weights(const struct plumb_trainer *t)
     return PLUMB_OK;
 }
 
-/* Called if resume=auto finds no checkpoint. A run that was begun in output_dir is then repeated
- * from its start. It must be the same run, so its inputs are compared, too. */
+/* Called if the run does not resume from a checkpoint. If resume=auto and an earlier run has begun
+ * in output_dir, this run repeats it from the start, so this function fails if the inputs of the
+ * two runs differ. */
 static plumb_status check_begun(const struct plumb_trainer *t)
 {
     char path[PATH_MAX];
@@ -297,8 +302,9 @@ static plumb_status check_begun(const struct plumb_trainer *t)
     return plumb_inputs_check(&t->inputs, path);
 }
 
-/* Notes the files and models that the run reads. If the run continues from a checkpoint, or
- * resume=auto starts it again, fails if they have changed since it began. Called on rank 0. */
+/* Sets t->inputs to the hashes of the files that the run reads. If the run continues from a
+ * checkpoint, or resume=auto starts an earlier run again, fails if the files have changed since
+ * that run began. Called on rank 0. */
 static plumb_status check_inputs(struct plumb_trainer *t)
 {
     char dir[PATH_MAX], path[PATH_MAX];
@@ -399,9 +405,10 @@ fail:
     return st;
 }
 
-/* Called before each micro-batch of a step; returns true if the run shall pause. A request to end
- * is noticed before any micro-batch. A save by time is noticed only before the first one of a step
- * (w->busy is false there, except in the step after a save), so that no work is lost. */
+/* Called before each micro-batch of a step; returns true if the run shall pause. Requests to end
+ * the run are noticed before any micro-batch. A save by time is noticed only before the first
+ * micro-batch of a step, so that no work is lost: w->busy is false only then, and in the step after
+ * a save not even then. */
 static bool noticed_in_step(void *arg)
 {
     struct plumb_stop_watch *w = arg;
@@ -436,7 +443,8 @@ static plumb_status create_buffers(struct plumb_trainer *t, const struct plumb_p
     options.shards = plumb_gradient_shards(&t->gradient);
     t->masters.scratch = plumb_gradient_scratch(&t->gradient);
     plumb_memory_enter(b, "optimizer", PLUMB_PHASE_ALWAYS);
-    if (t->model->saved_as != PLUMB_F32) /* the tensor that is written to a checkpoint */
+    /* host memory for the largest tensor that a checkpoint rounds */
+    if (t->model->saved_as != PLUMB_F32)
         PLUMB_TRY(plumb_memory_beside(b, "rounded weights", 6 * plumb_model_largest(t->model)));
     PLUMB_TRY(plumb_optim_create(&t->optim, t->model, t->comm, &options));
     plumb_memory_enter(b, "training pass", PLUMB_PHASE_TRAIN);
@@ -504,7 +512,8 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
                   "other rank counts to rounding, not to the bit");
     t->last_log = plumb_now();
     t->last_log_tokens = t->state.num_tokens;
-    for (int k = 0; k < PLUMB_TRAFFIC_CLASSES; k++) /* the set-up is no part of the first line */
+    /* the first line of metrics shall not count the traffic of the set-up */
+    for (int k = 0; k < PLUMB_TRAFFIC_CLASSES; k++)
         t->last_traffic[k] = plumb_comm_traffic(t->comm, (enum plumb_traffic_class)k);
     double late_s;
     plumb_comm_waited_for(t->comm, &late_s);
@@ -556,8 +565,8 @@ void plumb_trainer_close(struct plumb_trainer **tp, plumb_status outcome)
     plumb_lock_release(&t->lock);
     free(t);
     *tp = NULL;
-    /* Writing run.json may have failed, too, for example on a full disk. The message that remains
-     * is that of the failure that ended the run. */
+    /* Writing run.json may have failed, too, for example on a full disk. The final message must be
+     * that of the failure that ended the run. */
     if (outcome != PLUMB_OK && strcmp(result, plumb_trail_message()) != 0)
         (void)plumb_fail_at(outcome, __FILE__, __LINE__, "%s", result);
 }

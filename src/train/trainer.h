@@ -29,7 +29,7 @@ struct plumb_trainer {
     const struct plumb_config *cfg; /* borrowed, as are comm and backend */
     plumb_comm *comm;
     struct plumb_backend *backend;
-    struct plumb_frozen_run frozen; /* where its frozen models are */
+    struct plumb_frozen_run frozen; /* where the run's frozen models are */
     const char *command;
     bool ahead; /* as in plumb_trainer_source */
     int argc;   /* the command line, for run.json; borrowed */
@@ -37,7 +37,7 @@ struct plumb_trainer {
     plumb_tokenizer *tokenizer;
     struct plumb_chat_setting chat; /* chat template; empty in a memory plan without data */
     plumb_model *model;
-    struct plumb_masters masters; /* its masters, if they are shares of the ranks */
+    struct plumb_masters masters; /* masters of model, if they are shares of the ranks */
     plumb_pass *pass;
     struct plumb_micro *micro; /* the micro-batch that plumb_micro_batch_fn fills; borrowed */
     int64_t replay_step,
@@ -74,16 +74,16 @@ struct plumb_trainer_source {
     int argc;
     char **argv;
     bool classifier; /* true if a reward model is trained, which has one score as output */
-    /* true if `plumb plan` plans a stage of `plumb run` ahead: the reward model may not be trained
-     * yet, so the folder reward.model may hold a language model, which counts as one */
+    /* true if `plumb plan` plans a later stage of `plumb run`. The reward model may not be trained
+     * yet, so a language model in the folder reward.model is then planned as a reward model */
     bool ahead;
 };
 
-/* Takes the lock of output_dir and opens tokenizer and weights, of a fresh start or of the
- * checkpoint that cfg->resume selects. It writes only the lock, which plumb_trainer_close releases.
- * On a dry backend it only reads config.json and, if there is data, the tokenizer. Collective.
- * PLUMB_ERR_EXISTS if another process uses output_dir, or if resume is "never" and output_dir is
- * not empty; files of a failed start do not count. */
+/* Takes the lock of output_dir and opens the tokenizer and the weights, those of a fresh start or
+ * of the checkpoint that cfg->resume selects. Writes only the lock file; plumb_trainer_close
+ * releases the lock. On a dry backend it only reads config.json and, if there is data, the
+ * tokenizer. Collective. PLUMB_ERR_EXISTS if another process uses output_dir, or if resume is
+ * "never" and output_dir is not empty; files of a failed start do not count. */
 plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_trainer_source *s);
 /* Allocates pass, optimizer and gradients. Loads moments and state if the run is resumed. Then
  * creates run.json, config.effective.yaml, metrics.jsonl and train.log. On a dry backend it only
@@ -95,8 +95,8 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
 /* Ends run.json with the outcome and frees everything. Collective. NULL is allowed. */
 void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
 
-/* Returns true if the ranks divide not only the optimizer's moments but also the gradients among
- * themselves (train.shard: gradients). */
+/* Returns true with train.shard: gradients, that is, if each rank stores only its shard of the
+ * gradients. */
 static inline bool plumb_trainer_sharded(const struct plumb_config *cfg)
 {
     return cfg->train.shard == PLUMB_SHARD_GRADIENTS;
@@ -126,18 +126,18 @@ plumb_status plumb_trainer_step(struct plumb_trainer *t, int64_t micro_batches,
  */
 plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row *row,
                                int64_t total_iterations);
-/* Call this where all ranks can pause. Sets *paused to true if any rank has a request, and then
- * saves checkpoint-STEP-pause-N with the files of `pause`. If there are no such files and this step
- * is already saved, nothing is saved. Returns PLUMB_STOPPED on every rank if the run must end;
- * PLUMB_OK with *paused if it continues. Collective. */
+/* Call this function on all ranks where a run can pause. If any rank has a request (train/stop.h),
+ * sets *paused to true and saves checkpoint-STEP-pause-N with the files that `pause` writes. If
+ * `pause` writes no files and this step is already saved, nothing is saved. Returns PLUMB_STOPPED
+ * on every rank if the request ends the run, and PLUMB_OK if the run continues. Collective. */
 plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoint_pause *pause,
                                  bool *paused);
 /* Returns true if a checkpoint is due after step or iteration number `at`. last: `at` is the last
  * one of the run; evaluated: data.eval was evaluated after it. The result depends only on counts,
  * so it is the same on every rank. */
 bool plumb_trainer_saves(const struct plumb_trainer *t, int64_t at, bool last, bool evaluated);
-/* Saves checkpoint-STEP, with the metrics of row in its model card. checkpoint.optimizer says
- * whether it has the optimizer's moments. Collective. */
+/* Saves checkpoint-STEP, with the metrics of row in its model card. The option checkpoint.optimizer
+ * decides whether the checkpoint has the optimizer's moments. Collective. */
 plumb_status plumb_trainer_save(struct plumb_trainer *t, const struct plumb_metrics_row *row,
                                 bool last);
 

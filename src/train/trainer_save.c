@@ -14,7 +14,7 @@
 #include "train/weights.h"
 
 /* Sets in row the seconds, messages and bytes of this rank's collectives since the last line of
- * metrics, and which rank this one waited for, if any. */
+ * metrics, and the number of the rank for which this rank waited, if there is one. */
 static void set_traffic(struct plumb_trainer *t, struct plumb_metrics_row *row)
 {
     static const enum plumb_metric seconds[] = {[PLUMB_TRAFFIC_CONTROL] = PLUMB_METRIC_TIME_WAIT,
@@ -72,7 +72,7 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
 enum { OPTIMIZER_ALL, OPTIMIZER_LAST, OPTIMIZER_NONE }; /* values of checkpoint.optimizer */
 
 /* Appends fields about the chat template to the model card's field[], from field[n] on. Returns the
- * new number of fields. */
+ * number of fields afterwards. */
 static int64_t add_chat_fields(struct plumb_card_field *field, int64_t n,
                                const struct plumb_trainer *t)
 {
@@ -154,7 +154,7 @@ static plumb_status save(struct plumb_trainer *t, const struct plumb_metrics_row
     const double seconds = plumb_now() - began;
     t->save_seconds += seconds;
     plumb_stop_saved(&t->stop, seconds);
-    if (moments) /* without moments, a pause at this step must save again */
+    if (moments) /* after a save without moments, a pause at the same step must save again */
         t->saved_step = t->state.step;
     return plumb_comm_agree(t->comm, plumb_run_saved(t->run, t->saved_name,
                                                      t->state.weight_fingerprint, t->save_seconds));
