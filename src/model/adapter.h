@@ -34,8 +34,8 @@ const struct plumb_lora *plumb_adapter_lora(const plumb_model *m);
  * *out gets its own copy of m's adapter; otherwise it has no adapter. */
 plumb_status plumb_model_share(plumb_model **out, const plumb_model *m, bool adapter);
 
-/* Returns the bytes of device memory of m and of its adapter, without what m shares with another
- * model (plumb_model_share). */
+/* Returns the bytes of device memory of m and of its adapter, without the memory that m shares with
+ * another model (plumb_model_share). */
 int64_t plumb_model_bytes(const plumb_model *m);
 
 /* Merges the adapter of m into the base weights, W + scale B A, computed in double and rounded once

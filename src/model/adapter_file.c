@@ -368,7 +368,8 @@ static plumb_status put_config(struct plumb_buf *b, const plumb_model *m)
 {
     const struct plumb_lora *lora = &m->adapter->lora;
     const bool classifier = m->spec.labels > 0;
-    /* PEFT and plumb_adapter_base open the stored path from any working directory */
+    /* the stored path is absolute, because PEFT and plumb_adapter_base may open it from any working
+     * directory */
     char whole[PATH_MAX];
     const char *base = realpath(m->dir, whole) ? whole : m->dir;
     PLUMB_TRY(plumb_buf_add_text(b, "{\n  \"base_model_name_or_path\": "));

@@ -1,4 +1,5 @@
-/* backward.c - gradients of the decoder layers; each function mirrors one in forward.c.
+/* backward.c - gradients of the decoder layers; each function is the backward of a function in
+ * forward.c.
  * Layer 4. Includes op/, model/lora.h. */
 #include "base/num.h"
 #include "model/lora.h"
@@ -55,13 +56,13 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real 
 
 /* Adds the gradients of a norm to dx and grad. w is the offset of the norm's weights in the flat
  * vector. If the model has an adapter, its norms are frozen: the gradients of their weights and
- * biases go to adapter->drop and adapter->drop_bias, which nobody reads. */
+ * biases go to adapter->drop and adapter->drop_bias, which are never read. */
 static plumb_status norm_back(const plumb_model *m, plumb_real *dx, float *grad,
                               const plumb_real *dy, const plumb_real *x, int64_t w,
                               const float *rstd, int64_t n, int64_t c)
 {
     struct plumb_backend *b = m->backend;
-    /* The gradient of a frozen norm is dropped. */
+    /* The gradient of a frozen norm goes to memory that is never read. */
     float *dw = m->adapter ? m->adapter->drop : grad + w;
     if (m->spec.block.layer_norm) {
         float *dbias = m->adapter ? m->adapter->drop_bias : grad + plumb_norm_bias(w, c);

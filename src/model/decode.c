@@ -3,10 +3,10 @@
  * Layer 4. Includes base/, op/, model/{generator,provider}.h.
  *
  * A recorded step has a fixed number of rows. The number of rows of a step is therefore rounded up
- * to one of a few sizes, and the extra rows are token 0 of an extra sequence, whose page nobody
- * reads. The extra rows do not change a bit, because rows are independent. With exact numbers of
- * rows, every completion that ends would need a new recording; besides, the GPU's matrix products
- * process rows in tiles anyway. */
+ * to one of a few sizes, and the extra rows are token 0 of an extra sequence, whose page is never
+ * read. The extra rows do not change a bit, because rows are independent. Without rounding, every
+ * completion that ends would make a new recording necessary. The rounding costs little, because the
+ * GPU's matrix products process rows in tiles. */
 #include <string.h>
 
 #include "base/num.h"
@@ -64,8 +64,8 @@ void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *
 /* ---- kernels --------------------------------------------------------------------------------- */
 
 /* Runs the embedding and all layers. After o->pass has returned PLUMB_OK, the other ranks wait for
- * this rank's part of every layer. So plumb_provider_finish gathers the remaining layers even if
- * the pass failed. */
+ * this rank's share of every layer. So plumb_provider_finish gathers the remaining layers even if
+ * this rank's pass has failed. */
 static plumb_status forward(plumb_generator *g, const plumb_model *m,
                             const struct plumb_generate_options *o, const int32_t *ids,
                             const struct plumb_rows *rows)

@@ -190,7 +190,8 @@ static plumb_status qk_norm(const plumb_model *m, const struct plumb_layer *p,
     return norm(m, a->k, a->rstdk, a->k0, p->k_norm, n * k / wk, wk);
 }
 
-/* Rotates q and k, if layer l rotates them, and writes the keys and values into their pages. */
+/* Rotates q and k, if layer l uses a rotary embedding, and writes the keys and values to the
+ * layer's KV pages. */
 static plumb_status rotate_and_write(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                      const struct plumb_rows *rows)
 {
@@ -210,7 +211,7 @@ static plumb_status rotate_and_write(const plumb_model *m, int64_t l, const stru
 }
 
 /* Computes q, k and v of `in` with one product, normalises and rotates q and k as separate_qkv
- * does, and writes q to a->q and the keys and values into their pages. */
+ * does, writes q to a->q, and writes the keys and values to the layer's KV pages. */
 static plumb_status joined_qkv(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                const plumb_real *in, const struct plumb_rows *rows)
 {

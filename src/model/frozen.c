@@ -1,5 +1,5 @@
 /* frozen.c - loads models that hold every matrix only once, in the form that the forward reads:
- * frozen models, and models whose float32 masters are shares of the ranks.
+ * frozen models, and models whose float32 masters are divided among the ranks.
  * Layer 4. Includes base/, io/, kernels.h, op/, model/{block_hash,provider}.h.
  *
  * The fingerprint equals that of a model that holds the same weights in float32 (plumb_model_open):
@@ -32,7 +32,7 @@ static plumb_status pack(void *packed, const float *w, const struct plumb_param 
 
 /* The arguments and the scratch memory of load(). */
 struct loading {
-    plumb_param_fn *fn; /* sets the values of a tensor */
+    plumb_param_fn *fn; /* returns the values of a tensor */
     void *arg;
     struct plumb_param *whole; /* (n_param,) offsets in the vector of all float32 weights */
     int64_t count;             /* length of that vector, in floats */

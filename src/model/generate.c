@@ -85,8 +85,9 @@ static void add_row(plumb_generator *g, int32_t id, int64_t seq, int64_t pos)
     g->n_rows++;
 }
 
-/* Writes one row for each live slot to g->host: its newest token. A slot that begins gets a padding
- * row, because it draws from the last row of its prompt. */
+/* Writes one row for each live slot to g->host: the slot's newest token. A slot whose completion
+ * begins gets a padding row instead, because its first token is drawn from the last row of the
+ * prompt. */
 static plumb_status collect_live(struct plumb_run *r)
 {
     plumb_generator *g = r->g;
@@ -107,8 +108,8 @@ static plumb_status collect_live(struct plumb_run *r)
     return PLUMB_OK;
 }
 
-/* Returns true if the step consists of one row per live slot: no prompt is being read, and no slot
- * waits for its prompt. */
+/* Returns true if the step has exactly one row per live slot, because no prompt is being read and
+ * no slot waits for a prompt. */
 static bool only_decodes(const plumb_generator *g)
 {
     for (int64_t i = 0; i < g->slots; i++)
@@ -125,7 +126,7 @@ static plumb_status forward(struct plumb_run *r)
         return PLUMB_OK;
     PLUMB_TRY(b->send(b, g->dev.ids, g->host.ids, g->dev.in_bytes - g->dev.draw_bytes));
     PLUMB_TRY(plumb_step_forward(g, r->m, r->o, g->n_rows));
-    /* waits until the copies are done, because the host overwrites the rows next */
+    /* sync waits until the copies are done, because the host overwrites the rows afterwards */
     return b->sync(b);
 }
 
@@ -297,11 +298,12 @@ static bool ends_behind(const struct plumb_buf *text, int64_t known, const char 
            NULL;
 }
 
-/* Returns in *out whether a stop string ends within the completion; it may begin in the prompt, as
- * in transformers' StopStringCriteria. A new occurrence must end in the newest token. It is
- * therefore enough to decode as many of the last tokens as the longest stop string has bytes, plus
- * 8 against edge effects of decoding a part of a text. The window includes prompt tokens, so that a
- * space at the start of the completion is kept. */
+/* Sets *out to true if a stop string ends within the completion. The stop string may begin in the
+ * prompt, as in transformers' StopStringCriteria. A new occurrence must end in the newest token. It
+ * is therefore enough to decode as many of the last tokens as the longest stop string has bytes,
+ * plus 8, because the first tokens of a part of a text may be decoded differently. If the
+ * completion is shorter, prompt tokens are decoded with it, so that a space at the start of the
+ * completion is kept. */
 static plumb_status ends_in_string(struct plumb_run *r, const struct plumb_slot *s, bool *out)
 {
     plumb_generator *g = r->g;
@@ -321,7 +323,7 @@ static plumb_status ends_in_string(struct plumb_run *r, const struct plumb_slot 
     return PLUMB_OK;
 }
 
-/* Returns in *done whether the slot's last token ends its completion, and in *stop the reason. */
+/* Sets *done to true if the slot's last token ends its completion, and *stop to the reason. */
 static plumb_status check_stop(struct plumb_run *r, const struct plumb_slot *s, bool *done,
                                enum plumb_stop *stop)
 {

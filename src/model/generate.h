@@ -23,8 +23,8 @@ struct plumb_generator_count {
      * read parts of prompts; on a device, a pass does one or the other */
     int64_t steps;
     int64_t tokens;  /* number of tokens drawn */
-    int64_t running; /* slots in use, including those that wait for their prompt */
-    int64_t free;    /* the other slots */
+    int64_t running; /* slots in use, including slots that wait for their prompt */
+    int64_t free;    /* slots not in use */
     /* requests of the last call of plumb_generate for which every sample has or had a slot */
     int64_t begun;
 };
@@ -42,9 +42,9 @@ void plumb_generator_count(const plumb_generator *g, struct plumb_generator_coun
  * PLUMB_STOPPED. done is not called for completions without new tokens; the caller can pass their
  * requests again unchanged.
  *
- * Not collective, unless the layers of m are shares of the ranks (plumb_model_gathers). Then each
- * forward pass is collective, and o->pass must be set (otherwise PLUMB_ERR_ARG): a rank calls it
- * before each of its passes, and the other ranks run the same pass or call plumb_model_follow. A
+ * Not collective, unless the layers of m are divided among the ranks (plumb_model_gathers). Then
+ * each forward pass is collective, and o->pass must be set (otherwise PLUMB_ERR_ARG): a rank calls
+ * it before each of its passes, and the other ranks run the same pass or call plumb_model_follow. A
  * pass gathers all layers even if it fails. */
 plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
                             const struct plumb_request *request, int64_t n,

@@ -105,8 +105,8 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->spec = m->spec;
     g->tokenizer = need->tokenizer;
     g->slots = slots;
-    /* One group more than slots: each slot may wait until the prompt of another group is computed.
-     * Besides these groups at most one is in use: the one that still has samples in the queue. */
+    /* One more group than slots: in the worst case every slot waits for the prompt of a different
+     * group. At most one further group is in use: the one that still has samples in the queue. */
     g->groups = slots + 1;
     g->sequences = g->slots + g->groups + 1;
     g->limit = plumb_min_i64(max_tokens, m->spec.max_pos);
@@ -120,8 +120,8 @@ plumb_status plumb_generator_create(plumb_generator **out, const plumb_model *m,
     g->seen_words = need->penalty ? plumb_ceil_div(m->spec.v, 32) : 0;
     g->work_count = b->k.sample_work_count(g->block, m->spec.v, b->threads);
     g->arena = (struct plumb_arena){.place = b->place, .name = "kv"};
-    /* Each slot may need max_pages pages. A group whose samples have no slot yet may need as many
-     * for its prompt; there is at most one such group at a time. */
+    /* Each slot may need max_pages pages. A group whose samples have no slot yet may also need
+     * max_pages pages, for its prompt; there is at most one such group at a time. */
     PLUMB_TRY_GOTO(st, plumb_kv_init(&g->kv, (slots + 1) * g->max_pages), fail);
     PLUMB_TRY_GOTO(st, place_host(g), fail);
     PLUMB_TRY_GOTO(st, place(g), fail);

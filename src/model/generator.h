@@ -1,14 +1,14 @@
 /* generator.h - the data structures of the generator: slots, groups and the rows of one step.
  * Layer 4, private to model/. Includes model/kv.h, model/net.h, model/request.h.
  *
- * A group is a request whose prompt is being read into the KV cache, or has been, and some of whose
- * samples have not begun. The prompt is read once (prefill), and all
- * samples of the request start from its pages. A slot holds one unfinished completion. The page
- * table has one row per sequence:
+ * A group is a request whose prompt is being or has been read into the KV cache, and that has
+ * samples that have not begun yet. The prompt is read once (prefill), and all samples of the
+ * request start from its pages. A slot holds one unfinished completion. The page table has one row
+ * per sequence:
  *
  *     0 .. slots-1                  slots
  *     slots .. slots+groups-1       groups
- *     sequences-1                   an extra sequence with one page that nobody reads; the rows
+ *     sequences-1                   an extra sequence, whose one page is never read; the rows
  *                                   that pad a recorded step belong to it */
 #ifndef PLUMB_MODEL_GENERATOR_H
 #define PLUMB_MODEL_GENERATOR_H
@@ -40,7 +40,7 @@ struct plumb_slot {
     int64_t group;  /* SLOT_WAIT: the slot waits until the prompt of this group is computed */
     int64_t n;      /* number of tokens of the completion so far */
     int64_t pages;  /* number of pages in the slot's page table */
-    bool begins;    /* the next token is the first one after the prompt */
+    bool begins;    /* true if the next token is the first one after the prompt */
     int64_t source; /* row of x from which the next token is drawn */
     int32_t *ids;   /* (plumb_generator.limit,) tokens of the completion */
     float *logp, *logp_sampled; /* (limit,) log-probs of the tokens */
@@ -76,9 +76,9 @@ struct plumb_step {
     int64_t draw_bytes, in_bytes, out_bytes, bytes;
 };
 
-/* The rows and the copies of reading prompts, in one block on the host and an equal one on the
- * device: the rows and the page table of a pass (only if plumb_generator.apart), and pairs (from,
- * to) of rows of x and of KV pages that are copied after it. */
+/* The inputs of reading prompts, in one block on the host and an equal one on the device: the rows
+ * and the page table of a pass (only if plumb_generator.apart), and pairs (from, to) of rows of x
+ * and of KV pages to copy after the pass. */
 struct plumb_prefill {
     int32_t *ids, *seq, *pos; /* (max_rows,) each */
     int32_t *page;            /* (sequences, max_pages) */
@@ -94,7 +94,8 @@ struct plumb_decode_graph {
 };
 enum { PLUMB_DECODE_GRAPHS = 40 }; /* enough for all powers of two, 3/4 of each, and `slots` */
 
-/* The values that a recorded step contains; if one of them changes, it must not be replayed. */
+/* The values that are fixed in a recorded step. If one of them changes, the recording must not be
+ * replayed. */
 struct plumb_decode_key {
     const plumb_model *m;
     const void *adapter, *w, *packed, *rope;
@@ -109,7 +110,7 @@ struct plumb_generator {
     /* limit: most tokens of a sequence; max_pages: most pages of a sequence; max_rows: most rows of
      * a step; block: most rows of logits at a time */
     int64_t slots, groups, sequences, limit, max_pages, max_rows, block;
-    bool apart;        /* prompts are read in passes of their own */
+    bool apart;        /* true if prompts are read in passes of their own */
     int64_t step_rows; /* largest number of rows in a plumb_step */
     struct plumb_arena arena;
     struct plumb_kv kv;
@@ -158,15 +159,15 @@ void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *
 
 /* Launch the kernels of a step on the data in g->dev, asynchronously. plumb_step_forward computes
  * the hidden states g->x of the first n rows (tokens) of the step, and is collective if the layers
- * of m are shares of the ranks; plumb_step_draw draws n tokens, each from the row of g->x that
+ * of m are divided among the ranks; plumb_step_draw draws n tokens, each from the row of g->x that
  * g->dev.source names. */
 plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m,
                                 const struct plumb_generate_options *o, int64_t n);
 /* Reads prompts: copies g->read_host to the device, computes the hidden states g->x of its first n
  * rows, which belong to `present` groups, and then copies the rows of x and the KV pages that the
- * pairs in read_host.last and read_host.copy name. Asynchronous: the caller must not touch
- * g->read_host until sync. With n > 0 it is collective if the layers of m are shares of the ranks.
- */
+ * pairs in read_host.last and read_host.copy name. Asynchronous: the caller must not change
+ * g->read_host before the next sync of the backend. With n > 0 it is collective if the layers of m
+ * are divided among the ranks. */
 plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m,
                              const struct plumb_generate_options *o, int64_t n, int64_t present);
 plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
@@ -182,7 +183,8 @@ plumb_status plumb_step_receive(plumb_generator *g);
 plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
                                const struct plumb_generate_options *o);
 void plumb_decode_forget(plumb_generator *g); /* deletes all recorded steps of g */
-/* Writes a row that nobody reads to place k of g->host: token 0 of the extra sequence. */
+/* Writes a padding row, token 0 of the extra sequence, to place k of g->host. Its result is never
+ * read. */
 void plumb_step_pad(plumb_generator *g, int64_t k);
 
 /* ---- one call of plumb_generate (generate.c, prefill.c) -------------------------------------- */
@@ -218,7 +220,7 @@ static inline int32_t *plumb_group_pages(const plumb_generator *g, int64_t group
     return g->host.page + (g->slots + group) * g->max_pages;
 }
 
-/* The rows of prompts that are read next. */
+/* The rows of prompts that the next pass reads. */
 struct plumb_reading {
     int32_t *ids, *seq, *pos; /* room for `most` rows */
     int64_t n, most;
@@ -226,17 +228,18 @@ struct plumb_reading {
 };
 /* Appends rows of the prompts in the queue to *rows until it has `most` rows or the prompts end. */
 plumb_status plumb_read_rows(struct plumb_run *r, struct plumb_reading *rows);
-/* Returns whether another pass over prompts follows the pass with these rows, before any slot
+/* Returns true if another pass over prompts follows the pass with these rows, before any slot
  * begins. */
 static inline bool plumb_reads_on(const plumb_generator *g, const struct plumb_reading *rows)
 {
     return g->apart && rows->n > 0 && g->n_prefill > 0;
 }
-/* Ends the reading of these rows. Adds the last hidden state of each completed prompt to the copies
- * in g->read_host. Unless plumb_reads_on, it also adds the pages that the slots of completed
- * prompts inherit, starts those slots, and frees groups that are not needed any more. */
+/* Call this function after plumb_read_rows. For each prompt that these rows complete, adds the copy
+ * of its last hidden state to g->read_host. Unless plumb_reads_on returns true, also adds the
+ * copies of KV pages for the slots that wait for completed prompts, starts these slots, and frees
+ * groups that are not needed any more. */
 plumb_status plumb_read_end(struct plumb_run *r, const struct plumb_reading *rows);
-/* Marks tokens as seen, for the repetition penalty. */
+/* Marks the n tokens ids as seen in slot s, for the repetition penalty. */
 void plumb_see(plumb_generator *g, struct plumb_slot *s, const int32_t *ids, int64_t n);
 
 #endif

@@ -1,5 +1,5 @@
 /* held.c - addresses and hash of the weights that a frozen model, or a model whose float32 masters
- * are shares of the ranks, always holds on the device (m->w and m->packed). Layer 4. Includes
+ * are divided among the ranks, always holds on the device (m->w and m->packed). Layer 4. Includes
  * base/, io/, op/, model/net.h. */
 #include <assert.h>
 

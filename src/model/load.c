@@ -31,7 +31,7 @@ void plumb_param_draw(float *w, const plumb_model *m, int64_t index, uint64_t se
 {
     const struct plumb_param *p = &m->param[index];
     const float one =
-        1.0f - m->spec.block.norm_shift; /* first weight of a norm: it multiplies by 1 */
+        1.0f - m->spec.block.norm_shift; /* initial weight of a norm, which then multiplies by 1 */
     const struct plumb_rng_key key = key_of(index, seed);
     const size_t len = strlen(p->name);
     const bool bias = len > 5 && !strcmp(p->name + len - 5, ".bias");
@@ -92,7 +92,7 @@ static plumb_status check_extra(const plumb_model *m, const struct plumb_st_entr
     return check_shape(e, 2, head);
 }
 
-/* Returns the first parameter that tensor `name` of the files holds, or NULL. */
+/* Returns the first parameter whose values are in tensor `name` of the files, or NULL. */
 static const struct plumb_param *first_in(const plumb_model *m, const char *name)
 {
     for (int64_t i = 0; i < m->n_param; i++)

@@ -6,11 +6,12 @@
 #include "model/lora_target.h"
 #include "model/net.h"
 
-/* Rows that the matrix products of an adapter process at a time; this bounds their scratch. */
+/* Number of rows that the matrix products of an adapter process at a time; it limits their scratch
+ * memory. */
 #define PLUMB_LORA_ROWS 1024
 
-/* The two matrices of a projection: a (r,in) and b (out,r). a.w is -1 if the projection is no
- * target. */
+/* The two LoRA matrices of a projection: a (r,in) and b (out,r). a.w is -1 if the adapter does not
+ * change the projection. */
 struct plumb_lora_pair {
     struct plumb_linear a, b;
 };
@@ -39,8 +40,8 @@ struct plumb_adapter {
      * gradient; wide (rows,out): B low or, in the backward, the gradient of a joined projection's
      * outputs */
     plumb_real *low, *dlow, *wide;
-    /* work: scratch of linear_bwd_*; drop, drop_bias: frozen norms write the gradients of their
-     * weights and biases here, and nobody reads them */
+    /* work: scratch of linear_bwd_*; drop, drop_bias: memory for the gradients of frozen norms'
+     * weights and biases, which are never read */
     float *work, *drop, *drop_bias;
     int64_t work_count;
 };

@@ -46,8 +46,8 @@ static const struct module {
 enum { MODULES = sizeof modules / sizeof *modules };
 
 /* Returns the name without its beginning, for example "model.layers.N.", which peft writes for
- * all-linear. The rest names the module in all layers. If an adapter has the module in some layers
- * only, its file is refused later, because it lacks tensors. */
+ * all-linear. The remaining name stands for the module in all layers. If an adapter has the module
+ * in some layers only, its weights file is refused later, because tensors are missing in it. */
 static const char *inside_layer(const char *name)
 {
     static const char *const stem[] = {"model.layers.", "transformer.h.", "gpt_neox.layers."};
@@ -119,8 +119,8 @@ enum plumb_file_layout plumb_lora_layout(const struct plumb_lora *lora, const ch
 }
 
 /* Appends the names that the target modules have in this layout of files, separated by ", ", each
- * with `quote` before and after it. If two modules share the last part of the name, it is written
- * whole ("attn.c_proj"). */
+ * with `quote` before and after it. If two modules have the same last part of the name, the full
+ * name is written ("attn.c_proj"). */
 static plumb_status put(struct plumb_buf *out, const struct plumb_lora *lora,
                         enum plumb_file_layout files, const char *quote)
 {
@@ -177,7 +177,8 @@ plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb
     return PLUMB_OK;
 }
 
-/* Returns the first projection of the module that has projection id in these files. */
+/* Returns the first projection of the module that contains projection id in files of this
+ * layout. */
 static int first_of(enum plumb_file_layout files, int id)
 {
     for (int k = 0; k < MODULES; k++)

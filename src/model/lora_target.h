@@ -23,9 +23,10 @@ struct plumb_lora {
 };
 
 /* Sets lora->target from n names of modules, such as "q_proj" or GPT-2's "c_attn". "all-linear", or
- * n = 0, stands for all projections of a block. A module that is several projections, such as
- * Phi-3's "qkv_proj", has one A and one B, as in PEFT. Fails with PLUMB_ERR_CONFIG if a name is no
- * target; the message begins with `where` and contains the name. */
+ * n = 0, stands for all projections of a block. A module that contains several projections, such as
+ * Phi-3's "qkv_proj", has one A and one B, as in PEFT. Fails with PLUMB_ERR_CONFIG if a name is not
+ * the name of a module that an adapter can change; the message begins with `where` and contains the
+ * name. */
 plumb_status plumb_lora_set_targets(struct plumb_lora *lora, const char *const *name, int64_t n,
                                     const char *where);
 
@@ -44,7 +45,7 @@ plumb_status plumb_lora_put_targets(struct plumb_buf *out, const struct plumb_lo
 /* ---- private to model/ ----------------------------------------------------------------------- */
 
 /* Fails if m's files have no modules with the names of the targets, or if lora->turned
- * (fan_in_fan_out) is set and m is no GPT-2. */
+ * (fan_in_fan_out) is set and m is not a GPT-2 model. */
 plumb_status plumb_lora_check_targets(const struct plumb_lora *lora, const plumb_model *m);
 /* Appends the target modules in files of this layout as a list in JSON, without brackets. */
 plumb_status plumb_lora_put_modules(struct plumb_buf *out, const struct plumb_lora *lora,

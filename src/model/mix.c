@@ -1,4 +1,5 @@
-/* mix.c - log-probs under the mixed logits of two models: two forwards, then both heads by blocks.
+/* mix.c - log-probs under mixed logits, (1+far) times those of one model minus far times those of
+ * another: runs both forwards, then both heads, block by block.
  * Layer 4. Includes base/, op/, model/pass.h. */
 #include "model/mix.h"
 
@@ -92,11 +93,11 @@ plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const 
     /* If there is a soft cap, the factors multiply the capped logits, not the hidden states. */
     const bool capped = p->spec.head_cap > 0;
     const float mine = (float)(1.0 + far), theirs = (float)-far;
-    /* `other` runs first. Its pass is collective if its layers are shares of the ranks, so no call
-     * that can fail on one rank alone may come between the check above and this pass. */
+    /* `other` runs first. Its pass is collective if its layers are divided among the ranks, so no
+     * call that can fail on one rank alone may come between the check above and this pass. */
     PLUMB_TRY(hidden(p, other, batch, capped ? 1.0f : theirs, x->second));
     PLUMB_TRY(hidden(p, m, batch, capped ? 1.0f : mine, x->first));
-    p->state = PLUMB_PASS_EMPTY; /* a backward is not possible after this */
+    p->state = PLUMB_PASS_EMPTY; /* no backward is possible afterwards */
     const int64_t k = p->batch.n_targets, bytes = plumb_real_bytes(b, k * c);
     if (k == 0)
         return PLUMB_OK;

@@ -1,4 +1,5 @@
-/* mix.h - log-probs under the mixed logits of two models.
+/* mix.h - log-probs under mixed logits: (1+far) times those of one model minus far times those of
+ * another.
  * Layer 4. Includes model/model.h. */
 #ifndef PLUMB_MODEL_MIX_H
 #define PLUMB_MODEL_MIX_H
@@ -8,8 +9,8 @@
 /* Host memory for the hidden states of one batch under both models. */
 struct plumb_mix {
     int64_t rows, c;
-    /* (rows,c) each: the hidden states of m, and those of the other model, in the backend's dtype;
-     * the memory has room for a float per element */
+    /* (rows,c) each: first has the hidden states of m, second those of `other`, in the backend's
+     * dtype; the memory has space for a float per element */
     float *first, *second;
 };
 /* Allocates memory for batches of up to max_targets completion tokens. Fails with
@@ -32,9 +33,9 @@ int64_t plumb_mix_bytes(const struct plumb_mix *x);
  *   out  logp  (n_targets,) host
  *   in   p     a pass created for the architecture of m; no backward is possible afterwards
  *
- * Runs one pass of `other` and then one of m. Collective if the layers of `other` are shares of the
- * ranks (plumb_model_gathers): the pass of `other` then gathers all layers, even if this function
- * fails. */
+ * Runs one pass of `other` and then one of m. Collective if the layers of `other` are divided among
+ * the ranks (plumb_model_gathers): the pass of `other` then gathers all layers, even if this
+ * function fails. */
 plumb_status plumb_pass_mixed_logprob(plumb_pass *p, struct plumb_mix *x, const plumb_model *m,
                                       const plumb_model *other, double far,
                                       const struct plumb_batch *batch, float *logp);

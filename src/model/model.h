@@ -18,7 +18,8 @@
  *     layer:  [norm], q, k, v, [q_norm, k_norm], o, [norm], [norm], [gate], up, down, [norm]
  *
  * Parts in brackets exist in some architectures only. The head is absent if it is tied to the
- * embedding; in a classifier it is the score rows. A bias follows its matrix or LayerNorm weight.
+ * embedding. In a classifier, the score rows take the place of the head. A bias follows its matrix
+ * or LayerNorm weight.
  *
  * Each tensor starts at a multiple of PLUMB_PARAM_ALIGN floats. The length is a multiple of
  * PLUMB_PARAM_BLOCK, because optimizer shards end at block borders (PLUMB_SHARD_BLOCK of
@@ -60,8 +61,8 @@ int64_t plumb_param_file_row(const struct plumb_param *p, int64_t r);
 struct plumb_trained {
     int64_t n_param, count;          /* number of tensors; floats in the vector, with padding */
     const struct plumb_param *param; /* (n_param,) names, shapes and places in the vector */
-    /* (count,) float32 masters on the device; padding is zero. NULL if they are shares of the ranks
-     * (plumb_model.masters) */
+    /* (count,) float32 masters on the device; padding is zero. NULL if they are divided among the
+     * ranks (plumb_model.masters) */
     float *w;
 };
 
@@ -128,18 +129,19 @@ struct plumb_model {
     bool frozen;
     int64_t n_held, n_packed;
     uint64_t held_hash;
-    /* Not NULL if the float32 masters are shares of the ranks (plumb_model_open_divided). Element i
-     * of packed is then element i of the flat vector, rounded to bfloat16; w has only the norms,
-     * the biases and the learned positions. */
+    /* Not NULL if the float32 masters are divided among the ranks (plumb_model_open_divided).
+     * Element i of packed is then element i of the flat vector, rounded to bfloat16; w has only the
+     * norms, the biases and the learned positions. */
     const struct plumb_model_masters *masters;
     struct plumb_provider *provider; /* private to model/; NULL if all layers are in `packed` */
     struct plumb_arena arena;
-    /* (n_held / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w; of a frozen model and of
-     * one whose masters are shares, followed by those of packed */
+    /* (n_held / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w. In a frozen model, and in
+     * one whose masters are divided among the ranks, the hashes of the blocks of packed follow. */
     struct plumb_tensor hash;
     uint64_t *hash_host;       /* copy of `hash` on the host */
     uint64_t base_fingerprint; /* XXH3 of the hashes of w at the last refresh; 0 if unknown */
-    /* without an adapter the base fingerprint; else a hash of it and of the adapter's weights */
+    /* without an adapter equal to base_fingerprint; with an adapter a hash of base_fingerprint and
+     * of the adapter's weights */
     uint64_t fingerprint;
     /* dtype in which plumb_model_save writes the weights: PLUMB_F32 (0, the default) or
      * PLUMB_BF16, rounded to nearest. An adapter is always float32. */
@@ -148,19 +150,19 @@ struct plumb_model {
 typedef struct plumb_model plumb_model;
 
 /* Opens a Hugging Face checkpoint folder, or an adapter folder together with the base model that it
- * names (model/adapter.h). Maps the files and converts the weights to float32.
- * Errors name the tensor that is missing, unexpected or of another shape than config.json says. The
- * vocabulary is not compared with the tokenizer here; see plumb_model_fit_tokenizer. */
+ * names (model/adapter.h). Memory-maps the files and converts the weights to float32. The message
+ * of an error names the tensor that is missing, unexpected or of another shape than config.json
+ * says. The vocabulary is not compared with the tokenizer here; see plumb_model_fit_tokenizer. */
 plumb_status plumb_model_open(plumb_model **out, struct plumb_backend *b, const char *dir);
 /* Creates a model with random weights: matrices are normal(0, init_range), norms multiply by 1, and
  * biases are 0. The weights are a function of (config.json, seed). */
 plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, const char *dir,
                                 uint64_t seed);
-/* Opens a checkpoint as a sequence classifier with `labels` scores. A causal checkpoint gets
- * new score rows, drawn from seed; a classifier checkpoint and the adapter folder of a classifier
- * keep theirs. Fails with PLUMB_ERR_SHAPE if the checkpoint is a classifier, or the folder an
- * adapter, with another number of scores, and with PLUMB_ERR_UNSUPPORTED if transformers has no
- * classifier of this model_type. */
+/* Opens a checkpoint as a sequence classifier with `labels` scores. A checkpoint of a language
+ * model gets new score rows, drawn from seed; a classifier checkpoint and the adapter folder of a
+ * classifier keep their score rows. Fails with PLUMB_ERR_SHAPE if the checkpoint is a classifier,
+ * or the folder an adapter, with another number of scores, and with PLUMB_ERR_UNSUPPORTED if
+ * transformers has no classifier of this model_type. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
 /* Opens a model for forward passes only. It holds each matrix once, in the form that a forward
@@ -172,8 +174,8 @@ plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend
  * resident. */
 plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b, const char *dir,
                                      int64_t labels, const struct plumb_frozen *how);
-/* Opens a model to train in bfloat16 whose float32 masters are shares of the ranks: *masters, which
- * is borrowed. Its results and its fingerprint are those of plumb_model_open, of
+/* Opens a model to train in bfloat16 whose float32 masters are divided among the ranks: *masters,
+ * which is borrowed. Its results and its fingerprint are those of plumb_model_open, of
  * plumb_model_open_classifier (labels > 0), or of plumb_model_create (draw). An adapter folder is
  * refused with PLUMB_ERR_UNSUPPORTED. plumb_model_hash detects a change of packed and w only;
  * plumb_weights_agree checks the masters, too. */
@@ -209,8 +211,8 @@ plumb_status plumb_model_write_longest(const plumb_model *m, const char *dir);
 /* Compares the model with its tokenizer t, read from tokenizer_dir. Fails with PLUMB_ERR_FORMAT if
  * the tokenizer has ids that the model lacks, and warns if the end, begin or padding tokens
  * disagree. If m is a classifier whose score rows are new and whose padding token is the end token,
- * the model loses its padding token. With t NULL, the comparisons with the tokenizer are skipped.
- */
+ * the padding token of the model is removed. With t NULL, the comparisons with the tokenizer are
+ * skipped. */
 plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir);
 void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL; *m may be NULL */
@@ -227,28 +229,29 @@ int64_t plumb_model_parts(const plumb_model *m);
 int64_t plumb_model_part(const plumb_model *m, int64_t i);
 bool plumb_model_tied(const plumb_model *m);
 /* Packs the linear weights again and computes the fingerprint. Must be called after every change of
- * the trained tensors; if the masters are shares, plumb_masters_update does it. */
+ * the trained tensors; if the masters are divided among the ranks, call plumb_masters_update
+ * instead. */
 plumb_status plumb_model_refresh(plumb_model *m);
 /* Copies the trained tensors of `from` to `to`. Both must have the same sizes, the same backend
- * and, with adapters, the same base. If the masters are shares of the ranks, this function copies
- * packed and w only; plumb_masters_copy copies the shares. */
+ * and, with adapters, the same base. If the masters are divided among the ranks, this function
+ * copies packed and w only; plumb_masters_copy copies the shares. */
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
 /* Sets *hash to the fingerprint of the current weights, also if m->fingerprint is out of date. The
  * fingerprint is the same on every device. */
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
-/* Writes the model to an existing folder. A model with an adapter: the adapter's files and copies
- * of the tokenizer files. Any other model: model.safetensors (m->saved_as, split into shards above
- * shard_bytes), config.json, and byte-for-byte copies of generation_config.json and the tokenizer
- * files. config.json is that of m->dir with updated architectures, dtype and tie_word_embeddings,
- * and for a classifier updated labels and pad_token_id. m->dir and m->tokenizer_dir must still
- * exist. */
+/* Writes the model to an existing folder. For a model with an adapter, these are the adapter's
+ * files and copies of the tokenizer files. For any other model, they are model.safetensors (in the
+ * dtype m->saved_as, split into several files above shard_bytes bytes), config.json, and
+ * byte-for-byte copies of generation_config.json and the tokenizer files. config.json is that of
+ * m->dir with updated architectures, dtype and tie_word_embeddings, and for a classifier updated
+ * labels and pad_token_id. m->dir and m->tokenizer_dir must still exist. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
-/* Sets *hash to the fingerprint of a model that is opened from the files of plumb_model_save: that
- * of the weights rounded to m->saved_as. */
+/* Sets *hash to the fingerprint that a model opened from the files of plumb_model_save would have:
+ * that of the weights rounded to m->saved_as. */
 plumb_status plumb_model_saved_hash(const plumb_model *m, uint64_t *hash);
 /* Returns the number of values of the largest tensor in the files. plumb_model_save and
- * plumb_model_saved_hash take host memory for one such tensor: at most 4 bytes a value, and 2 more
- * if they round to bfloat16; twice 4 if several parameters of the model are one tensor. */
+ * plumb_model_saved_hash allocate host memory for one such tensor: at most 4 bytes per value, 2
+ * more if they round to bfloat16, and 4 more if a tensor of the files holds several parameters. */
 int64_t plumb_model_largest(const plumb_model *m);
 /* Sets *out to the dtype that most values in the safetensors files of a folder have. */
 plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir);
@@ -256,7 +259,7 @@ plumb_status plumb_model_dtype_in(enum plumb_dtype *out, const char *dir);
 typedef plumb_status plumb_param_fn(void *arg, const struct plumb_param *p, float *w);
 /* Calls fn for each tensor, in the order of m->param. plumb_model_each: fn reads the values in w
  * and must not change w. plumb_model_fill: fn writes the new values to w; afterwards the model is
- * refreshed. If the masters are shares of the ranks, plumb_model_each, plumb_model_save and
+ * refreshed. If the masters are divided among the ranks, plumb_model_each, plumb_model_save and
  * plumb_model_saved_hash work only while the other ranks call plumb_masters_finish. */
 plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg);
 plumb_status plumb_model_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
@@ -320,7 +323,8 @@ struct plumb_pass_limit {
     /* number of rows of logits that exist at a time; 0 stands for the default (512) */
     int64_t head_rows;
 };
-/* working memory for one architecture; works with any weights of it */
+/* Working memory for forward and backward passes of one architecture. One pass can be used with
+ * every model of this architecture. */
 typedef struct plumb_pass plumb_pass;
 
 plumb_status plumb_pass_create(plumb_pass **out, const plumb_model *m,
@@ -345,22 +349,23 @@ plumb_status plumb_pass_entropy(plumb_pass *p, float *entropy, float *mean);
  *   dlogp (n_targets,) host   grad (count,) device, with the layout of the trained view */
 plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, const float *dlogp,
                                          float *grad);
-/* Callback of the backward: all kernels that write grad[from, count) have been launched, so these
- * gradients are final once the stream has run them. `from` decreases layer by layer. */
+/* Callback of the backward. It is called when all kernels that write grad[from, count) have been
+ * launched; these gradients are final once the stream has run the kernels. `from` decreases layer
+ * by layer. */
 typedef plumb_status plumb_final_fn(void *arg, int64_t from);
 /* Sets the plumb_final_fn that the backward calls as gradients become final; fn may be NULL to have
  * none. */
 void plumb_pass_on_final(plumb_pass *p, plumb_final_fn *fn, void *arg);
-/* Callback of the backward: asks where the gradient of the part [begin, end) of the trained vector
- * is, before kernels write it. *grad becomes an address such that element i of the part is at
- * grad[i]; addresses outside of the part need not exist. */
+/* Callback of the backward. It is called before kernels write the gradient of the part [begin, end)
+ * of the trained vector. It sets *grad so that element i of the vector is at (*grad)[i] for begin
+ * <= i < end; other elements need not exist. */
 typedef plumb_status plumb_place_fn(void *arg, float **grad, int64_t begin, int64_t end);
 /* Sets the plumb_place_fn that the backward calls; fn may be NULL to have none. With fn, the
  * argument grad of the backward is not used and may be NULL. */
 void plumb_pass_on_place(plumb_pass *p, plumb_place_fn *fn, void *arg);
-/* Computes the scores of a sequence classifier: score[i,:] of sequence i. As in transformers, they
- * are read at the last token that is not the padding token (spec.pad), or at the last token if
- * spec.pad is -1.
+/* Computes the scores of a sequence classifier: score[i,:] of sequence i. As in transformers, the
+ * scores are read at the last token that is not the padding token (spec.pad), or at the last token
+ * if spec.pad is -1.
  *   score (n_seq, labels) host */
 plumb_status plumb_pass_score(plumb_pass *p, const plumb_model *m, const struct plumb_batch *b,
                               float *score);

@@ -1,4 +1,4 @@
-/* names.c - the names that parameters have in files.
+/* names.c - the names that parameters have in checkpoint files.
  * Layer 4. Includes model/net.h. */
 #include <string.h>
 

@@ -51,10 +51,10 @@ const char *plumb_file_part(enum plumb_file_layout files, const char *name);
 /* Returns the names of the embedding and of the LM head in the files of this model. */
 const char *plumb_embed_file(const struct plumb_spec *s);
 const char *plumb_head_file(const struct plumb_spec *s);
-/* plumb_file_has_name returns true if a checkpoint may call tensor `file` (plumb_param.file)
- * `name`: if that is `file` or its other name. Files of GPT-2 that were saved without a head lack
- * "transformer."; transformers 5 writes GPT-NeoX's head as lm_head. plumb_find_tensor looks for the
- * tensor under both names, and returns NULL if there is none. */
+/* plumb_file_has_name returns true if a checkpoint may store tensor `file` (plumb_param.file) under
+ * `name`, which is then `file` itself or its second name. Files of GPT-2 that were saved without a
+ * head lack "transformer."; transformers 5 writes GPT-NeoX's head as lm_head. plumb_find_tensor
+ * looks for the tensor under both names, and returns NULL if there is none. */
 bool plumb_file_has_name(const char *file, const char *name);
 const struct plumb_st_entry *plumb_find_tensor(const plumb_st *files, const char *file);
 
@@ -106,12 +106,12 @@ plumb_status plumb_params_layout(struct plumb_param *param, struct plumb_net *ne
                                  const struct plumb_backend *b, enum plumb_form form);
 
 /* Returns the address in m->w of the tensor with offset `at` in the flat vector. If the masters are
- * shares of the ranks, it must be a norm weight, a bias or the learned positions, because m->w has
- * no other tensors. */
+ * divided among the ranks, it must be a norm weight, a bias or the learned positions, because m->w
+ * has no other tensors. */
 float *plumb_held(const plumb_model *m, int64_t at);
 
 /* The kind of model to create. how is set for a frozen model; masters is set for a model whose
- * masters are shares of the ranks; both are NULL for any other model. */
+ * masters are divided among the ranks; both are NULL for any other model. */
 struct plumb_opening {
     const struct plumb_frozen *how;
     const struct plumb_model_masters *masters;
@@ -149,10 +149,10 @@ plumb_status plumb_entry_part(float *part, const struct plumb_st_entry *e, int64
  * and the checkpoint has no head tensor. Does nothing for a classifier. */
 plumb_status plumb_tie_resolve(struct plumb_spec *s, const plumb_st *files, const char *dir);
 
-/* Load the weights of a model that is frozen or whose masters are shares of the ranks, and set its
- * fingerprints. plumb_held_load takes the values from the files or, if files is NULL, draws them
- * from seed; `fresh`: as in plumb_params_load. plumb_held_fill takes the values that fn writes.
- * plumb_held_hash sets *hash to a hash of m->w and m->packed. */
+/* Load the weights of a model that is frozen or whose masters are divided among the ranks, and set
+ * its fingerprints. plumb_held_load takes the values from the files or, if files is NULL, draws
+ * them from seed; `fresh`: as in plumb_params_load. plumb_held_fill takes the values that fn
+ * writes. plumb_held_hash sets *hash to a hash of m->w and m->packed. */
 plumb_status plumb_held_load(plumb_model *m, const plumb_st *files, const char *fresh,
                              uint64_t seed);
 plumb_status plumb_held_fill(plumb_model *m, plumb_param_fn *fn, void *arg);
@@ -266,8 +266,8 @@ plumb_status plumb_embed_backward(const plumb_model *m, float *grad, plumb_real 
 /* Computes layer l for the rows in a->x: out (n,c). Training, prefill and decode all use this
  * function. Row-invariant: the result of a row does not depend on the other rows. Writes the keys
  * and values to a->kc and a->vc, and the activations to *a. out may be a->x. If out is NULL, the
- * last projection is skipped; *a then holds all that the backward needs. out must not be NULL if
- * the block has a norm after the MLP. */
+ * last projection is skipped; *a then holds everything that the backward needs. out must not be
+ * NULL if the block has a norm after the MLP. */
 plumb_status plumb_layer_forward(const plumb_model *m, int64_t l, const struct plumb_act *a,
                                  plumb_real *out, const struct plumb_rows *rows);
 /* Computes all layers: act[l + 1].x receives the output of layer l, and out that of the last one.
@@ -348,9 +348,9 @@ plumb_status plumb_project_backward(const plumb_model *m, int64_t l, enum plumb_
                                     plumb_real *dx, bool accumulate, float *grad,
                                     const plumb_real *dy, const plumb_real *x,
                                     const struct plumb_back *w, int64_t n);
-/* plumb_project_forward of `parts` projections of layer l, from `first` on, as one product:
- * y (n, sum of out), the outputs of one projection after those of another. plumb_joined_of says
- * which projections allow it. */
+/* plumb_project_forward of `parts` projections of layer l, from `first` on, as one product: a row
+ * of y (n, sum of out) has the outputs of the first projection, then those of the next one, and so
+ * on. plumb_joined_of says which projections allow it. */
 plumb_status plumb_project_joined_forward(const plumb_model *m, int64_t l,
                                           enum plumb_projection first, int parts, plumb_real *y,
                                           const plumb_real *x, int64_t n);

@@ -1,5 +1,5 @@
-/* open.c - opens a model from its folder: whole, frozen, or an adapter with its base; as a language
- * model or as a classifier. Also creates one with random weights.
+/* open.c - opens a model from its folder, to train or frozen, or an adapter with its base model; as
+ * a language model or as a classifier. Also creates a model with random weights.
  * Layer 4. Includes io/, model/adapter.h, model/net.h. */
 #include <string.h>
 
@@ -58,7 +58,7 @@ static plumb_status open_as(plumb_model **out, struct plumb_backend *b, const ch
     plumb_model *m = NULL;
     plumb_st *files = NULL;
     plumb_status st = PLUMB_OK;
-    if (b->dry && !has_weights(dir)) /* a plan needs only the sizes in config.json */
+    if (b->dry && !has_weights(dir)) /* a memory plan needs only the sizes in config.json */
         return plumb_model_build(out, b, dir, s, o);
     if (!b->dry)
         PLUMB_TRY(note_both(dir));
@@ -115,8 +115,9 @@ static plumb_status open_classifier(plumb_model **out, struct plumb_backend *b, 
 }
 
 /* Opens the base of an adapter folder as a language model or as a classifier, as the adapter needs,
- * and adds the adapter. labels: the number of scores that the caller asks for; 0 if it takes any
- * model. A classifier's score rows are weights of the adapter, so its base is not frozen. */
+ * and adds the adapter. labels: the number of scores that the caller requires; 0 if the caller
+ * accepts a language model or any number of scores. The score rows of a classifier become weights
+ * of the adapter, so the base of a classifier is not opened as a frozen model. */
 static plumb_status open_adapted(plumb_model **out, struct plumb_backend *b, const char *dir,
                                  int64_t labels, const struct plumb_frozen *how)
 {

@@ -130,7 +130,7 @@ static plumb_status place_host(plumb_pass *p)
     void *block = NULL;
     place_arrays(&p->host, p, NULL);
     PLUMB_TRY(p->backend->alloc_host(p->backend, &block, p->host.bytes, "batch"));
-    if (block) { /* NULL on a dry backend */
+    if (block) { /* NULL on a dry backend, which only counts memory */
         memset(block, 0, (size_t)p->host.bytes);
         place_arrays(&p->host, p, block);
     }

@@ -5,7 +5,7 @@
 
 #include "model/net.h"
 
-/* What the buffers of a pass hold. It decides which functions may be called next. */
+/* The content of a pass's buffers. It decides which functions may be called next. */
 enum plumb_pass_state {
     PLUMB_PASS_EMPTY,   /* nothing that a later function may read */
     PLUMB_PASS_LOGPROB, /* results of plumb_pass_logprob; its backward may follow */
@@ -21,8 +21,9 @@ struct plumb_pass_batch {
     int32_t *head;            /* (n_head,) rows whose hidden state the head reads */
     int32_t *target;          /* (n_targets,) the token that follows each of these rows */
     int32_t *completion;      /* (n_targets,) rows of the completion tokens */
-    int64_t *segment; /* (n_seq+1,) index of the first target of each sequence, and n_targets */
-    int64_t bytes;    /* all arrays lie in one block of this size, which begins with segment */
+    /* (n_seq+1,) index of the first target of each sequence, followed by n_targets */
+    int64_t *segment;
+    int64_t bytes; /* all arrays lie in one block of this size, which begins with segment */
 };
 
 struct plumb_pass {

@@ -35,7 +35,8 @@ struct plumb_joined plumb_joined_of(const struct plumb_backend *b, const struct 
 {
     const int64_t q = s->h * s->d, kv = s->hk * s->d, align = PLUMB_PARAM_ALIGN;
     const bool *bias = s->block.bias;
-    /* a bias lies between the matrices (params.c), which are then not adjacent in every form */
+    /* a bias is placed between the matrices (params.c), which are then not adjacent in every enum
+     * plumb_form */
     const bool no_bias = !bias[PLUMB_Q] && !bias[PLUMB_K] && !bias[PLUMB_V];
     /* the kernel normalises heads of up to 256 elements by RMSNorm */
     const bool normed =

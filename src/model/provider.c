@@ -12,7 +12,7 @@ struct span {
     int64_t begin, end;
 };
 
-/* Returns where layer l lies in the packed weights. */
+/* Returns the range of layer l in the packed weights. */
 static struct span layer_at(const plumb_model *m, int64_t l)
 {
     const struct plumb_net *net = m->net;
@@ -47,7 +47,7 @@ static int64_t floats(const plumb_model *m, int64_t elements)
     return plumb_real_bytes(m->backend, elements) / (int64_t)sizeof(float);
 }
 
-/* Returns the share of this rank of a layer, in elements from the layer's begin. */
+/* Returns this rank's share of layer l, in elements from the beginning of the layer. */
 static struct span share_of(const plumb_model *m, const struct plumb_frozen *how, int64_t l)
 {
     const int64_t per_float = (int64_t)sizeof(float) / plumb_dtype_size(m->backend->dtype);
@@ -88,7 +88,7 @@ static plumb_status allocate(struct plumb_provider *p, const plumb_model *m)
     void *host = NULL;
     PLUMB_TRY(b->alloc_host(b, &host, plumb_real_bytes(b, all), "frozen layers"));
     p->host = host;
-    if (host) /* NULL on a dry backend */
+    if (host) /* NULL on a dry backend, which only counts memory */
         memset(host, 0, (size_t)plumb_real_bytes(b, all));
     return PLUMB_OK;
 }
@@ -193,8 +193,9 @@ plumb_status plumb_provider_want(const plumb_model *m, int64_t l)
     struct plumb_backend *b = m->backend;
     if (!p)
         return PLUMB_OK;
-    /* Sharded: a gather is collective, so every pass gathers each layer once, even if a buffer
-     * still holds it. Offload: only a layer that no buffer holds is copied. */
+    /* If sharded, every pass gathers each layer once, even if a buffer still holds the layer,
+     * because a gather is collective. If offloaded, a layer is copied only if no buffer holds
+     * it. */
     if (p->how.mode == PLUMB_FROZEN_SHARDED ? p->next <= l : p->held[l % 2] != l)
         PLUMB_TRY(bring(m, l));
     PLUMB_TRY(p->how.mode == PLUMB_FROZEN_OFFLOAD ? b->fetched(b) : p->how.gathered(p->how.arg));

@@ -53,9 +53,9 @@ struct plumb_generate_options {
     bool eager;
     plumb_pause_fn *pause; /* NULL if generation never pauses */
     void *pause_arg;
-    /* NULL, or called before each forward pass with pass_arg. If the layers of the model are shares
-     * of the ranks, a pass needs all ranks, and this function waits for them. If it returns
-     * PLUMB_STOPPED, generation pauses there; any other failure ends generation. */
+    /* NULL, or called before each forward pass with pass_arg. If the layers of the model are
+     * divided among the ranks, a pass needs all ranks, and this function waits for them. If it
+     * returns PLUMB_STOPPED, generation pauses there; any other failure ends generation. */
     plumb_status (*pass)(void *arg);
     void *pass_arg;
     const struct plumb_supply *supply; /* NULL: all requests may begin at once */

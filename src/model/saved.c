@@ -118,7 +118,7 @@ void plumb_param_describe(struct plumb_st_entry *e, const struct plumb_param *p)
 
 /* Makes the entry of a file tensor. Parameter i holds its first row; later parameters may hold its
  * other rows. If the tensor is parameter i alone in the same layout, the data of the entry are in w
- * and *built stays NULL. Otherwise they are collected in *built, which the caller frees. */
+ * and *built stays NULL. Otherwise the data are collected in *built, which the caller frees. */
 static plumb_status make_entry(struct plumb_st_entry *e, float **built,
                                const struct plumb_param *param, int64_t n_param, const float *w,
                                int64_t i)

@@ -102,11 +102,11 @@ struct plumb_block {
     bool layer_norm;     /* every norm is a LayerNorm with a bias; else an RMSNorm */
     bool gated;          /* the MLP has a gate; else it is down act(up) */
     bool parallel;       /* the MLP reads x, not xm; attention and MLP outputs are added to x */
-    bool scale_by_layer; /* the scores of layer l = 0, 1, ... are divided by l + 1 */
+    bool scale_by_layer; /* the attention scores of layer l = 0, 1, ... are divided by l + 1 */
     float norm_shift;    /* added to the weights of every norm, also of the final one */
     float attention_cap; /* soft cap of the scores of attention; 0: none */
-    /* attention_scale multiplies the scores of attention; residual_scale multiplies what (+) adds
-     * to the residual stream */
+    /* attention_scale multiplies the attention scores; residual_scale multiplies the branch that
+     * (+) adds to the residual stream */
     float attention_scale, residual_scale;
 };
 

@@ -148,8 +148,8 @@ static plumb_status read_scales(struct plumb_spec *s, const plumb_json *j, const
 }
 
 /* Reads the activation of the MLP. Gemma 2 and 3 read hidden_activation and ignore hidden_act,
- * which older files also have. Gemma 1 reads hidden_act. Its first files say "gelu" and mean the
- * approximation by tanh. */
+ * which older files also have. Gemma 1 reads hidden_act. The first files of Gemma 1 say "gelu" but
+ * mean the approximation by tanh. */
 static plumb_status read_activation(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     static const struct {

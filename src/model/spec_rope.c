@@ -79,8 +79,9 @@ static plumb_status read_type(int *k, enum plumb_family family, const struct sou
 }
 
 /* Reads original_max_position_embeddings. As in transformers, the top-level field takes precedence
- * over the one in the rope object, and in Phi-3 so does the top-level field's default. For an
- * object of one kind of layers the top-level field has no effect. */
+ * over the field in the rope object. In Phi-3 the default of the top-level field takes precedence,
+ * too. If the rope object is only for layers with or only for layers without a window, the
+ * top-level field has no effect. */
 static plumb_status read_original(struct plumb_rope *o, const struct plumb_spec *s,
                                   const struct source *f)
 {
@@ -304,8 +305,8 @@ static plumb_status read_rope(struct plumb_rope *o, const struct plumb_spec *s, 
     return PLUMB_OK;
 }
 
-/* Reads one of the rotary embeddings of Gemma 3 or OLMo 3. r is its object, or NULL; theta is the
- * default of rope_theta. */
+/* Reads one of the two rotary embeddings of Gemma 3 or OLMo 3. r is the JSON object of this
+ * embedding, or NULL; theta is the default of rope_theta. */
 static plumb_status read_one(struct plumb_rope *o, const struct plumb_spec *s, const plumb_json *j,
                              const plumb_json *r, double theta, const char *path, const char *where)
 {
@@ -333,10 +334,11 @@ static plumb_status read_one(struct plumb_rope *o, const struct plumb_spec *s, c
     return PLUMB_OK;
 }
 
-/* Gemma 3 and OLMo 3 have one rotary embedding for layers without a window, [0], and one for the
- * others, [1]. New files have both in rope_parameters. In old files, rope_scaling and rope_theta
- * are those of [0], and rope_local_base_freq is the base of [1]. OLMo 3 has no such field:
- * transformers gives [1] the default of the configuration class, whatever rope_theta is. */
+/* Gemma 3 and OLMo 3 have two rotary embeddings: rope[0] for layers without a window, rope[1] for
+ * layers with one. New files have both in rope_parameters. In old files, rope_scaling and
+ * rope_theta are those of rope[0], and rope_local_base_freq is the base of rope[1]. OLMo 3 has no
+ * rope_local_base_freq: transformers gives rope[1] the default of the configuration class, whatever
+ * rope_theta is. */
 static plumb_status read_two(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     static const char *const key[2] = {"full_attention", "sliding_attention"};
@@ -379,8 +381,8 @@ static plumb_status read_two(struct plumb_spec *s, const plumb_json *j, const ch
     return PLUMB_OK;
 }
 
-/* Reads which layers of a SmolLM3 rotate nothing. In no_rope_layers, 1 stands for a layer that
- * rotates. */
+/* Reads which layers of a SmolLM3 use no rotary embedding. In no_rope_layers, 1 stands for a layer
+ * that uses one. */
 static plumb_status read_layers(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const plumb_json *list = plumb_json_get(j, "no_rope_layers");

@@ -63,8 +63,9 @@ bool plumb_spec_stops_at(const struct plumb_spec *s, int32_t id)
 }
 
 /* Warns if generation_config.json (j) and config.json disagree. before: the tokens of config.json.
- * If generation_config.json exists, transformers' generate() uses it alone. If it has no end token,
- * generate() would not stop, so plumb keeps the end tokens of config.json. */
+ * If generation_config.json exists, transformers' generate() ignores the tokens in config.json.
+ * Without an end token in generation_config.json, generate() would not stop, so plumb then keeps
+ * the end tokens of config.json. */
 static void compare_stops(const struct plumb_spec *before, const struct plumb_spec *s,
                           const plumb_json *j, const char *path)
 {

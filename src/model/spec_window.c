@@ -33,8 +33,9 @@ static int64_t count(const bool *windowed, int64_t l)
     return n;
 }
 
-/* Sets *window to the size of the attention window. It is 0 if sliding_window is null, or absent in
- * SmolLM3, Phi-3 and StarCoder2; in other families an absent field stands for 4096. */
+/* Sets *window to the size of the attention window. The size is 0 if sliding_window is null. If the
+ * field is absent, the size is 0 in SmolLM3, Phi-3 and StarCoder2, and 4096 in other families.
+ * Fails on null in families that need a window. */
 static plumb_status read_size(int64_t *window, const struct plumb_spec *s, const plumb_json *j,
                               const char *path)
 {
@@ -144,10 +145,10 @@ static plumb_status make_types(bool *windowed, int64_t *window, const struct plu
     return PLUMB_OK;
 }
 
-/* Sets window and windowed. Also sets which rotary embedding each layer uses, if there are two, and
- * in EXAONE 4, where some layers use none. The field layer_types decides which layers have a window
- * (transformers treats a mistral with it as a ministral, whose arithmetic is the same). If it is
- * absent, other fields decide. */
+/* Sets window and windowed. Also sets which rotary embedding each layer uses, if the model has two
+ * or is an EXAONE 4, in which some layers use none. The field layer_types decides which layers have
+ * a window; if it is absent, other fields decide. (transformers treats a mistral with layer_types
+ * as a ministral, whose arithmetic is the same.) */
 static plumb_status by_types(struct plumb_spec *s, const plumb_json *j, const char *path)
 {
     const plumb_json *types = plumb_json_get(j, "layer_types");

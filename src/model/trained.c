@@ -1,4 +1,5 @@
-/* trained.c - the trained view of a model.
+/* trained.c - lists the tensors of a model that a training run changes, and the parts in which
+ * their gradients become final.
  * Layer 4. Includes model/lora.h. */
 #include "model/lora.h"
 

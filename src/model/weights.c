@@ -46,8 +46,8 @@ static plumb_status hash_base(const plumb_model *m, uint64_t *hash)
     return PLUMB_OK;
 }
 
-/* Sets *hash to the fingerprint of m, whose base has the fingerprint `base`: this is `base` itself
- * without an adapter, and else a hash of it and of the adapter's weights. */
+/* Sets *hash to the fingerprint of m, whose base has the fingerprint `base`: without an adapter it
+ * is `base` itself, with an adapter a hash of `base` and of the adapter's weights. */
 static plumb_status hash_with(const plumb_model *m, uint64_t base, uint64_t *hash)
 {
     uint64_t adapter = 0;
@@ -86,7 +86,7 @@ plumb_status plumb_model_refresh(plumb_model *m)
 {
     assert(!m->masters);
     m->fingerprint = 0;
-    if (m->adapter) { /* the base is frozen: its packed form and its fingerprint stay */
+    if (m->adapter) { /* the base is frozen, so its packed form and its fingerprint do not change */
         PLUMB_TRY(plumb_lora_pack(m));
         return hash_with(m, m->base_fingerprint, &m->fingerprint);
     }

@@ -63,7 +63,7 @@ plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_ten
  *   x (planes,m,c), with gaps between the planes if stride > m c  pair (n,2) i32 in [0,m) */
 plumb_status plumb_op_move_rows(struct plumb_backend *b, const struct plumb_tensor *x,
                                 const struct plumb_tensor *pair, int64_t stride);
-/* y[i] = mean of the rows offset[i] .. offset[i+1]-1 of x; 0 if there are none.
+/* y[i] = mean of the rows offset[i] .. offset[i+1]-1 of x; 0 if there are no such rows.
  *   y (g,c) float32  x (m,c)  offset (g+1,) i64, not decreasing, in [0,m] */
 plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                        const struct plumb_tensor *x,
@@ -74,15 +74,16 @@ plumb_status plumb_op_add_fwd(struct plumb_backend *b, const struct plumb_tensor
 /* y = factor x, both of one shape; y may be x. */
 plumb_status plumb_op_scale_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                 const struct plumb_tensor *x, float factor);
-/* Rounds the float32 tensor x to y, of the same shape; b->dtype must be bfloat16. */
+/* Rounds the float32 tensor x to bfloat16: y has the same shape. b->dtype must be bfloat16. */
 plumb_status plumb_op_narrow_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
 /* Adds x to y: y += x. Both are float32 and have one shape. */
 plumb_status plumb_op_accumulate(struct plumb_backend *b, const struct plumb_tensor *y,
                                  const struct plumb_tensor *x);
 
-/* y = x * rstd * (w + shift), row by row.    y, x (..., c)  rstd (rows,)  w (c,)
- * Here rows = elements of x / c. */
+/* y = x rstd (w + shift), row by row, with rstd = 1/sqrt(mean of the row's x^2 + eps), which is
+ * also written. shift is 1 in models whose norm weights start at 0, else 0.
+ *   y, x (..., c)  rstd (rows,)  w (c,);  rows = elements of x / c */
 plumb_status plumb_op_rmsnorm_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *rstd, const struct plumb_tensor *x,
                                   const struct plumb_tensor *w, float eps, float shift);
@@ -150,7 +151,8 @@ plumb_status plumb_op_columns_add(struct plumb_backend *b, const struct plumb_te
 
 /* ---- linear layers ---------------------------------------------------------------------- */
 
-/* Packs the weights w for linear_fwd.    packed (b->k.linear_packed_count(out,in),)  w (out,in) */
+/* Copies the weights w to `packed` in the form that linear_fwd reads.    packed
+ * (b->k.linear_packed_count(out,in),)  w (out,in) */
 plumb_status plumb_op_linear_pack(struct plumb_backend *b, const struct plumb_tensor *packed,
                                   const struct plumb_tensor *w);
 /* y = x w^T + bias.

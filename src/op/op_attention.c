@@ -1,4 +1,5 @@
-/* op_attention.c - checked attention over a paged KV cache.
+/* op_attention.c - the operations of attention over a paged KV cache: check the arguments, then
+ * call the kernel.
  * Layer 3. Includes check.h. */
 #include "op/check.h"
 

@@ -1,4 +1,4 @@
-/* op_linear.c - checked linear layers.
+/* op_linear.c - the operations of linear layers: check the arguments, then call the kernel.
  * Layer 3. Includes check.h. */
 #include "op/check.h"
 
@@ -15,7 +15,7 @@ static plumb_status matrix(const char *op, const char *arg, const struct plumb_t
     return PLUMB_OK;
 }
 
-/* Checks that t has n rows, `columns` columns, this dtype, and is in b's memory. */
+/* Checks that t has n rows, `columns` columns and the given dtype, and that it is in b's memory. */
 static plumb_status check_matrix(const struct plumb_backend *b, const char *op, const char *arg,
                                  const struct plumb_tensor *t, enum plumb_dtype dtype, int64_t n,
                                  int64_t columns)

@@ -1,4 +1,4 @@
-/* op_rows.c - checked row-wise and element-wise operations.
+/* op_rows.c - row-wise and element-wise operations: check the arguments, then call the kernel.
  * Layer 3. Includes check.h, base/. */
 #include "base/num.h"
 #include "op/check.h"
@@ -77,8 +77,9 @@ plumb_status plumb_op_segment_mean_fwd(struct plumb_backend *b, const struct plu
     return RUN_REAL(segment_mean_fwd, plumb_f32(y), x->data, (const int64_t *)offset->data, g, c);
 }
 
-/* Checks that the n tensors t have this dtype and the first one's shape, and are in b's memory.
- * Sets *count to the number of elements of each. arg has their names for messages. */
+/* Checks that the n tensors t have the given dtype and the shape of t[0], and are in b's memory.
+ * Sets *count to the number of elements of one tensor. arg: the names of the tensors, for
+ * messages. */
 static plumb_status same_shape(const struct plumb_backend *b, const char *op,
                                enum plumb_dtype dtype, const struct plumb_tensor *const *t,
                                const char *const *arg, int n, int64_t *count)

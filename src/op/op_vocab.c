@@ -1,5 +1,6 @@
-/* op_vocab.c - checked operations on logits (soft cap, log-probabilities, entropy, sampling,
- * repetition penalty), and the LM head fused with the log-probabilities.
+/* op_vocab.c - operations on logits (soft cap, log-probabilities, entropy, sampling, repetition
+ * penalty) and the LM head fused with the log-probabilities: check the arguments, then call the
+ * kernels.
  * Layer 3. Includes check.h, base/. */
 #include "base/num.h"
 #include "op/check.h"
@@ -143,8 +144,8 @@ plumb_op_head_logprob_fwd(struct plumb_backend *b, const struct plumb_tensor *lo
         WANT_REAL(packed, 1, b->k.linear_packed_count(v, c)), WANT(target, PLUMB_I32, 1, n)));
     PLUMB_TRY(plumb_op_check_work(b, "head_logprob_fwd", work,
                                   plumb_op_head_work_count(b, head_rows, v, c, false)));
-    /* The blocks are processed from last to first. The backward goes from first to last and so
-     * finds the logits of its first block in work. */
+    /* The blocks of head_rows rows are processed from last to first. The backward goes from first
+     * to last, so the logits of its first block are still in work. */
     for (int64_t i = (n - 1) / head_rows * head_rows; i >= 0 && n > 0; i -= head_rows) {
         const int64_t rows = plumb_min_i64(head_rows, n - i);
         const struct plumb_tensor xi = plumb_view_rows(x, i, rows);

@@ -21,11 +21,12 @@
 #include "train/manifest.h"
 
 #define DEFAULT_SHARD_BYTES 5000000000ll
-#define MASTER              "master/" /* names of the float32 weights in the trainer state */
+/* prefix of the names of the float32 weights in the state file */
+#define MASTER "master/"
 /* seconds between two attempts of a save; less if checkpoint.retry < 50 */
 #define RETRY_SECONDS 5.0
 
-/* In the state file the moments have the names that torch gives them. */
+/* Names of the moments in the state file, as in torch. */
 static const char *const moment_name[] = {"exp_avg", "exp_avg_sq"};
 
 /* ---- saving ------------------------------------------------------------------------------ */
@@ -45,9 +46,9 @@ struct save {
     plumb_h5 *h5;
 };
 
-/* Returns the bytes that a checkpoint takes for each trained weight: the weight in the dtype of the
- * weights files and, unless the checkpoint has weights only, two float32 moments and, if the files
- * have the weight rounded, the float32 weight. */
+/* Returns the bytes per trained weight in a checkpoint: the weight in the dtype of the weights
+ * files and, unless s->options->weights_only, two float32 moments and, if the weights files are
+ * rounded, the float32 weight. */
 static int64_t bytes_per_weight(const struct save *s)
 {
     const int64_t size = (int64_t)sizeof(float);
@@ -242,9 +243,9 @@ static plumb_status set_paths(struct save *s)
     return plumb_checkpoint_path(s->work_dir, s->options->output_dir, s->name, ".tmp");
 }
 
-/* Gathers one moment (0: first, 1: second) bucket by bucket and writes it on rank 0. *st: on entry
- * this rank's status so far; on return its status after the last write, on which the ranks have not
- * agreed yet. Collective. */
+/* Gathers one moment (0: first, 1: second) bucket by bucket; rank 0 writes it. *st: on entry the
+ * status of this rank so far; on return the status of this rank after the last write, on which the
+ * ranks have not agreed yet. Collective. */
 static plumb_status save_moment(struct save *s, plumb_comm *comm, int moment, float *const *scratch,
                                 plumb_status *st)
 {
@@ -268,7 +269,7 @@ static plumb_status save_all(struct save *s, plumb_comm *comm, float *const *scr
     PLUMB_TRY(plumb_comm_agree(comm, s->writes ? begin_name(s) : PLUMB_OK));
     PLUMB_TRY(plumb_comm_broadcast(comm, &s->name, sizeof(s->name), 0));
     PLUMB_TRY(set_paths(s));
-    /* rank 0 reads masters that are shares of the ranks one bucket at a time */
+    /* rank 0 reads masters that are divided among the ranks one bucket at a time */
     plumb_status st = plumb_masters_finish(s->model, s->writes ? begin_save(s) : PLUMB_OK);
     if (s->pause && s->pause->write) {
         PLUMB_TRY(plumb_comm_agree(comm, st)); /* all ranks wait until the folder exists */
@@ -306,7 +307,7 @@ static void sleep_for(double seconds)
 
 /* Sets *again to true if a failed save shall be retried. This is so if the save failed on every
  * rank with a write error or because another rank failed, and in_time is true on rank 0 (the time
- * checkpoint.retry has not passed yet). The result is the same on every rank. Collective. */
+ * checkpoint.retry is not over yet). The result is the same on every rank. Collective. */
 static plumb_status may_retry(bool *again, plumb_status st, bool in_time, plumb_comm *comm)
 {
     double vote[] = {st == PLUMB_ERR_IO, st != PLUMB_ERR_IO && st != PLUMB_ERR_PEER,
@@ -502,7 +503,8 @@ plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *outp
     return PLUMB_OK;
 }
 
-/* Reads the part of parameter p's moments that belongs to this rank. */
+/* Reads this rank's part of one moment (0: first, 1: second) of parameter p to its place in
+ * shard. */
 static plumb_status read_part(const plumb_h5 *h5, const char *dir, const plumb_optim *o, int moment,
                               const struct plumb_param *p, float *shard)
 {

@@ -45,7 +45,8 @@ struct plumb_checkpoint_options {
     int64_t keep_best;
     const char *best_value;
     bool best_is_least;
-    const struct plumb_encoding *encoding; /* written for a reward model; NULL for a policy */
+    /* how a reward model reads records, written to plumb_encoding.json; NULL for a policy */
+    const struct plumb_encoding *encoding;
     const plumb_tokenizer *tokenizer;      /* the reward model's tokenizer */
     const struct plumb_chat_setting *chat; /* chat template to write; NULL if there is none */
     double retry;                          /* seconds for which a failed save is retried */
@@ -63,20 +64,22 @@ struct plumb_checkpoint_pause {
     int64_t bytes;
 };
 
-/* Saves checkpoint-STEP (pause NULL) or the next checkpoint-STEP-pause-N. After success it removes
- * earlier pauses and the checkpoints that keep_last, keep_every and keep_best do not keep; if the
- * save has no moments and is not the last one, the newest pause stays. An existing complete
- * checkpoint-STEP with moments is never overwritten: a pause is saved instead. Stale .tmp folders
- * are removed. With keep_best, the symbolic link OUTPUT_DIR/best points to the best checkpoint.
+/* Saves checkpoint-STEP (pause NULL) or the next checkpoint-STEP-pause-N. After a successful save,
+ * removes earlier pauses and the checkpoints that keep_last, keep_every and keep_best do not keep.
+ * If the save has no moments and is not the last save of the run, the newest pause stays. An
+ * existing complete checkpoint-STEP with moments is never overwritten: a pause is saved instead.
+ * Stale .tmp folders are removed. With keep_best, the symbolic link OUTPUT_DIR/best points to the
+ * best checkpoint.
  *
  * Collective. Rank 0 writes everything except the files of `pause`. If one rank fails, all ranks
  * return a failure.
  *   out name                  name of the folder
  *   scratch (buckets of the optimizer,) device   an array for each bucket, which is overwritten;
- *           they may overlap (the gradient's buffers may serve)
+ *           the arrays may overlap (callers pass plumb_gradient_scratch)
  *
- * Errors: PLUMB_ERR_IO, after options->retry seconds of retries, names the file and the system's
- * words; on a full disk, what was needed. PLUMB_ERR_ARG if optimizer, model and state disagree. */
+ * Errors: PLUMB_ERR_IO, after retries for options->retry seconds, names the file and the system's
+ * error text, and on a full disk the space that the checkpoint needs. PLUMB_ERR_ARG if optimizer,
+ * model and state disagree. */
 plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_options *options,
                                    struct plumb_checkpoint_pause *pause,
                                    const struct plumb_train_state *state,
@@ -89,13 +92,13 @@ plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_
 plumb_status plumb_checkpoint_tidy(const char *output_dir, const char *dir);
 
 /* Finds the checkpoint to resume from. resume = "auto" selects the newest checkpoint of output_dir
- * that has moments and whose files match their hashes; the others are skipped with a log line.
- * "never" selects none. Anything else is a checkpoint folder, which must be intact and have
- * moments. out_dir (size bytes) = the folder, or "" for none. Collective: rank 0 searches, and all
- * ranks get its result. Errors: PLUMB_ERR_FORMAT if there are checkpoints but none can be resumed,
- * or if the given folder is damaged or has no moments; PLUMB_ERR_CONFIG if the given folder does
- * not exist; PLUMB_ERR_EXISTS if output_dir has later checkpoints than the given one, which the
- * resumed run would have to overwrite. */
+ * that has moments and whose files match their hashes; other checkpoints are skipped, and a log
+ * line names them. "never" selects none. Anything else is a checkpoint folder, which must be intact
+ * and have moments. out_dir (size bytes) = the folder, or "" for none. Collective: rank 0 searches,
+ * and the result is the same on all ranks. Errors: PLUMB_ERR_FORMAT if there are checkpoints but
+ * none can be resumed, or if the given folder is damaged or has no moments; PLUMB_ERR_CONFIG if the
+ * given folder does not exist; PLUMB_ERR_EXISTS if output_dir has later checkpoints than the given
+ * one, which the resumed run would have to overwrite. */
 plumb_status plumb_checkpoint_find(char *out_dir, int64_t size, const char *output_dir,
                                    const char *resume, plumb_comm *comm);
 
@@ -107,18 +110,18 @@ plumb_status plumb_checkpoint_read_state(struct plumb_train_state *state, const 
 plumb_status plumb_checkpoint_read_config(struct plumb_buf *out, const char *dir);
 
 /* Appends the classes of GEMM algorithms of the run that wrote the checkpoint. Appends nothing if
- * it ran on a CPU. Not collective. */
+ * that run was on a CPU. Not collective. */
 plumb_status plumb_checkpoint_read_gemm_classes(struct plumb_buf *out, const char *dir);
 
 /* Replaces the weights of m, which were read from a checkpoint's rounded files (checkpoint.dtype),
- * by the float32 weights in its trainer state. Does nothing if the state has none. Not collective.
- * Errors: PLUMB_ERR_FORMAT names the parameter. */
+ * by the float32 weights in its trainer state. Does nothing if the trainer state has no float32
+ * weights. Not collective. Errors: PLUMB_ERR_FORMAT names the parameter. */
 plumb_status plumb_checkpoint_load_masters(const char *dir, plumb_model *m);
 
 /* Reads the state and this rank's share of the moments, and sets o->step = state->step. The caller
- * has opened the weights with plumb_model_open(dir). The world size may differ from that of the
- * save. Collective: one rank's failure is every rank's. Errors: PLUMB_ERR_FORMAT names the file and
- * the parameter that is missing or has another size. */
+ * must have opened m from dir. The world size may differ from that of the save. Collective; if one
+ * rank fails, all ranks return a failure. Errors: PLUMB_ERR_FORMAT names the file and the parameter
+ * that is missing or has another size. */
 plumb_status plumb_checkpoint_load(const char *dir, struct plumb_train_state *state,
                                    const plumb_model *m, plumb_optim *o, plumb_comm *comm);
 

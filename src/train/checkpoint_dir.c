@@ -233,7 +233,7 @@ plumb_status plumb_checkpoint_prune(const struct plumb_checkpoint_options *optio
         PLUMB_TRY_GOTO(st, plumb_checkpoint_link(options->output_dir, "best", name[best]), done);
     const bool resumable = !options->weights_only || options->last;
     bool later = false; /* a newer pause was found */
-    /* From the newest to the oldest, because keep_last counts from the newest. */
+    /* The loop goes from the newest to the oldest, because keep_last counts from the newest. */
     for (int64_t i = n - 1; i >= 0; i--) {
         if (name[i].pause) {
             keep[i] = name[i].step > newest.step || (!resumable && !later);

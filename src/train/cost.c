@@ -101,7 +101,7 @@ void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, doub
     const double rounds = ceil((double)micro_batches / ranks);
     const double sums = sharded ? rounds : (double)plumb_cost_leaves(t, micro_batches);
     const double adding = 12 * fmax(sums - 1, 0) / (sharded ? ranks : 1);
-    /* refresh: bytes per weight to pack and hash the weights; if the masters are shares of the
+    /* refresh: bytes per weight to pack and hash the weights; if the masters are divided among the
      * ranks, the rounded weights are hashed, too */
     const double refresh = shares ? (2 * wide + narrow) / ranks + narrow : 2 * wide + narrow;
     struct plumb_cost_phase *p = plumb_cost_add(c, "optimizer");

@@ -15,7 +15,7 @@
 enum { PLUMB_COST_PHASES = 12 };
 
 struct plumb_cost_phase {
-    const char *name; /* static text */
+    const char *name; /* a string constant */
     double flops;     /* floating-point operations of matrix products and attention */
     /* bytes read from and written to memory, in phases that memory bandwidth limits */
     double bytes;
@@ -34,7 +34,8 @@ struct plumb_cost {
     const char *left_out;
 };
 
-/* Adds a phase. The caller may add to its figures until the next call. */
+/* Adds a phase and returns it. The caller may change the figures of the returned phase until the
+ * next call. */
 struct plumb_cost_phase *plumb_cost_add(struct plumb_cost *c, const char *name);
 
 /* Sequences of equal length: n of them, `tokens` each, of which `targets` have a log-prob. */
@@ -56,9 +57,9 @@ double plumb_cost_train(const plumb_model *m, const struct plumb_cost_batch *b, 
 void plumb_cost_decode(struct plumb_cost *c, const plumb_model *m, const struct plumb_cost_batch *b,
                        double prompt, double slots);
 
-/* Adds the figures of a command that takes its steps over fixed records of `completions` answers
- * each: the phases "reference" (a forward under a frozen model in the first epoch; only if
- * `reference`), "update", "optimizer" and "exchange". */
+/* Adds the phases of a command that trains on fixed records of `completions` answers each:
+ * "update", "optimizer", "exchange" and, if reference is true, "reference" (a forward pass of a
+ * frozen model in the first epoch). */
 void plumb_cost_records(struct plumb_cost *c, const struct plumb_trainer *t,
                         const struct plumb_dataset *data, const struct plumb_batch_split *split,
                         int completions, bool reference);
@@ -67,10 +68,10 @@ void plumb_cost_records(struct plumb_cost *c, const struct plumb_trainer *t,
 int64_t plumb_cost_leaves(const struct plumb_trainer *t, int64_t micro_batches);
 /* Adds the phases "optimizer" and "exchange" of `steps` optimizer steps, each with `micro_batches`
  * micro-batches of all ranks together. In an exchange each of the W ranks sends (W - 1) / W of the
- * gradient in float32: a half to rank r ^ 1, a quarter to rank r ^ 2 .. There is one exchange per
- * step; with train.shard: gradients there is one per round of W micro-batches. After the update
- * each rank sends (W - 1) / W of the weights: in float32, or in bfloat16 if the masters are shares
- * of the ranks. */
+ * gradient in float32: rank r sends a half to rank r XOR 1, a quarter to rank r XOR 2, and so on.
+ * There is one exchange per step; with train.shard: gradients there is one per round of W
+ * micro-batches. After the update each rank sends (W - 1) / W of the weights: in float32, or in
+ * bfloat16 if the masters are divided among the ranks. */
 void plumb_cost_update(struct plumb_cost *c, const struct plumb_trainer *t, double steps,
                        int64_t micro_batches);
 

@@ -42,7 +42,7 @@ int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *
 plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pack,
                              const int32_t *ids, int64_t n);
 /* Sets e->vector to the embeddings of all packed answers. Collective if the layers of e->model are
- * shares of the ranks (plumb_references_pass). */
+ * divided among the ranks (plumb_references_pass). */
 plumb_status plumb_embed_run(struct plumb_embed *e, plumb_pass *pass,
                              const struct plumb_pack *pack);
 /* Each rank calls this function after its last plumb_embed_run, also after a failure or a pause.

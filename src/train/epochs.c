@@ -117,7 +117,7 @@ plumb_status plumb_epochs_measure(struct plumb_epochs *e, const struct plumb_dat
         plumb_epochs_at(e, step, &in_epoch);
         plumb_split_raise(&e->most, &e->split, e->in_order);
         if (!e->cfg->data.shuffle)
-            break; /* all epochs have the order of the file */
+            break; /* without data.shuffle all epochs have the order of the file */
     }
     if (chosen_later)
         PLUMB_TRY(bound(e, data->n));

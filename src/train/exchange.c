@@ -1,4 +1,5 @@
-/* exchange.c - the device functions of a communicator, implemented by a backend.
+/* exchange.c - the functions with which a communicator uses the device memory of a backend, and
+ * checks of the ranks' GPUs.
  * Layer 5. Includes train/exchange.h. */
 #include "train/exchange.h"
 

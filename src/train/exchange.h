@@ -1,4 +1,5 @@
-/* exchange.h - lets the ranks of a communicator exchange the memory of their backends.
+/* exchange.h - lets the ranks of a communicator exchange data in the device memory of their
+ * backends.
  * Layer 5. Includes backend/, comm/. */
 #ifndef PLUMB_TRAIN_EXCHANGE_H
 #define PLUMB_TRAIN_EXCHANGE_H
@@ -6,8 +7,8 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 
-/* Returns the argument of plumb_comm_attach_device and plumb_comm_attach_nccl. backend is borrowed
- * until plumb_comm_detach_device. */
+/* Returns the functions on device memory that plumb_comm_attach_device and plumb_comm_attach_nccl
+ * take as argument. backend is borrowed until plumb_comm_detach_device. */
 struct plumb_comm_device plumb_exchange_device(struct plumb_backend *backend);
 
 /* Exchanges a small vector in device memory between all ranks, so that NCCL connects them and

@@ -1,4 +1,4 @@
-/* frozen.c - shares of frozen models over the ranks, and passes that all ranks run together.
+/* frozen.c - divides frozen models among the ranks, and lets all ranks run passes together.
  * Layer 5. Includes train/frozen.h. */
 #include "train/frozen.h"
 

@@ -23,7 +23,7 @@ void plumb_frozen_of(struct plumb_frozen_run *out, const struct plumb_config *cf
 /* Returns the name of an enum plumb_frozen_mode, for example "resident". */
 const char *plumb_frozen_name(int mode);
 
-/* Passes of a model whose layers are shares of the ranks. The ranks have different numbers of
+/* Passes of a model whose layers are divided among the ranks. The ranks have different numbers of
  * passes, and a pass needs all of them:
  *
  *     rank 0   pass  pass  pass  end
@@ -35,8 +35,9 @@ const char *plumb_frozen_name(int mode);
 struct plumb_lockstep {
     bool over; /* all ranks know that no pass follows */
 };
-/* Collective: each rank calls either this function or plumb_lockstep_end. Fails with PLUMB_ERR_PEER
- * if another rank has failed, and with PLUMB_STOPPED if another rank pauses. */
+/* Call this function before each pass of m. Collective: each rank calls either this function or
+ * plumb_lockstep_end. Fails with PLUMB_ERR_PEER if another rank has failed, and with PLUMB_STOPPED
+ * if another rank pauses. */
 plumb_status plumb_lockstep_pass(struct plumb_lockstep *s, const struct plumb_frozen_run *run,
                                  const plumb_model *m);
 /* Takes part in the other ranks' remaining passes. local: the status of this rank's passes. Returns

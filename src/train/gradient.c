@@ -1,4 +1,5 @@
-/* gradient.c - runs this rank's part of the gradient tree.
+/* gradient.c - runs this rank's micro-batches and adds up their gradients along the tree of
+ * comm/tree.h.
  * Layer 5. Includes train/gradient_rounds.h, base/. */
 #include "train/gradient.h"
 
@@ -27,7 +28,7 @@ static plumb_status init(struct plumb_gradient *g, struct plumb_backend *backend
 }
 
 /* Allocates the buffers of a whole gradient. first: memory (count,) for sum[0], which *g then owns;
- * if it is NULL, sum[0] is allocated like the others. */
+ * if first is NULL, sum[0] is allocated like the other buffers. */
 static plumb_status init_whole(struct plumb_gradient *g, struct plumb_backend *backend,
                                plumb_comm *comm, int64_t count, int64_t most_micro_batches,
                                float *first)

@@ -36,7 +36,7 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
                                         int64_t most_micro_batches);
 /* Does the same as plumb_gradient_init_shared for a sharded gradient. The micro-batch function gets
  * NULL for grad. Code that writes a part of the gradient asks plumb_gradient_place for the address,
- * and afterwards calls plumb_gradient_final. parts is only read during the call. */
+ * and afterwards calls plumb_gradient_final. The function does not keep the pointer parts. */
 plumb_status plumb_gradient_init_sharded(struct plumb_gradient *g, struct plumb_backend *backend,
                                          plumb_comm *comm, const struct plumb_gradient_parts *parts,
                                          int64_t most_micro_batches);
@@ -78,7 +78,7 @@ plumb_status plumb_gradient_take(struct plumb_gradient *g, float *out, const flo
  * collective. */
 const struct plumb_shards *plumb_gradient_shards(const struct plumb_gradient *g);
 /* Returns this rank's shard (shards.count,) of the last sum of a sharded gradient, on the device.
- * It is valid until the next run. Not collective. */
+ * The shard is valid until the next call of plumb_gradient_run. Not collective. */
 float *plumb_gradient_shard(const struct plumb_gradient *g);
 /* Returns device memory that may be overwritten between two calls of plumb_gradient_run: one array
  * for each bucket of the shards, or, for a whole gradient, one array (count,). Not collective. */

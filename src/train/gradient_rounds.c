@@ -1,5 +1,6 @@
 /* gradient_rounds.c - the sharded gradient. In a round each rank runs at most one micro-batch; each
- * bucket is exchanged as soon as the backward completes it, and this rank's shard is added up.
+ * bucket is exchanged as soon as the backward has completed it, and each rank adds its shard of the
+ * result to its stored sums.
  * Layer 5. Includes train/gradient_rounds.h, base/, comm/tree.h. */
 #include "train/gradient_rounds.h"
 
@@ -275,8 +276,8 @@ static void begin_round(struct plumb_rounds *r, bool nothing)
 }
 
 /* Begins the exchange of this round on all ranks, or on none if a rank has failed. local: this
- * rank's status so far. Every rank calls this once per round, when its first bucket is complete or
- * its micro-batch has ended. Collective. */
+ * rank's status so far. Every rank calls this function once per round, when its first bucket is
+ * complete or, if it completes none, when its micro-batch has ended. Collective. */
 static plumb_status enter_exchange(struct plumb_gradient *g, plumb_status local)
 {
     const plumb_status st = plumb_comm_agree(g->comm, local);
@@ -319,7 +320,8 @@ plumb_status plumb_rounds_place(struct plumb_gradient *g, float **grad, int64_t 
                   "gradient of [%lld, %lld): it is no part of a micro-batch that runs",
                   (long long)begin, (long long)end);
     PLUMB_TRY(open_bucket(g, k));
-    /* *grad is where element 0 of the whole vector would be; it may lie outside of the buffer. */
+    /* *grad is the address that element 0 of the whole vector would have; it may be outside of the
+     * buffer. */
     *grad = (float *)((uintptr_t)element(r, k, b->begin) -
                       (uintptr_t)(b->begin * (int64_t)sizeof(float)));
     return PLUMB_OK;

@@ -47,10 +47,11 @@ struct plumb_rounds {
     int n_stored;
     /* (n_stored,) sums over one or more rounds, each (shards.count,) on the device */
     float **stored;
-    float **scratch; /* (shards.buckets,) buffer of each bucket; buckets share buffers */
-    /* the step */
+    /* (shards.buckets,) the buffer of each bucket; several buckets have the same buffer */
+    float **scratch;
+    /* state of the running step */
     int64_t rounds, at; /* number of rounds of the step; index of the running round */
-    /* the running round */
+    /* state of the running round */
     enum plumb_round_state state;
     bool nothing; /* this rank has no micro-batch in this round */
     bool alone;   /* plumb_gradient_alone runs: nothing is exchanged */

@@ -17,7 +17,7 @@ struct plumb_gradient {
     int n_sum;                   /* number of buffers */
     float **sum;                 /* (n_sum,) buffers, each (count,) on the device */
     struct plumb_rounds *rounds; /* sharded: gradient_rounds.h; n_sum is 0. NULL: whole */
-    double *slot; /* (most_micro_batches, PLUMB_MICRO_BATCH_VALUES) scalars of all micro-batches */
+    double *slot; /* (most_micro_batches, PLUMB_MICRO_BATCH_VALUES) values of all micro-batches */
     /* sum[0] (whole) or the edge and ring buffers (sharded) in memory of the communicator; NULL if
      * they are in the arena */
     float *first;
@@ -26,8 +26,8 @@ struct plumb_gradient {
      * (sharded: every rank) skips its remaining micro-batches. May be NULL. */
     bool (*pause)(void *arg);
     void *pause_arg;
-    /* true if, in the last call of plumb_gradient_run, `pause` returned true on any rank, which
-     * then skipped micro-batches */
+    /* true if, in the last call of plumb_gradient_run, `pause` returned true on any rank, so that
+     * micro-batches were skipped */
     bool paused;
     /* Whole: the exchange with other ranks starts while the backward of the last micro-batch still
      * runs; this backward calls plumb_gradient_final. After plumb_gradient_run, the caller must
@@ -46,9 +46,9 @@ struct plumb_gradient {
 
 #define PLUMB_MICRO_BATCH_VALUES 12
 
-/* Computes one micro-batch: adds its gradient to grad (count,) device, which is zero on entry, and
- * its figures, such as the loss, to value. grad is NULL for a sharded gradient: the backward then
- * asks plumb_gradient_place where to write. A micro-batch runs on one rank only. */
+/* Computes one micro-batch: adds its gradient to grad (count,) on the device, which is zero on
+ * entry, and its loss and other figures to value. grad is NULL for a sharded gradient: the backward
+ * then asks plumb_gradient_place where to write. A micro-batch runs on one rank only. */
 typedef plumb_status plumb_micro_batch_fn(void *arg, int64_t micro_batch, float *grad,
                                           double value[PLUMB_MICRO_BATCH_VALUES]);
 

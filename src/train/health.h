@@ -36,8 +36,8 @@ plumb_status plumb_health_loss(struct plumb_health *h, const struct plumb_config
                                double loss);
 /* Compares the rollout metrics of an iteration (counted from 1) with their limits: kl per token,
  * entropy (only if generate.temperature > 0), completions/clipped_ratio and
- * completions/duplicate_ratio. A metric that is not set in row is not compared. If one is beyond
- * its limit, the result is PLUMB_ERR_NUMERIC with health.action=stop, else a warning. */
+ * completions/duplicate_ratio. A metric that is not set in row is not compared. If a metric is
+ * beyond its limit, fails with PLUMB_ERR_NUMERIC if health.action=stop, else logs a warning. */
 plumb_status plumb_health_rollouts(struct plumb_health *h, const struct plumb_config *cfg,
                                    int64_t iteration, const struct plumb_metrics_row *row);
 /* Logs the warning `text` on rank 0, or returns it as PLUMB_ERR_NUMERIC with health.action=stop.

@@ -37,9 +37,10 @@ struct plumb_held_out {
     plumb_status (*end)(void *arg, plumb_status local);
 };
 
-/* Reads data.eval, if it is set, as records of this kind. data.skip and data.limit do not apply to
- * it. A memory plan does nothing if it has no tokenizer or the file does not exist. Not collective.
- * Errors: those of plumb_file_check_input, plumb_dataset_open and plumb_record_split. */
+/* Reads data.eval, if it is set, as records of the given kind. data.skip and data.limit do not
+ * apply to data.eval. In a memory plan, does nothing if there is no tokenizer or the file does not
+ * exist. Not collective. Errors: those of plumb_file_check_input, plumb_dataset_open and
+ * plumb_record_split. */
 plumb_status plumb_held_out_open(struct plumb_held_out *h, const struct plumb_trainer *t,
                                  enum plumb_data_kind kind);
 /* Warns if data.eval is the same file as path, the value of option `key`: the run is then evaluated
@@ -58,7 +59,8 @@ typedef plumb_status plumb_held_out_fn(void *arg, struct plumb_range records, do
 /* Runs fn over all blocks, then h->end if it is set, both with arg, and fills row:
  *     eval_loss = sum of losses / number of tokens (sft) or pairs
  *     pairs: eval_rewards/chosen, /rejected, /margins, /accuracies, means over the pairs
- * and time/eval. Collective. PLUMB_ERR_NUMERIC for a loss that is not finite. */
+ *     time/eval: seconds that the evaluation took
+ * Collective. PLUMB_ERR_NUMERIC for a loss that is not finite. */
 plumb_status plumb_held_out_run(struct plumb_held_out *h, struct plumb_trainer *t, bool pairs,
                                 plumb_held_out_fn *fn, void *arg, struct plumb_metrics_row *row);
 

@@ -154,8 +154,9 @@ plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *
     return plumb_buf_add_text(out, "}");
 }
 
-/* Returns a text that says how the files of one folder (or one command) differ, and sets *name to
- * the first such file. Returns NULL if all are equal. */
+/* Compares the files of one folder, or those that one command names. Returns a text that says how
+ * the first differing file differs, and sets *name to its name. Returns NULL if all files are
+ * equal. */
 static const char *compare_files(const char **name, const plumb_json *then, const plumb_json *now)
 {
     const plumb_json *value;

@@ -26,7 +26,8 @@
 #define TRIES  1000
 
 struct plumb_lock {
-    /* path: the lock file; fresh: the file of this process that is linked to `path` once written */
+    /* path: the lock file; fresh: a temporary file, which is written first and then hard-linked to
+     * `path` */
     char dir[PATH_MAX], path[PATH_MAX], fresh[PATH_MAX];
     char made[PATH_MAX]; /* the topmost folder that was created; "" if none was created */
     struct plumb_lock_holder me;
@@ -120,7 +121,7 @@ static plumb_status acquire(int *fd, const plumb_lock *l)
     struct stat s;
     int file = -1;
     *fd = -1;
-    unlink(l->fresh); /* left by a killed process with this id */
+    unlink(l->fresh); /* may be left by a killed process that had the same id */
     PLUMB_TRY(plumb_dir_create(l->dir));
     PLUMB_TRY(write_file(&file, l, l->fresh));
     if (file < 0)

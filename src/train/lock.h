@@ -32,13 +32,13 @@ typedef struct plumb_lock plumb_lock;
 plumb_status plumb_lock_take(plumb_lock **out, const char *dir, const char *command,
                              double silent_s);
 
-/* Checks that this process still holds the lock; call it before each write to the folder. A removed
- * lock file is created again. NULL is allowed. Not collective. Errors: PLUMB_ERR_EXISTS names the
- * process that has taken over the lock; PLUMB_ERR_IO. */
+/* Checks that this process still holds the lock; call it before each write to the folder. If the
+ * lock file was removed, creates it again. Does nothing if lock is NULL. Not collective. Errors:
+ * PLUMB_ERR_EXISTS names the process that has taken over the lock; PLUMB_ERR_IO. */
 plumb_status plumb_lock_check(plumb_lock *lock);
 
-/* Releases the lock. Folders that _take created are removed if they are empty. NULL is allowed. Not
- * collective. */
+/* Releases the lock and sets *lock to NULL. Removes the folders that plumb_lock_take created if
+ * they are empty. Does nothing if *lock is NULL. Not collective. */
 void plumb_lock_release(plumb_lock **lock);
 
 enum plumb_lock_state {

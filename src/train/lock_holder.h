@@ -31,12 +31,12 @@ enum plumb_lock_life {
     PLUMB_HOLDER_UNKNOWN, /* only its heartbeat can show whether it runs */
 };
 
-/* Sets *me to this process. */
+/* Sets *me to the description of this process as a holder. */
 void plumb_lock_holder_self(struct plumb_lock_holder *me, const char *command, double silent_s);
-/* Appends the text of a lock file, with the heartbeat 0. */
+/* Appends the text of a lock file of holder h, with heartbeat counter 0. */
 plumb_status plumb_lock_holder_put(struct plumb_buf *b, const struct plumb_lock_holder *h);
-/* Reads the holder from a lock file. Returns false if there is no such file. If the file is no
- * valid lock, h->nonce is "". */
+/* Reads the holder from a lock file. Returns false if there is no such file. If the content of the
+ * file is not a valid lock, h->nonce is "". */
 bool plumb_lock_holder_read(struct plumb_lock_holder *h, const char *path);
 /* Writes "process 42 on HOST (plumb sft, job 7, since 2026-01-31T10:00:00Z)". */
 void plumb_lock_holder_describe(char *out, size_t size, const struct plumb_lock_holder *h);

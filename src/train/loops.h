@@ -43,7 +43,8 @@ plumb_status plumb_epochs_init(struct plumb_epochs *e, const struct plumb_config
 void plumb_epochs_fini(struct plumb_epochs *e);
 /* Sets e->most: the most items and tokens of a micro-batch and the most micro-batches of a step in
  * the whole run. Sets e->kept to kept. chosen_later: true if the contents of kept change after the
- * set-up; e->most is then an upper bound for any records. Errors: those of plumb_record_lengths. */
+ * set-up; e->most is then an upper bound for every possible choice of records. Errors: those of
+ * plumb_record_lengths. */
 plumb_status plumb_epochs_measure(struct plumb_epochs *e, const struct plumb_dataset *data,
                                   int completions, const int64_t *kept, bool chosen_later);
 /* Sets e->order to the order of the epoch that has optimizer step `step` of the run (from 0), and

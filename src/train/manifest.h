@@ -14,10 +14,10 @@
  * pages, so that plumb_manifest_verify reads from the disk. */
 plumb_status plumb_manifest_write(const char *dir);
 
-/* Reads every listed file and compares it with its hash. decides(name) returns true for files that
- * must be listed if they exist. Errors: PLUMB_ERR_FORMAT names the first file that is missing, has
- * another length or content, or must be listed but is not; PLUMB_ERR_IO if a file cannot be read.
- */
+/* plumb_manifest_verify reads every file that hashes.json lists and compares it with its hash.
+ * decides(name) must return true for a file that must be listed if it exists. Errors:
+ * PLUMB_ERR_FORMAT names the first file that is missing, has another length or content, or must be
+ * listed but is not; PLUMB_ERR_IO if a file cannot be read. */
 typedef bool plumb_manifest_name_fn(const char *name);
 plumb_status plumb_manifest_verify(const char *dir, plumb_manifest_name_fn *decides);
 

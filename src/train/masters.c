@@ -1,4 +1,5 @@
-/* masters.c - updates, hashes and gathers masters that are shares of the ranks.
+/* masters.c - updates, hashes and gathers float32 master weights ("masters") that are divided among
+ * the ranks.
  * Layer 5. Includes train/masters.h, train/gradient_parts.h, base/, io/. */
 #include "train/masters.h"
 

@@ -182,7 +182,7 @@ plumb_status plumb_micro_loss(struct plumb_micro *m)
     const bool score = m->kind == PLUMB_MICRO_SCORE;
     const struct plumb_obj_in in = {.n = m->pack.n_seq,
                                     .k = m->pairs,
-                                    /* an objective of scores never reads this array */
+                                    /* an objective that reads scores does not read logp */
                                     .logp = score ? m->score : m->logp,
                                     .logp_ref = m->reference ? m->logp_ref : NULL,
                                     .score = score ? m->score : NULL,

@@ -26,7 +26,7 @@ struct plumb_micro {
      * NULL without plumb_micro_want_entropy */
     float *entropy, *mean_logit;
 
-    /* inputs */
+    /* inputs of the micro-batch */
     /* 1 / loss denominator of the global batch: its number of loss terms, or of trained tokens
      * (PLUMB_MICRO_TOKENS) */
     double scale;
@@ -42,7 +42,7 @@ struct plumb_micro {
     struct plumb_pair *pair;            /* (max_seq,) */
     int64_t pairs;                      /* number of pairs */
 
-    /* results */
+    /* results of the micro-batch */
     double *logp, *dlogp;   /* (max_seq,) log-prob sums of the completions; d loss / d logp */
     double *score, *dscore; /* (max_seq,) scores; d loss / d score */
     float *score_f32;       /* (max_seq,) scores as the forward pass gives them; plumb_micro_loss
@@ -65,8 +65,8 @@ plumb_status plumb_micro_add(struct plumb_micro *m, int64_t record, int32_t samp
                              const int32_t *prompt, int64_t n_prompt, const int32_t *completion,
                              int64_t n_completion);
 
-/* Ends a group: the sequences added since the last call belong to one prompt. Without sequences
- * there is no group. */
+/* Ends a group: the sequences added since the last call of this function belong to one prompt. Does
+ * nothing if no sequence was added. */
 void plumb_micro_end_group(struct plumb_micro *m);
 
 /* Computes pack.logp and logp, or score. The log-probs of a sequence are added in token order, in
@@ -91,7 +91,8 @@ plumb_status plumb_micro_backward(struct plumb_micro *m, plumb_pass *pass, const
 /* Reads "STEP:MICRO_BATCH", the value of train.replay. If text is "", sets *step and *micro_batch
  * to -1. PLUMB_ERR_CONFIG. */
 plumb_status plumb_micro_parse(int64_t *step, int64_t *micro_batch, const char *text);
-/* Writes "record 4 samples 0 1, record 9 sample 2"; a text that does not fit ends in dots. */
+/* Writes "record 4 samples 0 1, record 9 sample 2"; a text that does not fit into size bytes is cut
+ * and ends in dots. */
 void plumb_micro_describe(char *out, int64_t size, const struct plumb_micro *m);
 
 #endif

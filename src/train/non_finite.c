@@ -92,9 +92,9 @@ static plumb_status place_weights(char *out, int64_t size, const struct plumb_tr
     return out[0] ? PLUMB_OK : save_weights(out, size, t, step);
 }
 
-/* Sets g->weights on all ranks to a folder with the current weights, if the masters are shares of
- * the ranks. (Otherwise the rank that writes the replay file sets it later.) Rank 0 needs the other
- * ranks to write such weights. lasting: as in place_weights. Collective. */
+/* Sets g->weights on all ranks to a folder with the current weights, if the masters are divided
+ * among the ranks. (Otherwise the rank that writes the replay file sets it later.) Rank 0 needs the
+ * other ranks to write such weights. lasting: as in place_weights. Collective. */
 static plumb_status place_shared(struct plumb_non_finite *g, bool lasting)
 {
     struct plumb_trainer *t = g->t;
@@ -154,8 +154,8 @@ static plumb_status write_replay(char *path, const struct plumb_non_finite *g, i
     return plumb_replay_write(&r, t->micro, path);
 }
 
-/* Writes the replay file of the micro-batch that train.replay names: the input with which
- * `plumb replay` runs this micro-batch again. If it has no sequences, only warns. */
+/* Writes the replay file of the micro-batch that train.replay names: the input with which `plumb
+ * replay` runs this micro-batch again. If the micro-batch has no sequences, only logs a warning. */
 static plumb_status write_asked(const struct plumb_non_finite *g, int64_t micro_batch,
                                 const float *grad)
 {

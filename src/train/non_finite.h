@@ -19,7 +19,7 @@ struct plumb_non_finite {
 };
 
 /* Call this function before plumb_gradient_run. If this is the step that train.replay names and the
- * masters are shares of the ranks, it sets g->weights, because one rank alone cannot write the
+ * masters are divided among the ranks, it sets g->weights, because one rank alone cannot write the
  * weights later. Collective. */
 plumb_status plumb_non_finite_begin(struct plumb_non_finite *g);
 

@@ -52,7 +52,7 @@ static plumb_status take_moments(plumb_optim *o)
             PLUMB_TRY(b->zero(b, data, bytes));
             continue;
         }
-        if (data) /* NULL on a dry backend */
+        if (data) /* NULL on a dry backend, which only counts memory */
             memset(data, 0, (size_t)bytes);
         PLUMB_TRY(b->alloc(b, &part, o->part * (int64_t)sizeof(float), "piece of the moments"));
         o->piece[k] = (float *)part;

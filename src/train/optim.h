@@ -18,7 +18,8 @@ struct plumb_optim_options {
     double eps;           /* > 0 */
     double weight_decay;  /* >= 0; matrices and embeddings only (plumb_param.decay) */
     double max_grad_norm; /* global L2 norm that the gradient is clipped to; 0 = off */
-    bool offload;         /* keep the moments in host memory; same bits. No effect on a CPU */
+    /* keep the moments in host memory; the results have the same bits. No effect on a CPU */
+    bool offload;
     struct plumb_schedule schedule;
     /* the division of the trained vector into buckets (train/shards.h); NULL for one bucket.
      * plumb_optim_create copies it */
@@ -30,14 +31,15 @@ struct plumb_optim {
     struct plumb_optim_options options;
     struct plumb_backend *backend; /* borrowed from the model */
     int64_t step;                  /* optimizer steps taken */
-    int64_t skipped;            /* steps of the schedule without training data; the next step uses
-                                 * lr_at(step + skipped). The caller sets it */
+    /* steps of the learning rate schedule that had no training data. The caller sets it. The next
+     * step uses plumb_lr_at(step + skipped) */
+    int64_t skipped;
     int64_t count;              /* number of floats of the trained vector */
     struct plumb_shards shards; /* elements of that vector whose moments this rank has */
     float *m, *v; /* (shards.count,) first and second moment, on the device or (offload) the host */
     bool offload;
     float *piece[2];      /* (part,) device: parts of m and v; NULL without offload */
-    int64_t part;         /* floats of a moment that are on the device at a time */
+    int64_t part;         /* with offload: floats of a moment that are on the device at a time */
     double *block;        /* (ceil(count / PLUMB_SHARD_BLOCK),) host: sums of squares per block */
     double *block_device; /* (blocks of the shard,) device: sums of squares per block */
     float *stage;         /* (PLUMB_OPTIM_STAGE,) host; NULL if device memory is host memory */
@@ -45,7 +47,8 @@ struct plumb_optim {
 typedef struct plumb_optim plumb_optim;
 
 #define PLUMB_OPTIM_STAGE 65536
-#define PLUMB_OPTIM_PIECE (1 << 22) /* floats of a moment that are on the device at a time */
+/* with offload: floats of a moment that are on the device at a time */
+#define PLUMB_OPTIM_PIECE (1 << 22)
 
 struct plumb_optim_result {
     double grad_norm; /* L2 norm over all trained tensors, before clipping */
@@ -69,7 +72,7 @@ void plumb_optim_destroy(plumb_optim **o); /* does nothing if *o is NULL */
  *                                Undefined afterwards: zero it before the next accumulation.
  *                                o->shards must have one bucket only.
  *   out  m     all ranks get the new weights, and the model is refreshed
- *              (plumb_model_refresh). If the masters are shares of the ranks, each rank updates
+ *              (plumb_model_refresh). If the masters are divided among the ranks, each rank updates
  *              its share and then calls plumb_masters_update.
  *
  * The norm is summed in double over fixed blocks of PLUMB_SHARD_BLOCK elements in index order:

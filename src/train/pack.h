@@ -20,8 +20,8 @@ struct plumb_pack {
 plumb_status plumb_pack_init(struct plumb_pack *p, int64_t max_tokens, int64_t max_seq);
 void plumb_pack_fini(struct plumb_pack *p);
 void plumb_pack_clear(struct plumb_pack *p);
-/* Appends prompt (n_prompt >= 1 ids) and completion (n_completion >= 0 ids). PLUMB_ERR_NOMEM if
- * they do not fit: the caller gave a wrong max_tokens or max_seq. */
+/* Appends prompt (n_prompt >= 1 ids) and completion (n_completion >= 0 ids). Fails with
+ * PLUMB_ERR_NOMEM if they do not fit into max_tokens and max_seq. */
 plumb_status plumb_pack_add(struct plumb_pack *p, const int32_t *prompt, int64_t n_prompt,
                             const int32_t *completion, int64_t n_completion);
 /* Returns true if `sequences` more sequences with `tokens` tokens in total fit into the pack. */

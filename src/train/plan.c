@@ -135,8 +135,8 @@ int64_t plumb_plan_bytes(const struct plumb_backend *plan)
     return plan->memory.most + beside + plan->margin;
 }
 
-/* A plan.memory without a unit that is less than this many bytes is an error: its unit is missing.
- */
+/* A value of plan.memory without a unit and below this number of bytes is an error, because the
+ * user has probably forgotten the unit. */
 #define LEAST_BARE 1e7
 
 plumb_status plumb_plan_parse(int64_t *bytes, const char *text)
@@ -235,8 +235,9 @@ static int64_t free_now(struct plumb_backend *b)
     return bytes;
 }
 
-/* Logs how much device memory was taken besides plumb's own allocations since `before` bytes were
- * free. This is a warning if it is more than the margin of the plan. Does nothing on a CPU. */
+/* Logs how much device memory was taken, in addition to plumb's own allocations, since `before`
+ * bytes were free. Logs a warning if this is more than the margin of the plan. Does nothing on a
+ * CPU. */
 static void compare_free(struct plumb_backend *b, int64_t before)
 {
     const int64_t gone = before - free_now(b) - b->memory.outside;

@@ -14,8 +14,8 @@
 struct plumb_job {
     const char *name; /* name of the command */
     int64_t size;     /* bytes of the command's run struct; it is zeroed before setup */
-    /* Checks that the configuration names the data files: PLUMB_ERR_CONFIG if not. Called for a run
-     * only, because a plan does not need the data. The result is the same on all ranks. */
+    /* Fails with PLUMB_ERR_CONFIG if the configuration does not name the data files. Called for a
+     * run only, because a plan does not need the data. The result is the same on all ranks. */
     plumb_status (*check)(const struct plumb_config *cfg);
     /* Opens and allocates everything. If *data(run) is not NULL, the data were read already. On a
      * dry backend it writes nothing and starts no program. Collective. */
@@ -40,9 +40,10 @@ plumb_status plumb_plan_choose(struct plumb_config *cfg, struct plumb_buf *why, 
                                struct plumb_dataset **data, const struct plumb_job *j,
                                const struct plumb_trainer_source *s);
 /* Runs the setup of j on a dry copy of s->backend and returns that backend in *out, with its
- * counts; the caller destroys it. If data is not NULL, the setup uses the data set in *data (NULL:
- * it reads the files) and leaves its data set there, so that the data are read once. The caller
- * owns *data. If cost is not NULL, it is set to the work of the rank. Collective. */
+ * counts; the caller destroys it. If data is not NULL, the setup uses the data set *data or, if
+ * *data is NULL, reads the files. It then stores its data set in *data, so that the data are read
+ * only once. The caller owns *data. If cost is not NULL, it is set to the work of the rank.
+ * Collective. */
 plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
                              struct plumb_cost *cost, const struct plumb_job *j,
                              const struct plumb_trainer_source *s);
@@ -68,8 +69,8 @@ plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_c
                                 const struct plumb_spec *spec, int completions);
 
 /* Reads a size such as "80GB", "1.5 GiB" or "80000000000". Decimal units are powers of 1000, binary
- * ones of 1024. Fails with PLUMB_ERR_CONFIG, also for a number without a unit that is less than
- * 10 MB: its unit was probably forgotten. */
+ * ones of 1024. Fails with PLUMB_ERR_CONFIG, also for a number without a unit that is less than 10
+ * MB: the user has probably forgotten the unit. */
 plumb_status plumb_plan_parse(int64_t *bytes, const char *text);
 
 #endif

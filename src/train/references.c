@@ -1,4 +1,5 @@
-/* references.c - opens each reference model once, and stores log-probs by weights and tokens.
+/* references.c - opens each reference model once, and stores log-probs in a table by weights and
+ * tokens.
  * Layer 5. Includes train/references.h, base/, io/. */
 #include "train/references.h"
 
@@ -35,7 +36,7 @@ struct plumb_references {
     struct reference ref[MOST];
     int n;
     plumb_model *snapshot; /* weights of `previous`; NULL if there is no snapshot */
-    /* masters of the snapshot, if those of the policy are shares of the ranks */
+    /* masters of the snapshot, if those of the policy are divided among the ranks */
     struct plumb_masters masters;
     struct kept *kept; /* (slots,) hash table of the stored log-probs */
     int64_t slots;     /* a power of two, at least 2 * room */

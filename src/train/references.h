@@ -1,4 +1,5 @@
-/* references.h - reference models by name, and the log-probs of completions under them.
+/* references.h - the reference models of a run, which options name, and the log-probs of
+ * completions under these models.
  * Layer 5. Includes model/, train/pack.h.
  *
  *   init      the weights that the run (in `plumb run`: the stage) starts from. If the policy has
@@ -58,19 +59,19 @@ const plumb_model *plumb_references_frozen(const plumb_references *r, int which)
 /* Returns the bytes of all weights and stored log-probs of r. */
 int64_t plumb_references_bytes(const plumb_references *r);
 
-/* Removes all stored log-probs. Call it for each new set of rollouts. */
+/* Removes all stored log-probs. Call this function before each new set of rollouts. */
 void plumb_references_begin(plumb_references *r);
 /* Returns true if the log-prob sum of this completion after this prompt is stored, and then sets
  * *logp to it (in nats). */
 bool plumb_references_find(const plumb_references *r, int which, const int32_t *prompt,
                            int64_t n_prompt, const int32_t *ids, int64_t n, double *logp);
-/* Sets logp (pack->n_seq,) to the log-prob sum of each packed completion: in token order, in
- * double, nats. Runs one forward pass of the whole pack unless all sums are stored. Overwrites
- * pack->logp. If the pass is needed and the reference's layers are shares of the ranks, it calls
- * plumb_references_pass. */
+/* Sets logp (pack->n_seq,) to the log-prob sum of each packed completion: the log-probs are added
+ * in token order, in double; unit: nats. Runs one forward pass of the whole pack unless all sums
+ * are stored. Overwrites pack->logp. If the pass is needed and the reference's layers are divided
+ * among the ranks, it calls plumb_references_pass. */
 plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *pass,
                                     struct plumb_pack *pack, double *logp);
-/* If the layers of a reference are shares of the ranks, its forward passes are collective
+/* If the layers of a reference are divided among the ranks, its forward passes are collective
  * (plumb_lockstep in train/frozen.h):
  *     pass: a rank calls it before each of its passes. Fails if another rank has failed or pauses.
  *     end: each rank calls it after its last pass, also after a failure or a pause, with its

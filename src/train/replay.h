@@ -24,10 +24,11 @@
 
 #include "train/micro.h"
 
-/* The first result of the micro-batch that was not finite. */
+/* Which result of the micro-batch was the first that was not finite. */
 enum plumb_replay_outcome {
-    PLUMB_REPLAY_HEALTHY,  /* all results were finite */
-    PLUMB_REPLAY_FORWARD,  /* a log-prob, score or loss; loss is NaN and gradient_hash 0 */
+    PLUMB_REPLAY_HEALTHY, /* all results were finite */
+    /* a log-prob, a score or the loss was not finite; the file has loss NaN and gradient_hash 0 */
+    PLUMB_REPLAY_FORWARD,
     PLUMB_REPLAY_GRADIENT, /* the gradient was not finite */
     PLUMB_REPLAY_OUTCOMES
 };
@@ -46,8 +47,8 @@ struct plumb_replay {
     int64_t head_rows; /* see plumb_pass_limit */
     int64_t longest;   /* longest sequence of the run: plumb_model_set_longest */
     double loss;
-    float *logp;   /* (pack.n_targets,) as recorded; _read allocates it, _fini frees it */
-    double *score; /* (pack.n_seq,) as recorded; _read allocates it, _fini frees it */
+    float *logp;   /* (pack.n_targets,) log-probs of the run that wrote the file */
+    double *score; /* (pack.n_seq,) scores of that run */
 };
 
 /* Writes the path of the replay file of a step and micro-batch in dir to out. PLUMB_ERR_ARG if it

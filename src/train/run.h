@@ -15,8 +15,9 @@ struct plumb_run_info {
     int argc;
     char *const *argv;
     uint64_t seed, config_hash, start_fingerprint;
-    int64_t total_steps, total_iterations; /* of the whole run; total_iterations 0: it has none */
-    int64_t resumed_step;                  /* step of the resumed checkpoint; 0 for a fresh start */
+    /* of the whole run; total_iterations is 0 if the command has no iterations */
+    int64_t total_steps, total_iterations;
+    int64_t resumed_step;     /* step of the resumed checkpoint; 0 for a fresh start */
     const char *gemm_classes; /* a line for each class of GEMM algorithms; "" on a CPU */
     const char *config_yaml;  /* text of config.effective.yaml */
     const char *inputs;       /* JSON object of plumb_inputs_put; NULL if there are no inputs */

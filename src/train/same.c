@@ -70,9 +70,9 @@ plumb_status plumb_same_model(plumb_comm *comm, const char *key, const plumb_mod
     plumb_status st = PLUMB_OK;
     if (plumb_comm_size(comm) == 1)
         return PLUMB_OK;
-    /* If the masters are shares of the ranks, all ranks compute the fingerprint together and get
-     * the same value. So held_hash, the hash of this rank's own copy of the weights, is compared,
-     * too. */
+    /* If the masters are divided among the ranks, all ranks compute the fingerprint together and
+     * get the same value. So held_hash, the hash of this rank's own copy of the weights, is
+     * compared, too. */
     const uint64_t mine = m->masters ? m->fingerprint ^ m->held_hash : m->fingerprint;
     PLUMB_TRY(same_settings(comm, key, m->dir));
     PLUMB_TRY(compare(comm, &first, mine));
@@ -143,7 +143,7 @@ static bool is_own(const char *line)
     return false;
 }
 
-/* Returns the length of the line at `line`, without its end. */
+/* Returns the length of the line at `line`, without the line end. */
 static int line_len(const char *line)
 {
     return (int)strcspn(line, "\n");

@@ -108,7 +108,7 @@ static plumb_status read_data(struct sft *s)
     return plumb_dataset_open(&s->data, cfg->data.train, &options);
 }
 
-/* Returns true if the loss of a record covers an end token. */
+/* Returns true if an end token is among the trained tokens of record r. */
 static bool learns_to_stop(const struct plumb_trainer *t, const struct plumb_record *r)
 {
     const struct plumb_piece *c = &r->completion[0];
@@ -119,10 +119,10 @@ static bool learns_to_stop(const struct plumb_trainer *t, const struct plumb_rec
     return false;
 }
 
-/* Refuses a record of token ids without a token to train on. Warns about records whose only trained
- * token is the end token: a model learns from them to answer nothing. With data.append_eos, also
- * warns if no record has an end token that is trained on: the model then does not learn where an
- * answer ends. */
+/* Fails for a record that is given as token ids and has no token to train on. Warns about records
+ * whose only trained token is the end token, because a model learns from them to give empty
+ * answers. With data.append_eos, also warns if no record has an end token that is trained on,
+ * because the model then does not learn where an answer ends. */
 static plumb_status check_trained(const struct sft *s)
 {
     const struct plumb_trainer *t = s->t;

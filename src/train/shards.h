@@ -1,5 +1,6 @@
-/* shards.h - which elements of a vector a rank owns: the vector is cut into buckets, and a rank
- * owns one run of blocks of every bucket. Layer 5. Includes comm/.
+/* shards.h - which elements of a vector a rank owns. The vector is divided into buckets, and a rank
+ * owns one contiguous range ("run") of blocks of PLUMB_SHARD_BLOCK elements in every bucket. Layer
+ * 5. Includes comm/.
  *
  *     vector   |      bucket 0       |      bucket 1       | bucket 2  |     buckets are exchanged
  *     runs     | r0  | r1  | r2 | r3 | r0  | r1  | r2 | r3 |r0|r1|r2|r3|     one by one
@@ -12,8 +13,8 @@
 
 #include "comm/comm.h"
 
-/* A run: elements [begin, end) of the vector. In the rank's shard they are stored from index `at`
- * on. */
+/* A run: elements [begin, end) of the vector. In the rank's shard, these elements are stored from
+ * index `at` on. */
 struct plumb_shard_run {
     int64_t begin, end, at;
 };

@@ -1,8 +1,8 @@
 /* split.h - divides one pass over the items of a run into optimizer steps and micro-batches.
  * Layer 5. Includes comm/comm.h.
  *
- * An item is never divided, because the loss needs all of it: a record, a pair, or a prompt with
- * its completions. The split depends on the items and the options only, never on the number of
+ * An item is a record, a pair, or a prompt with its completions. It is never divided, because the
+ * loss needs all of it. The split depends on the items and the options only, never on the number of
  * ranks, so the gradient's sum can have the same bits on any number of ranks (train/gradient.h).
  *
  * The items keep their order. A micro-batch ends at the end of its step, or before an item with

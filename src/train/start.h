@@ -21,13 +21,13 @@ struct plumb_start {
 /* Finds the folders. PLUMB_ERR_CONFIG if model and lora.adapter both name an adapter, or if
  * lora.adapter is no adapter folder; other errors are those of plumb_adapter_base. */
 plumb_status plumb_start_of(struct plumb_start *out, const struct plumb_config *cfg);
-/* Adds the adapter that the run trains to m: that of start->adapter, or with lora.r a new one. Does
- * nothing if the run has none. PLUMB_ERR_CONFIG if an option of the section lora was given and
- * differs from the adapter in the folder. */
+/* Adds the adapter that the run trains to m: the adapter in the folder start->adapter or, if there
+ * is none and lora.r is set, a new one. Otherwise does nothing. PLUMB_ERR_CONFIG if an option of
+ * the section lora was given and differs from the adapter in the folder. */
 plumb_status plumb_start_adapter(plumb_model *m, const struct plumb_start *start,
                                  const struct plumb_config *cfg);
-/* Returns the folder of the reference `init`: of the adapter that the run starts from, or the
- * model's. */
+/* Returns the folder of the reference `init`: the folder of the adapter that the run starts from
+ * or, without an adapter, the folder of the model. */
 const char *plumb_start_init(const struct plumb_config *cfg);
 
 #endif

@@ -15,7 +15,8 @@
 
 #define LOOK 0.25 /* seconds between two checks for the file */
 
-static atomic_int asked; /* 1 after USR1 or TERM; lock-free, since a signal handler sets it */
+/* 1 after SIGUSR1 or SIGTERM; lock-free, because a signal handler sets it */
+static atomic_int asked;
 
 static void note(int signal)
 {

@@ -1,5 +1,5 @@
-/* stop.h - requests to stop or save, by a signal, a file or a time limit. Any rank may notice one,
- * and all ranks agree on it. Layer 5. Includes base/, comm/. */
+/* stop.h - requests to stop or save, by a signal, a file or a time limit. Any rank may notice a
+ * request; then all ranks agree on it. Layer 5. Includes base/, comm/. */
 #ifndef PLUMB_TRAIN_STOP_H
 #define PLUMB_TRAIN_STOP_H
 
@@ -8,7 +8,8 @@
 #include "base/status.h"
 #include "comm/comm.h"
 
-/* The reasons for a save, in ascending priority. After the save the run ends, except for SAVE. */
+/* The reasons for a save, in ascending order of priority. The run ends after the save, except after
+ * PLUMB_REQUEST_SAVE. */
 enum plumb_stop_request {
     PLUMB_REQUEST_NONE,
     PLUMB_REQUEST_SAVE,   /* checkpoint.interval: save and continue */

@@ -23,8 +23,8 @@
 #define FIRST_INTERVAL 600.0
 #define SHARED_SECONDS 5.0 /* seconds to wait until a file that another rank wrote is visible */
 
-/* Fails if output_dir is not empty and the run does not resume; files of a failed start are
- * allowed. */
+/* Fails if output_dir is not empty. Files of a run that failed at its start are allowed. Called if
+ * the run does not resume. */
 static plumb_status check_empty(const struct plumb_config *cfg)
 {
     struct plumb_names names;
@@ -311,7 +311,8 @@ static plumb_status check_inputs(struct plumb_trainer *t)
     PLUMB_TRY(plumb_inputs_put(&t->inputs, t->cfg, t->command));
     if (!t->resumed_from[0])
         return check_begun(t);
-    /* resumed_from may be a link or end in a slash, so resolve it before taking its parent. */
+    /* resumed_from may be a link or end in a slash, so it is resolved before its parent folder is
+     * used. */
     PLUMB_REQUIRE(realpath(t->resumed_from, dir), PLUMB_ERR_IO, "%s: %s", t->resumed_from,
                   strerror(errno));
     *strrchr(dir, '/') = '\0';

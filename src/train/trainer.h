@@ -31,13 +31,13 @@ struct plumb_trainer {
     struct plumb_backend *backend;
     struct plumb_frozen_run frozen; /* where the run's frozen models are */
     const char *command;
-    bool ahead; /* as in plumb_trainer_source */
+    bool ahead; /* see plumb_trainer_source */
     int argc;   /* the command line, for run.json; borrowed */
     char **argv;
     plumb_tokenizer *tokenizer;
     struct plumb_chat_setting chat; /* chat template; empty in a memory plan without data */
     plumb_model *model;
-    struct plumb_masters masters; /* masters of model, if they are shares of the ranks */
+    struct plumb_masters masters; /* masters of model, if they are divided among the ranks */
     plumb_pass *pass;
     struct plumb_micro *micro; /* the micro-batch that plumb_micro_batch_fn fills; borrowed */
     int64_t replay_step,
@@ -92,7 +92,8 @@ plumb_status plumb_trainer_open(struct plumb_trainer **out, const struct plumb_t
  * of any step. */
 plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_pass_limit *limit,
                                    int64_t total_steps, int64_t most_micro_batches);
-/* Ends run.json with the outcome and frees everything. Collective. NULL is allowed. */
+/* Writes the outcome to run.json, frees everything and sets *t to NULL. Collective. Does nothing if
+ * *t is NULL. */
 void plumb_trainer_close(struct plumb_trainer **t, plumb_status outcome);
 
 /* Returns true with train.shard: gradients, that is, if each rank stores only its shard of the

@@ -45,8 +45,8 @@ static plumb_status compare(const uint64_t *value, int n)
     return PLUMB_OK;
 }
 
-/* If the masters are shares of the ranks, computes their fingerprint and fails if it is not the one
- * after the last update. Collective. */
+/* If the masters are divided among the ranks, computes their fingerprint and fails if it is not the
+ * one after the last update. Collective. */
 static plumb_status check_masters(const plumb_model *m)
 {
     struct plumb_masters *masters = plumb_masters_of(m);
@@ -77,7 +77,7 @@ plumb_status plumb_weights_agree(uint64_t *out, const plumb_model *m, plumb_comm
                         " in memory, but the last update left %016" PRIx64
                         ": something else wrote to them",
                         plumb_comm_rank(comm), mine, m->fingerprint);
-    /* If the masters are shares of the ranks, the fingerprint is the same on all ranks. So
+    /* If the masters are divided among the ranks, the fingerprint is the same on all ranks. So
      * held_hash, the hash of this rank's own copy of the weights, is compared, too. */
     bits = m->masters ? mine ^ m->held_hash : mine;
 agree:

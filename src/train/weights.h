@@ -6,11 +6,11 @@
 #include "comm/comm.h"
 #include "model/model.h"
 
-/* Hashes this rank's weights in memory, and the masters if they are shares of the ranks. Compares
- * the hash with that after the last update (m->fingerprint) and with the hashes of the other ranks.
- * Sets *out to the hash. Collective. PLUMB_ERR_NUMERIC on every rank if they differ: the message
- * names the ranks whose hash is not the most frequent one (of equally frequent ones, that of the
- * lowest rank), and the two hashes. */
+/* Hashes this rank's weights in memory, and the masters if they are divided among the ranks.
+ * Compares the hash with the one after the last update (m->fingerprint) and with the hashes of the
+ * other ranks. Sets *out to this hash. Collective. PLUMB_ERR_NUMERIC on every rank if they differ:
+ * the message names the ranks whose hash is not the most frequent one (of equally frequent ones,
+ * that of the lowest rank), and the two hashes. */
 plumb_status plumb_weights_agree(uint64_t *out, const plumb_model *m, plumb_comm *comm);
 
 #endif
