@@ -12,9 +12,10 @@
 
 /* Returns true if dir is an adapter folder: it has an adapter_config.json. */
 bool plumb_adapter_in(const char *dir);
-/* Sets out (size bytes) to the folder of the base model: if dir is an adapter folder, this is its
- * base_model_name_or_path; otherwise it is dir itself. Fails with PLUMB_ERR_CONFIG if
- * base_model_name_or_path is not a folder on this machine, or is itself an adapter folder. */
+/* Sets out (size bytes) to the folder of the base model: if dir is an adapter folder, the
+ * base_model_name_or_path in its adapter_config.json; otherwise dir itself. Fails with
+ * PLUMB_ERR_CONFIG if base_model_name_or_path is not a folder on this machine, or is itself an
+ * adapter folder. */
 plumb_status plumb_adapter_base(char *out, int64_t size, const char *dir);
 
 /* Reads the settings of the adapter in dir, and the number of scores of a classifier (0 for a

@@ -119,8 +119,8 @@ plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m,
     return PLUMB_OK;
 }
 
-/* Draws k tokens from the k rows of g->logits. The first of them is draw number `first` of the
- * step. */
+/* Draws one token from each of the k rows of g->logits. Row i belongs to draw number first + i of
+ * the step. */
 static plumb_status draw_block(plumb_generator *g, const struct plumb_generate_options *o,
                                int64_t first, int64_t k)
 {
@@ -138,7 +138,8 @@ static plumb_status draw_block(plumb_generator *g, const struct plumb_generate_o
                                   V(g->work, g->work_count)));
     if (!penalise)
         return PLUMB_OK;
-    /* logp is defined on the raw logits; sample_fwd has just computed it on the penalised ones */
+    /* g->dev.logp must be the log-prob under the raw logits, but sample_fwd has computed it from
+     * the penalised logits, so it is computed again */
     return plumb_op_logprob_fwd(b, V(g->dev.logp + first, k), V(g->lse, k), V(g->logits, k, v),
                                 VI(g->dev.token + first, k));
 }

@@ -161,9 +161,9 @@ static plumb_status join(const plumb_model *m, const struct plumb_layer *p,
     return plumb_op_add_fwd(b, sum, sum, V(x, n, c));
 }
 
-/* Calls join(). If w >= 0, it also writes the norm of the result, whose weights are at offset w, to
- * y, and its statistics to norm_rstd. Sum and norm are one kernel if the norm is an RMSNorm, the
- * branch has no norm of its own, and residual_scale is 1. */
+/* Calls join(). If w >= 0, also computes the norm of out with the weights at offset w: writes its
+ * output to y and its statistics to norm_rstd. Sum and norm are one kernel if the norm is an
+ * RMSNorm, the branch has no norm of its own, and residual_scale is 1. */
 static plumb_status join_and_norm(const plumb_model *m, const struct plumb_layer *p,
                                   enum plumb_norm_place place, plumb_real *out,
                                   const struct plumb_act *a, const plumb_real *branch,

@@ -134,8 +134,8 @@ struct plumb_generator {
     /* the model and sampling parameters of the decode steps that are recorded as CUDA graphs */
     struct plumb_decode_key key;
     struct plumb_decode_graph decode[PLUMB_DECODE_GRAPHS];
-    /* (max_rows + groups, c) hidden states: first those of the rows of a step, then, for each
-     * group, that of the last token of its prompt */
+    /* (max_rows + groups, c) hidden states: the first max_rows are for the rows of a step; then
+     * there is one for each group, the hidden state of the last token of its prompt */
     plumb_real *x;
     /* (l) the activations of each layer; all layers share the buffers, but each has its own KV
      * pages */
@@ -159,15 +159,15 @@ void plumb_prefill_place(struct plumb_prefill *p, const struct plumb_generator *
 
 /* Launch the kernels of a step on the data in g->dev, asynchronously. plumb_step_forward computes
  * the hidden states g->x of the first n rows (tokens) of the step, and is collective if the layers
- * of m are divided among the ranks; plumb_step_draw draws n tokens, each from the row of g->x that
- * g->dev.source names. */
+ * of m are divided among the ranks; plumb_step_draw draws n tokens, token k from the row of g->x
+ * with the index g->dev.source[k]. */
 plumb_status plumb_step_forward(plumb_generator *g, const plumb_model *m,
                                 const struct plumb_generate_options *o, int64_t n);
 /* Reads prompts: copies g->read_host to the device, computes the hidden states g->x of its first n
- * rows, which belong to `present` groups, and then copies the rows of x and the KV pages that the
- * pairs in read_host.last and read_host.copy name. Asynchronous: the caller must not change
- * g->read_host before the next sync of the backend. With n > 0 it is collective if the layers of m
- * are divided among the ranks. */
+ * rows, which belong to `present` groups, and then copies the rows of x that the pairs in
+ * read_host.last list and the KV pages that the pairs in read_host.copy list. Asynchronous: the
+ * caller must not change g->read_host before the next sync of the backend. With n > 0 it is
+ * collective if the layers of m are divided among the ranks. */
 plumb_status plumb_step_read(plumb_generator *g, const plumb_model *m,
                              const struct plumb_generate_options *o, int64_t n, int64_t present);
 plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
@@ -176,10 +176,11 @@ plumb_status plumb_step_draw(plumb_generator *g, const plumb_model *m,
 plumb_status plumb_step_receive(plumb_generator *g);
 
 /* Runs a step in which each live slot has exactly one row, and row k belongs to draw k. (A slot
- * that begins has a padding row, because it draws from the last row of its prompt.) Copies the
- * inputs from the host, runs forward and draw, and copies the outputs back. If o->eager is not set,
- * the backend can record, and the layers of m are resident, the step is recorded and replayed; its
- * number of rows is then rounded up, which does not change the results. */
+ * whose completion begins has a padding row, because its first token is drawn from the last row of
+ * the prompt.) Copies the inputs from the host, runs forward and draw, and copies the outputs back.
+ * If o->eager is not set, the backend can record, and the layers of m are resident, the step is
+ * recorded and replayed; its number of rows is then rounded up, which does not change the
+ * results. */
 plumb_status plumb_step_decode(plumb_generator *g, const plumb_model *m,
                                const struct plumb_generate_options *o);
 void plumb_decode_forget(plumb_generator *g); /* deletes all recorded steps of g */

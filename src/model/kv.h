@@ -1,4 +1,4 @@
-/* kv.h - keeps track of the pages of a KV cache: free, or used by one or more sequences.
+/* kv.h - records which pages of a KV cache are free and how many sequences use each page.
  * Layer 4, private to model/. Includes base/. */
 #ifndef PLUMB_MODEL_KV_H
 #define PLUMB_MODEL_KV_H
@@ -7,7 +7,8 @@
 
 #include "base/status.h"
 
-/* Initialise with zeros and plumb_kv_init; release with plumb_kv_fini. */
+/* The pages of a KV cache. Set the struct to zero and call plumb_kv_init before use, and
+ * plumb_kv_fini afterwards. */
 struct plumb_kv {
     int64_t n, n_free;
     int32_t *free; /* (n,) a stack: free[0 .. n_free-1] are the free pages */

@@ -160,8 +160,8 @@ plumb_status plumb_model_create(plumb_model **out, struct plumb_backend *b, cons
                                 uint64_t seed);
 /* Opens a checkpoint as a sequence classifier with `labels` scores. A checkpoint of a language
  * model gets new score rows, drawn from seed; a classifier checkpoint and the adapter folder of a
- * classifier keep their score rows. Fails with PLUMB_ERR_SHAPE if the checkpoint is a classifier,
- * or the folder an adapter, with another number of scores, and with PLUMB_ERR_UNSUPPORTED if
+ * classifier keep their score rows. Fails with PLUMB_ERR_SHAPE if the folder is a classifier
+ * checkpoint or an adapter with another number of scores, and with PLUMB_ERR_UNSUPPORTED if
  * transformers has no classifier of this model_type. */
 plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend *b,
                                          const char *dir, int64_t labels, uint64_t seed);
@@ -200,9 +200,9 @@ plumb_status plumb_model_set_source(plumb_model *m, const char *dir, const char 
  * embeddings of type longrope choose their factors by this number, once for all sequences, so that
  * decode and training use the same factors. (transformers chooses them in each forward by the
  * longest sequence of the batch.) All passes and generators must be idle. dir is the folder of a
- * checkpoint or an adapter, or NULL. If the file PLUMB_LONGEST_NAME in it says that its run used
- * the other list of factors (short or long), a warning names both. Fails with PLUMB_ERR_FORMAT if
- * that file is damaged. */
+ * checkpoint or an adapter, or NULL. If the file PLUMB_LONGEST_NAME in this folder says that the
+ * run that wrote it used the other list of factors (short_factor or long_factor), a warning is
+ * logged. Fails with PLUMB_ERR_FORMAT if that file is damaged. */
 plumb_status plumb_model_set_longest(plumb_model *m, int64_t tokens, const char *dir);
 /* plumb_model_write_longest writes m->longest to a file of this name in an existing folder, if a
  * rotary embedding of the model is of type longrope. */
@@ -217,7 +217,8 @@ plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir);
 void plumb_model_destroy(plumb_model **m); /* frees a model and sets *m to NULL; *m may be NULL */
 
-/* Returns the trained view of m: its adapter, or all of its tensors if it has none. */
+/* Returns the trained view of m (struct plumb_trained): the tensors of its adapter or, without an
+ * adapter, all tensors of m. */
 struct plumb_trained plumb_model_trained(const plumb_model *m);
 /* The trained vector consists of parts whose gradients a backward completes one after the other:
  * part 0 has the tensors before the layers, part l + 1 those of layer l, and the last part those
@@ -228,9 +229,9 @@ struct plumb_trained plumb_model_trained(const plumb_model *m);
 int64_t plumb_model_parts(const plumb_model *m);
 int64_t plumb_model_part(const plumb_model *m, int64_t i);
 bool plumb_model_tied(const plumb_model *m);
-/* Packs the linear weights again and computes the fingerprint. Must be called after every change of
- * the trained tensors; if the masters are divided among the ranks, call plumb_masters_update
- * instead. */
+/* Updates the packed form of the linear weights from the master weights, and computes the
+ * fingerprint. Must be called after every change of the trained tensors; if the masters are divided
+ * among the ranks, call plumb_masters_update instead. */
 plumb_status plumb_model_refresh(plumb_model *m);
 /* Copies the trained tensors of `from` to `to`. Both must have the same sizes, the same backend
  * and, with adapters, the same base. If the masters are divided among the ranks, this function
@@ -242,9 +243,9 @@ plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
 /* Writes the model to an existing folder. For a model with an adapter, these are the adapter's
  * files and copies of the tokenizer files. For any other model, they are model.safetensors (in the
  * dtype m->saved_as, split into several files above shard_bytes bytes), config.json, and
- * byte-for-byte copies of generation_config.json and the tokenizer files. config.json is that of
- * m->dir with updated architectures, dtype and tie_word_embeddings, and for a classifier updated
- * labels and pad_token_id. m->dir and m->tokenizer_dir must still exist. */
+ * byte-for-byte copies of generation_config.json and the tokenizer files. config.json is copied
+ * from m->dir; architectures, dtype and tie_word_embeddings, and for a classifier also the labels
+ * and pad_token_id, are updated. m->dir and m->tokenizer_dir must still exist. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
 /* Sets *hash to the fingerprint that a model opened from the files of plumb_model_save would have:
  * that of the weights rounded to m->saved_as. */
@@ -303,8 +304,8 @@ int64_t plumb_batch_targets(const struct plumb_batch *b);
 /* Which projections of a layer are computed as one matrix product, because their weights are
  * adjacent in memory. In float32 and on the CPU both fields are false. */
 struct plumb_joined {
-    bool qkv;     /* q, k and v, in the forward only */
-    bool gate_up; /* gate and up, in forward and backward */
+    bool qkv;     /* q, k and v are one product; the backward computes one product for each */
+    bool gate_up; /* gate and up are one product, in forward and backward */
 };
 /* Returns the joined projections of an architecture s on backend b. */
 struct plumb_joined plumb_joined_of(const struct plumb_backend *b, const struct plumb_spec *s);
@@ -346,7 +347,8 @@ plumb_status plumb_pass_logprob(plumb_pass *p, const plumb_model *m, const struc
 plumb_status plumb_pass_entropy(plumb_pass *p, float *entropy, float *mean);
 /* grad += d(sum_j dlogp[j] logp[j])/dw, for the batch of the last plumb_pass_logprob of this pass,
  * which must have been created with limit.train.
- *   dlogp (n_targets,) host   grad (count,) device, with the layout of the trained view */
+ *   dlogp (n_targets,) host   grad (count,) device, with the layout of the vector of
+ * plumb_model_trained */
 plumb_status plumb_pass_logprob_backward(plumb_pass *p, const plumb_model *m, const float *dlogp,
                                          float *grad);
 /* Callback of the backward. It is called when all kernels that write grad[from, count) have been

@@ -88,13 +88,16 @@ struct plumb_net {
     struct plumb_layer layer[];
 };
 
-/* Which tensors of a model have a place in the flat vector, in plumb_model.w and in the packed
- * weights:
- *   WHOLE all are in the flat vector, which is w; matrices are also packed if the kernels need it
- *   FROZEN   matrices are only packed, in bfloat16 also the embedding; the flat vector, which is w,
- *            has the others
- *   DIVIDED  all are in the flat vector, whose elements the ranks share, and at the same index of
- *            the packed vector, rounded; w has vectors and learned positions only */
+/* Where the values of a model's tensors are: in the flat vector, in plumb_model.w and in the packed
+ * weights.
+ *
+ *   WHOLE    The flat vector has all tensors, and w is this vector. If the kernels need it,
+ *            matrices are in the packed weights, too.
+ *   FROZEN   Matrices, and in bfloat16 the embedding, are only in the packed weights. The flat
+ *            vector has the other tensors, and w is this vector.
+ *   DIVIDED  The flat vector has all tensors; each rank stores a part of it. The packed
+ *            weights are the same vector in bfloat16. w has only norms, biases and learned
+ *            positions. */
 enum plumb_form { PLUMB_FORM_WHOLE, PLUMB_FORM_FROZEN, PLUMB_FORM_DIVIDED };
 
 /* Assigns an offset to each parameter of an architecture, in the order of the flat vector

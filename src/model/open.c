@@ -21,8 +21,8 @@ static bool has_weights(const char *dir)
     return false;
 }
 
-/* Warns if the folder has model.safetensors and also an index that names other files: only the
- * first is read, so the other files may be what the user means. */
+/* Warns if the folder has model.safetensors and also an index that names other files: only
+ * model.safetensors is read, but the user may mean the other files. */
 static plumb_status note_both(const char *dir)
 {
     char path[4096];

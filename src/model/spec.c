@@ -64,7 +64,7 @@ static bool replace_constants(char *text)
 
 /* Fails if model_type is not supported and the file has Infinity or NaN, which Python writes and
  * JSON lacks. The configurations of several state-space models have them. Without this check, the
- * message would be about the JSON. */
+ * error message would be about invalid JSON. */
 static plumb_status check_type(const char *path)
 {
     struct plumb_buf text = {0};

@@ -34,7 +34,7 @@ static plumb_status read_biases(struct plumb_block *b, const struct plumb_spec *
     if (seed_oss)
         PLUMB_TRY(plumb_json_want_bool(j, "attention_out_bias", &attention, &off, path));
     if (is_glm(s) || s->family == PLUMB_HELIUM)
-        attention = false; /* attention_bias is that of q, k and v */
+        attention = false; /* here attention_bias is only for q, k and v */
     b->bias[PLUMB_Q] = b->bias[PLUMB_K] = b->bias[PLUMB_V] = qkv;
     b->bias[PLUMB_O] = attention;
     b->bias[PLUMB_GATE] = b->bias[PLUMB_UP] = b->bias[PLUMB_DOWN] = mlp;

@@ -21,8 +21,9 @@ struct plumb_family_row {
     int32_t pad;               /* pad_token_id; -1: none */
     bool tied;                 /* tie_word_embeddings */
     bool attention_bias, mlp_bias; /* true if the class reads the field of this name */
-    /* which layers may have an attention window: none; all or none, as sliding_window says; those
-     * that layer_types names or, without this field, those that other fields give */
+    /* which layers may have an attention window. NONE: no layer; ALL: all layers or none, as
+     * sliding_window says; TYPES: the layers that layer_types lists or, without this field, the
+     * layers that other fields select */
     enum { PLUMB_WINDOW_NONE, PLUMB_WINDOW_ALL, PLUMB_WINDOW_TYPES } window;
     /* fields that this class reads and that most classes do not, separated by blanks; "" if none */
     const char *fields;
@@ -43,16 +44,16 @@ plumb_status plumb_spec_want_size(const plumb_json *j, const char *key, int64_t 
                                   const int64_t *fallback, int64_t limit, const char *path);
 /* Sets *out to the name under which the config.json of this family has a field, for example
  * "n_embd" for "hidden_size" in GPT-2. If transformers reads both names and the file has the usual
- * one, *out is that one; if the file has both of them, it fails with PLUMB_ERR_FORMAT. */
+ * one, *out is that one; if the file has both, the function fails with PLUMB_ERR_FORMAT. */
 plumb_status plumb_spec_key(const char **out, const struct plumb_spec *s, const plumb_json *j,
                             const char *key, const char *path);
 /* Sets s->block, and the scales of the embedding and the head, from config.json. The sizes of the
  * model in *s must be set. */
 plumb_status plumb_spec_read_block(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads the rotary embeddings from rope_scaling, rope_parameters and the top-level fields. Also
- * reads which layers use none: all of GPT-2, and those of SmolLM3 whose number in no_rope_layers
- * is 0 or, without this list, every no_rope_layer_interval-th one. If a model has two embeddings,
- * plumb_spec_read_window sets which one each layer uses. The sizes must be set. */
+ * reads which layers use no rotary embedding: in GPT-2 all layers, in SmolLM3 the layers with a 0
+ * in no_rope_layers or, without this list, every no_rope_layer_interval-th layer. If a model has
+ * two embeddings, plumb_spec_read_window sets which one each layer uses. The sizes must be set. */
 plumb_status plumb_spec_read_rope(struct plumb_spec *s, const plumb_json *j, const char *path);
 /* Reads window and windowed from layer_types, sliding_window, use_sliding_window, max_window_layers
  * and sliding_window_pattern. If the model has two rotary embeddings, sets which one each layer

@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "model/spec_parts.h"
 
-/* The rope types. keys: the fields that a type uses besides those of all types, separated by
- * blanks. */
+/* The rope types. keys: the fields that a type uses in addition to the fields that all types use,
+ * separated by blanks. */
 static const struct {
     const char *name, *keys;
     enum plumb_rope_type type;
@@ -172,9 +172,9 @@ static plumb_status read_longrope(struct plumb_rope *o, const struct source *f)
     return PLUMB_OK;
 }
 
-/* Reads `factor`, by which the context is extended. If it is null (yarn) or null or absent
- * (longrope), it becomes max_position_embeddings / original_max_position_embeddings. The other
- * types require it. */
+/* Reads `factor`, by which the context is extended. If the field is null (yarn), or null or absent
+ * (longrope), the factor is max_position_embeddings / original_max_position_embeddings. The other
+ * types require the field. */
 static plumb_status read_factor(struct plumb_rope *o, const struct plumb_spec *s,
                                 const struct source *f)
 {

@@ -210,7 +210,8 @@ plumb_status plumb_op_qkv_write_fwd(struct plumb_backend *b, const struct plumb_
                                     const struct plumb_tensor *cos_sin,
                                     const struct plumb_rows *rows);
 /* Computes the attention of each row over its visible keys, and lse, the log-sum-exp of the scores.
- *   o, q (n,h,d)  lse (n,h)  kc, vc: as in plumb_op_kv_write_fwd; h, hk, d must equal shape's */
+ *   o, q (n,h,d)  lse (n,h)  kc, vc: as in plumb_op_kv_write_fwd; h, hk and d must equal the fields
+ * of *shape */
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,
                                     const struct plumb_tensor *lse, const struct plumb_tensor *q,
                                     const struct plumb_tensor *kc, const struct plumb_tensor *vc,
@@ -269,7 +270,7 @@ plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_te
  * logits, or, if train is true, the larger number that plumb_op_head_logprob_bwd needs. */
 int64_t plumb_op_head_work_count(const struct plumb_backend *b, int64_t head_rows, int64_t v,
                                  int64_t c, bool train);
-/* Computes entropy (in nats) and mean logit of each row; lse is that of logprob_fwd (kernels.h).
+/* Computes entropy (in nats) and mean logit of each row; lse: from plumb_op_logprob_fwd.
  *   logits (n,v)  lse, entropy, mean (n,) */
 plumb_status plumb_op_entropy_fwd(struct plumb_backend *b, const struct plumb_tensor *entropy,
                                   const struct plumb_tensor *mean,
@@ -281,7 +282,7 @@ struct plumb_head_extra {
 };
 /* Computes the LM head and the log-probabilities of given tokens. Only head_rows rows of logits
  * exist at a time. The result is bit-equal to linear_fwd + logprob_fwd on all rows, for every
- * head_rows; with softcap_fwd between them if cap > 0.
+ * head_rows; if cap > 0, with softcap_fwd between the two.
  *
  *     logp[i] = z[i,target[i]] - lse[i],   lse[i] = log sum_j exp z[i,j],   nats
  *     z = x w^T,  or  cap tanh(x w^T / cap)

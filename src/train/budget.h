@@ -32,9 +32,9 @@ int64_t plumb_budget_first(int64_t tokens, int64_t whole, int64_t tokens_per_pro
 int64_t plumb_budget_next(const struct plumb_budget *b);
 
 /* Returns the progress of a run for schedules, from 0 to 1: 0 in the first iteration, and about 1
- * in the last one. After `iteration` iterations that generated g tokens together it is min(1, g /
- * (tokens - g / iteration)), which is iteration / (n - 1) if the budget is used up by n iterations
- * of equally many tokens. */
+ * in the last one. After `iteration` iterations that generated g tokens together, the progress is
+ * min(1, g / (tokens - g / iteration)). If n iterations with equal numbers of tokens use up the
+ * budget, this is iteration / (n - 1). */
 double plumb_budget_progress(int64_t tokens, int64_t generated, int64_t iteration);
 
 #endif

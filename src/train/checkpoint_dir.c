@@ -110,8 +110,8 @@ done:
     return st;
 }
 
-/* Creates the link under another name and renames it over the old one, so that at any time either
- * the old or the new link exists. */
+/* Creates the new link under another name and renames it to the name of the old link, so that at
+ * any time either the old or the new link exists. */
 plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
                                    struct plumb_checkpoint_name name)
 {
@@ -127,8 +127,8 @@ plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
     return plumb_dir_fsync(output_dir);
 }
 
-/* Renames the checkpoint folder and then removes it, so that a kill leaves no incomplete folder
- * with the name of a checkpoint. */
+/* Renames the checkpoint folder and then removes it, so that no incomplete folder with the name of
+ * a checkpoint remains if the process is killed. */
 static plumb_status remove_checkpoint(const char *output_dir, struct plumb_checkpoint_name name)
 {
     char from[PLUMB_CHECKPOINT_PATH], to[PLUMB_CHECKPOINT_PATH];

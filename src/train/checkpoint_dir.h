@@ -10,7 +10,8 @@
 #include "train/checkpoint.h"
 
 enum { PLUMB_CHECKPOINT_PATH = 4096 };
-#define PLUMB_CHECKPOINT_STATE "trainer_state.h5" /* the file of a checkpoint's state */
+/* name of the state file in a checkpoint folder */
+#define PLUMB_CHECKPOINT_STATE "trainer_state.h5"
 
 struct plumb_checkpoint_name {
     int64_t step;
@@ -29,9 +30,9 @@ plumb_status plumb_checkpoint_path(char out[PLUMB_CHECKPOINT_PATH], const char *
 /* Lists the checkpoint folders of output_dir, oldest first: *out (*n,). The caller frees *out. */
 plumb_status plumb_checkpoint_list(struct plumb_checkpoint_name **out, int64_t *n,
                                    const char *output_dir);
-/* Removes the folders checkpoint-*.tmp of output_dir, which are incomplete: a save was killed
- * before it renamed the folder to its final name, or a removal was killed after it renamed it to
- * .tmp. */
+/* Removes the folders checkpoint-*.tmp of output_dir, which are incomplete: the process was killed
+ * while it saved a checkpoint, before the rename to the final name, or while it removed one, after
+ * the rename to .tmp. */
 plumb_status plumb_checkpoint_remove_stale(const char *output_dir);
 /* Points the symbolic link OUTPUT_DIR/link to `name`. The link is replaced atomically. */
 plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
@@ -42,9 +43,9 @@ plumb_status plumb_checkpoint_open_state(plumb_h5 **out, struct plumb_train_stat
                                          const char *dir);
 /* Call this on rank 0 after `newest` was saved. With keep_best it points OUTPUT_DIR/best to the
  * best checkpoint, if one has the metric. Then it removes the checkpoints that keep_last,
- * keep_every and keep_best do not keep, and all pauses of steps up to that of `newest` except
- * `newest` itself. If `newest` has no moments and is not the last save of the run, the newest pause
- * stays, because a run can only resume from that pause. */
+ * keep_every and keep_best do not keep, and all pauses of the step of `newest` and of earlier
+ * steps, except `newest` itself. If `newest` has no moments and is not the last save of the run,
+ * the newest pause stays, because a run can only resume from that pause. */
 plumb_status plumb_checkpoint_prune(const struct plumb_checkpoint_options *options,
                                     struct plumb_checkpoint_name newest);
 

@@ -19,8 +19,8 @@ struct plumb_embed {
     plumb_references *references; /* borrowed; the set of references that contains `model` */
     int which;                    /* the number of `model` in this set */
     enum plumb_pair_selection selection;
-    /* token that the model reads before each answer; the tokenizer's end token, or -1 if it has
-     * none */
+    /* token that the model reads before each answer; the tokenizer's end token, or -1 if the
+     * tokenizer has none */
     int32_t begin, end;
     int64_t group; /* number of answers that are compared with each other */
     float *vector; /* (max_seq,c) host: embedding of each packed sequence */
@@ -37,8 +37,8 @@ plumb_status plumb_embed_open(struct plumb_embed *e, const struct plumb_trainer 
 void plumb_embed_fini(struct plumb_embed *e);
 int64_t plumb_embed_bytes(const struct plumb_embed *e, const struct plumb_pack *pack);
 
-/* Appends one answer (n tokens) to the pack: after the begin token instead of its prompt, and
- * without its end token if it has other tokens. */
+/* Appends one answer (n tokens) to the pack: after the begin token instead of the answer's prompt,
+ * and without the answer's end token if the answer has other tokens. */
 plumb_status plumb_embed_add(const struct plumb_embed *e, struct plumb_pack *pack,
                              const int32_t *ids, int64_t n);
 /* Sets e->vector to the embeddings of all packed answers. Collective if the layers of e->model are

@@ -34,8 +34,8 @@ static plumb_status path_of(char out[4096], char dir[4096], const struct plumb_c
     return *dir ? plumb_path_join(out, 4096, dir, "pins.txt") : PLUMB_OK;
 }
 
-/* Sends rank 0's cache text to every other rank, which reads it into its backend. An empty text is
- * not sent. Collective. */
+/* Sends rank 0's cache text to every other rank; each of these ranks reads the text into its
+ * backend. An empty text is not sent. Collective. */
 static plumb_status share(plumb_comm *comm, struct plumb_backend *b, struct plumb_buf *text)
 {
     int64_t len = text->len;
@@ -172,8 +172,9 @@ static plumb_status compare_classes(const char *wanted, struct plumb_backend *b)
 }
 
 /* On rank 0: measures the products that are missing in the cache and appends the whole cache to
- * text. Writes the file if the cache has changed and there is a path for it; if that fails, logs a
- * warning. wanted: the classes of the checkpoint that the run resumes; "" if there are none. */
+ * text. Writes the cache file if the cache has changed and there is a path for the file; if writing
+ * fails, logs a warning. wanted: the classes of the checkpoint that the run resumes; "" if there
+ * are none. */
 static plumb_status tune(struct plumb_buf *text, const struct plumb_trainer_source *s,
                          const char *wanted)
 {

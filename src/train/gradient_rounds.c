@@ -215,8 +215,8 @@ static plumb_status finish(struct plumb_gradient *g)
     return store(g, k);
 }
 
-/* Completes the exchange that is in flight, if there is one, and begins that of bucket k. Without
- * g->overlap it also completes the exchange of bucket k. */
+/* Completes the exchange that is in flight, if there is one, and begins the exchange of bucket k.
+ * Without g->overlap, also completes the exchange of bucket k. */
 static plumb_status exchange(struct plumb_gradient *g, int64_t k)
 {
     struct plumb_rounds *r = g->rounds;
@@ -275,7 +275,7 @@ static void begin_round(struct plumb_rounds *r, bool nothing)
         r->bucket[k].open = false;
 }
 
-/* Begins the exchange of this round on all ranks, or on none if a rank has failed. local: this
+/* Begins the exchange of this round on all ranks or, if a rank has failed, on no rank. local: this
  * rank's status so far. Every rank calls this function once per round, when its first bucket is
  * complete or, if it completes none, when its micro-batch has ended. Collective. */
 static plumb_status enter_exchange(struct plumb_gradient *g, plumb_status local)

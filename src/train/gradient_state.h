@@ -7,8 +7,8 @@
 #include "backend/backend.h"
 #include "comm/comm.h"
 
-/* The state of one rank. For a whole gradient it has the buffers of this rank's subtree, and sum[0]
- * receives the result; a sharded gradient has its buffers in `rounds`. */
+/* The state of a gradient on one rank. A whole gradient adds up this rank's micro-batches in the
+ * buffers sum, and sum[0] receives the result. A sharded gradient has its buffers in `rounds`. */
 struct plumb_gradient {
     struct plumb_backend *backend; /* borrowed, as is comm */
     plumb_comm *comm;

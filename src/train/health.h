@@ -29,9 +29,9 @@ struct plumb_health {
     int64_t count;                    /* number of losses that this process has added */
 };
 
-/* Adds the loss of a step. Compares it with the up to PLUMB_HEALTH_WINDOW losses before it, once
- * there are PLUMB_HEALTH_LEAST of them. If the loss is beyond health.max_loss_jump, logs a warning,
- * or fails with PLUMB_ERR_NUMERIC if health.action=stop. */
+/* Adds the loss of a step. If there are at least PLUMB_HEALTH_LEAST earlier losses, compares the
+ * loss with up to PLUMB_HEALTH_WINDOW of them, the latest. If the loss is beyond
+ * health.max_loss_jump, logs a warning, or fails with PLUMB_ERR_NUMERIC if health.action=stop. */
 plumb_status plumb_health_loss(struct plumb_health *h, const struct plumb_config *cfg, int64_t step,
                                double loss);
 /* Compares the rollout metrics of an iteration (counted from 1) with their limits: kl per token,

@@ -214,8 +214,8 @@ void plumb_inputs_changed(char *out, int64_t size, const plumb_json *then, const
     }
 }
 
-/* Compares the input `key` of two runs. If it has changed, warns if a shell command names the file,
- * and fails for every other input. */
+/* Compares the input `key` of two runs. If the input has changed, logs a warning if a shell command
+ * names the file, and fails for every other input. */
 static plumb_status check_key(const plumb_json *then, const plumb_json *now, const char *key,
                               const char *run_json)
 {

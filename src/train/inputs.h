@@ -32,10 +32,10 @@ plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *
 enum plumb_inputs_relation { PLUMB_INPUTS_UNKNOWN, PLUMB_INPUTS_SAME, PLUMB_INPUTS_DIFFER };
 
 /* Compares the member `key` of two objects of plumb_inputs_put. Returns SAME or DIFFER, or UNKNOWN
- * if one of them lacks the member or has it in the form of an earlier version of plumb. For DIFFER,
- * writes the start of a message to out (size bytes; may be NULL), for example "model:
- * tokenizer.json has another content than"; the caller completes it (" when the run began").
- * Otherwise writes "". */
+ * if one of the two objects lacks the member or has the member in the form of an earlier version of
+ * plumb. For DIFFER, writes the start of a message to out (size bytes; may be NULL), for example
+ * "model: tokenizer.json has another content than"; the caller completes it (" when the run
+ * began"). Otherwise writes "". */
 enum plumb_inputs_relation plumb_inputs_compare(char *out, int64_t size, const plumb_json *then,
                                                 const plumb_json *now, const char *key);
 
@@ -46,9 +46,9 @@ enum plumb_inputs_relation plumb_inputs_compare(char *out, int64_t size, const p
 void plumb_inputs_changed(char *out, int64_t size, const plumb_json *then, const plumb_json *now,
                           bool commands);
 
-/* Compares `now` with the "inputs" of a run.json. PLUMB_ERR_CONFIG names the changed input. It only
- * warns if a file that a shell command names has changed, because the command may write that file,
- * or if run.json or the old value is missing. */
+/* Compares `now` with the "inputs" of a run.json. PLUMB_ERR_CONFIG names the changed input. If a
+ * file that a shell command names has changed, only logs a warning, because the command may write
+ * that file. Also only logs a warning if run.json or the old hash is missing. */
 plumb_status plumb_inputs_check(const struct plumb_buf *now, const char *run_json);
 
 #endif

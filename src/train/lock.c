@@ -164,9 +164,9 @@ static plumb_status remove_stale(const plumb_lock *l, const struct plumb_lock_ho
     return PLUMB_OK;
 }
 
-/* Checks the lock of another process: removes it if the holder no longer runs, and fails if the
- * holder runs. If the lock is gone or was replaced meanwhile, does nothing; the caller tries again.
- */
+/* Checks the lock of another process: removes the lock if the holder no longer runs, and fails if
+ * the holder runs. If the lock is gone or was replaced meanwhile, does nothing; the caller tries
+ * again. */
 static plumb_status look(const plumb_lock *l)
 {
     char who[512];

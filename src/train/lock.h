@@ -3,8 +3,8 @@
  *
  * DIR/run.lock is one line of JSON: host, process, job and command of the holder, and a heartbeat
  * that a thread of the holder updates. The file is created atomically, by a hard link, or by O_EXCL
- * if the file system has no hard links. So it needs neither flock nor a lock server. A process that
- * finds a lock decides as follows whether its holder is still alive:
+ * if the file system has no hard links. So the lock needs neither flock nor a lock server. A
+ * process that finds a lock decides as follows whether its holder is still alive:
  *
  *     same boot, same PID namespace       alive if a process with that id and start time exists
  *     same job, restarted since           not alive: the batch system has ended it
@@ -53,8 +53,8 @@ enum plumb_lock_state {
 
 /* Returns the state of the lock of dir, without taking the lock and without waiting.
  *   who      size bytes: "process 42 on HOST (plumb sft, job 7, since TIME)"; "" without a lock
- *   beat_s   seconds since the heartbeat was written last, by the file's time
- * Not collective. */
+ *   beat_s   seconds since the heartbeat was written last, computed from the modification time of
+ * the file Not collective. */
 enum plumb_lock_state plumb_lock_look(char *who, size_t size, double *beat_s, const char *dir);
 
 /* Returns true if a file of this name is the lock, or a leftover of a process that was killed while

@@ -225,8 +225,8 @@ void plumb_plan_note_length(const struct plumb_dataset *data, const struct plumb
         plumb_length_note(cfg, plumb_length_longest(data) + answer);
 }
 
-/* Returns the free device memory in bytes; 0 if it is unknown, and on a CPU, whose memory other
- * processes use, too. */
+/* Returns the free device memory in bytes. Returns 0 if it is unknown, and on a CPU, because other
+ * processes use the memory of the host, too. */
 static int64_t free_now(struct plumb_backend *b)
 {
     int64_t bytes = 0;

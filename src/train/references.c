@@ -78,8 +78,8 @@ void plumb_references_destroy(plumb_references **rp)
     *rp = NULL;
 }
 
-/* Opens the weights that a policy with an adapter started from: its base alone, or with the adapter
- * in init_dir. */
+/* Opens the weights from which a policy with an adapter started: its base with the adapter in
+ * init_dir or, if init_dir is not an adapter folder, its base alone. */
 static plumb_status open_start(plumb_references *r, struct reference *ref)
 {
     PLUMB_TRY(plumb_model_share(&ref->model, r->policy, false));

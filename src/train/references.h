@@ -43,10 +43,10 @@ plumb_status plumb_references_open(plumb_references *r, int *which, const char *
 plumb_status plumb_references_same(const plumb_references *r, plumb_comm *comm);
 /* Functions for a snapshot of the weights of `previous`, which can be read while the policy
  * changes:
- *     open_snapshot: allocates it; which is the number of `previous`
- *     update_snapshot: copies the policy's weights to it; call it once per iteration. It does
- *                      nothing if there is no snapshot
- *     snapshot: returns it, or NULL if there is none */
+ *     open_snapshot     allocates the snapshot; which: the number of `previous`
+ *     update_snapshot   copies the policy's weights to the snapshot, if there is one; call this
+ *                       function once per iteration
+ *     snapshot          returns the snapshot, or NULL if there is none */
 plumb_status plumb_references_open_snapshot(plumb_references *r, int which);
 plumb_status plumb_references_update_snapshot(plumb_references *r);
 plumb_model *plumb_references_snapshot(const plumb_references *r);

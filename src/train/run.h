@@ -37,7 +37,7 @@ plumb_status plumb_run_settings(struct plumb_buf *out);
 plumb_status plumb_run_begin(plumb_run **out, const char *output_dir, plumb_comm *comm,
                              const struct plumb_run_info *info);
 /* Adds the checkpoint folder `name` and the fingerprint of its weights to "weights" of this
- * session, and sets its "save_seconds": seconds that all saves of the session have taken. Not
+ * session, and sets "save_seconds" of the session to the seconds that all its saves have taken. Not
  * collective; rank 0 writes. */
 plumb_status plumb_run_saved(plumb_run *run, const char *name, uint64_t fingerprint,
                              double seconds);
