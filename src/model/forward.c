@@ -26,7 +26,8 @@ static int64_t qk_width(const struct plumb_spec *s, int64_t row)
 }
 
 /* Allocates the MLP's activations for n rows from the arena. If q, k and v are computed as one
- * product, the first array is large enough for its output, and a->qkv points to it. */
+ * product, the first allocated array (a->gate_up, a->gate or a->up) is large enough for the output
+ * of this product, and a->qkv points to the array. */
 static plumb_status take_mlp(struct plumb_act *a, struct plumb_arena *arena,
                              const struct plumb_backend *b, const struct plumb_spec *s, int64_t n,
                              struct plumb_joined joined)

@@ -312,7 +312,8 @@ static plumb_status ends_in_string(struct plumb_run *r, const struct plumb_slot 
     *out = false;
     if (r->o->n_stop == 0)
         return PLUMB_OK;
-    for (int64_t more = 0; more < 4; more++) { /* a character has at most four bytes */
+    /* one more token per try, because a character has up to four bytes */
+    for (int64_t more = 0; more < 4; more++) {
         const int64_t window = r->longest_stop + 8 + more, n = plumb_min_i64(s->n, window);
         PLUMB_TRY(decode_tail(g, &known, q, plumb_min_i64(q->n, window - n), s, n));
         if (!begins_broken(&g->text))

@@ -93,8 +93,8 @@ struct plumb_model;
 struct plumb_model_masters {
     /* Allocates this rank's share for m. The tensors of m have offsets, but no values yet. */
     plumb_status (*open)(void *arg, const struct plumb_model *m);
-    /* Copies the part of tensor p that belongs to this rank's share from w (p->count,), the values
-     * of the whole tensor. */
+    /* Copies the elements of tensor p that belong to this rank's share to this share. w
+     * (p->count,): the values of the whole tensor. */
     plumb_status (*put)(void *arg, const struct plumb_param *p, const float *w);
     /* Sets w (p->count,) to the values of tensor p. The other ranks must call plumb_masters_finish
      * meanwhile, which sends their shares. */
@@ -237,15 +237,16 @@ plumb_status plumb_model_refresh(plumb_model *m);
  * and, with adapters, the same base. If the masters are divided among the ranks, this function
  * copies packed and w only; plumb_masters_copy copies the shares. */
 plumb_status plumb_model_copy(plumb_model *to, const plumb_model *from);
-/* Sets *hash to the fingerprint of the current weights, also if m->fingerprint is out of date. The
+/* Sets *hash to the fingerprint of the current weights, even if m->fingerprint is out of date. The
  * fingerprint is the same on every device. */
 plumb_status plumb_model_hash(const plumb_model *m, uint64_t *hash);
-/* Writes the model to an existing folder. For a model with an adapter, these are the adapter's
- * files and copies of the tokenizer files. For any other model, they are model.safetensors (in the
- * dtype m->saved_as, split into several files above shard_bytes bytes), config.json, and
- * byte-for-byte copies of generation_config.json and the tokenizer files. config.json is copied
- * from m->dir; architectures, dtype and tie_word_embeddings, and for a classifier also the labels
- * and pad_token_id, are updated. m->dir and m->tokenizer_dir must still exist. */
+/* Writes the files of the model to an existing folder. For a model with an adapter, these are the
+ * adapter's files and copies of the tokenizer files. For any other model, these are
+ * model.safetensors (in the dtype m->saved_as, split into several files above shard_bytes bytes),
+ * config.json, and byte-for-byte copies of generation_config.json and the tokenizer files.
+ * config.json is copied from m->dir; architectures, dtype and tie_word_embeddings, and for a
+ * classifier also the labels and pad_token_id, are updated. m->dir and m->tokenizer_dir must still
+ * exist. */
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes);
 /* Sets *hash to the fingerprint that a model opened from the files of plumb_model_save would have:
  * that of the weights rounded to m->saved_as. */

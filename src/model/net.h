@@ -34,8 +34,9 @@ struct plumb_layer {
 
 /* The float32 weights, and the packed form of the linear ones. */
 struct plumb_weights {
-    float *w;           /* float32, on the device */
-    plumb_real *packed; /* on the device; element i is packed[i - packed_begin] */
+    float *w; /* float32, on the device */
+    /* on the device; element i of the packed weights is packed[i - packed_begin] */
+    plumb_real *packed;
     int64_t packed_begin;
 };
 

@@ -1,4 +1,4 @@
-/* open.c - opens a model from its folder, to train or frozen, or an adapter with its base model; as
+/* open.c - opens a model (trainable or frozen) or an adapter with its base model from a folder, as
  * a language model or as a classifier. Also creates a model with random weights.
  * Layer 4. Includes io/, model/adapter.h, model/net.h. */
 #include <string.h>

@@ -76,7 +76,7 @@ plumb_status plumb_pass_head_input(plumb_pass *p, const plumb_model *m);
 /* If the pass has a plumb_place_fn and part i of the trained vector (plumb_model_part) is not
  * empty, calls the function to set *grad for this part. Otherwise does nothing. */
 plumb_status plumb_pass_place(plumb_pass *p, const plumb_model *m, int64_t i, float **grad);
-/* Copies a result to the host and waits for it. */
+/* Copies n floats from the device to the host, and waits until the copy is complete. */
 plumb_status plumb_pass_result(plumb_pass *p, float *host, const float *device, int64_t n);
 /* Backpropagates p->dx (n,c), the gradient of x[spec.l], through all layers and the embedding, and
  * adds the gradients of their weights to grad. */

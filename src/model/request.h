@@ -76,8 +76,8 @@ struct plumb_request {
     int64_t n_given;
 };
 
-/* One completion, finished or paused, including its given tokens. Valid only during the
- * callback. */
+/* One completion, finished or paused, including its given tokens. Valid only during the call of
+ * plumb_completion_fn. */
 struct plumb_completion {
     int64_t request; /* index of the completion's request */
     int32_t sample;

@@ -58,8 +58,8 @@ plumb_status plumb_op_gather_fwd(struct plumb_backend *b, const struct plumb_ten
  *   dx (m,c), of dy's type or float32  dy (n,c)  index (n,) i32 in [0,m) */
 plumb_status plumb_op_gather_bwd(struct plumb_backend *b, const struct plumb_tensor *dx,
                                  const struct plumb_tensor *dy, const struct plumb_tensor *index);
-/* Copies rows within x, in each of its planes, which are `stride` elements apart:
- * x[p,pair[i,1]] = x[p,pair[i,0]].  No row is in both columns of pair.
+/* Copies rows within x, in each plane; the planes of x are `stride` elements apart: x[p,pair[i,1]]
+ * = x[p,pair[i,0]].  No row is in both columns of pair.
  *   x (planes,m,c), with gaps between the planes if stride > m c  pair (n,2) i32 in [0,m) */
 plumb_status plumb_op_move_rows(struct plumb_backend *b, const struct plumb_tensor *x,
                                 const struct plumb_tensor *pair, int64_t stride);

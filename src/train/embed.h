@@ -19,8 +19,8 @@ struct plumb_embed {
     plumb_references *references; /* borrowed; the set of references that contains `model` */
     int which;                    /* the number of `model` in this set */
     enum plumb_pair_selection selection;
-    /* token that the model reads before each answer; the tokenizer's end token, or -1 if the
-     * tokenizer has none */
+    /* begin: the token that the model reads before each answer; end: the tokenizer's end token, or
+     * -1 if the tokenizer has none */
     int32_t begin, end;
     int64_t group; /* number of answers that are compared with each other */
     float *vector; /* (max_seq,c) host: embedding of each packed sequence */

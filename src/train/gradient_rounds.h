@@ -25,7 +25,7 @@
 enum { PLUMB_ROUND_EDGE, PLUMB_ROUND_RING, PLUMB_ROUND_BUFFERS = 3 };
 
 struct plumb_bucket {
-    int64_t begin, end; /* elements that the backward writes in this bucket's buffer: whole parts */
+    int64_t begin, end; /* one or more parts: the elements that the backward writes here */
     int buffer;
     bool open; /* the buffer holds this bucket: elements from begin to the bucket's upper border */
 };

@@ -154,8 +154,8 @@ plumb_status plumb_inputs_put(struct plumb_buf *out, const struct plumb_config *
     return plumb_buf_add_text(out, "}");
 }
 
-/* Compares the files of one folder, or those that one command names. Returns a text that says how
- * the first differing file differs, and sets *name to its name. Returns NULL if all files are
+/* Compares the files of one folder or of one shell command. Returns a text that says how the first
+ * differing file differs, and sets *name to the name of this file. Returns NULL if all files are
  * equal. */
 static const char *compare_files(const char **name, const plumb_json *then, const plumb_json *now)
 {

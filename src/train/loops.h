@@ -61,9 +61,9 @@ struct plumb_epochs_task {
      * order[records.end - 1] of struct plumb_epochs. */
     void (*begin)(void *arg, int64_t in_epoch, struct plumb_range records);
     /* NULL, or a function for collective work, called after `begin` and before the micro-batches.
-     * micro_batches: their number in this step. If a rank stops on a pause request, *paused becomes
-     * true on every rank, no micro-batch runs, and the function is called again for this step.
-     * Collective. */
+     * micro_batches: the number of micro-batches of this step. If a rank stops on a pause request,
+     * *paused becomes true on every rank, no micro-batch runs, and the function is called again for
+     * this step. Collective. */
     plumb_status (*prepare)(void *arg, int64_t micro_batches, bool *paused);
     /* Sets the task's own metrics in row. value: the sums over all micro-batches of all ranks in
      * the last step. */

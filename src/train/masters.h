@@ -57,7 +57,7 @@ bool plumb_masters_wanted(const struct plumb_config *cfg, const struct plumb_bac
 void plumb_masters_init(struct plumb_masters *m, const struct plumb_config *cfg, plumb_comm *comm,
                         struct plumb_backend *backend);
 void plumb_masters_fini(struct plumb_masters *m);
-/* Returns the divided masters of a model, or NULL if its masters are not divided. */
+/* Returns the masters of m if they are divided among the ranks, else NULL. */
 struct plumb_masters *plumb_masters_of(const plumb_model *m);
 
 /* Sets m's bfloat16 weights on all ranks to the rounded masters, and sets m's fingerprint. m must

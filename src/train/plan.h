@@ -69,8 +69,8 @@ plumb_status plumb_plan_records(struct plumb_dataset **out, const struct plumb_c
                                 const struct plumb_spec *spec, int completions);
 
 /* Reads a size such as "80GB", "1.5 GiB" or "80000000000". Decimal units are powers of 1000, binary
- * ones of 1024. Fails with PLUMB_ERR_CONFIG, also for a number without a unit that is less than 10
- * MB: the user has probably forgotten the unit. */
+ * ones of 1024. Fails with PLUMB_ERR_CONFIG if text is not a size, and for a number below 10 MB
+ * without a unit, because the user has probably forgotten the unit. */
 plumb_status plumb_plan_parse(int64_t *bytes, const char *text);
 
 #endif

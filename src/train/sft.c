@@ -171,7 +171,7 @@ static plumb_status setup(void *run, const struct plumb_trainer_source *source)
     struct sft *s = run;
     PLUMB_TRY(plumb_trainer_open(&s->t, source));
     PLUMB_TRY(plumb_comm_agree(source->comm, prepare(s)));
-    if (!source->backend->dry) { /* a plan runs even if data.eval is missing on one rank */
+    if (!source->backend->dry) { /* a plan may run without data.eval on some ranks */
         PLUMB_TRY(plumb_same_records(source->comm, "data.train", source->cfg->data.train, s->data));
         PLUMB_TRY(plumb_same_records(source->comm, "data.eval", source->cfg->data.eval,
                                      s->held_out.data));
