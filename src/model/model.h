@@ -133,7 +133,9 @@ struct plumb_model {
      * Element i of packed is then element i of the flat vector, rounded to bfloat16; w has only the
      * norms, the biases and the learned positions. */
     const struct plumb_model_masters *masters;
-    struct plumb_provider *provider; /* private to model/; NULL if all layers are in `packed` */
+    /* copies or gathers the layers of a frozen model; private to model/; NULL if all layers are in
+     * `packed` */
+    struct plumb_provider *provider;
     struct plumb_arena arena;
     /* (n_held / PLUMB_HASH_BLOCK,) i64 device: hashes of the blocks of w. In a frozen model, and in
      * one whose masters are divided among the ranks, the hashes of the blocks of packed follow. */

@@ -3,7 +3,7 @@
  *
  *   resident   all layers are in m->packed
  *   offload    all layers are in page-locked host memory
- *   sharded    this rank has a share of every layer; a gather sends all shares of a layer to all
+ *   sharded    each rank has a share of every layer; a gather sends all shares to all ranks
  *
  * If offloaded or sharded, layer l is read from buffer l mod 2, and layer l + 1 is copied or
  * gathered to the other buffer while layer l is computed. (A gather through host memory ends before

@@ -151,8 +151,8 @@ plumb_status plumb_op_columns_add(struct plumb_backend *b, const struct plumb_te
 
 /* ---- linear layers ---------------------------------------------------------------------- */
 
-/* Copies the weights w to `packed` in the form that linear_fwd reads.    packed
- * (b->k.linear_packed_count(out,in),)  w (out,in) */
+/* Copies the weights w to `packed` in the form that linear_fwd reads.
+ *   packed (b->k.linear_packed_count(out,in),)  w (out,in) */
 plumb_status plumb_op_linear_pack(struct plumb_backend *b, const struct plumb_tensor *packed,
                                   const struct plumb_tensor *w);
 /* y = x w^T + bias.
@@ -193,9 +193,9 @@ plumb_status plumb_op_rope_write_fwd(struct plumb_backend *b, const struct plumb
                                      const struct plumb_tensor *cos_sin,
                                      const struct plumb_tensor *pos, const struct plumb_rows *rows);
 /* plumb_op_qkv_write_fwd is plumb_op_rope_write_fwd for q, k and v in one array: row i of qkv has
- * the heads of q, then those of k, then those of v. It writes the rotated q to the array q. If norm
- * is not NULL, every head of q and k is normalised by rmsnorm_fwd before the rotation. b->dtype
- * must be bfloat16; d must be a multiple of 8.
+ * the heads of q, then those of k, then those of v. The function writes the rotated q to the array
+ * q. If norm is not NULL, every head of q and k is normalised by rmsnorm_fwd before the rotation.
+ * b->dtype must be bfloat16; d must be a multiple of 8.
  *   q (n,h,d)  qkv (n,h+2hk,d)  cos_sin (max_pos,r), or NULL: nothing is rotated */
 struct plumb_op_qk_norm {
     const struct plumb_tensor *q0, *k0;         /* out: (n,h,d), (n,hk,d) before the norm */
@@ -210,8 +210,8 @@ plumb_status plumb_op_qkv_write_fwd(struct plumb_backend *b, const struct plumb_
                                     const struct plumb_tensor *cos_sin,
                                     const struct plumb_rows *rows);
 /* Computes the attention of each row over its visible keys, and lse, the log-sum-exp of the scores.
- *   o, q (n,h,d)  lse (n,h)  kc, vc: as in plumb_op_kv_write_fwd; h, hk and d must equal the fields
- * of *shape */
+ *   o, q (n,h,d)  lse (n,h)  kc, vc: as in plumb_op_kv_write_fwd
+ *   h, hk and d must equal the fields of *shape. */
 plumb_status plumb_op_attention_fwd(struct plumb_backend *b, const struct plumb_tensor *o,
                                     const struct plumb_tensor *lse, const struct plumb_tensor *q,
                                     const struct plumb_tensor *kc, const struct plumb_tensor *vc,
@@ -259,8 +259,8 @@ plumb_status plumb_op_sample_fwd(struct plumb_backend *b, const struct plumb_ten
                                  const struct plumb_sample_param *p,
                                  const struct plumb_tensor *work);
 
-/* Applies the repetition penalty (kernels.h): y is x with the logits of the tokens changed whose
- * bit in `seen` is set.
+/* Applies the repetition penalty (kernels.h): y is x, but the logits of the tokens whose bit in
+ * `seen` is set are penalised.
  *   y, x (n,v)  seen (n, ceil(v/32)) i32, a bit for each token  penalty > 0 */
 plumb_status plumb_op_penalty_fwd(struct plumb_backend *b, const struct plumb_tensor *y,
                                   const struct plumb_tensor *x, const struct plumb_tensor *seen,

@@ -56,7 +56,7 @@ void plumb_held_out_raise(struct plumb_split_most *most, const struct plumb_held
  * is zero on entry. */
 typedef plumb_status plumb_held_out_fn(void *arg, struct plumb_range records, double *value);
 
-/* Runs fn over all blocks, then h->end if it is set, both with arg, and fills row:
+/* Calls fn for all blocks, then h->end if it is set, both with arg, and sets in row:
  *     eval_loss = sum of losses / number of tokens (sft) or pairs
  *     pairs: eval_rewards/chosen, /rejected, /margins, /accuracies, means over the pairs
  *     time/eval: seconds that the evaluation took

@@ -79,8 +79,8 @@ static plumb_status try_frozen(double *excess, struct plumb_buf *why, int64_t bu
                : PLUMB_OK;
 }
 
-/* The result of trying places of the frozen models. best: the place with the smallest excess so far
- * (try_frozen). least: the excess of this place in bytes; the plan fits if it is <= 0. */
+/* The best result of try_frozen so far. best: the enum plumb_frozen_mode with the smallest excess.
+ * least: this excess in bytes; the plan fits if it is <= 0. */
 struct choice {
     int best;
     double least;
