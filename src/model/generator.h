@@ -82,9 +82,11 @@ struct plumb_step {
 struct plumb_prefill {
     int32_t *ids, *seq, *pos; /* (max_rows,) each */
     int32_t *page;            /* (sequences, max_pages) */
-    int32_t *last;            /* (groups, 2): the last row of a prompt, and its place in x */
-    int32_t *copy;            /* (slots, 2): a page of a group, and the page of a slot */
-    int64_t bytes;            /* size of the whole block */
+    /* (groups, 2): index of the last row of a prompt, and the index in x to which it is copied */
+    int32_t *last;
+    /* (slots, 2): a page of a group, and the page of a slot to which it is copied */
+    int32_t *copy;
+    int64_t bytes; /* size of the whole block */
 };
 
 /* A decode step with `rows` rows, which is recorded when it runs for the second time. */

@@ -55,8 +55,8 @@ bool plumb_inputs_decides(const char *name)
     return ends_with(name, ".safetensors") || ends_with(name, ".jinja");
 }
 
-/* Appends the member "name": "HASH" to out, where HASH is that of the file at path. Writes a comma
- * before it unless it is the first member of its object. */
+/* Appends the member "name": "HASH" to out, where HASH is the hash of the file at path. Writes a
+ * comma before it unless it is the first member of its object. */
 static plumb_status put_file(struct plumb_buf *out, const char *name, const char *path)
 {
     uint64_t hash = 0;

@@ -225,7 +225,7 @@ plumb_status plumb_non_finite_micro_failed(struct plumb_non_finite *g, plumb_sta
         return st;
     double lowest = g->failed >= 0 ? (double)g->failed : INFINITY;
     const plumb_status agreed = plumb_comm_allreduce_f64(t->comm, &lowest, 1, PLUMB_MIN);
-    if (agreed == PLUMB_OK && isfinite(lowest)) /* if it fails, the replay file says so */
+    if (agreed == PLUMB_OK && isfinite(lowest)) /* if this fails, the replay file says so */
         (void)place_shared(g, false);
     if (agreed == PLUMB_OK && lowest == (double)g->failed) {
         snprintf(words, sizeof(words), "%.499s", said);
@@ -287,7 +287,7 @@ static plumb_status find_and_fail(struct plumb_non_finite *g, float *own, int64_
     PLUMB_TRY(plumb_comm_allreduce_f64(t->comm, &at[0], 1, PLUMB_MIN));
     PLUMB_REQUIRE(isfinite(at[0]), PLUMB_ERR_NUMERIC,
                   "%s; every micro-batch's own gradient is finite, their sum is not", refused);
-    (void)place_shared(g, false); /* if it fails, the replay file says so */
+    (void)place_shared(g, false); /* if this fails, the replay file says so */
     if (at[0] == (double)g->failed) {
         write_and_say(said, g, g->failed, PLUMB_REPLAY_GRADIENT, own);
         at[1] = plumb_comm_rank(t->comm);
