@@ -256,8 +256,8 @@ static plumb_status separate_qkv(const plumb_model *m, int64_t l, const struct p
 }
 
 /* Computes the attention part of a layer: q, k and v, their norm and rotation, a->o = attention
- * over the KV pages, and the output projection of a->o. Its result goes to a->b1 if a norm follows,
- * else to a->xm. */
+ * over the KV pages, and the output projection of a->o. The result of the output projection goes to
+ * a->b1 if a norm follows, else to a->xm. */
 static plumb_status attention(const plumb_model *m, int64_t l, const struct plumb_act *a,
                               const struct plumb_rows *rows)
 {

@@ -176,11 +176,11 @@ plumb_status plumb_model_open_classifier(plumb_model **out, struct plumb_backend
  * resident. */
 plumb_status plumb_model_open_frozen(plumb_model **out, struct plumb_backend *b, const char *dir,
                                      int64_t labels, const struct plumb_frozen *how);
-/* Opens a model to train in bfloat16 whose float32 masters are divided among the ranks: *masters,
- * which is borrowed. Its results and its fingerprint are those of plumb_model_open, of
- * plumb_model_open_classifier (labels > 0), or of plumb_model_create (draw). An adapter folder is
- * refused with PLUMB_ERR_UNSUPPORTED. plumb_model_hash detects a change of packed and w only;
- * plumb_weights_agree checks the masters, too. */
+/* Opens a model to train in bfloat16 whose float32 masters are divided among the ranks. *masters
+ * (borrowed) stores this rank's share of the masters. Its results and its fingerprint are those of
+ * plumb_model_open, of plumb_model_open_classifier (labels > 0), or of plumb_model_create (draw).
+ * An adapter folder is refused with PLUMB_ERR_UNSUPPORTED. plumb_model_hash detects a change of
+ * packed and w only; plumb_weights_agree checks the masters, too. */
 plumb_status plumb_model_open_divided(plumb_model **out, struct plumb_backend *b, const char *dir,
                                       int64_t labels, bool draw, uint64_t seed,
                                       const struct plumb_model_masters *masters);

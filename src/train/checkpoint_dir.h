@@ -41,8 +41,8 @@ plumb_status plumb_checkpoint_link(const char *output_dir, const char *link,
  * caller. Errors name the file. */
 plumb_status plumb_checkpoint_open_state(plumb_h5 **out, struct plumb_train_state *state,
                                          const char *dir);
-/* Call this on rank 0 after `newest` was saved. With keep_best it points OUTPUT_DIR/best to the
- * best checkpoint, if one has the metric. Then it removes the checkpoints that keep_last,
+/* Call this on rank 0 after `newest` was saved. With keep_best, points OUTPUT_DIR/best to the best
+ * checkpoint, if a checkpoint has the metric. Then removes the checkpoints that keep_last,
  * keep_every and keep_best do not keep, and all pauses of the step of `newest` and of earlier
  * steps, except `newest` itself. If `newest` has no moments and is not the last save of the run,
  * the newest pause stays, because a run can only resume from that pause. */

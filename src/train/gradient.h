@@ -36,7 +36,7 @@ plumb_status plumb_gradient_init_shared(struct plumb_gradient *g, struct plumb_b
                                         int64_t most_micro_batches);
 /* Does the same as plumb_gradient_init_shared for a sharded gradient. The micro-batch function gets
  * NULL for grad. Code that writes a part of the gradient asks plumb_gradient_place for the address,
- * and afterwards calls plumb_gradient_final. The function does not keep the pointer parts. */
+ * and afterwards calls plumb_gradient_final. *parts may be freed after the call. */
 plumb_status plumb_gradient_init_sharded(struct plumb_gradient *g, struct plumb_backend *backend,
                                          plumb_comm *comm, const struct plumb_gradient_parts *parts,
                                          int64_t most_micro_batches);

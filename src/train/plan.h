@@ -39,11 +39,11 @@ plumb_status plumb_job_run(const struct plumb_job *j, const struct plumb_trainer
 plumb_status plumb_plan_choose(struct plumb_config *cfg, struct plumb_buf *why, int64_t budget,
                                struct plumb_dataset **data, const struct plumb_job *j,
                                const struct plumb_trainer_source *s);
-/* Runs the setup of j on a dry copy of s->backend and returns that backend in *out, with its
- * counts; the caller destroys it. If data is not NULL, the setup uses the data set *data or, if
- * *data is NULL, reads the files. It then stores its data set in *data, so that the data are read
- * only once. The caller owns *data. If cost is not NULL, it is set to the work of the rank.
- * Collective. */
+/* Runs the setup of j on a dry copy of s->backend, which only counts memory, and returns this copy
+ * with its counts in *out; the caller destroys it. If data is not NULL, the setup uses the data set
+ * *data or, if *data is NULL, reads the files. It then stores its data set in *data, so that the
+ * data are read only once. The caller owns *data. If cost is not NULL, it is set to the work of the
+ * rank. Collective. */
 plumb_status plumb_plan_make(struct plumb_backend **out, struct plumb_dataset **data,
                              struct plumb_cost *cost, const struct plumb_job *j,
                              const struct plumb_trainer_source *s);

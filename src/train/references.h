@@ -73,10 +73,12 @@ plumb_status plumb_references_score(plumb_references *r, int which, plumb_pass *
                                     struct plumb_pack *pack, double *logp);
 /* If the layers of a reference are divided among the ranks, its forward passes are collective
  * (plumb_lockstep in train/frozen.h):
- *     pass: a rank calls it before each of its passes. Fails if another rank has failed or pauses.
- *     end: each rank calls it after its last pass, also after a failure or a pause, with its
- *          status. Runs the other ranks' remaining passes with them. Returns the status of all.
- * If its layers are not shares, `pass` does nothing, and `end` returns `local`. */
+ *     pass   Call this function before each forward pass of the reference. Fails if another rank
+ *            has failed or pauses.
+ *     end    Call this function on every rank after its last pass, also after a failure or a
+ *            pause. local: the status of this rank. Takes part in the remaining passes of the
+ *            other ranks. Returns local, or the failure or pause of another rank.
+ * If the layers are not divided, `pass` does nothing, and `end` returns local. */
 plumb_status plumb_references_pass(plumb_references *r, int which);
 plumb_status plumb_references_end(plumb_references *r, int which, plumb_status local);
 /* plumb_references_before can be used as plumb_generate_options.pass. It calls
