@@ -39,7 +39,7 @@ struct plumb_gradient {
     bool hold;
     struct {
         bool on;         /* the last micro-batch of this rank is running, with overlap */
-        int top, merges; /* index of its buffer in sum; number of merges after it */
+        int top, merges; /* index in sum of that micro-batch's buffer; number of merges after it */
         int64_t from;    /* elements [from, count) are already merged */
     } last;
 };

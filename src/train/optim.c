@@ -111,10 +111,9 @@ void plumb_optim_destroy(plumb_optim **o)
     *o = NULL;
 }
 
-/* In the functions of this file, grad (shards.count,) is the gradient of this rank's shard.
- *
- * Computes the sums of squared gradients of this rank's blocks. Each sum is stored at the block's
- * global index. The entries of other ranks stay zero, so the allreduce over ranks is exact. */
+/* Computes the sums of squared gradients of this rank's blocks. grad (shards.count,): the gradient
+ * of this rank's shard. Each sum is stored at the block's global index. The entries of other ranks
+ * stay zero, so the allreduce over ranks is exact. */
 static plumb_status shard_norms(plumb_optim *o, const float *grad)
 {
     struct plumb_backend *b = o->backend;
@@ -158,7 +157,7 @@ static plumb_status look(bool *found, plumb_optim *o, const float *x, int64_t n)
 }
 
 /* Sets *out to the first parameter with a non-finite gradient in this rank's shard, or to n_param
- * if there is none. */
+ * if there is none. grad (shards.count,): the gradient of this rank's shard. */
 static plumb_status first_non_finite(int64_t *out, plumb_optim *o, const struct plumb_trained *t,
                                      const float *grad)
 {
