@@ -518,8 +518,8 @@ static void test_record_fields(void)
         lines += *c == '\n';
         same += strncmp(c, ".same\"", 6) == 0;
     }
-    CHECKF(same == 1 && lines == 25 && strstr(said, "further fields and messages"), "%d lines, %d: %s",
-           lines, same, said);
+    CHECKF(same == 1 && lines == 25 && strstr(said, "further fields and messages"),
+           "%d lines, %d: %s", lines, same, said);
     plumb_buf_fini(&b);
 }
 
