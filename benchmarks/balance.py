@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""balance.py PLUMB PLUMB_WORLD [--ranks 2,4,8] [--out PAGE] - the tail of the rollout with and without generate.balance.
+"""balance.py PLUMB PLUMB_WORLD [--ranks 2,4,8] [--out PAGE] - how evenly ranks share the rollout, by generate.balance.
 balance.py PLUMB PLUMB_WORLD --model FOLDER --prompts FILE [--repeat N] - seconds of the rollout on 2 ranks.
 
-A small model learns one length of answer for each of 32 prompts, from 2 to 50 tokens with a long tail. `raft` then trains
-on them, in the order of the file (long answers first, so that they belong to one rank) and shuffled. Tails are counted in
-tokens and in decode steps, from load.jsonl; without `queue` they do not depend on the speed of the machine. Every run must
-write the same weights, rollouts and metrics as one rank does; else the script fails.
+First form: SFT teaches a small model the length of the answer to each of 32 prompts: 2 to 50 tokens, few of them long.
+`raft` then trains this model on the same prompts, once in the order of the file (long answers first, so that one rank
+owns them) and once shuffled. The table gives generated tokens and decode steps per rank from load.jsonl: the largest
+value of any rank over the mean of the ranks. With `none` and `length` these counts do not depend on the speed of the
+machine; with `queue` they do. The script fails unless every run writes the same weights, rollouts and metrics as the run
+on one rank.
 
-With --model, `raft` samples 4 answers to each of 24 prompts, 8 at a time, with each value of generate.balance in turn: first
-with one core per rank, then with another process on the core of rank 1. Nothing else should run. Standard library only."""
+With --model: `raft` samples 4 answers to each of 24 prompts in 8 slots per rank, with each value of generate.balance in
+turn. It does so first with one core for each rank, then with a busy process on the core of rank 1. No other program
+should run on the machine. Needs the standard library only."""
 import argparse
 import json
 import shutil
@@ -43,7 +46,8 @@ def run(bench, base, data, out, ranks, *more):
 
 
 def spread(out, name):
-    """Returns (the most of any rank, the most over the mean) of each iteration."""
+    """Returns one pair per iteration of load.jsonl's column `name`: (largest value of any rank,
+    that value over the mean of the ranks)."""
     lines = [json.loads(x)[name] for x in (out / "load.jsonl").read_text().splitlines()]
     return [(max(x), max(x) / statistics.fmean(x)) for x in lines]
 
@@ -69,7 +73,8 @@ def measure(bench, options):
 
 
 def one_rollout(bench, options, balance, out):
-    """One iteration on 2 ranks, each bound to a core. Returns (seconds of the rollout, idle share, tail of the tokens)."""
+    """Runs one iteration of raft on 2 ranks, each bound to one core. Returns time/rollout (seconds), comm/idle_rollout
+    (share of the ranks' time that is idle) and comm/tail_tokens (most tokens of any rank over the mean)."""
     mpirun = [x for x in common.MPIRUN if x not in ("--oversubscribe", "--bind-to", "none")]
     command = [*mpirun, "--bind-to", "core", "-n", 2, bench.plumb, "align", f"model={options.model.resolve()}", f"output_dir={out}",
                f"data.prompts={options.prompts.resolve()}", "data.shuffle=false", "method.name=raft", "iterations=1", "prompts_per_iteration=24", "group_size=4", "slots=8",

@@ -44,7 +44,8 @@ const char *bench_text(const struct bench_args *a, const char *name, const char 
     return fallback;
 }
 
-/* Reads one number of a comma-separated list and advances *text to the next one. */
+/* Reads one number from a comma-separated list and advances *text to the next number. Exits unless
+ * the number is within [least, most]. */
 static int64_t number(const char **text, const char *name, int64_t least, int64_t most)
 {
     char *end;
@@ -203,8 +204,9 @@ double bench_now(const struct bench_device *d)
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
-/* Shape 1.1b has the sizes of TinyLlama. Shape 8b.4 has 4 of the 32 layers of Llama 3 8B, and a
- * vocabulary of 32000, so that the head keeps about its share of the work. */
+/* Shape 1.1b has the sizes of TinyLlama. Shape 8b.4 has 4 of the 32 layers of Llama 3 8B. Its
+ * vocabulary is 32000 instead of 128256, so that the vocabulary head has about the same share of
+ * the work as in the whole model. */
 static const struct bench_shape shapes[] = {
     {"tiny", 64, 2, 4, 2, 128, 256, true},         {"0.1b", 768, 12, 12, 12, 2048, 32000, true},
     {"0.5b", 1280, 26, 20, 4, 3456, 32000, true},  {"1.1b", 2048, 22, 32, 4, 5632, 32000, false},

@@ -10,8 +10,8 @@
 #include "ceiling.h"
 #include "model/model.h"
 
-/* The NAME=VALUE words of the command line. bench_args takes the names that a program knows,
- * separated by spaces, and exits if a word has another name. */
+/* The NAME=VALUE words of the command line. bench_args takes the option names that a program
+ * accepts, separated by spaces. It exits if a word has any other name. */
 struct bench_args {
     int n;
     char **word;
@@ -20,19 +20,20 @@ struct bench_args bench_args(int argc, char **argv, const char *names);
 const char *bench_text(const struct bench_args *a, const char *name, const char *fallback);
 int64_t bench_number(const struct bench_args *a, const char *name, int64_t least, int64_t most,
                      int64_t fallback);
-/* Reads NAME=1,32,256: at most `most` numbers, each at least `least`. Returns how many were
- * read. */
+/* Reads an option such as NAME=1,32,256, or the text `fallback` if the option is absent: at most
+ * `most` numbers, each at least `least`. Returns how many numbers it read. */
 int bench_numbers(const struct bench_args *a, const char *name, int64_t least, const char *fallback,
                   int64_t *out, int most);
 
-/* Reads the options device=cpu|cuda (one thread, or one GPU), dtype=float32|bfloat16, and for the
- * ceilings of a GPU copy=BYTES and matrix=N. */
+/* Reads the options device=cpu|cuda (one CPU thread, or one GPU) and dtype=float32|bfloat16. For
+ * the bandwidth and matrix-product rate of a GPU it also reads copy=BYTES (size of the copy) and
+ * matrix=N (an N x N product). */
 #define BENCH_DEVICE_NAMES "device dtype copy matrix pins "
 void bench_device_init(struct bench_device *d, const struct bench_args *a);
 void bench_device_fini(struct bench_device *d);
-/* Selects the algorithms of a model's products as plumb does for a run: reads the file of the
- * option pins=FILE if there is one, measures what is missing, and writes the file. Does nothing on
- * a CPU. */
+/* Selects the cuBLASLt algorithms of the model's matrix products as plumb does for a run: reads the
+ * file of the option pins=FILE if it exists, measures the products that the file lacks, and writes
+ * the file. Does nothing on a CPU. */
 void bench_tune(struct bench_device *d, const struct bench_args *a, const char *shape);
 /* Returns the time in seconds after all work launched on the device has finished. */
 double bench_now(const struct bench_device *d);
@@ -45,12 +46,14 @@ struct bench_shape {
     bool tied;
 };
 const struct bench_shape *bench_shape(const char *name);
-/* Returns which projections of a model of this shape are one product on b. */
+/* Returns which projections of such a model (q, k, v; gate, up) the backend b computes as one
+ * matrix product. */
 struct plumb_joined bench_joined(const struct plumb_backend *b, const struct bench_shape *s);
 /* Creates a model of this shape with random weights. */
 plumb_model *bench_model(struct plumb_backend *b, const char *shape);
-/* bench_parameters returns the number of parameters, without padding. bench_parameters_read returns
- * the number that a decode step reads: without the embedding, unless it is tied. */
+/* bench_parameters returns the number of parameters, without the padding of the parameter array.
+ * bench_parameters_read returns the number of parameters that a decode step reads: all but the
+ * embedding, or all if the head is tied to the embedding. */
 int64_t bench_parameters(const plumb_model *m);
 int64_t bench_parameters_read(const plumb_model *m);
 

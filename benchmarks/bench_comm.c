@@ -1,5 +1,6 @@
-/* bench_comm.c - speed of the gradient tree, compared with memcpy and MPI_Allreduce.
- * Every round measures all variants one after another, so that other load affects all of them.
+/* bench_comm.c - speed of plumb's gradient exchange (tree reduction and all-gather), compared with
+ * memcpy and MPI_Allreduce. In every round, all variants are measured one after another, so that
+ * other load on the machine affects all of them.
  *   mpirun -n 2 build/benchmarks/bench_comm [megabytes] [rounds]
  * GB/s = bytes of the vector / seconds of the slowest rank. */
 #include <mpi.h>
@@ -14,7 +15,8 @@
 
 struct bench {
     plumb_comm *c;
-    /* (n,) each: near from plumb_comm_alloc, far and other from calloc */
+    /* n floats each. near comes from plumb_comm_alloc (shared by the ranks of a host); far and
+     * other come from calloc. */
     float *near, *far, *other;
     int64_t n;
 };
@@ -51,7 +53,8 @@ static plumb_status reduce_in_place(struct bench *b)
     return plumb_comm_reduce_tree(b->c, b->near, b->n, PLUMB_HOST);
 }
 
-static plumb_status mixed(struct bench *b) /* gradient in plumb_comm_alloc memory, weights not */
+/* the gradient lies in memory of plumb_comm_alloc, the weights in memory of calloc */
+static plumb_status mixed(struct bench *b)
 {
     PLUMB_TRY(plumb_comm_reduce_tree(b->c, b->near, b->n, PLUMB_HOST));
     return plumb_comm_allgather_shards(b->c, b->far, b->n, PLUMB_HOST);
@@ -99,7 +102,8 @@ static double median(double *v, int n)
 
 static plumb_status measure(struct bench *b, double (*seconds)[MOST_ROUNDS], int rounds)
 {
-    for (int t = -1; t < rounds; t++) /* round -1 touches the memory and is not counted */
+    /* round -1 touches the memory for the first time and is not counted */
+    for (int t = -1; t < rounds; t++)
         for (int k = 0; k < CONTESTS; k++) {
             PLUMB_TRY(plumb_comm_barrier(b->c));
             const double start = plumb_now();
@@ -112,8 +116,8 @@ static plumb_status measure(struct bench *b, double (*seconds)[MOST_ROUNDS], int
     return PLUMB_OK;
 }
 
-/* Prints medians. Ratios are computed within each round, so that they are valid on a shared
- * machine. */
+/* Prints the median of each variant over the rounds. A ratio of two variants is computed within
+ * each round, because other load on a shared machine changes from round to round. */
 static void report(const struct bench *b, double (*seconds)[MOST_ROUNDS], int rounds)
 {
     const double bytes = (double)b->n * sizeof(float);

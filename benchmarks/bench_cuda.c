@@ -9,7 +9,8 @@
 #include "cuda/cuda.h"
 
 enum { COPIES = 9, TIMES = 5, CANDIDATES = 16, WORK = 32 << 20 };
-#define RUN_SECONDS 3e-3 /* least time of a measurement: much longer than a launch takes */
+/* a measurement repeats the work for at least 3 ms, which is much longer than a kernel launch */
+#define RUN_SECONDS 3e-3
 
 static struct plumb_cuda *context(struct plumb_backend *b)
 {
@@ -26,7 +27,7 @@ static plumb_status check_blas(cublasStatus_t e, const char *what)
 
 /* ---- timing ---------------------------------------------------------------------------------- */
 
-/* A piece of work that can be launched repeatedly. */
+/* A copy or product that can be launched repeatedly on b. */
 typedef plumb_status work_fn(struct plumb_backend *b, const void *arg);
 
 static plumb_status time_once(struct plumb_backend *b, work_fn *work, const void *arg, int64_t runs,
@@ -40,8 +41,8 @@ static plumb_status time_once(struct plumb_backend *b, work_fn *work, const void
     return PLUMB_OK;
 }
 
-/* Returns the median of `times` measurements. Two runs come first: a warm-up, and one that sets how
- * often a measurement repeats the work. */
+/* Sets *seconds to the median of `times` measurements of the time of one run. Two runs come first:
+ * a warm-up, and one whose time sets how often each measurement repeats the work. */
 static plumb_status time_work(struct plumb_backend *b, work_fn *work, const void *arg, int times,
                               double *seconds)
 {
@@ -74,7 +75,7 @@ plumb_status bench_cuda_fill(struct plumb_backend *b, void *data, enum plumb_dty
     PLUMB_REQUIRE(x, PLUMB_ERR_NOMEM, "random data");
     for (int64_t i = 0; i < part; i++) {
         const float v = (float)(int32_t)((uint32_t)(i + 1) * 2654435761u) / 2147483648.0f;
-        /* the upper `item` bytes of the float: bfloat16 takes two of them */
+        /* the upper `item` bytes of the float: a bfloat16 is the upper two bytes of a float32 */
         memcpy(x + i * item, (const char *)&v + 4 - item, (size_t)item);
     }
     for (int64_t at = 0; at < n && st == PLUMB_OK; at += part)

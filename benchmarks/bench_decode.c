@@ -4,11 +4,12 @@
  *     bench_decode [device=cpu] [shape=0.1b] [batch=1,8,32] [repeat=3] [prompt=16] [short=8]
  *                  [long=SHORT+64] [graphs=1] [dtype=float32] [pins=FILE]
  *
- * graphs=1,0 measures with and then without recorded graphs. The lower bound of a step's time is
- * the larger of two: bytes of weights, keys and values divided by the bandwidth, and 2 N operations
- * per sequence divided by the rate, where N is the number of parameters that a step reads. The time
- * of a step is the difference between a long and a short generation, so that prefill does not
- * count. */
+ * graphs=1,0 measures first with and then without recorded CUDA graphs. The lower bound of the time
+ * of a step is the larger of two times. The first is the bytes of weights, keys and values divided
+ * by the measured bandwidth. The second is 2 N operations per sequence divided by the measured
+ * rate, where N is the number of parameters that a step reads. The time of a step is the difference
+ * between a generation of `long` and one of `short` tokens, divided by the difference in tokens, so
+ * that prefill does not count. */
 #include "bench.h"
 #include "model/generate.h"
 
@@ -19,7 +20,9 @@ struct bench {
     plumb_model *m;
     const char *shape;
     int64_t prompt, shorter, longer;
-    bool eager, later; /* eager: without graphs; later: not the first run with this model */
+    /* eager: decode without recorded graphs; later: this is not the first measurement of this
+     * model, so the bytes of its KV store are not reported again */
+    bool eager, later;
     int repeat;
 };
 

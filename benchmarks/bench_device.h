@@ -9,7 +9,8 @@
 
 #include "backend/backend.h"
 
-/* Prints the error trail and exits if e failed; benchmarks do not clean up after errors. */
+/* Prints the error trail and exits if the status e is an error. Benchmarks release nothing after an
+ * error. */
 #define BENCH_OK(e)                                                                                \
     do {                                                                                           \
         if ((e) != PLUMB_OK) {                                                                     \
@@ -26,9 +27,9 @@ struct bench_device {
     int64_t copy_bytes;     /* number of bytes that are read or copied to measure the bandwidth */
     int64_t matrix;         /* rows and columns of the matrix product that measures a GPU's rate */
     void *memory;           /* host memory that is read to measure the bandwidth */
-    /* Each call makes one measurement. bandwidth, in GB/s: streaming reads of one core, or a
-     * device-to-device copy of a GPU (bytes read plus bytes written). rate, in GFLOP/s: the FMA
-     * peak of one core, or a GPU's fastest matrix product in this dtype. */
+    /* Each call makes one measurement. `bandwidth` returns GB/s: of streaming reads by one core, or
+     * of a device-to-device copy on a GPU (bytes read plus bytes written). `rate` returns GFLOP/s:
+     * the FMA peak of one core, or the fastest matrix product of the GPU in this dtype. */
     double (*bandwidth)(const struct bench_device *d);
     double (*rate)(const struct bench_device *d);
     /* Returns the bytes of GPU memory in use by all processes; 0 on the CPU. */

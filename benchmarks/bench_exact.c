@@ -1,12 +1,13 @@
-/* bench_exact.c - the cost of row invariance: the same model with plumb's matrix products and with
- * those of a library, in which a row's rounding may depend on the batch.
- * Benchmark of layer 4. Includes model/, ceiling.h, bench_linear.h.
+/* bench_exact.c - the cost of row invariance (a row of a product has the same bits in every batch):
+ * times the same model with plumb's matrix products, which are row-invariant, and with those of a
+ * library, which are not. Benchmark of layer 4. Includes model/, ceiling.h, bench_linear.h.
  *
  *     bench_exact [pairs, default 5] [openblas|onednn|all] [train|decode|all]
  *
- * Each pair times plumb and the library directly after each other, in alternating order, on models
- * with the same weights. The cost is the median over pairs of plumb / library - 1. All code except
- * the linear layers is the same. Run it with OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1. */
+ * A pair times plumb and the library directly after each other, in alternating order, on models
+ * with the same weights. The cost is the median over the pairs of (time of plumb / time of the
+ * library) - 1. All code except the linear layers is the same. Run it with OMP_NUM_THREADS=1
+ * OPENBLAS_NUM_THREADS=1. */
 #include "bench.h"
 #include "bench_linear.h"
 #include "model/generate.h"
@@ -14,7 +15,8 @@
 enum { SEQUENCES = 8, LENGTH = 256, TOKENS = SEQUENCES * LENGTH, MAX_PAIRS = 100 };
 enum { PROMPT = 16, SHORT = 4, LONG = 36, MAX_BATCH = 256 };
 
-/* A model with its own backend, because the two sides use different kernels and packed weights. */
+/* A model with its own backend: plumb and the library use different kernels and different packed
+ * weights. */
 struct side {
     struct plumb_backend *b;
     plumb_model *m;
@@ -49,8 +51,8 @@ static void side_destroy(struct side *s)
     plumb_backend_destroy(&s->b);
 }
 
-/* Times forward and backward of 8 x 256 tokens and the packing of the weights: the parts of a
- * training step that contain matrix products. */
+/* Times forward, backward and the packing of the weights on 8 sequences of 256 tokens. These are
+ * the parts of a training step that depend on the linear kernels. */
 static double train(struct side *s, int64_t unused)
 {
     (void)unused;

@@ -1,13 +1,13 @@
-/* bench_gemm.c - speed of the linear kernels, as a share of the two ceilings of one core.
- * Benchmark of layer 1. Includes base/, kernels.h, ceiling.h.
+/* bench_gemm.c - speed of the linear kernels, as a share of the FMA peak and of the read bandwidth
+ * of one core. Benchmark of layer 1. Includes base/, kernels.h, ceiling.h.
  *
  *     bench_gemm [seconds per row, default 1] [fwd|bwd_x|bwd_w n out in cache|memory]
  *
- * For each row of the table, ceiling and kernel are measured alternately, at least nine times. With
- * `memory`, every call uses other weights out of 1 GB. The first share is the median of the
- * samples, each divided by the ceiling measured next to it. The second share divides the best
- * sample by the best ceiling; on a shared machine it shows what the kernel can do. GFLOP/s, GB/s
- * and times are medians (least..most). */
+ * For each row of the table, the ceiling (the bandwidth or the peak) and the kernel are measured
+ * alternately, at least nine times. With `memory`, every call uses other weights out of 1 GB. The
+ * first share is the median of the samples, each divided by the ceiling measured next to it. The
+ * second share is the best sample divided by the best ceiling; on a shared machine it shows the
+ * speed without other load. GFLOP/s, GB/s and times are printed as median (least..most). */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +70,8 @@ static plumb_status run(struct data *d, const struct size *z)
     return PLUMB_ERR_ARG;
 }
 
-/* Returns how many rows (of a sample) get other bits when they are computed alone. */
+/* Computes a sample of the rows of the forward product again, each row alone. Returns how many of
+ * these rows have other bits than in the whole product. */
 static int rows_that_differ(struct data *d, const struct size *z)
 {
     int differ = 0;
@@ -90,12 +91,13 @@ enum { MOST = 1000 };
 struct samples {
     int n;
     double seconds[MOST]; /* seconds per call */
-    /* ceilings measured before each sample and after the last one */
+    /* ceilings (GFLOP/s and GB/s) measured before each sample and after the last one */
     double peak[MOST + 1], read[MOST + 1];
 };
 
-/* Shares of a ceiling, in percent. best: best sample over best ceiling. median: median over the
- * samples, each divided by the mean of the ceilings before and after it. */
+/* Shares of a ceiling, in percent. best: the best sample divided by the best ceiling. median:
+ * the median over the samples, each divided by the mean of the ceilings measured before and
+ * after it. */
 struct share {
     double best, median;
 };

@@ -1,11 +1,12 @@
-/* bench_gpu.c - measurements that need a GPU: its name, its ceilings, whether a row of a product
- * depends on its batch, and the cost of row-invariant products.
- * Benchmark of layers 2 and 3. Includes bench.h, bench_cuda.h, op/.
+/* bench_gpu.c - measurements that need a GPU: its name, its bandwidth and matrix-product rate,
+ * whether a row of a product depends on the other rows of the batch, and the cost of row-invariant
+ * products. Benchmark of layers 2 and 3. Includes bench.h, bench_cuda.h, op/.
  *
  *     bench_gpu part=device|ceilings|probe|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] ...
  *
- * Part probe measures the products of the shape as plumb does, and logs every candidate algorithm
- * with its class and its time; benchmarks/gpu.sh turns the log into result lines. */
+ * Part probe measures the products of the shape as plumb does at the start of a run. It logs every
+ * candidate algorithm with its class (algorithms of a class give the same bits) and its time;
+ * benchmarks/gpu.sh turns the log into result lines. */
 #include "bench.h"
 #include "bench_cuda.h"
 
@@ -24,8 +25,8 @@ struct pair {
 };
 enum { LAYERS = 6 };
 
-/* Sets pair to the sizes (out, in) of the forward products of the shape, without repeats, and
- * returns their number. */
+/* Sets pair to the sizes (out, in) of the forward products of the shape, each size once, and
+ * returns how many there are. */
 static int linear_layers(const struct bench *t, struct pair pair[LAYERS])
 {
     const struct bench_shape *s = t->shape;
@@ -83,7 +84,7 @@ static void layer_destroy(const struct bench *t, struct layer *l)
     b->release(b, l->y);
 }
 
-/* Computes n rows of the layer, from row `first` of x on. */
+/* Computes n rows of the layer, from row `first` of x onwards. */
 static void forward_from(const struct bench *t, const struct layer *l, int64_t n, int64_t first)
 {
     const enum plumb_place place = t->d.b->place;
@@ -102,14 +103,15 @@ static void forward(const struct bench *t, const struct layer *l, int64_t n)
     forward_from(t, l, n, 0);
 }
 
-/* ---- part rows: every number of rows, from the first row on or from another one, must give the
- * rows of the whole product ---- */
+/* ---- part rows: a product of any number of rows, from any first row, must have the bits of the
+ * same rows of the whole product ---- */
 
 /* Number of elements that are compared at each end of a result. Comparing the largest results
  * completely would take minutes. */
 #define END (INT64_C(2) << 20)
 
-/* Returns how many of the elements [at, at + count) of y differ from those of `all`. */
+/* Returns how many of the elements [at, at + count) of y differ from those of the whole product,
+ * `all`. host: buffer. */
 static int64_t differences(const struct bench *t, const struct layer *l, const char *all,
                            char *host, int64_t at, int64_t count)
 {
@@ -136,7 +138,7 @@ static int64_t rows_of_layer(const struct bench *t, struct pair size, int64_t *c
     BENCH_OK(t->d.b->to_host(t->d.b, all, l.y, most * item));
     for (int64_t n = 1; n <= t->rows; n++) {
         const int64_t count = n * size.out, end = plumb_min_i64(count, END);
-        /* Most even numbers of rows begin at another row than the first. */
+        /* With most even numbers of rows, the product begins at a later row of x than the first. */
         const int64_t first = n % 2 == 0 ? 7 * n % (t->rows - n + 1) : 0;
         const char *want = all + first * size.out * item;
         forward_from(t, &l, n, first);
@@ -190,8 +192,9 @@ static double our_seconds(const struct bench *t, const struct layer *l, int64_t 
     return ceiling_spread(s, TIMES).median;
 }
 
-/* Compares the sum of the forward times of the linear layers, each size once, for several numbers
- * of rows: about what a model pays for row invariance. */
+/* Prints, for several numbers of rows, the sum of the forward times of the linear layers (each size
+ * once) with plumb's row-invariant algorithms and with the fastest ones. The ratio is about what a
+ * model pays for row invariance. */
 static int part_gemm(const struct bench *t)
 {
     static const int64_t rows[] = {1, 32, 256, 2048, 8192};

@@ -1,5 +1,6 @@
-/* bench_kernels.c - speed of the kernels other than GEMM, as shares of the ceilings of one core.
- * Benchmarks. Includes ceiling.h, backend/, kernels.h. Usage: bench_kernels [isa] */
+/* bench_kernels.c - speed of the kernels other than GEMM, as shares of the read bandwidth and of
+ * the FMA peak of one core. Benchmarks. Includes ceiling.h, backend/, kernels.h. Usage:
+ * bench_kernels [instruction set] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ enum { PAGE = PLUMB_KV_PAGE, REPEAT = 7 };
 struct bench {
     struct plumb_backend *b;
     struct plumb_kernels *k;
-    double read, fma; /* ceilings: GB/s, GFLOP/s */
+    double read, fma; /* measured ceilings of one core: read in GB/s, fma in GFLOP/s */
     float *x[6];      /* six arrays of (N,F) floats */
     float *kc, *vc, *logits, *work;
     int32_t *seq, *pos, *page, *target;
@@ -55,7 +56,8 @@ static void *memory(struct bench *m, int64_t floats)
     return p;
 }
 
-/* Prints the median time of a call, and its bytes and operations as shares of the ceilings. */
+/* Prints the median time of a call, and how near its bytes and operations per second come to the
+ * ceilings, in percent. */
 #define TIME(name, bytes, flops, call)                                                             \
     do {                                                                                           \
         double t[REPEAT];                                                                          \
@@ -141,7 +143,9 @@ static void attention(struct bench *m)
     /* number of visible (row, key) pairs */
     const double pairs = (double)SEQ * H * LEN * (LEN + 1) / 2;
     const double row = 4.0 * N * C;
-    for (int i = 0; i < 6; i++) /* elementwise() may leave subnormal numbers, which are slow */
+    /* refills x, because elementwise() may leave subnormal numbers, with which arithmetic is
+     * slow */
+    for (int i = 0; i < 6; i++)
         fill(x[i], (int64_t)N * F);
     TIME("kv_write_fwd", 4 * row, 0, k->kv_write_fwd(s, m->kc, m->vc, x[0], x[1], &m->rows, H, D));
     TIME("attention_fwd train", 4 * row, pairs * 4 * D,
@@ -151,8 +155,8 @@ static void attention(struct bench *m)
                           &m->rows, &m->shape));
 }
 
-/* Measures decoding with a KV cache larger than the CPU caches: `many` sequences of `len`
- * positions. */
+/* Measures decoding: `many` sequences, each with `len` positions in a KV cache that is larger than
+ * the CPU caches. */
 static void decode(struct bench *m, int64_t many, int64_t len)
 {
     const int64_t pages = len / PAGE, step = (int64_t)H * D * PAGE;
@@ -163,7 +167,7 @@ static void decode(struct bench *m, int64_t many, int64_t len)
         seq[i] = (int32_t)i;
         pos[i] = (int32_t)(len - 1);
         for (int64_t p = 0; p < pages; p++)
-            /* interleaved, as continuous batching assigns pages */
+            /* the pages of the sequences alternate, as continuous batching assigns them */
             page[i * pages + p] = (int32_t)(p * many + i);
     }
     const struct plumb_rows rows = {many, many, pages, seq, pos, page, many};

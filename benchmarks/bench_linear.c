@@ -1,4 +1,4 @@
-/* bench_linear.c - OpenBLAS and oneDNN with the signatures of plumb's linear kernels.
+/* bench_linear.c - linear kernels with the signatures of plumb's that call OpenBLAS or oneDNN.
  * Benchmarks only. Includes bench_linear.h; the only user of cblas.h and dnnl.h. */
 #include "bench_linear.h"
 
@@ -6,8 +6,8 @@
 #include <dnnl.h>
 #include <string.h>
 
-/* Computes row-major C (m,n) = A (m,k) B (k,n) + beta C. a_t and b_t: the matrix is stored
- * transposed. lda and ldb are the stored row lengths. */
+/* Computes row-major C (m,n) = A (m,k) B (k,n) + beta C. a_t, b_t: 1 if A, or B, is stored
+ * transposed. lda and ldb are the row lengths of A and B as stored. */
 typedef void gemm_fn(int a_t, int b_t, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                      const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
@@ -46,7 +46,8 @@ static plumb_status backward_w(gemm_fn *gemm, float *dw, float *dbias, const flo
     return PLUMB_OK;
 }
 
-/* Defines the three linear kernels on top of gemm_LIBRARY. */
+/* Defines the three linear kernels (forward, gradient of x, gradient of w) by calls of
+ * gemm_LIBRARY. */
 #define LINEAR(library)                                                                            \
     static plumb_status fwd_##library(plumb_stream *s, float *y, const float *x, const float *w,   \
                                       const float *bias, int64_t n, int64_t out, int64_t in)       \
@@ -77,7 +78,8 @@ const struct bench_linear bench_library[BENCH_LIBRARIES] = {
     {"onednn", fwd_onednn, bwd_x_onednn, bwd_w_onednn},
 };
 
-/* The libraries read unpacked weights, so the "packed" form is a copy. */
+/* plumb's kernels read weights in a packed layout. The libraries read plain weights, so here
+ * packing is a copy. */
 static int64_t plain_count(int64_t out, int64_t in)
 {
     return out * in;

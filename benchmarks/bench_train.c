@@ -46,9 +46,9 @@ static void update(struct bench *t)
     BENCH_OK(plumb_op_adamw(b, &w, &m1, &m2, &g, &p));
 }
 
-/* Runs one step and returns the seconds of each phase. The function's value is the peak, the mean
- * of measurements before, during and after the step: a step on one core is so long that other load
- * on the machine changes meanwhile. */
+/* Runs one step and sets seconds[] to the time of each phase. Returns the ceiling: the mean of the
+ * peak measured before, during and after the step. A step on one core takes so long that the load
+ * of other programs changes during the step. */
 static double step(struct bench *t, double seconds[N_PHASE])
 {
     double before, after, peak = t->d.rate(&t->d);
@@ -106,13 +106,15 @@ static void make_batch(struct bench *t)
 struct times {
     int steps;
     double seconds[N_PHASE][MAX_STEPS], peak[MAX_STEPS], share[MAX_STEPS];
-    /* used, in bytes: before, with all memory allocated, after the steps */
+    /* bytes of GPU memory in use: before the model exists, with all memory allocated, after the
+     * steps */
     int64_t planned, used[3];
 };
 
 static void create(struct bench *t, const char *shape, bool recompute, struct times *x)
 {
-    (void)t->d.rate(&t->d); /* a first measurement allocates what the measurement itself needs */
+    /* the first measurement of the peak allocates the memory that the measurement itself needs */
+    (void)t->d.rate(&t->d);
     x->used[0] = t->d.memory_used(&t->d);
     t->m = bench_model(t->d.b, shape);
     make_batch(t);
@@ -143,7 +145,7 @@ static void destroy(struct bench *t)
     free(t->prompt);
 }
 
-/* Writes the result lines of a GPU for benchmarks/gpu.sh. */
+/* Writes the results as lines that benchmarks/gpu.sh reads. For a GPU only. */
 static void results(const struct bench *t, const char *shape, struct ceiling_spread at[N_PHASE],
                     struct ceiling_spread share, const struct times *x)
 {

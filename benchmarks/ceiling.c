@@ -1,5 +1,5 @@
-/* ceiling.c - measures the FMA peak and the read bandwidth of one core; clock, statistics.
- * Benchmarks only. Includes ceiling.h. */
+/* ceiling.c - measures the FMA peak and the read bandwidth of one core. Also a clock, and the
+ * median, least and most of samples. Benchmarks only. Includes ceiling.h. */
 #include "ceiling.h"
 
 #include <stdbool.h>
@@ -92,9 +92,9 @@ double ceiling_fma(double seconds)
     return 2e-9 * (double)calls * CHAINS * ROUNDS * lanes / t;
 }
 
-/* The memory is read at four places at once. The hardware prefetchers stop at the end of a page;
- * with four streams they reach about a fifth more than with one, with or without prefetch
- * instructions. */
+/* Reads the memory with four interleaved streams (PLACES). The hardware prefetchers stop at the end
+ * of a page. With four streams the bandwidth is about a fifth higher than with one, with or without
+ * prefetch instructions. */
 enum { PLACES = 4 };
 typedef int64_t line __attribute__((vector_size(64)));
 

@@ -1,5 +1,5 @@
-/* ceiling.h - the ceilings of one core, measured in the process that is compared with them.
- * Benchmarks only. Includes nothing from plumb. */
+/* ceiling.h - measures the highest speeds of one core (the ceilings), in the same process as the
+ * kernels that are compared with these speeds. Benchmarks only. Includes nothing from plumb. */
 #ifndef PLUMB_BENCHMARKS_CEILING_H
 #define PLUMB_BENCHMARKS_CEILING_H
 
@@ -9,8 +9,8 @@
  * `seconds`. A fused multiply-add counts as 2 operations. */
 double ceiling_fma(double seconds);
 
-/* Returns the GB/s of reading `bytes` bytes once, one thread. To measure memory, `data` must be
- * larger than the last-level cache; it must be aligned to 64 bytes. */
+/* Returns the bandwidth, in GB/s, of one thread that reads `bytes` bytes once. To measure memory,
+ * `data` must be larger than the last-level cache. `data` must be aligned to 64 bytes. */
 double ceiling_read(const void *data, int64_t bytes);
 
 /* Allocates `bytes`, rounded up to whole huge pages, and requests huge pages. Returns NULL if there

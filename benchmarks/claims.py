@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""claims.py spa|real|vcb [--seeds 1,2,3,4,5] [--set key=value ...] - tests a paper's claim on the quickstart's world.
+"""claims.py spa|real|vcb [--seeds 1,2,3,4,5] [--set key=value ...] - tests a paper's claim on the task of the
+quickstart.
 
-    spa    SPA with 3 % of the labels against DPO on those labels alone
-    real   the easy, a random or the hard pair of four answers, labelled by an annotator who errs
-    vcb    VCB against DPO with equal gaps of reward, with the world's gaps, and with heavy-tailed ones
+  spa    SPA that starts from 120 labelled pairs (3 % of the set), against DPO on these pairs alone
+  real   DPO on the easy, a random or the hard pair of four answers, with labels by an annotator who makes errors
+  vcb    VCB against DPO with three shapes of the reward gaps: equal, those of the task, heavy-tailed
 
-Each arm gets the same tuning trials, once, with a separate seed; the trial with the best reward on prompts of the training
-set is chosen, among those within --max-kl nats of the start. Then seed by seed all arms run from the same start on the
-same prompts and answer the held-out ones. OUT/CLAIM/results.json and results.md are written again after every seed; a
-second call with the same settings continues from there. Needs runs/quickstart of ./launch/quickstart.sh. Standard library
-only."""
+Every variant (arm) gets the same number of tuning trials, with a seed of its own. Among the trials with a KL divergence
+from the start model of at most --max-kl nats, the one with the best reward on training prompts is chosen. Then for each
+seed all arms train from the same start model on the same prompts and answer the held-out prompts. The script rewrites
+OUT/CLAIM/results.json and results.md after every seed; a second call with the same settings continues from these files.
+Needs runs/quickstart, which ./launch/quickstart.sh writes. Needs the standard library only."""
 import argparse
 import itertools
 import json
@@ -21,7 +22,7 @@ import time
 import runs
 from runs import ROOT
 
-LABELS = 120  # of the 4000 pairs
+LABELS = 120  # number of labelled pairs per seed, out of 4000
 COLUMNS = {"reward": "held-out reward", "true": "true score", "worth": "worth", "worth_win": "win rate by worth", "win": "win rate", "true_win": "win rate by the true score",
            "kl": "KL, nats", "tokens": "tokens"}
 
@@ -33,12 +34,14 @@ def judge(args, *options):
 
 
 def by_command(command, log=None):
-    """Returns the options of a reward by a command; log: the file to which it writes its answers."""
+    """Returns the options that make `command` the source of rewards. If log is given, the
+    command's output is also appended to that file."""
     return ["reward.model=", f"reward.command={command}" + (f" | tee -a {log}" if log else "")]
 
 
 def labels_of(run):
-    """Returns the scores that a run asked for: {prompt: [(score, true score)]}."""
+    """Returns the scores in the run's labels.jsonl: {prompt id: [(score that the run received,
+    true score)]}."""
     asked = {}
     for line in (ROOT / run / "labels.jsonl").read_text().splitlines():
         label = json.loads(line)
@@ -48,7 +51,8 @@ def labels_of(run):
 
 
 def figures(args, out, models, seed, rewards):
-    """Returns {name: figures} on held-out prompts by every reward ({key: options}); computes them only once."""
+    """Evaluates the models on held-out prompts with each source of rewards ({name of the source: options}).
+    Returns {model: {figure: value}}. Reads eval.json instead if an earlier call has written it."""
     found = {name: {} for name in models}
     for key, options in rewards.items():
         folder = f"{out}/{key}-{seed}"
@@ -65,7 +69,8 @@ def figures(args, out, models, seed, rewards):
 
 
 def tune(args, arm, trials, *rewarded):
-    """Runs every trial ({name: function of a folder that trains and returns the model}) and chooses one."""
+    """Runs every trial ({name: function that trains in the given folder and returns the model}) unless
+    tuning.json exists, and returns the name of the trial that runs.choose takes."""
     folder = f"{args.out}/tuning/{arm}"
     file = ROOT / folder / "tuning.json"
     if not file.exists():
@@ -88,14 +93,16 @@ def spa_labels(seed):
 
 
 def prefer(args, run, seed, rate, epochs):
-    """Runs DPO on the labels, as the first stage of spa.yaml."""
+    """Runs DPO on the labelled pairs of this seed: the first stage of spa.yaml."""
     runs.train(args, "prefer", f"{args.configs}/prefer.yaml", run, f"model={args.start}", f"data.train={args.world}/pairs.jsonl",
                f"seed={seed}", f"learning_rate={rate}", f"epochs={epochs}", "global_batch_size=32", "warmup_ratio=0.1", *spa_labels(seed), *args.set)
     return f"{run}/latest"
 
 
 def spa_run(args, run, seed, dpo, rate):
-    """Runs SPA. dpo: epochs and learning rate of the first stage, as EPOCHS@RATE; rate: that of the iterations."""
+    """Runs the stages of spa.yaml: DPO on labelled pairs, then three iterations of SPA. dpo: epochs and
+    learning rate of the DPO stage, as EPOCHS@RATE. rate: learning rate of the iterations. Returns the last
+    model."""
     epochs, first_rate = dpo.split("@")
     runs.plumb(args, "run", f"{args.configs}/spa.yaml", f"output_dir={run}", f"seed={seed}", f"method.judge={args.start}",
                f"data.train={args.world}/pairs.jsonl", f"data.prompts={args.world}/prompts.jsonl", f"learning_rate={rate}",
@@ -120,7 +127,8 @@ def spa(args):
 # ---- REAL --------------------------------------------------------------------------------------------------------------
 
 def real_run(args, run, seed, pick, rate, noise):
-    """Runs one round as in the paper: answers of the start, a label for one pair of each prompt, DPO on these pairs."""
+    """Runs one round as in the paper: the start model answers, the annotator labels one pair of answers for each
+    prompt, and DPO trains on these pairs."""
     runs.train(args, "align", f"{args.configs}/real.yaml", run, f"model={args.start}", f"embedder={args.start}", f"pick={pick}",
                f"data.prompts={args.world}/prompts.jsonl", "iterations=1", f"prompts_per_iteration={args.prompts}", "global_batch_size=16",
                f"seed={seed}", f"learning_rate={rate}", "samples=0", *args.set,
@@ -129,7 +137,9 @@ def real_run(args, run, seed, pick, rate, noise):
 
 
 def label_figures(run):
-    """Returns how many of the pairs got a label, how many of the labels are wrong, and the mean gap of the true scores."""
+    """Returns figures of a run's pairs: how many were shown to the annotator (asked), how many got a label (labelled),
+    how many of these have equal true scores, which share of the others has a wrong label, and the mean gap between
+    the true scores."""
     pairs = [p for p in labels_of(run).values() if len(p) == 2]
     used = [(a[0] - b[0], a[1] - b[1]) for a, b in pairs if a[0] != b[0]]
     told = [(label, gap) for label, gap in used if gap != 0]
@@ -157,7 +167,8 @@ def real(args):
 # ---- VCB ---------------------------------------------------------------------------------------------------------------
 
 def online(args, run, seed, method, shape, strength, rate):
-    """Runs the method on the answers' true scores; strength: factor of the pull away from the start, 1 is the default."""
+    """Trains with `method` on rewards from the true scores. strength: factor on the method's pull towards the start
+    model (lambda of vcb; 1 / strength for beta of dpo); 1 is the default pull."""
     pull = f"lambda={float(strength):g}" if method == "vcb" else f"beta={0.1 / float(strength):g}"
     runs.train(args, "align", f"{args.configs}/{method}.yaml", run, f"model={args.start}", f"data.prompts={args.world}/prompts.jsonl",
                f"prompts_per_iteration={args.prompts}", "global_batch_size=16", f"seed={seed}", f"learning_rate={rate}", pull, "samples=0",
@@ -166,9 +177,10 @@ def online(args, run, seed, method, shape, strength, rate):
 
 
 def variation(args, run):
-    """Returns the variation of the gaps between the start's answers to a prompt: standard deviation / mean, over pairs that
-    differ."""
-    groups = list(labels_of(run).values())[:args.prompts]  # those of the first iteration
+    """Returns standard deviation / mean of the reward gaps between the start model's answers to a prompt, over the pairs
+    whose gap is not 0."""
+    # the groups of the first iteration, whose answers are those of the start model
+    groups = list(labels_of(run).values())[:args.prompts]
     gaps = [abs(a[0] - b[0]) for answers in groups for a, b in itertools.combinations(answers, 2) if a[0] != b[0]]
     return {"variation": statistics.pstdev(gaps) / statistics.mean(gaps) if gaps else math.nan}
 
@@ -178,7 +190,8 @@ def vcb(args):
     chosen = {m: tune(args, m, {f"{s}@{r}": lambda run, m=m, s=s, r=r: online(args, run, args.tune_seed, m, "natural", s, r)
                                 for s in args.strengths for r in args.rates}, *by_command(judge(args))) for m in methods}
     tried, calibrated = (args.results["tuning"][m]["trials"] for m in methods)
-    chosen["dpo near"] = min(tried, key=lambda trial: abs(tried[trial]["kl"] - calibrated[chosen["vcb"]]["kl"]))  # diverges as much as vcb
+    # the dpo trial whose KL from the start is nearest to that of vcb
+    chosen["dpo near"] = min(tried, key=lambda trial: abs(tried[trial]["kl"] - calibrated[chosen["vcb"]]["kl"]))
     for seed in args.seeds:
         found = {}
         for shape in shapes:
@@ -186,7 +199,9 @@ def vcb(args):
             models = {"start": args.start} | {arm: online(args, at[arm], seed, arm.split()[0], shape, *trial.split("@"))
                                               for arm, trial in chosen.items()}
             got = figures(args, f"{args.out}/{shape}/eval", models, seed, {"worth": by_command(judge(args, "--shape", shape))})
-            for m, f in got.items():  # gains in standard deviations of the start's answers, so that shapes can be compared
+            # gain: the change of the mean reward in standard deviations of the start model's
+            # rewards, so that shapes can be compared
+            for m, f in got.items():
                 gain = (f["worth"] - got["start"]["worth"]) / (got["start"]["worth_std"] or math.nan)
                 found[f"{shape}: {m}"] = f | {"gain": gain} | (variation(args, at[m]) if m != "start" else {})
         yield seed, found
@@ -212,7 +227,8 @@ def table(results, columns):
 
 
 def difference(results, key, a, b):
-    """Returns a figure of a minus that of b, paired by seed; each is an arm, or two arms whose difference is taken."""
+    """Returns (figure `key` of a) - (the same figure of b) per seed. a and b are arms, or pairs of arms, which
+    stand for the difference of their two figures."""
     def value(seed, arm):
         figure = results["seeds"][seed]
         return figure[arm[0]][key] - figure[arm[1]][key] if isinstance(arm, tuple) else figure[arm][key]

@@ -85,7 +85,8 @@ pack() {
         libraries "$from/$(basename "$p")"
     done | sort -u | while read -r file; do
         case $file in
-        */libstdc++.so* | */libgcc_s.so*) cp -L "$file" "$dir/base" ;; # used if the machine has none
+        # the script uses these only on a machine without them
+        */libstdc++.so* | */libgcc_s.so*) cp -L "$file" "$dir/base" ;;
         *) cp -L "$file" "$dir/lib" ;;
         esac
     done
@@ -98,7 +99,8 @@ pack() {
         nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\),.*/nvcc \1/p'
     } >"$dir/packed.txt"
     [ "$from" != "$dir.programs" ] || rm -rf "$from"
-    # the programs have the same kernels: a dictionary over all of them holds these only once
+    # All programs contain the same GPU code. With a dictionary larger than a program, xz stores
+    # this code only once.
     XZ_OPT=${XZ_OPT:---lzma2=preset=6,dict=192MiB} tar -cJf "$dir.tar.xz" -C "$(dirname "$dir")" "$(basename "$dir")"
     du -sh "$dir" "$dir.tar.xz"
     [ "$(wc -c <"$dir.tar.xz")" -le 40000000 ] || die "$dir.tar.xz has more than 40 MB"
@@ -362,7 +364,7 @@ write_table() {
     } >"$out/results.md"
 }
 
-# Called after every part, so that no result is lost if the machine goes away.
+# Called after every part, so that no result is lost if the machine is taken away.
 write_results() {
     write_json
     write_table
@@ -416,7 +418,7 @@ pack)
     pack "$2"
     exit
     ;;
-part) # called by a run, whose variables are in the environment
+part) # called by this script itself, with the variables of the run in the environment
     shift
     "$@"
     exit
@@ -429,7 +431,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# `bench` adds to the results of `checks`.
+# `bench` keeps the results of an earlier run of `checks` in OUT.
 if [ "${1:-all}" != bench ] || [ ! -f "$out/parts.tsv" ]; then
     for f in parts.tsv results.tsv log.txt; do
         : >"$out/$f"

@@ -1,21 +1,22 @@
 #!/usr/bin/env python3
-"""methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - compares methods with all else equal.
+"""methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - compares methods with all else
+equal.
 
-Every method has the same start, prompts, reward model and budget of generated tokens: the same number of prompts and
-answers at most or, with --tokens N, N generated tokens (train.generated_tokens; the limit is four times the iterations,
-as optune answers half of its prompts in each). Every method gets the same tuning trials: each learning rate once with
-the first seed and half of the iterations or tokens. The rate with the best reward on prompts of the training set is
-chosen, with --max-kl among those that stay that close to the start: without it, methods that overfit the reward model
-win. Then seed by seed every method runs with its rate and answers the held-out prompts, scored by the reward model and,
-with --judge, by a second source that no method uses. After each seed `plumb compare` writes OUT/compare
-(OUT/compare-judge), so that an interrupted call leaves the table of the complete seeds. A second call with the same
-settings continues from there; other settings need another --out.
+Every method has the same start model, prompts, reward model and budget. The budget is a number of prompts and answers or, with --tokens
+N, N generated tokens (train.generated_tokens). With --tokens, the limit of iterations is four times as high, because optune generates new
+answers for only half of its prompts in an iteration. Every method gets the same tuning trials: each learning rate once, with the first
+seed and half of the budget. The learning rate with the best reward on training prompts is chosen. With --max-kl X, only trials with a KL
+divergence from the start of at most X nats count; otherwise methods that overfit the reward model win. Then for each seed every method
+trains with its learning rate and answers the held-out prompts. The reward model scores these answers and, with --judge, so does a second
+source of rewards that no method trains on. After each seed `plumb compare` writes OUT/compare (and OUT/compare-judge), so that an
+interrupted call leaves the table of the complete seeds. A second call with the same settings continues; other settings need another
+--out.
 
-METHOD:OPTION=VALUE is a method with an option of its own (vcb:lambda=10). spa is a run of stages on a few labels
-instead of the reward model; its stages get shares of the answers of 1:2:4, near the budget.
+METHOD:OPTION=VALUE is a method with one option set (vcb:lambda=10). spa is a run of several stages that uses a few labelled pairs instead
+of the reward model; its three stages generate answers in the ratio 1:2:4, together about the budget.
 
-The default is the quickstart's world, which needs runs/quickstart of ./launch/quickstart.sh. --configs names another
-folder with METHOD.yaml files and an eval.yaml. Standard library only."""
+By default the task is that of the quickstart, which needs runs/quickstart of ./launch/quickstart.sh. --configs names another folder with
+METHOD.yaml files and an eval.yaml. Needs the standard library only."""
 import argparse
 import json
 import os
@@ -25,10 +26,10 @@ import time
 import runs
 from runs import ROOT
 
-FILES = {"psle": "align"}  # methods whose file has another name
+FILES = {"psle": "align"}  # methods whose configuration file has another name
 ALL = "psle,context_distillation,raft,dpo,ipo,rdo,aps,vcb,rrhf,lire,pro,psle_curriculum,optune,selm,dlma,real,spa"
-SPA_ANSWERS = 2  # to each prompt
-SPA_LENGTH = 18.5  # about as many tokens has an answer
+SPA_ANSWERS = 2  # answers to each prompt
+SPA_LENGTH = 18.5  # assumed mean number of tokens of an answer
 
 
 def folder_of(method):
@@ -36,12 +37,16 @@ def folder_of(method):
 
 
 def align(args, method, run, rate, seed, *more):
-    """Makes a method's run unless it is complete; returns the folder of its checkpoints."""
+    """Makes the run of a method unless it is complete. Returns the folder that holds its
+    run.json and checkpoints."""
     name, *settings = method.split(":")
     common = (f"model={args.start}", f"learning_rate={rate}", f"seed={seed}")
     if name == "spa":
-        settings = [s for s in args.set if "iteration" not in s.split("=")[0]] # a stage is one iteration
-        last = f"{run}/spa-3" # the stage whose run.json is read: a run of stages has none
+        # drops the option: each stage of spa runs one iteration
+        settings = [s for s in args.set if "iteration" not in s.split("=")[0]]
+        # the run.json of the last stage is read, because a run of several stages has none of its
+        # own
+        last = f"{run}/spa-3"
         if not runs.finished(last):
             runs.train(args, "run", f"{args.configs}/spa.yaml", run, *common, *settings, *more)
         return last
@@ -58,7 +63,7 @@ def budget_of_spa(args, share, iterations):
 
 
 def budget(args, method, share=1):
-    """Returns the options that end a run after this share of its budget."""
+    """Returns the options that limit a run to `share` of its budget."""
     iterations = next((int(s.split("=")[1]) for s in args.set if s.split("=")[0].endswith("iterations")), 8)
     if method == "spa":
         return budget_of_spa(args, share, iterations)
@@ -68,7 +73,8 @@ def budget(args, method, share=1):
 
 
 def tune(args, method):
-    """Returns the learning rate that runs.choose chooses by training prompts, after half of the budget."""
+    """Trains with each learning rate on half of the budget, evaluates on training prompts, and returns
+    the learning rate that runs.choose takes."""
     folder = f"{args.out}/{folder_of(method)}"
     file = ROOT / folder / "tuning.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,8 +89,8 @@ def tune(args, method):
 
 
 def compare(args, done, out, evaluation):
-    """Runs plumb compare. With spa every difference is allowed: it has another start, other prompts, and labels instead of
-    rewards."""
+    """Runs `plumb compare` over the finished runs. If spa is among them, compare must accept differences: spa has
+    another start model, other prompts, and labels instead of rewards."""
     other = ["compare.allow=start,prompts,reward,budget"] if any("/spa/" in run for run in done) else []
     return runs.plumb(args, "compare", *done, f"output_dir={out}", f"compare.evaluation={evaluation}", *other)
 

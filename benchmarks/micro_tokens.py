@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""micro_tokens.py PLUMB PLUMB_WORLD [--repeats N] - train.micro_batch_tokens against micro_batch_size where both need
-the memory of the same number of tokens: S records of at most 512 tokens, or S * 512 tokens.
+"""micro_tokens.py PLUMB PLUMB_WORLD [--repeats N] - compares train.micro_batch_tokens with train.micro_batch_size,
+where both need memory for the same number of tokens: micro_batch_size S with records of at most 512 tokens, and
+micro_batch_tokens S * 512.
 
-`sft` of a small model on 512 records whose lengths are drawn from a log-normal distribution. Counted, for any machine:
-the bytes by `plumb plan`, the micro-batches of a step, the share of their tokens that is used (filled), and the share
-of the time that ranks compute in rounds of one micro-batch per rank, if time follows the tokens (busy). Measured: the
-CPU seconds of a run on one rank, which depend less on other programs than the time. Standard library only."""
+The script runs `sft` of a small model on 512 records whose lengths have a log-normal distribution. Some figures are
+counted and hold for any machine: the bytes by `plumb plan`, the micro-batches of a step, the share of a
+micro-batch's token capacity that is used (filled), and the share of time in which ranks compute (busy), if a round
+has one micro-batch per rank and time is proportional to tokens. One figure is measured: the CPU seconds of a run on
+one rank, which depend less on other programs than elapsed time does. Needs the standard library only."""
 import argparse
 import json
 import os
@@ -23,7 +25,8 @@ WORLDS = (4, 8)
 
 
 def make(bench):
-    """Makes the model's configuration and the records; returns the lengths of the records."""
+    """Writes the configuration of the model and the file of records; returns the lengths of the
+    records in tokens."""
     bench.make_world()
     path = bench.world / "config.json"
     config = json.loads(path.read_text())
@@ -38,7 +41,8 @@ def make(bench):
 
 
 def cuts(lengths, size, limit):
-    """Returns the tokens of the micro-batches of each step, cut by number (size > 0) or by tokens."""
+    """Divides the records of each step into micro-batches: of `size` records if size > 0, else of
+    at most `limit` tokens. Returns, for each step, the number of tokens of each micro-batch."""
     steps = []
     for at in range(0, len(lengths), STEP):
         out, items = [], 0
@@ -53,7 +57,8 @@ def cuts(lengths, size, limit):
 
 
 def busy(steps, world):
-    """Returns the share of the ranks' time with work: in each round all wait for the largest micro-batch."""
+    """Returns the share of the ranks' time in which they compute, if time is proportional to tokens. In
+    each round every rank takes one micro-batch, and all wait for the largest one."""
     taken = sum(max(s[i:i + world]) for s in steps for i in range(0, len(s), world))
     return sum(map(sum, steps)) / (world * taken)
 

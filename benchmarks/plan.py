@@ -26,19 +26,22 @@ SHAPES = {"8b": {**LLAMA, "hidden_size": 4096, "intermediate_size": 14336, "num_
                   "num_attention_heads": 64}}
 MEMORIES = ("80GB", "141GB")
 TRAINED = {"full": ["lora.r=0"], "LoRA": ["lora.r=8", "lora.alpha=16", "lora.targets=all-linear"]}
-# psle of all weights on 8 GPUs, one micro-batch per rank and step, 128 sequences of 1,024 tokens: each row changes
-# one condition
+# The case that CONDITIONS vary: psle that trains all weights on 8 GPUs, with one micro-batch per rank and step and
+# 128 sequences of 1,024 tokens. Each entry changes one condition.
 SHARED = ["lora.r=0", "kl_to_start=false", "frozen=sharded", "train.shard=gradients"]
 CONDITIONS = {"as above": [], "the reward model resident": ["frozen=resident"],
               "with the reference `init`, in shares": ["kl_to_start=true"],
               "whole gradients and masters on every rank": ["train.shard=optimizer"],
               "moments in host memory": ["offload_moments=true"], "256 sequences": ["generate.slots=256"]}
-PROMPT, ANSWER, PER_RANK = 512, 512, 8  # longest prompt, answer of a pair, prompts or pairs of a step and rank
+# tokens of the longest prompt, tokens of an answer, prompts (or pairs) of an optimizer step per
+# rank
+PROMPT, ANSWER, PER_RANK = 512, 512, 8
 
 
 @dataclass
 class Job:
-    """A command to plan. source: its file of options, if it has one; reward: size of its reward model."""
+    """A command to plan. source: its configuration file or None. reward: size of its reward model or
+    None. more: further options."""
     name: str
     command: str
     source: Path | None = None
@@ -72,9 +75,9 @@ def jobs_70b(only):
 
 @dataclass
 class Page:
-    size: str      # of the policy
+    size: str      # size of the policy
     worlds: tuple
-    prompts: int   # of an iteration
+    prompts: int   # prompts of an iteration
     jobs: object
 
 
@@ -82,7 +85,8 @@ PAGES = {"8b": Page("8b", (1, 8, 64), 2048, jobs_8b), "70b": Page("70b", (8, 64,
 
 
 def folders(where):
-    """Makes stand-ins for models: folders with a config.json. Returns their paths by kind and size."""
+    """Makes a folder with only a config.json for each model, as `plumb plan` reads no weights.
+    Returns {(kind, size): folder}."""
     made = {}
     for size, shape in SHAPES.items():
         for kind, name in (("policy", "LlamaForCausalLM"), ("reward", "LlamaForSequenceClassification")):
@@ -93,7 +97,8 @@ def folders(where):
 
 
 def plan(plumb, page, job, where, models, world, memory, more):
-    """Returns the plan of one case, as plumb writes it; for a file of stages, [the one that needs most, the last]."""
+    """Returns [p, p], where p is the JSON that `plumb plan` writes for this case. If the file has several stages,
+    returns [plan of the stage that needs most memory, plan of the last stage]."""
     text = job.text
     model = models["policy", page.size]
     out = where / f"{job.name}-{world}-{memory}-{'-'.join(more)}.json".replace(" ", "_")
@@ -214,7 +219,7 @@ NOTE_70B = ("In brackets the GPU-hours of the run (prefer and sft: of one step).
 
 
 def table(page, made):
-    """Returns the page of what main() has written to the JSON file."""
+    """Returns the lines of the Markdown page for `made`, the content of the JSON file."""
     rows = made["rows"]
     configs = list(dict.fromkeys(r["config"] for r in rows))
     if page.size == "8b":
@@ -227,7 +232,7 @@ def table(page, made):
 
 
 def make(page, plumb, only, jobs_at_once):
-    """Runs all plans of a page. Returns what the JSON file holds."""
+    """Runs `plumb plan` for every case of a page. Returns the content of the JSON file."""
     jobs = page.jobs(only)
     version = subprocess.run([plumb, "version"], capture_output=True, text=True, check=True).stdout.strip()
     cases = [(j, t, w, m) for j in jobs for t in TRAINED for w in page.worlds for m in MEMORIES]

@@ -1,9 +1,12 @@
-"""plan_beyond.py - what a model needs that does not fit into a GPU: bytes and times of designs that plumb
-does not have, from the plans of plumb (plan.py) and the formulas below. Every figure of the page comes
-from these functions; the sizes come from the config.json, the rates from the plan. Standard library only.
+"""plan_beyond.py - memory and time that a model too large for one GPU would need with designs that
+plumb does not have. Computed from the plans of plumb (plan.py) and the formulas below: sizes come
+from config.json, rates from the plan. Every figure of the second half of plan-70b.md comes from
+these functions. Needs the standard library only.
 
-    layer shares   each of G ranks holds 1/G of every layer's matrices; a pass gathers layer after layer
-    slices         each of T ranks holds some of the outputs of every matrix, and computes only those"""
+  layer shares   each of G ranks holds 1/G of every layer's matrices; before a pass computes a layer,
+  the ranks gather it
+  slices         each of T ranks holds the weights of some outputs of every matrix, and computes only
+  these outputs"""
 import json
 import math
 import re
@@ -11,17 +14,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BF16, F32 = 2, 4       # bytes
-HOST = 8               # ranks of a host: the default of plan.host_ranks
-PARTS = 8              # S: fixed partial sums of a product that is divided along its inputs
-PROMPT, ANSWER, MICRO = 512, 512, 8  # tokens of a prompt and an answer; micro_batch_size of the files
-# The plans that the designs are derived from: all models resident, all that can be divided today divided.
+HOST = 8               # ranks per host: the default of plan.host_ranks
+# number of partial sums into which a product is divided along its input dimension; fixed, so that
+# bits do not depend on T
+PARTS = 8
+# tokens of a prompt, tokens of an answer, micro_batch_size in the configuration files
+PROMPT, ANSWER, MICRO = 512, 512, 8
+# The plans from which the designs are derived: frozen models resident, gradients and optimizer state in
+# shards.
 DIVIDED = ["train.shard=gradients"]
 OPTIONS = {"sft": DIVIDED, "prefer": ["frozen=resident", *DIVIDED], "align": ["frozen=resident", *DIVIDED]}
 VARIANTS = {"full": [[], ["train.offload_moments=true"]], "LoRA": [[]]}
 
 
 class Shape:
-    """The sizes of a Llama model, by its config.json."""
+    """The sizes of a Llama model, read from its config.json."""
 
     def __init__(self, config):
         self.c, self.f, self.l = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
@@ -31,21 +38,21 @@ class Shape:
         self.layers = self.l * self.layer
         self.head = self.v * self.c
         self.parameters = self.layers + 2 * self.head + (2 * self.l + 1) * self.c
-        self.kv = 2 * self.l * self.hk * self.d * BF16  # bytes of the keys and values of a token
+        self.kv = 2 * self.l * self.hk * self.d * BF16  # bytes of the keys and values of one token
 
 
 def latency():
-    """Returns the seconds per message that benchmarks/scaling assumes."""
+    """Returns the seconds per message in benchmarks/scaling/8b-h200.json."""
     return json.loads((ROOT / "benchmarks/scaling/8b-h200.json").read_text())["latency_s"]
 
 
 def reward_tokens():
-    """Returns the tokens of a pass of the reward model."""
+    """Returns the number of tokens in one forward pass of the reward model."""
     return int(re.search(r"BATCH_TOKENS = (\d+)", (ROOT / "src/stage/rewards.c").read_text())[1])
 
 
 def parts(p, job, trained, world, variant):
-    """Returns what the designs need of the plan *p of a case."""
+    """Returns the numbers of the plan p that the functions below need."""
     packed = {}
     for r in p["rows"]:
         if r["what"] == "packed weights" and not r["host"]:
@@ -59,8 +66,8 @@ def parts(p, job, trained, world, variant):
 # ---- memory --------------------------------------------------------------------------------------------------
 
 def needs(part, shapes, ranks):
-    """Returns the bytes of a rank if `ranks` ranks share the layers of every model: the plan, without the layers,
-    with the share of them, and with two layer buffers for each model."""
+    """Returns the bytes that a rank needs if `ranks` ranks share the layers of every model: the bytes of the
+    plan, minus the whole layers, plus a share of the layers, plus two layer buffers for each model."""
     total = part["needs"]
     for owner, held in part["packed"].items():
         s = shapes[part["reward"]] if owner == "reward model" else shapes["70b"]
@@ -74,20 +81,22 @@ def needs(part, shapes, ranks):
 # ---- times ---------------------------------------------------------------------------------------------------
 
 def moved(size, ranks):
-    """Returns the bytes that a rank sends to ranks of its host, and to others, when `ranks` ranks gather `size` bytes."""
+    """Returns (bytes that a rank sends to ranks of its own host, bytes that it sends to other hosts) when `ranks`
+    ranks gather `size` bytes."""
     inside = min(ranks, HOST)
     return size * (1 - 1 / inside), size * (1 / inside - 1 / ranks)
 
 
 def gather(s, ranks, rates):
-    """Returns the seconds in which `ranks` ranks gather all layers once."""
+    """Returns the seconds of one gather of all layers by `ranks` ranks."""
     near, far = moved(BF16 * s.layers, ranks)
     return near / rates["host_link"] + far / rates["link"]
 
 
 def passes(part, page_prompts):
-    """Returns how often a rank gathers a model's layers in an iteration or step: {phase: (gathers, size of the model)}.
-    A forward gathers once; a backward once more, for the recomputation and the gradients of a layer together."""
+    """Returns how often a rank gathers all layers of a model in one iteration or step: {phase: (gathers, size of the
+    model)}. A forward pass gathers once. Forward and backward together gather twice: the backward gathers each
+    layer once, for both its recomputation and its gradients."""
     if part["command"] != "align":
         out = {"update": (2, "70b")}
         return {**out, "reference": (1, "70b")} if part["command"] == "prefer" else out
@@ -104,7 +113,7 @@ def passes(part, page_prompts):
 
 
 def option(config, name):
-    """Returns the value of an option of a file of configs/8b."""
+    """Returns the value of an option in configs/8b/dpo.yaml or psle.yaml."""
     file = "dpo" if config.startswith("dpo of own") else "psle"
     return int(re.search(r"^  %s: (\d+)" % name, (ROOT / f"configs/8b/{file}.yaml").read_text(), re.M)[1])
 
@@ -114,18 +123,19 @@ def answers_of(part):
 
 
 def live_of(part, page_prompts):
-    """Returns the sequences that a rank decodes at once."""
+    """Returns the number of sequences that a rank decodes at the same time."""
     return min(option(part["config"], "slots"), page_prompts / part["world_size"] * answers_of(part))
 
 
 def step(s, live, design, ranks, rates):
-    """Returns one decode step of `live` sequences per rank, half of their answers written: weights of a rank, bytes read
-    of them and of partial sums, bytes sent, messages, their seconds, and those of the step. design: whole, layers
-    (gathered), partial sums, or inputs (gathered)."""
+    """Returns the figures of one decode step with `live` sequences per rank, each halfway through its answer: bytes
+    of weights that a rank holds (held), bytes of weights and partial sums that it reads, bytes sent, messages,
+    seconds of transport and of the whole step. design: "whole" (each rank has all weights), "layers" (layers are
+    gathered), "partial sums" or "inputs" (slices; partial sums, or inputs of the matrices, are exchanged)."""
     near = far = messages = 0
     weights, extra = BF16 * (s.layers + s.head), 0
     held = weights
-    rows = live * ranks  # sequences that the ranks of a group decode together
+    rows = live * ranks  # sequences that the ranks decode together
     kept = (ranks - 1) / ranks
     if design == "layers":
         near, far = moved(BF16 * s.layers, ranks)
@@ -134,10 +144,12 @@ def step(s, live, design, ranks, rates):
         weights = held = weights / ranks
         logits = rows * F32 * s.v / ranks * kept
         messages = s.l * 4 * math.log2(ranks) + math.log2(ranks)
-        if design == "partial sums":  # of o and down: reduce-scatter in float32, gather of the rounded rows
+        # o and down projections: reduce-scatter of float32 sums, then a gather of the rounded rows
+        if design == "partial sums":
             sent = s.l * rows * 2 * (F32 + BF16) * s.c * kept
-            extra = s.l * 2 * rows * PARTS / ranks * F32 * s.c * 2  # written once and read once
-        else:  # the inputs and outputs of o and of down are gathered
+            # each partial sum is written once and read once
+            extra = s.l * 2 * rows * PARTS / ranks * F32 * s.c * 2
+        else:  # the inputs and outputs of the o and down projections are gathered
             sent = s.l * rows * BF16 * (s.h * s.d + s.c + s.f + s.c) * kept
         near, far = moved_slices(sent + logits, ranks)
     flops = 2 * (s.layers + s.head) * live + 4 * s.l * s.h * s.d * live * (PROMPT + ANSWER / 2)
@@ -148,14 +160,15 @@ def step(s, live, design, ranks, rates):
 
 
 def moved_slices(sent, ranks):
-    """Divides bytes that a rank sends in a group of `ranks` as moved() does."""
+    """Divides `sent` bytes between the own host and other hosts in the same ratio as moved()
+    does."""
     near, far = moved(1, ranks)
     return sent * near / (near + far), sent * far / (near + far)
 
 
 def rollout(part, s, design, ranks, rates, page_prompts):
-    """Returns the seconds of a rollout with a design of the decode step: the plan's phase with other bytes, and with
-    transport."""
+    """Returns the seconds of the rollout phase with another design of the decode step: the operations of the
+    plan, the plan's bytes corrected for the design, and the transport of every decode step."""
     live = live_of(part, page_prompts)
     steps = page_prompts / part["world_size"] * answers_of(part) * ANSWER / live
     p, new = part["estimate"]["phases"]["rollout"], step(s, live, design, ranks, rates)
@@ -169,7 +182,7 @@ def seconds_of(phase, rates):
 
 
 def times(part, shapes, rates, page_prompts):
-    """Returns the seconds of an iteration or step: of the plan, and of each design."""
+    """Returns the seconds of one iteration or step: by the plan, and with each design."""
     phases = part["estimate"]["phases"]
     plan = sum(seconds_of(p, rates) for p in phases.values())
     out = {"plan": plan}
@@ -259,7 +272,8 @@ def memory_part(made, shapes):
 
 
 def summary(parts_of, shapes, world):
-    """Returns a line with the number of cases that fit on `world` ranks: the least of a case's variants counts."""
+    """Returns a line with the number of cases that fit on `world` ranks. A case with several variants is
+    represented by the variant that needs fewest bytes."""
     cases = list(dict.fromkeys((c, t) for c, t, _, w in parts_of if w == world))
     counts = []
     for name, ranks in (("a host", min(HOST, world)), ("all ranks", world)):

@@ -10,7 +10,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUIET = ("checkpoint.every=0", "checkpoint.keep_last=1", "report.html=false")
-# 97.5 % quantiles of Student's t by degrees of freedom
+# 97.5 % quantiles of Student's t for 1, 2, 3, ... degrees of freedom
 T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
 
@@ -23,7 +23,8 @@ def plumb(args, *arguments):
 
 
 def finished(run):
-    """Returns true if the run has ended with success: as it depends on configuration and seed only, it need not run again."""
+    """Returns true if run.json says that the run ended with success. Such a run is not repeated, because its result
+    depends on configuration and seed only."""
     try:
         return json.loads((ROOT / run / "run.json").read_text())["sessions"][-1]["result"] == "ok"
     except (OSError, ValueError, LookupError):
@@ -31,14 +32,15 @@ def finished(run):
 
 
 def train(args, command, config, run, *options):
-    """Makes a run of one command unless it is complete."""
+    """Makes the run of one command unless it is complete."""
     if not finished(run):
         shutil.rmtree(ROOT / run, ignore_errors=True)
         plumb(args, command, config, f"output_dir={run}", *QUIET, *options)
 
 
 def evaluate(args, out, models, *more):
-    """Evaluates several models in one call; returns {name: figures} of eval.json."""
+    """Evaluates several models in one call of `plumb eval`. Returns {name: figures} from
+    eval.json."""
     names = ",".join(f"{name}={path}" for name, path in models.items())
     threads = [s for s in args.set if s.startswith("threads=")]
     plumb(args, "eval", f"{args.configs}/eval.yaml", f"eval.models={names}", f"output_dir={out}", "report.html=false", *threads, *more)
@@ -46,14 +48,15 @@ def evaluate(args, out, models, *more):
 
 
 def choose(trials, max_kl):
-    """Returns the trial ({name: {"reward", "kl"}}) with the best reward among those within max_kl nats of the start (0:
-    among all); the first one if none is."""
+    """Returns the name of the trial with the best reward among the trials whose KL is at most max_kl nats (0: among
+    all trials). If none is, returns the first trial. trials: {name: {"reward", "kl"}}."""
     within = [name for name, t in trials.items() if not max_kl or t["kl"] <= max_kl]
     return max(within or list(trials)[:1], key=lambda name: trials[name]["reward"])
 
 
 def same_settings(out, now):
-    """Checks that the settings which influence every run are those with which the folder was begun."""
+    """Exits if settings.json of the folder `out` has other settings than `now`. Writes the file if
+    there is none. Settings are the options that influence every run."""
     file = ROOT / out / "settings.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists() and json.loads(file.read_text()) != now:
@@ -62,7 +65,8 @@ def same_settings(out, now):
 
 
 def interval(values):
-    """Returns the mean over seeds, and half of its 95 % interval (Student's t), which is NaN for one seed."""
+    """Returns the mean over the seeds and half of the width of its 95 % confidence interval (Student's t).
+    The second number is NaN for one seed."""
     n = len(values)
     half = T[n - 2] * statistics.stdev(values) / math.sqrt(n) if 1 < n <= len(T) + 1 else math.nan
     return statistics.mean(values), half

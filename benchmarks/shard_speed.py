@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""shard_speed.py - speed of sft on CPU ranks with sharded gradients and with LoRA, against the plain run.
+"""shard_speed.py - speed of sft on CPU ranks with sharded gradients and with LoRA, compared with full
+training without shards.
 
-    python3 benchmarks/shard_speed.py [--out benchmarks/results/shard-speed]
+  python3 benchmarks/shard_speed.py [--out benchmarks/results/shard-speed]
 
-Makes a small world and a Llama of 24 million parameters (512 wide, 8 layers) under --work. Then runs `plumb sft`
-in turn with each set of options, on 1 and on 2 ranks with one thread each, on texts of equal and
-of mixed lengths. Writes a table of tokens per second as OUT.md, and OUT.json. Nothing else should
-run on the machine. Standard library only."""
+Makes a small data set and a Llama of 24 million parameters (512 wide, 8 layers) under --work. Then runs
+`plumb sft` in turn with each set of options, on 1 and on 2 ranks with one thread each, on texts of equal and
+of mixed lengths. Writes a table of tokens per second to OUT.md and OUT.json. No other program should run on
+the machine. Needs the standard library only."""
 import argparse
 import json
 import os
@@ -44,7 +45,7 @@ def run(command):
 
 
 def inputs(plumb, work):
-    """Makes the base model and the two data files; returns (model, {lengths: file})."""
+    """Makes the base model and the two data files. Returns (model, {kind of lengths: file})."""
     shutil.rmtree(work, ignore_errors=True)
     world = work / "world"
     run([plumb.with_name("plumb-world"), "make", world, 1])

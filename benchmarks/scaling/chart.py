@@ -7,7 +7,8 @@ COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b5ea7")
 
 
 def draw(series, title):
-    """series: [(name, dashed, [(ranks, efficiency)])]. Returns the text of the SVG file."""
+    """Returns the text of an SVG file. series: [(name, drawn dashed or not, [(ranks,
+    efficiency)])]."""
     ranks = sorted({r for _, _, points in series for r, _ in points})
     top = max([1.0] + [e for _, _, points in series for _, e in points])
     first, last = math.log2(ranks[0]), math.log2(max(ranks[-1], 2 * ranks[0]))

@@ -49,10 +49,11 @@ for i in 1 2; do
     inside $i ip link set "plumb$i" up
 done
 
-# mpirun runs in the first namespace and starts its daemon in the second one with this instead of ssh.
+# mpirun runs in the first namespace. It starts its daemon in the second namespace with this script
+# instead of ssh.
 cat >"$work/agent" <<AGENT
 #!/bin/sh
-shift # drops the name of the host: there is only one other host
+shift # drops the host name: there is only one other host
 exec nsenter -t $holder2 -n -u sh -c "\$*"
 AGENT
 cat >"$work/launch" <<LAUNCH

@@ -1,13 +1,14 @@
-"""predict.py - the predicted time of an iteration on many ranks. Standard library only.
+"""predict.py - predicts the time of an iteration on many ranks. Needs the standard library only.
 
 The time of an iteration is the sum of
-    work      the phases of one rank on its share of the prompts, as measured on a single rank,
-              times the load imbalance of the rank with the longest completions
-    exchange  the gradient exchange of every optimizer step
-    control   the small collectives between the phases
+  work      the time of one rank for its share of the prompts, measured on a single rank, times
+  the load imbalance
+            (expected load of the rank with the longest completions over the mean load)
+  exchange  the gradient exchange of every optimizer step
+  control   the small collectives between the phases
 The messages and bytes on the longest path of each collective come from bench_schedule, which
-replays the code of src/comm. Latency and bandwidth come from bench_probe, which measures them on
-the network at hand."""
+runs the code of src/comm for many simulated ranks. Latency and bandwidth come from bench_probe,
+which measures the network."""
 import bisect
 import functools
 import json
@@ -17,7 +18,8 @@ import subprocess
 
 
 class Schedule:
-    """The output of bench_schedule for each collective, run once per number of ranks and length."""
+    """The output of bench_schedule for each collective. The program runs once per number of
+    ranks and vector length."""
 
     def __init__(self, program):
         self.program = program
@@ -35,7 +37,8 @@ class Schedule:
 
 
 class Start:
-    """The output of bench_start, run once per number of ranks: what a rank needs among many ranks."""
+    """The output of bench_start: what a rank needs when there are many ranks. The program runs
+    once per number of ranks."""
 
     def __init__(self, program):
         self.program = program
@@ -45,8 +48,9 @@ class Start:
         return json.loads(subprocess.run([self.program, str(ranks)], check=True, text=True, capture_output=True).stdout)
 
     def costs(self, ranks, latency):
-        """Returns memory, start and heartbeat of a rank. latency: seconds that a message takes. heartbeat_share assumes that a
-        note takes this time of the rank that sends it, and again of the rank that receives it."""
+        """Returns the memory, messages of the start-up and heartbeat of a rank. latency: seconds per message.
+        heartbeat_share assumes that a heartbeat message takes `latency` seconds of the rank that sends it, and as long
+        again of the rank that receives it."""
         x = self.of(ranks)
         beat = x["heartbeat"]
         sent = beat["notes_per_period"] / beat["period_s"]
@@ -58,16 +62,18 @@ class Start:
 
 
 def start_formula(ranks):
-    """Returns the messages of the start on a power of two of ranks, by arithmetic instead of by replay: the ranks agree
-    once, and gather one row of each rank twice. Each of these gathers first exchanges the sizes of the rows."""
+    """Returns the number of messages on the longest path of the start-up for a power of two of ranks, by arithmetic.
+    bench_start must count the same number. The ranks agree once, and twice gather one row from each rank. Each of
+    these gathers first exchanges the sizes of the rows."""
     rounds = ranks.bit_length() - 1
     return rounds + 2 * (rounds + rounds)
 
 
 def formula(ranks, elements, block):
-    """Returns (messages, bytes) on the longest path of one gradient exchange on a power of two of ranks,
-    by arithmetic instead of by replay: log2 W halvings and as many doublings. Every piece is cut
-    at a multiple of `block` floats, and its lower half is never the smaller one."""
+    """Returns (messages, bytes) on the longest path of one gradient exchange for a power of two of
+    ranks, by arithmetic. bench_schedule must count the same numbers. The exchange has log2 W
+    halvings of the vector and as many doublings. A piece is cut at a multiple of `block` floats,
+    and its lower half is never the smaller one."""
     piece, messages, total = elements, 0, 0
     while ranks > 1:
         lower = min(math.ceil(math.ceil(piece / block) / 2) * block, piece)
@@ -78,7 +84,8 @@ def formula(ranks, elements, block):
 
 
 class Link:
-    """Latency (s per message) and time per byte (s, by the length of the vector in bytes)."""
+    """latency: seconds per message. points: seconds per byte for several lengths of the vector
+    in bytes."""
 
     def __init__(self, latency, points):
         self.latency = latency
@@ -96,7 +103,9 @@ class Link:
         return cls(latency, points)
 
     def per_byte(self, size):
-        """Interpolates on a logarithmic scale of sizes; constant outside of the measured range."""
+        """Returns the seconds per byte for a vector of `size` bytes, interpolated on a
+        logarithmic scale of sizes. Outside of the measured range, returns the value at its
+        end."""
         sizes = [s for s, _ in self.points]
         i = bisect.bisect_left(sizes, size)
         if i == 0 or i == len(sizes):
@@ -106,19 +115,21 @@ class Link:
 
 
 def imbalance(lengths, prompts, ranks, draws=200, seed=1):
-    """Returns the expected load of the busiest rank over the mean load. lengths: tokens of the completions of
-    each measured prompt (not all 0); the prompts of a rank are drawn from them."""
+    """Returns the expected load of the busiest rank over the mean load. lengths: completion tokens of each
+    measured prompt (not all 0). The prompts of every simulated rank are drawn at random from this list."""
     share = max(1, round(prompts / ranks))
     if ranks == 1 or not lengths:
         return 1.0
     rng = random.Random(seed)
-    draws = max(10, min(draws, draws * 64 // ranks))  # with many ranks one draw already is a mean
+    # with many ranks, one draw already averages over many values
+    draws = max(10, min(draws, draws * 64 // ranks))
     busiest = sum(max(sum(rng.choices(lengths, k=share)) for _ in range(ranks)) for _ in range(draws)) / draws
     return busiest / (share * sum(lengths) / len(lengths))
 
 
 def line(points):
-    """Least squares line through [(x, y)], as a function; the proportion of a single point."""
+    """Returns the least-squares line through the points [(x, y)] as a function. For a single
+    point, returns the line through it and the origin."""
     if len(points) == 1:
         (x0, y0), = points
         return lambda x: y0 * x / x0
@@ -129,8 +140,9 @@ def line(points):
 
 
 class Model:
-    """single: [(prompts, {phase: seconds})] of one rank; steps: optimizer steps of an iteration;
-    elements: floats that are exchanged; control: (collectives, bytes) of an iteration on 2 ranks."""
+    """single: [(prompts, {phase: seconds})] measured on one rank. steps: optimizer steps of an
+    iteration. elements: floats in the gradient exchange. control: (collectives, bytes) of an
+    iteration, counted on 2 ranks."""
 
     WORK = ("rollout", "reward", "reference", "train")
 
@@ -141,7 +153,8 @@ class Model:
         self.control, self.link, self.schedule = control, link, schedule
 
     def iteration(self, ranks, prompts):
-        """Returns the seconds of one iteration over `prompts` prompts, by part."""
+        """Returns the predicted seconds of one iteration over `prompts` prompts: {part:
+        seconds}."""
         share = prompts / ranks
         uneven = imbalance(self.lengths, prompts, ranks)
         out = {phase: self.work[phase](share) * uneven for phase in self.WORK}

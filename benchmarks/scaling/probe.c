@@ -1,9 +1,10 @@
-/* probe.c - measures latency and bandwidth of plumb's collectives between the ranks of this job.
+/* probe.c - measures latency and bandwidth of plumb's collectives between the ranks of this MPI
+ * job.
  *   mpirun -n 2 build/benchmarks/bench_probe [seconds per size, default 0.5]
- * Prints one JSON object: the median seconds of an allreduce of one number, and of one gradient
+ * Prints one JSON object: the median seconds of an allreduce of one number, and of a gradient
  * exchange (plumb_comm_reduce_tree, then plumb_comm_allgather_shards) of several sizes. Each time
- * is that of the slowest rank. The memory is of the kinds that training uses: the gradient from
- * plumb_comm_alloc, the weights from elsewhere. */
+ * is that of the slowest rank. As in training, the gradient lies in memory of plumb_comm_alloc and
+ * the weights do not. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,13 +38,14 @@ static plumb_status once(plumb_comm *c, const struct vectors *v, int64_t n)
     return plumb_comm_allgather_shards(c, v->weights, n, PLUMB_HOST);
 }
 
-/* Sets *out to the median time of the slowest rank. Repeats for about `budget` seconds. */
+/* Sets *out to the median over rounds of the slowest rank's seconds for once(). Measures for about
+ * `budget` seconds. */
 static plumb_status measure(double *out, plumb_comm *c, const struct vectors *v, int64_t n,
                             double budget)
 {
     static double seconds[MOST_ROUNDS];
     int rounds = 0;
-    PLUMB_TRY(once(c, v, n)); /* touches the memory and is not counted */
+    PLUMB_TRY(once(c, v, n)); /* touches the memory for the first time and is not counted */
     const double began = plumb_now();
     for (double go_on = 1; go_on > 0 && rounds < MOST_ROUNDS;) {
         PLUMB_TRY(plumb_comm_barrier(c));

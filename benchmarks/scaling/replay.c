@@ -28,10 +28,10 @@ struct arrival {
 };
 
 struct rank_state {
-    int64_t done;      /* number of messages of its program that are sent and received */
+    int64_t done;      /* number of messages of this rank's program that are sent and received */
     bool sent;         /* the current message has been sent */
-    double time;       /* s; when the rank had sent and received the last message */
-    double sent_until; /* s; when the current message leaves this rank */
+    double time;       /* seconds at which the rank had sent and received its previous message */
+    double sent_until; /* seconds at which the current message has left this rank */
     struct arrival *arrived;
     int64_t n, room;
 };
@@ -49,7 +49,8 @@ static plumb_status add_arrival(struct rank_state *s, int from, double time)
     return PLUMB_OK;
 }
 
-/* Takes the oldest message from `from`. Returns false if there is none yet. */
+/* Removes the oldest message from rank `from` and sets *time to its arrival. Returns false if there
+ * is no message from that rank yet. */
 static bool take_arrival(struct rank_state *s, int from, double *time)
 {
     for (int64_t i = 0; i < s->n; i++)
@@ -61,7 +62,8 @@ static bool take_arrival(struct rank_state *s, int from, double *time)
     return false;
 }
 
-/* Runs the moves of a rank until one waits for a message that has not been sent. */
+/* Runs the messages of `rank` in order, until a message must be received that has not been sent
+ * yet. */
 static plumb_status advance(struct rank_state *state, const struct replay_program *program,
                             int rank, double latency, double seconds_per_byte, bool *moved)
 {
@@ -89,8 +91,8 @@ static plumb_status advance(struct rank_state *state, const struct replay_progra
     return PLUMB_OK;
 }
 
-/* Sets *out to the time at which the last rank is done, if a message takes `latency` plus
- * seconds_per_byte per byte and a rank sends one message at a time. */
+/* Sets *out to the time in seconds at which the last rank has finished. A message takes `latency`
+ * plus seconds_per_byte per byte. A rank sends one message at a time. */
 static plumb_status simulate(double *out, const struct replay_program *program, int ranks,
                              double latency, double seconds_per_byte)
 {

@@ -74,7 +74,8 @@ class Bench:
         return ["mpirun", "-n", str(ranks), *bind, *root]
 
     def shares_cores(self, row):
-        """Returns true if ranks of this row had to share cores: then its times say nothing about scaling."""
+        """Returns true if the ranks of this row had to share cores. Its times then say nothing about
+        scaling."""
         return not self.args.launcher and row["ranks"] > self.cores
 
     def run(self, command, **more):
@@ -84,7 +85,8 @@ class Bench:
         return done.stdout
 
     def base(self):
-        """Returns the options of model, prompts and method: of the configuration, or of a world that the script makes."""
+        """Returns the options for model, prompts and method: the file --config, or those of a small task and model
+        that the script makes."""
         if self.args.config:
             return [self.args.config]
         world, model = self.work / "world", self.work / "model"
@@ -107,7 +109,8 @@ class Bench:
         return out / "latest"
 
     def align(self, ranks, prompts, name):
-        """Makes one run; returns the rows of metrics.jsonl that count, each with its number of steps."""
+        """Makes one run of `plumb align`. Returns the rows of metrics.jsonl that count, each with its
+        number of optimizer steps."""
         out = self.work / "runs" / name
         shutil.rmtree(out, ignore_errors=True)
         step = max(prompts // self.args.steps, 1)
@@ -124,7 +127,8 @@ class Bench:
         return rows[self.args.warmup:]
 
     def lengths(self, name):
-        """Returns the completion tokens of each prompt in the last iteration of a single-rank run."""
+        """Returns the number of completion tokens of each prompt in the last iteration of a
+        single-rank run."""
         file = max((self.work / "runs" / name / "rollouts").glob("iteration-*.rank-0.h5"))
 
         def column(what):
@@ -169,7 +173,8 @@ def quantile(values, q):
 
 
 def point(bench, mode, ranks, prompts, parameters):
-    """Runs one point and returns its row of the table."""
+    """Runs one combination of mode, ranks and prompts `repeat` times. Returns its row of the
+    table."""
     rows, tail = [], f"{mode}-{ranks}-{prompts}"
     for i in range(bench.args.repeat):
         rows += bench.align(ranks, prompts, f"{tail}-{i}")
@@ -212,7 +217,7 @@ def header(bench):
 
 
 def measure(bench, ranks):
-    """Returns (rows of the table, single-rank rows by number of prompts)."""
+    """Measures every row. Returns (rows of the table, {prompts: row of a single-rank run})."""
     p, rows, single = bench.args.prompts, [], {}
     modes = bench.args.modes.split(",")
     shares = {p} | ({p // w for w in ranks} if "strong" in modes else set())
@@ -229,7 +234,8 @@ def measure(bench, ranks):
 
 
 def fit(bench, rows, single):
-    """Returns the model of predict.py, from single-rank runs, the probe, and the messages counted on 2 ranks."""
+    """Returns the Model of predict.py and its inputs, from single-rank runs, bench_probe, and the messages
+    counted on 2 ranks."""
     args, schedule = bench.args, predict.Schedule(str(bench.programs / "bench_schedule"))
     two = next((r for r in rows if r["ranks"] == 2), None)
     if not two:
@@ -245,8 +251,9 @@ def fit(bench, rows, single):
 
 
 def costs(start, model, ranks, modes):
-    """Returns what each of `ranks` ranks needs, and the share of an iteration, by mode, that the small collectives, the
-    hashes of a sharded fingerprint in each step, and the heartbeat take."""
+    """Returns what each of `ranks` ranks needs (memory, messages of the start-up, heartbeat). Adds, for each mode,
+    the share of an iteration that these take: the small collectives, the hashes of a sharded fingerprint in each
+    step, and the heartbeat."""
     out = start.costs(ranks, model.link.latency)
     if ranks > 1 and ranks & (ranks - 1) == 0 and out["start_messages"] != predict.start_formula(ranks):
         sys.exit(f"{ranks} ranks: the start has {out['start_messages']} messages on its longest path, "
@@ -259,13 +266,14 @@ def costs(start, model, ranks, modes):
 
 
 def project(bench, fitted):
-    """Returns the predicted rows up to --project ranks, and compares the replayed schedule with the formula. Strong scaling
-    ends where a rank would have less than one prompt."""
+    """Returns the predicted rows up to --project ranks. Compares the counted messages of an exchange with the formula.
+    Strong scaling ends at the number of ranks with less than one prompt each."""
     model, args = fitted["model"], bench.args
     strong = fitted.get("strong_prompts", args.prompts)
     base = {"strong": model.iteration(1, strong)["iteration"], "weak": model.iteration(1, args.prompts)["iteration"]}
     program = bench.programs / "bench_start"
-    start = predict.Start(str(program)) if program.exists() else None  # not in a build without MPI
+    # a build without MPI has no bench_start
+    start = predict.Start(str(program)) if program.exists() else None
     out, w = [], 1
     while w <= args.project:
         row = {"ranks": w}
@@ -286,7 +294,8 @@ def project(bench, fitted):
 
 
 def assumed(bench):
-    """Returns the model of --assume. Lengths are exponential, cut at the longest, and summed over a prompt's completions."""
+    """Returns the Model for the JSON file --assume. The lengths of completions are drawn from an exponential
+    distribution, cut at the longest length, and summed over the completions of a prompt."""
     a = json.loads(pathlib.Path(bench.args.assume).read_text())
     bench.args.prompts, rng, of = a["prompts"], random.Random(1), a["lengths"]
     lengths = [sum(min(rng.expovariate(1 / of["mean"]), of["longest"]) for _ in range(of["completions"])) for _ in range(10000)]
@@ -298,7 +307,8 @@ def assumed(bench):
 
 
 def rank_table(projected, latency, modes):
-    """Returns the lines about memory, start, heartbeat and agreement of a rank; none without their counts."""
+    """Returns the lines of the table about memory, start-up, heartbeat and agreement of a rank. Returns
+    none if bench_start did not run."""
     if not all("rank" in row for row in projected):
         return []
     lines = ["", "## What a rank needs among many", "",

@@ -1,10 +1,10 @@
-/* schedule.c - replays the collectives of plumb for many ranks in one process, without their data.
+/* schedule.c - counts the messages of plumb's collectives for many ranks in one process.
  *   bench_schedule RANKS ELEMENTS
- * Runs the code of src/comm once for every rank on a transport that only records the messages.
- * Then it lets the messages of all ranks take place in an event simulation. Prints one JSON object
- * with, for each collective: the messages and bytes of all ranks and of the busiest rank, and the
- * longest path, in messages and in bytes. ELEMENTS is the length of the gradient in floats. No
- * memory of that length is needed, because the recording transport never reads or writes it. */
+ * Runs the code of src/comm once for every rank, with a transport that records each message instead
+ * of sending it. Then an event simulation sends the recorded messages of all ranks. Prints one JSON
+ * object with, for each collective: the messages and bytes of all ranks and of the busiest rank,
+ * and the longest path, in messages and in bytes. ELEMENTS is the length of the gradient in floats.
+ * The gradient needs no memory, because the recording transport never reads or writes it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,8 @@
 #include "base/log.h"
 #include "replay.h"
 
-#define BROADCAST_BYTES 1024 /* about the size of a failure note or a small header */
+/* about the size of the message about a failed rank, or of a small header */
+#define BROADCAST_BYTES 1024
 
 struct recorder {
     plumb_comm base; /* must be the first member */
@@ -107,7 +108,7 @@ static const struct collective {
     {"reduce_tree", run_reduce_tree}, {"allgather_shards", run_allgather_shards},
 };
 
-/* Records the messages of `rank` of `ranks` in one collective. The caller frees out->at. */
+/* Records the messages of `rank` in one collective of `ranks` ranks. The caller frees out->at. */
 static plumb_status record(struct replay_program *out, const struct collective *what, int rank,
                            int ranks, int64_t n)
 {
@@ -118,7 +119,7 @@ static plumb_status record(struct replay_program *out, const struct collective *
         free(r);
         return st;
     }
-    r->base.check_calls = false; /* its messages are not part of a release build */
+    r->base.check_calls = false; /* a release build does not send the messages of this check */
     st = what->run(&r->base, n);
     *out = r->program;
     plumb_comm *c = &r->base;

@@ -1,15 +1,19 @@
-/* start.c - counts what a rank needs before the first collective of a run, among many ranks.
+/* start.c - counts what a rank needs before the first collective of a run, when there are many
+ * ranks.
  *   bench_start RANKS
- * Pretends RANKS ranks in one process: the code of src/comm creates each communicator as it does
+ * Simulates RANKS ranks in one process. The code of src/comm creates each communicator as it does
  * under MPI, and then all ranks start together. Each rank has a stack of its own and runs until it
- * waits for a message. A message carries its data. The few MPI functions that this code calls are
+ * waits for a message. Messages carry their data. The few MPI functions that this code calls are
  * replaced below. Prints one JSON object:
  *   memory     bytes and number of allocations of a communicator, without the memory of MPI, and
- *              without the ring and the windows that the ranks of one host share
- *   start      messages of the start after MPI_Init: of all ranks, of the busiest one, longest path
+ *              without the ring buffers and windows that the ranks of one host share
+ *   start      messages of the start-up after MPI_Init: of all ranks, of the busiest one, longest
+ *   path
  *   allgather  the same for an allgather of 8 bytes per rank
- *   heartbeat  seconds between two notes to a rank, notes that a rank sends in this time, bytes of
- *              a note, and notes that a rank sends when it has waited for long in a collective */
+ *   heartbeat  seconds between two heartbeat messages to a rank, number that a rank sends in this
+ *   time,
+ *              bytes of one, and number that a rank sends when it has waited for long in a
+ *              collective */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,12 +25,13 @@
 #include "comm/mpi_impl.h"
 #include "replay.h"
 
-#define STACK_BYTES   ((size_t)256 << 10)
-#define LONG_WAIT_S   0.06 /* a wait after which a rank sends notes (mpi_heartbeat.c) */
+#define STACK_BYTES ((size_t)256 << 10)
+/* a rank that has waited this long in a collective sends heartbeat messages (mpi_heartbeat.c) */
+#define LONG_WAIT_S   0.06
 #define TIMEOUT_S     60.0 /* the default of comm.timeout */
 #define RANKS_AT_MOST 4096
 
-/* A message that was sent and not yet received. */
+/* A message that was sent and is not yet received. */
 struct letter {
     struct letter *next;
     int from;
@@ -57,7 +62,8 @@ static struct {
 
 /* ---- counts of allocations and of MPI's messages --------------------------------------------- */
 
-/* The program is linked with --wrap for these functions, so that calls from our code come here. */
+/* The linker option --wrap redirects calls of these functions in plumb's code to the functions
+ * below. */
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t a, size_t b);
 void *__real_malloc(size_t n);
@@ -83,18 +89,18 @@ void *__wrap_calloc(size_t a, size_t b)
     return __real_calloc(a, b);
 }
 
-/* Counts a note and drops it. */
+/* Replaces the send of a heartbeat message: counts it and its bytes, and sends nothing. */
 int __wrap_MPI_Isend(const void *buf, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm,
                      MPI_Request *request)
 {
     (void)buf, (void)type, (void)to, (void)tag, (void)comm;
     notes++;
-    note_bytes += count; /* of MPI_BYTE */
+    note_bytes += count; /* all heartbeat messages are sent as MPI_BYTE */
     *request = MPI_REQUEST_NULL;
     return MPI_SUCCESS;
 }
 
-/* Reports that no note has arrived. */
+/* Replaces the test for an incoming heartbeat message: reports that there is none. */
 int __wrap_MPI_Iprobe(int from, int tag, MPI_Comm comm, int *flag, MPI_Status *status)
 {
     (void)from, (void)tag, (void)comm, (void)status;
@@ -102,7 +108,7 @@ int __wrap_MPI_Iprobe(int from, int tag, MPI_Comm comm, int *flag, MPI_Status *s
     return MPI_SUCCESS;
 }
 
-/* Reports that the request is complete, so that the next note can be sent. */
+/* Reports that the request is complete, so that plumb_mpi sends the next heartbeat message. */
 int __wrap_MPI_Test(MPI_Request *request, int *flag, MPI_Status *status)
 {
     (void)request, (void)status;
@@ -126,7 +132,7 @@ static plumb_status post(struct pretended *to, int from, const struct plumb_move
     return PLUMB_OK;
 }
 
-/* Removes the oldest message from rank `from` and returns it; NULL if there is none. */
+/* Removes and returns the oldest message from rank `from`, or returns NULL if there is none. */
 static struct letter *take(struct pretended *p, int from)
 {
     for (struct letter **at = &p->first; *at; at = &(*at)->next)
@@ -216,7 +222,7 @@ static plumb_status run_allgather(struct plumb_mpi *m)
 {
     int64_t mine = m->base.rank;
     const int64_t size = (int64_t)sizeof(mine), all = size * m->base.size;
-    /* uses arrays of the communicator that only its start needs */
+    /* uses two arrays of the communicator that are otherwise used only during its start */
     return plumb_comm_allgather(&m->base, m->shared.address, all, m->shared.count, &mine, size);
 }
 
@@ -235,7 +241,7 @@ static plumb_status create(struct pretended *p, int rank, int ranks)
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
-/* Runs fn on every rank and prints its counts under `name`. */
+/* Runs fn on every rank and prints the messages under `name`. */
 static plumb_status count(const char *name, rank_fn *fn)
 {
     struct replay_program *program = calloc((size_t)world.ranks, sizeof(*program));
@@ -254,7 +260,8 @@ static plumb_status count(const char *name, rank_fn *fn)
     return PLUMB_OK;
 }
 
-/* Lets rank 0 send its notes of one period, and then those of a long wait in a new collective. */
+/* Makes rank 0 send the heartbeat messages of one period, and then those of a long wait in a new
+ * collective. */
 static plumb_status count_notes(void)
 {
     struct plumb_mpi *m = &world.rank[0].mpi;
