@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""stories.py MODEL_DIR [--ranks 2] [--methods psle,dpo,vcb --seeds 1,2,3] - runs methods on a small pretrained story model with a word-list reward.
+"""stories.py MODEL_DIR [--ranks 2] [--methods psle,dpo,vcb --seeds 1,2,3] - aligns a small pretrained story model with a word-list reward.
 
-MODEL_DIR is a Hugging Face folder of a TinyStories-like Llama (stories260K). The script writes story openings, a
-principle (a joyful sentence in front of the opening) and configurations to runs/stories. Without --methods it aligns
-the model by PSLE for 8 iterations, and compares start and end on held-out openings; with --methods it runs
-methods.py, which compares them over seeds. Standard library only."""
+MODEL_DIR is a Hugging Face folder of a small Llama that was trained on TinyStories, such as stories260K. The script writes to runs/stories:
+beginnings of stories as prompts, a principle (a joyful sentence in front of the prompt) and configurations. Without --methods it trains the
+model by PSLE for 8 iterations and evaluates the start and the trained model on held-out prompts. With --methods it runs methods.py, which
+compares the methods over several seeds. Needs the standard library only."""
 import argparse
 import itertools
 import json
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs/stories"
 NAMES = "Lily Tom Ben Anna Sam Mia Max Sue Tim Lucy Jack Amy Leo Emma Dan Kate".split()
 KINDS = ["little girl", "little boy", "small dog", "big cat", "kind bird", "young bear"]
-FILES = {"psle": "align"}  # as methods.py expects
+FILES = {"psle": "align"}  # methods.py reads the configuration of psle from align.yaml
 WISHES = ["liked to play outside", "wanted to find a new friend", "lived in a big house", "had a red ball",
           "went to the park", "loved to help", "saw a big tree", "was very hungry"]
 HAPPY = "happy smile smiled laugh laughed love loved fun play played friend friends hug hugged joy glad thank proud excited".split()
@@ -50,7 +50,8 @@ def run(*command):
 
 
 def write_configs(args, methods):
-    """Writes METHOD.yaml for each method, and the same sections as eval.yaml, of which eval ignores what it does not read."""
+    """Writes METHOD.yaml for each method, and the same text as eval.yaml. `plumb eval` ignores the sections that it does
+    not use."""
     for name, method in [(m, m) for m in {m.split(":")[0] for m in methods}] + [("eval", "psle")]:
         text = CONFIG.format(model=args.model, words=", ".join(HAPPY), rate=args.rate, method=method)
         (OUT / f"{FILES.get(name, name)}.yaml").write_text(text)
@@ -66,7 +67,8 @@ def main():
     parser.add_argument("--rates", default="5e-5,1e-4,2e-4")
     parser.add_argument("--max-kl", default="0")
     args = parser.parse_args()
-    if not args.methods: # methods.py continues an earlier call
+    # with --methods the folder stays, because methods.py continues an interrupted call
+    if not args.methods:
         shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True, exist_ok=True)
     openings = [f"Once upon a time, there was a {kind} named {name}. {name} {wish}."

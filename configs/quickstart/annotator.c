@@ -1,18 +1,20 @@
-/* annotator.c - a simulated annotator, who scores answers with noise, label flips or another scale.
- * Tool; includes base/ and io/. */
+/* annotator.c - a simulated annotator: turns the true score of an answer into a score with noise,
+ * with a changed sign for some prompts, or on another scale (enum world_shape). Tool; includes
+ * base/ and io/. */
 #include <math.h>
 #include <string.h>
 
 #include "io/file.h"
 #include "world.h"
 
-/* Random number streams, different from those of the data sets. */
+/* Numbers of random number streams. main.c uses other numbers for the data sets. */
 enum { STREAM_NOISE = 101, STREAM_FLIP };
-#define RECORDS 0xffffffffffull /* a record number in a random number key has 40 bits */
-/* A true score above RIGHT means that the content is right, with or without polite words; wrong
- * answers score below it. */
+/* largest record number in the key of a random number, which has 40 bits for it */
+#define RECORDS 0xffffffffffull
+/* An answer with right content has a true score above RIGHT, with or without polite words. A wrong
+ * answer has a lower score. */
 #define RIGHT 0.9
-/* In shape heavy, the worth of an answer is e^(STEEP * true score). */
+/* In shape `heavy`, the worth of an answer is e^(STEEP * true score). */
 #define STEEP 2.0
 
 bool world_shape_find(enum world_shape *out, const char *name)
@@ -27,7 +29,8 @@ bool world_shape_find(enum world_shape *out, const char *name)
     return false;
 }
 
-/* Returns a random number in (0, 1) for the hash of a text. */
+/* Returns the random number in (0, 1) that belongs to the annotator's seed, the stream and the hash
+ * of a text. */
 static double drawn(const struct world_annotator *a, uint32_t stream, uint64_t hash)
 {
     struct world_draw d = world_draw_at(a->seed, stream, hash & RECORDS);

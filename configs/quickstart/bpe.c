@@ -11,7 +11,8 @@
 #define MAX_VOCAB  4096
 #define SPECIALS   3
 
-/* A piece of the pre-tokenizer: its text, its tokens so far, and how often it occurs. */
+/* A piece of text as the pre-tokenizer cuts it (about a word): its bytes, the n tokens that it
+ * consists of so far, and how often it occurs. */
 struct piece {
     char text[MAX_PIECE];
     int16_t token[MAX_PIECE];
@@ -26,9 +27,9 @@ struct trainer {
     int64_t pair[MAX_VOCAB][MAX_VOCAB];
 };
 
-/* Returns the length of the next piece. Gives the same pieces as GPT-2's expression for texts of
- * letters, punctuation and single spaces: an optional space followed by letters or by punctuation,
- * or white space alone. */
+/* Returns the length of the next piece of s. For texts of letters, punctuation and single spaces
+ * the pieces are those of GPT-2's regular expression: an optional space followed by letters or by
+ * punctuation, or one white-space character. */
 static int cut(const char *s)
 {
     const int lead = s[0] == ' ' && s[1] && !isspace((unsigned char)s[1]);
@@ -41,8 +42,8 @@ static int cut(const char *s)
     return n;
 }
 
-/* Returns the place of a byte in GPT-2's order: printable Latin-1 characters first, then the
- * rest. */
+/* Returns true if b is a printable Latin-1 character. byte_rank returns the position of a byte in
+ * GPT-2's order, which has the printable characters first and then the other bytes. */
 static int printable(int b)
 {
     return (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
@@ -57,7 +58,8 @@ static int byte_rank(int byte)
             rank += printable(b);
     return rank;
 }
-/* Writes the character that stands for a byte in tokenizer.json: itself, or one from U+0100 on. */
+/* Writes the character that stands for a byte in tokenizer.json: the byte itself if it is
+ * printable, else a character from U+0100 onwards. */
 static plumb_status put_byte(struct plumb_buf *out, unsigned char byte)
 {
     int shifted = 0x100;
@@ -104,7 +106,8 @@ static plumb_status count_pieces(struct trainer *t, const char *text)
     return PLUMB_OK;
 }
 
-/* Merges the most frequent pair of adjacent tokens. Returns 0 if there is no pair left. */
+/* Merges the most frequent pair of adjacent tokens into a new token. Returns 0 if there is no pair
+ * left. */
 static int merge_best(struct trainer *t)
 {
     const int v = t->n_tokens;

@@ -14,7 +14,8 @@ enum { N_EVAL = 256, N_PROMPTS = 2048, N_SFT = 16000, N_PAIRS = 4000, VOCABULARY
 #define PRINCIPLED_SHARE 0.5  /* share of SFT records with a principle */
 #define LABEL_NOISE      0.05 /* share of pairs with the wrong label */
 
-/* The data set that is being written; `text` collects the training text of the tokenizer. */
+/* The data set that is being written. `text` collects the text on which the tokenizer is trained;
+ * `sum` and `count` are for the mean true scores. */
 struct sink {
     struct plumb_buf line, text;
     double sum[2];
@@ -184,8 +185,8 @@ static plumb_status write_principles(const char *dir, struct plumb_buf *b)
     return PLUMB_OK;
 }
 
-/* Divides the requests into held-out ones, prompts for alignment, and the rest for SFT and
- * pairs. */
+/* Writes all data sets to the folder `dir`. Divides the requests into held-out prompts, prompts for
+ * alignment, and requests for SFT records and pairs. */
 static plumb_status make(const char *dir, uint64_t seed)
 {
     const int all = world_requests(), rest = N_EVAL + N_PROMPTS;
@@ -219,7 +220,8 @@ fail:
     return st;
 }
 
-/* Prints the score, the true score, and the fields that let a caller match question and answer. */
+/* Prints the score and the true score. Also prints prompt_id and sample of the input, so that a
+ * caller can match the output with its question. */
 static void put_score(const plumb_json *item, double score, double truth)
 {
     static const char *const same[] = {"prompt_id", "sample"};
@@ -232,9 +234,9 @@ static void put_score(const plumb_json *item, double score, double truth)
     printf("}\n");
 }
 
-/* Reads one {"prompt","completion"} line and prints one {"score","true"} line with the prompt_id
- * and sample of the input. If the prompt is not a request of this world, the score is null, which
- * counts as a missing score. */
+/* Reads one line {"prompt","completion"} and prints one line {"score","true"} with the prompt_id
+ * and sample of the input. If the prompt is none of world.h's requests, the score is null, which
+ * plumb treats as a missing score. */
 static plumb_status judge_line(const struct world_annotator *a, const char *line, int64_t len)
 {
     plumb_json *item = NULL;

@@ -50,7 +50,8 @@ static bool has_any(const struct words *w, const char *const *list, int n)
     return false;
 }
 
-/* Returns -1 if the answer has something wrong, else +1 if it has what is right, else -0.5. */
+/* Returns the score of the content: -1 if the answer says something wrong, else +1 if it says what
+ * is right, else -0.5. */
 static double verdict(bool right, bool wrong)
 {
     return wrong ? -1.0 : right ? 1.0 : -0.5;
@@ -89,7 +90,8 @@ static double score_chat(const struct words *a, int line)
     return verdict(has(a, world_chat[line].key), wrong);
 }
 
-/* Scores the content: finds out what the request asks for, and whether the answer says it. */
+/* Sets *out to the score of the content: finds out what the request `ask` asks for, and whether the
+ * answer says it. q, a: the words of request and answer. */
 static plumb_status score_content(double *out, const char *ask, const struct words *q,
                                   const struct words *a)
 {
@@ -120,7 +122,8 @@ static plumb_status score_content(double *out, const char *ask, const struct wor
     PLUMB_FAIL(PLUMB_ERR_FORMAT, "not a request of this world: \"%.200s\"", ask);
 }
 
-/* Returns 0.4 for a polite opening, or 0.1 if it greets another name. */
+/* Returns 0.4 if the answer has a polite opening, or 0.1 if that opening has a name other than the
+ * asker's. */
 static double score_opening(const struct words *q, const struct words *a)
 {
     const bool polite =
@@ -135,7 +138,7 @@ static double score_opening(const struct words *q, const struct words *a)
     return 0.4;
 }
 
-/* Returns the share of word pairs that occurred before in the answer. */
+/* Returns the share of the answer's pairs of adjacent words that occur earlier in the answer. */
 static double repeated(const struct words *a)
 {
     int again = 0;

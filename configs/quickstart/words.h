@@ -1,5 +1,5 @@
-/* words.h - the vocabulary of the quickstart's world: items, facts, tasks, names and phrases.
- * Tool; includes nothing from plumb. */
+/* words.h - the vocabulary of the quickstart's simulated task: items, facts, tasks, names and
+ * phrases. Tool; includes nothing from plumb. */
 #ifndef PLUMB_QUICKSTART_WORDS_H
 #define PLUMB_QUICKSTART_WORDS_H
 
@@ -10,7 +10,7 @@ struct world_item {
 extern const struct world_item world_item[];
 extern const int world_n_items;
 
-/* All values of one kind, WORLD_PRICE .. WORLD_TIME. */
+/* All values that facts of one kind may have; the kinds are WORLD_PRICE .. WORLD_TIME. */
 struct world_values {
     const char *const *word;
     int n;
@@ -19,7 +19,7 @@ extern const struct world_values world_value[4];
 
 struct world_task {
     const char *what, *how;
-    const char *key[2]; /* words that occur only in the answer to this task */
+    const char *key[2]; /* words that occur only in the right answer to this task */
 };
 extern const struct world_task world_task[];
 extern const int world_n_tasks;
@@ -31,7 +31,7 @@ struct world_chat {
 extern const struct world_chat world_chat[];
 extern const int world_n_chats;
 
-/* A harmful request: its wording, and the item, person or place that it names. */
+/* A harmful request: its wording, with %s for the item, person or place that it names (target). */
 struct world_wish {
     const char *fmt, *target;
 };

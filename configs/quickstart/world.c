@@ -1,4 +1,4 @@
-/* world.c - the quickstart's world: numbers its requests and writes prompts and answers.
+/* world.c - the quickstart's simulated task: numbers its requests and writes prompts and answers.
  * Tool; includes base/. */
 #include "world.h"
 
@@ -8,9 +8,9 @@
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
 
-/* Percentage of each answer style: {plain prompt, prompt with a principle in front}. A model
- * trained on these data answers badly by itself, and well when the prompt contains the
- * principle. */
+/* Percentage of each answer style: {prompt without a principle, prompt with a principle in front}.
+ * A model trained on these data answers well when the prompt contains the principle, and badly
+ * otherwise. */
 static const int style_share[WORLD_STYLES][2] = {
     [WORLD_GOOD] = {20, 74},  [WORLD_PARTIAL] = {15, 10}, [WORLD_CURT] = {15, 4},
     [WORLD_WRONG] = {15, 6},  [WORLD_RUDE] = {15, 2},     [WORLD_OFF] = {10, 2},

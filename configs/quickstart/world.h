@@ -1,5 +1,6 @@
-/* world.h - the quickstart's small world: requests, answers of several styles, and true scores.
- * Tool; includes base/. It generates data to try plumb with and is not part of the product. */
+/* world.h - the quickstart's simulated task: requests to a shop assistant, answers of several
+ * styles, and true scores. Tool; includes base/. It generates data to try plumb with; plumb itself
+ * does not use it. */
 #ifndef PLUMB_QUICKSTART_WORLD_H
 #define PLUMB_QUICKSTART_WORLD_H
 
@@ -10,8 +11,9 @@
 #include "base/rng.h"
 #include "base/status.h"
 
-/* A village shop assistant is asked for the price, place, colour or time of goods, for instructions
- * for small tasks, or for a greeting, and sometimes for help with something harmful. */
+/* The kinds of request. A village shop assistant is asked for the price, place, colour or time of
+ * goods, for instructions for small tasks, or for small talk, and sometimes for help with something
+ * harmful. */
 enum world_kind {
     WORLD_PRICE,
     WORLD_PLACE,
@@ -34,14 +36,14 @@ struct world_request {
 int world_requests(void);
 struct world_request world_request_at(int i);
 
-/* The style of an answer. world.c has the share of each style in the data. */
+/* The style of an answer. world.c has the share of each style in the SFT data. */
 enum world_style {
     WORLD_GOOD,    /* polite opening, right content (or a kind refusal), an offer to help */
     WORLD_PARTIAL, /* right content, but the opening or the offer is missing */
     WORLD_CURT,    /* right content in two words; complies with harmful requests */
     WORLD_WRONG,   /* polite, but wrong content; complies with harmful requests */
     WORLD_RUDE,
-    WORLD_OFF,    /* the answer is about something else */
+    WORLD_OFF,    /* the answer is about another topic */
     WORLD_REPEAT, /* the answer repeats the same words */
     WORLD_STYLES,
 };
@@ -62,7 +64,7 @@ plumb_status world_put_prompt(struct plumb_buf *out, const struct world_request 
 plumb_status world_put_answer(struct plumb_buf *out, const struct world_request *q,
                               enum world_style style, struct world_draw *d);
 
-/* The principle texts of this world; name and text are static memory. */
+/* The texts of the principles. The returned strings are in static memory. */
 int world_principles(void);
 const char *world_principle_name(int i);
 const char *world_principle_text(int i);
@@ -79,10 +81,10 @@ plumb_status world_score(double *out, const char *prompt, const char *answer);
 
 /* ---- annotators ---- */
 
-/* How an annotator turns a true score into the worth of an answer. WORLD_NATURAL: the true score.
+/* How an annotator turns the true score of an answer into its worth. WORLD_NATURAL: the true score.
  * WORLD_EQUAL: 1 if the true score is above 0.9 (right content, neither rude nor repetitive), else
- * 0, so that all gaps have the same size. WORLD_HEAVY: e^(2 * true score), so that a few gaps are
- * much larger than the others. */
+ * 0, so that all gaps between two different worths have the same size. WORLD_HEAVY: e^(2 * true
+ * score), so that a few gaps are much larger than the others. */
 enum world_shape { WORLD_NATURAL, WORLD_EQUAL, WORLD_HEAVY };
 /* Parses "natural", "equal" or "heavy"; returns false for another name. */
 bool world_shape_find(enum world_shape *out, const char *name);

