@@ -1,6 +1,6 @@
-/* test_loss.c - one iteration of every method, from rewards to loss and derivatives: against golden
- * values, and in settings in which two methods are equal.
- * Test. Includes align/, whole.h. */
+/* test_loss.c - checks one iteration of every method, from rewards to the loss and its derivatives:
+ * against golden values, and in settings in which two methods are equal. Test. Includes align/,
+ * whole.h. */
 #include "whole.h"
 
 static void check_case(const plumb_json *v, int64_t c, bool *seen)
@@ -30,8 +30,8 @@ static void check_case(const plumb_json *v, int64_t c, bool *seen)
         seen[i] = seen[i] || plumb_method_at(i) == w.m;
 }
 
-/* Returns an iteration with random rewards and log-probs without ties, which are the same in every
- * call. */
+/* Returns an iteration with random rewards and log-probs without ties. Every call returns the same
+ * numbers. */
 static struct whole world(const char *method, int64_t prompts, int64_t group)
 {
     struct whole w;
@@ -44,7 +44,7 @@ static struct whole world(const char *method, int64_t prompts, int64_t group)
     return w;
 }
 
-/* Returns a copy of w, with the same answers and settings, for `method`. */
+/* Returns a copy of w for another method, with the same answers and settings. */
 static struct whole like(const struct whole *w, const char *method)
 {
     struct whole other = *w;
@@ -62,41 +62,45 @@ static void expect_same(struct whole *a, struct whole *b, double near)
                (long long)i, a->dlogp[i], b->m->name, b->dlogp[i]);
 }
 
-/* Checks how many of nine prompts psle ranks with thresholds from the smallest to the largest
- * margin, and below and above all margins. */
+/* Checks how many of nine prompts psle ranks, with a threshold tau at the smallest margin, at the
+ * median, at the largest one, and below and above all margins. */
 static void check_thresholds(void)
 {
     struct whole w = world("psle", 9, 2);
     w.p.threshold = PLUMB_THRESHOLD_QUANTILE;
-    w.p.quantile_start = 0, whole_loss(&w); /* tau is the smallest margin: all others are ranked */
+    /* tau is the smallest margin: the eight prompts with larger margins are ranked */
+    w.p.quantile_start = 0, whole_loss(&w);
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 8 && w.report.branch[PLUMB_BRANCH_WEIGHTED] == 1);
-    w.p.quantile_end = w.progress = 1, whole_loss(&w); /* last iteration: tau is the largest */
+    /* in the last iteration, tau is the largest margin */
+    w.p.quantile_end = w.progress = 1, whole_loss(&w);
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 0 && w.report.branch[PLUMB_BRANCH_WEIGHTED] == 9);
     struct whole none = w;
     none.p.threshold = PLUMB_THRESHOLD_DECAY, none.p.rank_loss = PLUMB_RANK_NONE;
     expect_same(&w, &none, 0);
-    none.p.rank_loss = PLUMB_RANK_HINGE, none.p.tau = 1e6; /* far above every margin */
+    none.p.rank_loss = PLUMB_RANK_HINGE, none.p.tau = 1e6; /* tau is far above every margin */
     expect_same(&w, &none, 0);
-    w.progress = 0.5, whole_loss(&w); /* tau is the median of nine: four margins are above it */
+    /* tau is the median of the nine margins, so four margins are above it */
+    w.progress = 0.5, whole_loss(&w);
     CHECK(w.report.branch[PLUMB_BRANCH_RANK] == 4);
     none = w;
     none.p.threshold = PLUMB_THRESHOLD_MEAN_DECAY, none.p.alpha = 1, none.p.mean_k = -100;
-    whole_loss(&none); /* tau is far below every margin: everything is ranked */
+    whole_loss(&none); /* tau is far below every margin, so all prompts are ranked */
     CHECK(none.report.branch[PLUMB_BRANCH_RANK] == 9);
     none.p.mean_k = 100, whole_loss(&none);
     CHECK(none.report.branch[PLUMB_BRANCH_RANK] == 0);
     none.p.mean_k = 0, whole_loss(&none);
     CHECK(none.report.tau == none.report.stats.margin_mean);
-    struct plumb_threshold_state s = plumb_threshold_begin(&w.p); /* alpha = 1: no decay */
+    /* with alpha = 1, tau does not decay */
+    struct plumb_threshold_state s = plumb_threshold_begin(&w.p);
     w.p.alpha = 1;
     for (int i = 0; i < 5; i++)
         CHECK(plumb_thr_decay.tau(&s, NULL, NULL, &w.p, 5) == w.p.tau);
 }
 
 /* Checks the settings in which psle is another method. If all prompts are ranked with rank_loss
- * dpo, it is dpo on the pair of principled and plain answer. If all are weighted, it is raft for
- * weight_temperature near 0, gives equal weights for a high one, and is context_distillation with
- * weighted_loss principled_only. */
+ * dpo, psle is dpo on the pair of the principled answer and the plain one (without a principle). If
+ * all prompts are weighted, psle is raft for a weight_temperature near 0, has equal weights for a
+ * high weight_temperature, and is context_distillation with weighted_loss principled_only. */
 static void check_psle(void)
 {
     struct whole a = world("psle", 8, 2), b = like(&a, "dpo");
@@ -122,16 +126,17 @@ static void check_psle(void)
     tokens = 0;
     for (int64_t i = 0; i < 8; i++)
         tokens += a.len[i];
-    for (int64_t i = 0; i < 8; i++) /* the token mean, as Hugging Face's trainers have it */
+    /* the loss is the mean over all tokens of the batch, as in Hugging Face's trainers */
+    for (int64_t i = 0; i < 8; i++)
         CHECK(golden_near(a.dlogp[i], -1 / tokens));
     a.p.loss_aggregation = PLUMB_AGGREGATE_SEQUENCE, whole_loss(&a);
     for (int64_t i = 0; i < 8; i++)
         CHECK(golden_near(a.dlogp[i], -1.0 / 8 / (double)a.len[i]));
 }
 
-/* Checks psle with groups of four, in which every answer of a group of two stands twice: loss and
- * branches are those of the groups of two, for every rank_loss, and the two copies of an answer
- * share its derivative. */
+/* Checks psle with groups of four answers that contain each answer of a group of two twice. For
+ * every rank_loss, the loss and the branches must be those of the groups of two. Each of the two
+ * copies of an answer gets half of its derivative. */
 static void check_group_form(void)
 {
     const enum plumb_rank_loss kind[] = {PLUMB_RANK_HINGE, PLUMB_RANK_LOGISTIC,
@@ -150,36 +155,38 @@ static void check_group_form(void)
         CHECK(golden_near(whole_loss(&b), loss));
         for (int64_t q = 0; q < 8; q++) {
             CHECK(a.choice[q].branch == b.choice[q].branch);
-            for (int64_t i = 0; i < 2; i++) /* the sum of both copies is the single derivative */
+            /* the derivatives of the two copies add up to that of the answer */
+            for (int64_t i = 0; i < 2; i++)
                 CHECK(golden_near(b.dlogp[4 * q + 2 * i] + b.dlogp[4 * q + 2 * i + 1],
                                   a.dlogp[2 * q + i]));
         }
     }
 }
 
-/* Checks that all rewards times 1000 plus 70 give the same loss and derivatives with reward_norm
- * zscore, the default. */
+/* Checks that replacing every reward r by 1000 r + 70 changes neither loss nor derivatives with the
+ * default reward_norm, zscore. */
 static void check_unit(void)
 {
     for (int m = 0; plumb_method_at(m); m++) {
         const struct plumb_method *method = plumb_method_at(m);
         struct whole a = world(method->name, 8, 4), b = a;
         if (plumb_method_scores(method))
-            continue; /* rewards from the policy's log-probs are not normalised */
+            continue; /* these methods compute rewards from log-probs and do not normalise them */
         for (int64_t i = 0; i < 32; i++)
             b.reward[i] = 1000 * a.reward[i] + 70;
         expect_same(&a, &b, 1e-9);
     }
 }
 
-/* Checks that psle_curriculum is DPO if all pairs are in the top share p, which counts in full, and
- * if the pairs below it get the weight 1, too. */
+/* Checks the settings in which psle_curriculum is DPO: if all pairs are in the share p with the
+ * largest margins, which has weight 1, and if the pairs below this share also get weight 1. */
 static void check_curriculum(void)
 {
     struct whole a = world("psle_curriculum", 9, 4), b = like(&a, "dpo");
-    a.p.quantile_start = a.p.quantile_end = 0; /* p = 1 */
+    a.p.quantile_start = a.p.quantile_end = 0; /* the quantile is 0, so the share p is 1 */
     expect_same(&a, &b, 1e-14);
-    a.p.quantile_start = a.p.quantile_end = 1; /* p = 0: only the largest margin counts in full */
+    /* the share p is 0: only the pair with the largest margin has weight 1 */
+    a.p.quantile_start = a.p.quantile_end = 1;
     whole_loss(&a);
     int full = 0;
     for (int64_t q = 0; q < 9; q++) {
@@ -188,14 +195,16 @@ static void check_curriculum(void)
         CHECK(a.choice[q].weight == 1 || golden_near(a.choice[q].weight, 1 / (1 + exp(-m / 10))));
     }
     CHECK(full == 1);
-    a.p.curriculum_temperature = 1e-9; /* any margin above 0 gets the weight 1 */
+    /* with a temperature this small, any margin above 0 gets weight 1 */
+    a.p.curriculum_temperature = 1e-9;
     expect_same(&a, &b, 1e-14);
 }
 
 static void check_weights(void)
 {
     struct whole a = world("optune", 9, 3), b = like(&a, "dpo");
-    a.p.weight_beta = 1e-13; /* the weight of every pair is sigma(0) = 1/2 */
+    /* with a weight_beta this small, the weight of every pair is sigma(0) = 1/2 */
+    a.p.weight_beta = 1e-13;
     CHECK(golden_near(2 * whole_loss(&a), whole_loss(&b)));
     for (size_t i = 0; i < sizeof(a.dlogp) / sizeof(a.dlogp[0]); i++)
         CHECK(golden_near(2 * a.dlogp[i], b.dlogp[i]));
@@ -211,7 +220,7 @@ static void check_weights(void)
 }
 
 /* Checks that SPA smooths no label if noise_smoothing is 0, if noise_share is 0, and before
- * noise_start, and that otherwise it smooths the share of the smallest margins. */
+ * noise_start. Otherwise it smooths the labels of the pairs with the smallest margins. */
 static void check_spa(void)
 {
     struct whole a = world("spa", 9, 2), b = like(&a, "dpo");
@@ -220,10 +229,11 @@ static void check_spa(void)
     int doubted = 0;
     for (int64_t q = 0; q < 9; q++)
         doubted += a.choice[q].smooth == 0.1;
-    CHECK(doubted == 4); /* the margins below the median of nine */
+    CHECK(doubted == 4); /* the four margins below the median of the nine */
     a.p.noise_smoothing = 0;
     expect_same(&a, &b, 0);
-    a.p.noise_smoothing = 0.1, a.p.noise_share = 0; /* no margin is below the smallest one */
+    /* with noise_share 0 the limit is the smallest margin, and no margin is below it */
+    a.p.noise_smoothing = 0.1, a.p.noise_share = 0;
     expect_same(&a, &b, 0);
     a.p.noise_share = 1, whole_loss(&a);
     doubted = 0;
@@ -237,8 +247,8 @@ static void check_spa(void)
     CHECK(c.smooth == 0.1);
 }
 
-/* Checks that every method that compares rewards skips a prompt whose rewards are equal; vcb also
- * skips one whose rewards have a std below 1e-6. */
+/* Checks that every method that compares rewards skips a prompt whose rewards are all equal. vcb
+ * also skips a prompt whose rewards have a standard deviation below 1e-6. */
 static void check_skipped(void)
 {
     const char *const names[] = {"dpo",  "ipo",  "rdo", "aps",   "vcb",
@@ -256,11 +266,11 @@ static void check_skipped(void)
     struct whole v = world("vcb", 4, 3);
     v.p.reward_norm = PLUMB_NORM_NONE;
     for (int64_t i = 3; i < 6; i++)
-        v.reward[i] = 1 + 1.1e-6 * (double)i; /* their std is 0.9e-6 */
+        v.reward[i] = 1 + 1.1e-6 * (double)i; /* their standard deviation is 0.9e-6 */
     whole_loss(&v);
     CHECK(v.choice[1].branch == PLUMB_BRANCH_SKIP);
     for (int64_t i = 3; i < 6; i++)
-        v.reward[i] = 1 + 1.3e-6 * (double)i; /* their std is 1.06e-6 */
+        v.reward[i] = 1 + 1.3e-6 * (double)i; /* their standard deviation is 1.06e-6 */
     whole_loss(&v);
     CHECK(v.choice[1].branch == PLUMB_BRANCH_GROUP);
 }
@@ -271,7 +281,8 @@ int main(void)
     bool seen[32] = {0};
     for (int64_t c = 0; c < plumb_json_count(doc); c++)
         check_case(plumb_json_at(doc, c), c, seen);
-    for (int i = 0; plumb_method_at(i); i++) /* real has no case: after its choice it is dpo */
+    /* `real` needs no golden values: after it has chosen the pair, it computes as dpo */
+    for (int i = 0; plumb_method_at(i); i++)
         CHECKF(seen[i] || plumb_method_at(i)->given == &plumb_given_real, "no golden for %s",
                plumb_method_at(i)->name);
     plumb_json_free(&doc);

@@ -1,5 +1,6 @@
-/* test_method.c - the decisions of iterations (branches, pairs, weights): against golden values and
- * values by hand, and equal for 1, 2, 3 and 7 ranks. */
+/* test_method.c - checks the decisions of iterations (branches, pairs, weights): against golden
+ * values and against values computed by hand. The decisions must be equal for 1, 2, 3 and 7
+ * ranks. */
 #include <stdbool.h>
 
 #include "golden.h"
@@ -100,7 +101,8 @@ static void check_case(const plumb_json *v, int64_t c)
         const plumb_json *now = plumb_json_at(its, it);
         for (int w = 0; w < WORLDS; w++) {
             CHECK_OK(plumb_scoreboard_begin(whole, prompts));
-            for (int r = 0; r < world[w]; r++) { /* the allreduce: adds the slots of all ranks */
+            /* stands for the allreduce: adds the slots of all ranks */
+            for (int r = 0; r < world[w]; r++) {
                 CHECK_OK(plumb_scoreboard_begin(part, prompts));
                 put_all(part, now, r, world[w]);
                 for (int64_t s = 0; s < part->slots; s++)
@@ -112,7 +114,7 @@ static void check_case(const plumb_json *v, int64_t c)
             check_stats(&report.stats, plumb_json_get(plumb_json_get(now, "expect"), "stats"));
             if (w == 0)
                 first = report;
-            /* the same bits for every number of ranks, also of NaN fields */
+            /* every number of ranks must give the same bits, also for fields that are NaN */
             CHECK(memcmp(&first.stats, &report.stats, sizeof(first.stats)) == 0);
             CHECK(memcmp(&first.tau, &report.tau, sizeof(double)) == 0);
             CHECK(memcmp(&state[0], &state[w], sizeof(state[0])) == 0);
@@ -123,8 +125,8 @@ static void check_case(const plumb_json *v, int64_t c)
     plumb_scoreboard_destroy(&part);
 }
 
-/* Returns the choice of psle for one prompt with the rewards of one plain and one principled
- * completion, and sets their weights. */
+/* Returns the decision of psle for one prompt. plain, principled: the rewards of its answer without
+ * and with a principle. Sets weight to the imitation weights of these two answers. */
 static struct plumb_choice one(double plain, double principled, struct plumb_align_param p,
                                double weight[2])
 {
@@ -154,11 +156,11 @@ static void check_by_hand(void)
     struct plumb_choice c = one(1.0, 1.5, p, w);
     CHECK(c.branch == PLUMB_BRANCH_RANK && c.win == 1 && c.lose == 0 && c.margin == 0.5);
     CHECK(w[0] == 0 && w[1] == 0);
-    c = one(1.0, 1.25, p, w); /* a margin of exactly tau is not above tau */
+    c = one(1.0, 1.25, p, w); /* the margin equals tau, which is not above tau */
     CHECK(c.branch == PLUMB_BRANCH_WEIGHTED);
     const double e = exp(-0.25);
     CHECK(golden_near(w[0], e / (1 + e)) && golden_near(w[1], 1 / (1 + e)));
-    c = one(2.0, 1.0, p, w); /* the plain completion has the higher reward */
+    c = one(2.0, 1.0, p, w); /* the answer without a principle has the higher reward */
     CHECK(c.branch == PLUMB_BRANCH_WEIGHTED && golden_near(w[1], exp(-1) / (1 + exp(-1))));
     p.reverse = PLUMB_REVERSE_SWAP;
     c = one(2.0, 1.0, p, w);
@@ -170,14 +172,16 @@ static void check_by_hand(void)
     CHECK(c.branch == PLUMB_BRANCH_SKIP && w[0] == 0 && w[1] == 0);
     c = one(1.0, INFINITY, p, w);
     CHECK(c.branch == PLUMB_BRANCH_SKIP);
-    p.weight_temperature = 1e-3; /* nearly all weight is on the better one, without overflow */
+    /* the better answer has nearly all weight, and nothing overflows */
+    p.weight_temperature = 1e-3;
     c = one(1000.0, 1000.2, p, w);
     CHECK(c.branch == PLUMB_BRANCH_WEIGHTED && w[1] == 1 && w[0] < 1e-80);
     p.rank_loss = PLUMB_RANK_NONE;
     CHECK(one(1.0, 9.0, p, w).branch == PLUMB_BRANCH_WEIGHTED);
 }
 
-/* Checks that of equal best rewards in a group of four the lowest entry is chosen. */
+/* Checks that among equal best rewards in a group of four, the answer with the lowest index is
+ * chosen. */
 static void check_ties(void)
 {
     const struct plumb_method *m;

@@ -1,5 +1,5 @@
-/* test_noise.c - which labels SPA smooths, against golden values, and the loss of a smoothed label.
- * Test. Includes align/, golden.h. */
+/* test_noise.c - checks against golden values which labels SPA smooths, and the loss of a pair with
+ * a smoothed label. Test. Includes align/, golden.h. */
 #include "golden.h"
 #include "stage/method.h"
 
@@ -51,7 +51,8 @@ static void check_limits(void)
     struct plumb_align_param p = plumb_align_param_default();
     const double same[3] = {2, 2, 2}, none[2] = {NAN, NAN};
     double work[3];
-    CHECK(plumb_threshold_noise(same, 3, &p, work) == 2); /* equal margins: none is below it */
+    /* all margins are equal: the limit is this margin, and no margin is below it */
+    CHECK(plumb_threshold_noise(same, 3, &p, work) == 2);
     CHECK(isnan(plumb_threshold_noise(none, 2, &p, work)));
     CHECK(isnan(plumb_threshold_noise(none, 0, &p, work)));
     struct plumb_choice c = {.smooth = 1};

@@ -1,5 +1,6 @@
-/* test_objective.c - every objective: against golden values and finite differences; sums over parts
- * of a batch; invariances; refused inputs. */
+/* test_objective.c - checks every objective: against golden values and finite differences, that
+ * sums over parts of a batch give the whole, that certain changes of the inputs change nothing, and
+ * that wrong inputs are refused. */
 #include "problem.h"
 
 static void read_problem(struct problem *q, const plumb_json *v)
@@ -70,8 +71,8 @@ static void check_differences(struct problem *q, double *x, const double *grad)
     }
 }
 
-/* Checks that loss, derivatives and metrics, evaluated for each pair and each weighted sequence
- * alone, add up to those of the whole problem. */
+/* Checks that loss, derivatives and metrics add up to those of the whole problem, if each pair and
+ * each weighted sequence is evaluated alone. */
 static void check_split(const struct problem *whole)
 {
     struct problem all = *whole;
@@ -97,8 +98,8 @@ static void check_split(const struct problem *whole)
         CHECK(golden_near(dlogp[i], all.dlogp[i]) && golden_near(dscore[i], all.dscore[i]));
 }
 
-/* Checks that the losses and margins of single groups add up to those of the whole problem, and
- * that the derivatives are the same. */
+/* Checks that the losses and margins of groups evaluated alone add up to those of the whole
+ * problem, and that the derivatives are the same. */
 static void check_split_groups(struct problem *whole)
 {
     const struct plumb_obj_out want = eval(whole);
@@ -118,8 +119,9 @@ static void check_split_groups(struct problem *whole)
     CHECK(golden_near(loss, want.loss) && golden_near(margin, want.margin));
 }
 
-/* Checks that a loss of groups does not change if all rewards grow by 3, and that vcb does not
- * change if all rewards are multiplied by 7 and all log-probs are lowered by 50. */
+/* Checks that the loss of groups does not change if 3 is added to all rewards, and that the loss
+ * of vcb does not change if all rewards are multiplied by 7 and 50 is subtracted from all
+ * log-probs. */
 static void check_invariances(struct problem *q)
 {
     const double want = eval(q).loss;
@@ -157,7 +159,7 @@ static void check_refusals(const struct problem *base)
     q.pair[0] = (struct plumb_pair){2, 1, 0.6, 1};
     expect_refusal(&q, PLUMB_ERR_ARG, "smooth");
     q = *base, point_in(&q);
-    q.in.scale = INFINITY; /* 1 / 0 terms */
+    q.in.scale = INFINITY; /* scale is 1 / (number of terms); this is the value for 0 terms */
     expect_refusal(&q, PLUMB_ERR_ARG, "scale");
     if (base->o->needs(&base->p) & PLUMB_READ_AGGREGATION) {
         q = *base, point_in(&q);
@@ -176,7 +178,7 @@ static void check_refusals(const struct problem *base)
         q.reward[2] = NAN;
         expect_refusal(&q, PLUMB_ERR_NUMERIC, "reward of sequence 2");
         q = *base, point_in(&q);
-        q.group[1] = q.group[2] - 1; /* the second group has one sequence */
+        q.group[1] = q.group[2] - 1; /* group 1 gets only one sequence */
         expect_refusal(&q, PLUMB_ERR_ARG, "group 1");
         q = *base, point_in(&q);
         q.in.groups--;
@@ -191,8 +193,8 @@ static void check_refusals(const struct problem *base)
     }
 }
 
-/* Checks every case of a fixture. Sets seen[i] for each objective that has a case, and returns the
- * number of cases. */
+/* Checks every case of the fixture `name`. Sets seen[i] to true for each objective i that has a
+ * case. Returns the number of cases. */
 static int64_t check_file(const char *name, bool *seen)
 {
     plumb_json *doc = golden_read(name);
@@ -221,7 +223,8 @@ int main(void)
 {
     bool seen[16] = {0}, in_trl[16] = {0};
     CHECK(check_file("objective", seen) >= 39);
-    CHECK(check_file("trl", in_trl) >= 14); /* dpo, ipo, psle, reward, sft */
+    /* the fixture from TRL has cases of dpo, ipo, psle, reward and sft */
+    CHECK(check_file("trl", in_trl) >= 14);
     for (int i = 0; plumb_objective_at(i); i++)
         CHECKF(seen[i], "no golden for %s", plumb_objective_at(i)->name);
     CHECK(plumb_objective_find("ppo") == NULL && plumb_objective_at(-1) == NULL);

@@ -1,5 +1,6 @@
-/* test_pair_selection.c - the selection of pairs by cosines: against numpy, and Lloyd's iteration
- * on cosines against Lloyd's iteration on coordinates. Test. Includes align/, golden.h. */
+/* test_pair_selection.c - checks the selection of pairs by cosines: against numpy, and Lloyd's
+ * algorithm on cosines against Lloyd's algorithm on coordinates. Test. Includes align/,
+ * golden.h. */
 #include "align/pair_selection.h"
 
 #include "golden.h"
@@ -44,9 +45,8 @@ static void check_case(const plumb_json *v)
     }
 }
 
-/* Checks that every pair is drawn about equally often, and that the same key selects the same
- * share.
- */
+/* Checks that the random selection draws every pair about equally often, and that
+ * plumb_select_share selects the same items for the same key. */
 static void check_random(void)
 {
     const double gram[25] = {0};
@@ -69,15 +69,17 @@ static void check_random(void)
         CHECK(kept[i] == again[i] && (i == 0 || kept[i] > kept[i - 1]));
 }
 
-/* Checks Lloyd's iteration on 40 answers in two clear clusters, which are too many for enumeration:
- * it selects the answers nearest to the means of the two clusters. */
+/* Checks Lloyd's algorithm, which is used when there are too many answers to try all partitions.
+ * For 40 answers in two clear clusters it must select the answers nearest to the means of the
+ * clusters. */
 static void check_lloyd(void)
 {
     float e[N * 2];
     double gram[N * N];
     int64_t a, b;
     const struct plumb_rng_key key = {0};
-    for (int i = 0; i < N; i++) { /* 20 unit vectors with angles near 0, 20 with angles near 2 */
+    /* 20 unit vectors with angles near 0 radians, 20 with angles near 2 */
+    for (int i = 0; i < N; i++) {
         const double angle = (i < 20 ? 0 : 2) + 0.01 * ((i % 20) - 6) + (i % 20 > 12 ? -0.08 : 0);
         e[2 * i] = (float)cos(angle), e[2 * i + 1] = (float)sin(angle);
     }
@@ -100,7 +102,8 @@ static double apart(const double *x, const double *y)
     return sum;
 }
 
-/* Sets mean (2,D) to the means of the unit vectors x with side 0 and with side 1. */
+/* Sets mean (2,D) to the mean of the unit vectors x whose side is 0, and of those whose side is
+ * 1. */
 static void means(double mean[2][D], double x[MANY][D], const int *side)
 {
     memset(mean, 0, 2 * sizeof(*mean));
@@ -114,8 +117,9 @@ static void means(double mean[2][D], double x[MANY][D], const int *side)
     }
 }
 
-/* Runs Lloyd's iteration on coordinates, from the two vectors that are farthest apart. Sets near to
- * the vectors nearest to the two means, and returns the number of rounds. */
+/* Runs Lloyd's algorithm with two clusters on coordinates. It starts from the two vectors that are
+ * farthest apart. Sets near to the indices of the vectors nearest to the two means. Returns the
+ * number of rounds. */
 static int lloyd(int64_t near[2], double x[MANY][D])
 {
     double mean[2][D], most = -1;
@@ -146,7 +150,7 @@ static int lloyd(int64_t near[2], double x[MANY][D])
     return rounds;
 }
 
-/* Checks random unit vectors without clusters, for which Lloyd's iteration needs several rounds. */
+/* Checks random unit vectors without clusters, for which Lloyd's algorithm needs several rounds. */
 static void check_iteration(void)
 {
     struct rng r = {23};
@@ -186,12 +190,11 @@ static void check_limits(void)
     CHECK(gram[0] == 0 && gram[4] == 1 && gram[1] == 0);
     const double equal[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
     for (int pick = PLUMB_SELECT_EASY; pick <= PLUMB_SELECT_CENTROID;
-         pick++) { /* ties: the lowest */
+         pick++) { /* equal cosines: the lowest indices */
         CHECK_OK(plumb_select_pair(&a, &b, (enum plumb_pair_selection)pick, equal, 3, &key));
         CHECK(a == 0 && b == 1);
     }
-    double
-        alike[N * N]; /* cosines of 40 equal answers with rounding errors, for Lloyd's iteration */
+    double alike[N * N]; /* cosines of 40 equal answers, with rounding errors */
     for (int i = 0; i < N * N; i++)
         alike[i] = i % (N + 1) ? 1 + 1e-15 : 1;
     CHECK_OK(plumb_select_pair(&a, &b, PLUMB_SELECT_CENTROID, alike, N, &key));

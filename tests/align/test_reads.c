@@ -1,17 +1,16 @@
-/* test_reads.c - the table of the parameters that each method reads, against the parameters that
- * change its results.
- * Test. Includes harness.h, align/.
+/* test_reads.c - checks the table of the parameters that each method reads against the parameters
+ * that change its results. Test. Includes harness.h, align/.
  *
- * Each field of the parameters is changed alone. If a decision, the loss or a derivative changes,
- * the table must say that the method reads the field; if it says so, some problem must show it.
- * The fields are those of param_list.h. */
+ * The test changes each field of the parameters alone. If a decision, the loss or a derivative
+ * changes, the table must say that the method reads the field. If the table says so, the change
+ * must show in at least one of the problems. The fields are those of param_list.h. */
 #include <stddef.h>
 
 #include "base/range.h"
 #include "harness.h"
 #include "stage/method.h"
 
-/* MOST: number of sequences of selm, which has one greedy answer more for each prompt. */
+/* MOST: the number of sequences of selm, which has one additional greedy answer for each prompt. */
 enum { PROMPTS = 12, GROUP = 4, N = PROMPTS * GROUP, MOST = N + PROMPTS, FIGURES = 8 * N };
 
 static uint64_t seed;
@@ -22,7 +21,7 @@ static double uniform(void)
     return (double)(seed >> 11) * 0x1p-53;
 }
 
-/* The decisions of two iterations, one loss and its derivatives, as numbers to compare. */
+/* The decisions of two iterations, one loss and its derivatives, as a list of numbers. */
 struct result {
     double figure[FIGURES];
     int n;
@@ -129,8 +128,8 @@ static const struct field {
     PLUMB_METHOD_LIST(FIELD, PLUMB_PARAM_NONE, )};
 enum { FIELDS = sizeof(fields) / sizeof(fields[0]), VALUES = 5 };
 
-/* Parameters that the stages of a run read, outside of align/, and reward_norm, of which every
- * method reports margins. A change of these need not show here. */
+/* Parameters that may change nothing in this test: those that are read outside of align/, and
+ * reward_norm, which for some methods changes only the reported margins. */
 static const char *const elsewhere[] = {"noise_share",     "noise_window", "noise_start",
                                         "noise_smoothing", "decoupling",   "reward_norm"};
 
@@ -142,7 +141,7 @@ static bool is_elsewhere(const char *name)
     return false;
 }
 
-/* Sets the field to its test value number v. Returns false if it has that value already. */
+/* Sets the field to test value number v. Returns false if the field has that value already. */
 static bool change(struct plumb_align_param *p, const struct field *f, int v)
 {
     static const double values[VALUES] = {0.1, 0.3, 0.85, 3, -0.3};
@@ -156,7 +155,7 @@ static bool change(struct plumb_align_param *p, const struct field *f, int v)
     case INT:
         *(int64_t *)at += v + 1;
         return true;
-    case CHOICE: /* an enum */
+    case CHOICE: /* an enum with the words of f->range as values */
         if (*(int *)at == v || v >= plumb_range_words(f->range))
             return false;
         *(int *)at = v;
@@ -168,8 +167,8 @@ static bool change(struct plumb_align_param *p, const struct field *f, int v)
     return false;
 }
 
-/* Returns settings number k: a combination of rank_loss, weighted_loss and others, which decide
- * what else psle reads. */
+/* Returns parameter set number k: a combination of rank_loss, weighted_loss and other parameters
+ * that decide which further parameters psle reads. */
 static struct plumb_align_param base_of(int k)
 {
     struct plumb_align_param p = plumb_align_param_default();
@@ -189,7 +188,8 @@ static void check(const struct plumb_method *m)
     for (int k = 0; k < 240; k++) {
         const struct plumb_align_param p = base_of(k);
         struct plumb_align_param fixed = p;
-        if (plumb_align_param_check(&p) != PLUMB_OK) /* nothing would be trained */
+        /* this combination is refused, because nothing would be trained */
+        if (plumb_align_param_check(&p) != PLUMB_OK)
             continue;
         if (m->fix)
             m->fix(&fixed);
@@ -210,7 +210,8 @@ static void check(const struct plumb_method *m)
     }
     for (int f = 0; f < FIELDS; f++) {
         const char *name = fields[f].name;
-        const bool decided = m->fix && !strcmp(name, "threshold"); /* a fix undoes the change */
+        /* the method sets the threshold itself (fix), so changing it has no effect */
+        const bool decided = m->fix && !strcmp(name, "threshold");
         CHECKF(seen[f] || !said[f] || decided || is_elsewhere(name),
                "%s does not read %s, param_list.h says that it does", m->name, name);
     }

@@ -1,5 +1,5 @@
-/* test_scoreboard.c - completions that are missing on the scoreboard or put by two ranks, and the
- * statistics of equal, large and missing rewards. */
+/* test_scoreboard.c - checks the errors for completions that no rank or two ranks put on the
+ * scoreboard, and the statistics of equal, large and missing rewards. */
 #include <string.h>
 
 #include "align/stats.h"
@@ -22,7 +22,7 @@ static void check_owners(void)
     CHECK_OK(plumb_scoreboard_put(b, 0, 0, false, 1));
     CHECK(plumb_scoreboard_put(b, 0, 0, false, 1) == PLUMB_ERR_ARG);
     CHECK_OK(plumb_scoreboard_put(b, 2, 1, true, NAN));
-    /* no rank has put a completion of prompt 1 */
+    /* No rank has put a completion of prompt 1 on the board. */
     CHECK(plumb_scoreboard_close(b) == PLUMB_ERR_ARG);
     CHECK(strstr(plumb_trail_message(), "prompt 1 "));
     CHECK_OK(plumb_scoreboard_put(b, 1, 0, true, -0.5));
@@ -32,7 +32,8 @@ static void check_owners(void)
     CHECK(b->kind[2] == PLUMB_ENTRY_PRINCIPLED && b->reward[2] == -0.5);
     CHECK(b->kind[5] == PLUMB_ENTRY_PRINCIPLED && isnan(b->reward[5]));
     CHECK(b->choice[0].branch == PLUMB_BRANCH_SKIP && !plumb_scoreboard_uses(b, 0));
-    /* two ranks put the same completion: plain or principled, with or without a reward */
+    /* Two ranks put the same completion on the board, with all combinations of plain and
+     * principled, with and without a reward. */
     for (int a = 0; a < 4; a++)
         for (int c = 0; c < 4; c++) {
             CHECK_OK(plumb_scoreboard_begin(b, 1));
@@ -57,7 +58,8 @@ static void check_edges(void)
     struct plumb_align_param p = plumb_align_param_default();
     struct plumb_align_stats s;
     struct plumb_scoreboard *b = fresh(4, 1);
-    /* the rewards are equal up to rounding: the z-score must not divide by their tiny std */
+    /* The rewards are equal up to rounding. The z-score must not divide by their tiny standard
+     * deviation. */
     for (int q = 0; q < 4; q++)
         CHECK_OK(plumb_scoreboard_put(b, q, 0, false, 0.1 * (1 + 1e-16 * q)));
     CHECK_OK(plumb_scoreboard_close(b));
@@ -65,7 +67,8 @@ static void check_edges(void)
     for (int q = 0; q < 4; q++)
         CHECK(b->norm[q] == 0);
     CHECK(isnan(s.reward_principled_mean) && s.completions == 4 && s.missing == 0);
-    /* A large offset does not disturb the z-score (one-pass sums of squares would). */
+    /* The rewards have a large offset. One-pass sums of squares would lose the digits of their
+     * standard deviation. */
     CHECK_OK(plumb_scoreboard_begin(b, 4));
     for (int q = 0; q < 4; q++)
         CHECK_OK(plumb_scoreboard_put(b, q, 0, false, 1e9 + q));
@@ -73,7 +76,7 @@ static void check_edges(void)
     p.reward_norm = PLUMB_NORM_NONE;
     plumb_stats_reward(&s, b, &p);
     CHECK(fabs(s.reward_std - sqrt(1.25)) < 1e-9 && b->norm[3] == 1e9 + 3);
-    /* no completion has a reward */
+    /* No completion has a reward. */
     CHECK_OK(plumb_scoreboard_begin(b, 2));
     for (int q = 0; q < 2; q++)
         CHECK_OK(plumb_scoreboard_put(b, q, 0, true, NAN));

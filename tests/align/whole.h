@@ -1,6 +1,6 @@
-/* whole.h - one iteration of a method on one batch: from rewards to the loss and its derivatives,
- * put together as src/stage/update.c does.
- * Test. Includes align/, golden.h. */
+/* whole.h - computes one iteration of a method on one batch, from rewards to the loss and its
+ * derivatives. It calls the functions of align/ in the order of src/stage/update.c. Test. Includes
+ * align/, golden.h. */
 #ifndef PLUMB_TESTS_ALIGN_WHOLE_H
 #define PLUMB_TESTS_ALIGN_WHOLE_H
 
@@ -14,12 +14,13 @@ struct whole {
     struct plumb_align_param p;
     int64_t prompts, group;
     double progress; /* position of the iteration in the run: 0 first, 1 last */
-    bool limit;      /* a parameter is beyond its option's range, to reach the limit of a formula */
-    /* (prompts * group,) of the completions, then (prompts,) of the reference's greedy answers */
+    /* true if a parameter is outside of its option's range, to reach a limit of a formula */
+    bool limit;
+    /* prompts * group completions, followed by one greedy answer of the reference per prompt */
     double reward[ENTRIES], logp[ENTRIES], ref[ENTRIES], dlogp[ENTRIES];
     int32_t len[ENTRIES];
     bool principled[ENTRIES];
-    double weight[ENTRIES]; /* result: the imitation weights of the completions */
+    double weight[ENTRIES]; /* set by whole_loss: the imitation weights of the completions */
     struct plumb_choice choice[ENTRIES];
     struct plumb_align_report report;
 };
@@ -99,7 +100,7 @@ static inline double whole_loss(struct whole *w)
         every[i % b->prompts] = i % b->prompts, tokens[i] = w->len[i];
     struct plumb_imitated sums = plumb_scoreboard_imitated(b, every, b->prompts, tokens, 1);
     for (int64_t i = 0; i < n; i++)
-        if (source[i] >= b->n) /* an answer that the method adds */
+        if (source[i] >= b->n) /* an answer that the method adds to the sampled ones */
             sums.weight += 1, sums.tokens += len[i];
     const struct plumb_obj_in in = {.n = n,
                                     .k = k,

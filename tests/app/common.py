@@ -1,5 +1,6 @@
-"""common.py - shared by the tests of the built program: runs it alone or under mpirun, makes the
-small world that it works on, and collects the failures. Standard library only."""
+"""common.py - shared by the tests of the built program. Runs plumb alone or under mpirun, makes
+the small generated data set that the tests use, and counts failed checks. Needs the standard
+library only."""
 import contextlib
 import hashlib
 import json
@@ -13,18 +14,21 @@ import tempfile
 import time
 from pathlib import Path
 
-# The launcher and its options; tests/meson.build sets the variable for the MPI of the build.
+# The launcher and its options. tests/meson.build sets PLUMB_MPIRUN for the MPI library of the
+# build.
 MPIRUN = os.environ.get("PLUMB_MPIRUN", "mpirun --allow-run-as-root --oversubscribe --bind-to none").split()
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 300 # seconds; a run that takes longer hangs, even if ten others run on the same core
+# seconds; a command that takes longer counts as hanging, because ten of them on one core take less
+LIMIT = 300
 
 
-# Methods that also generate answers under principles.
+# These methods also generate answers under principles.
 PRINCIPLED = ("psle", "psle_curriculum", "context_distillation")
 
 
 class Result:
-    """Exit code, standard output and error (text), seconds, and the command for messages."""
+    """Exit code, standard output and standard error (as text), seconds, and the command line for
+    messages."""
 
     def __init__(self, command, code, out, err, seconds):
         self.command, self.code, self.out, self.err = command, code, out, err
@@ -39,7 +43,7 @@ class Result:
 
 
 class Bench:
-    """A temporary folder with the world, and the failures until now."""
+    """A temporary folder with the generated data set, and the number of failed checks."""
 
     def __init__(self, plumb, world):
         self.plumb, self.world_program = Path(plumb).resolve(), Path(world).resolve()
@@ -48,16 +52,18 @@ class Bench:
         self.folder = Path(tempfile.mkdtemp(prefix="plumb-app-"))
         self.world = self.folder / "world"
         if self.mpirun and "built without MPI" in self.run("doctor", ranks=2).err:
-            self.mpirun = None # no tests of several ranks
+            self.mpirun = None # no tests with several ranks
 
     # ---- running ----------------------------------------------------------------------------
 
     def command(self, args, ranks=1, threads=1):
-        """Returns the command line; ranks=1 runs without mpirun. threads=None: the command has no option threads."""
+        """Returns the command line of plumb with args. For ranks=1 it has no mpirun. threads=None: the command
+        has no option threads."""
         head = [] if ranks == 1 else [*MPIRUN, "-n", str(ranks)]
         threaded = threads is not None and args[0] not in ("tokenize", "inspect")
         tail = [f"threads={threads}"] if threaded else []
-        # measuring matrix products takes long in the emulator: off unless a test sets the variable
+        # The emulated GPU takes long to measure matrix products, so pins=none skips it unless args
+        # have the option.
         given = any(str(a).startswith("pins=") for a in args)
         tail += ["pins=none"] if "device=cuda" in args and args[0] != "plan" and not given else []
         return [*head, self.plumb, *args, *tail]
@@ -70,7 +76,8 @@ class Bench:
                                 start_new_session=True)
 
     def run(self, *args, ranks=1, threads=1, stdin=None, env=None, timeout=LIMIT):
-        """Runs to the end and returns the Result. A run over its time is killed with its group; its code is None."""
+        """Runs the command to its end and returns the Result. A command that exceeds the timeout is killed with
+        its process group; its code is then None."""
         began = time.monotonic()
         p = self.start(args, ranks, threads, env,
                        subprocess.DEVNULL if stdin is None else subprocess.PIPE)
@@ -85,7 +92,8 @@ class Bench:
                       err.decode(errors="replace"), time.monotonic() - began)
 
     def good(self, *args, **kw):
-        """Runs, and ends the test if the run fails: the later checks depend on it."""
+        """Runs the command, and ends the whole test if it fails, because later checks depend on
+        its output."""
         result = self.run(*args, **kw)
         if result.code != 0:
             print(f"FAILED, cannot go on: {result}", flush=True)
@@ -93,12 +101,12 @@ class Bench:
         return result
 
     def in_sessions(self, *args, ranks=(1,), setups=((),), growth=1.2):
-        """Runs with resume=auto again and again until a session finishes the run or fails. Returns
-        the results of all sessions, of which every one but the last was interrupted. Session i has the number
-        of ranks and the further arguments whose turn it is in `ranks` and `setups`. The limit
-        train.max_time begins at 5 ms, which is too short for any run on any machine: the first
-        sessions take one step each. It grows by the factor `growth`, so that a part of a run that
-        takes longer than the step between two limits is interrupted at least once."""
+        """Runs the command with resume=auto again and again, until a session finishes the run or fails.
+        Returns the results of all sessions; all but the last were interrupted. Session i uses entry i
+        (cyclically) of `ranks` and of `setups`, which are further arguments. The time limit
+        train.max_time of the first session is 5 ms. That is too short for any run, so the first
+        sessions take one step each. Each session's limit is `growth` times the limit before. So a part
+        of a run that takes longer than the difference of two limits is interrupted at least once."""
         sessions = []
         for i in range(80):
             sessions.append(self.run(*args, "resume=auto", *setups[i % len(setups)], f"train.max_time={0.005 * growth**i:.4f}",
@@ -116,14 +124,14 @@ class Bench:
         return bool(good)
 
     def same(self, a, b, what):
-        """Checks that files have the same bytes."""
+        """Checks that two files have the same bytes."""
         a, b = Path(a), Path(b)
         if not self.check(a.is_file() and b.is_file(), what, "missing:", a, b):
             return False
         return self.check(a.read_bytes() == b.read_bytes(), what, "differ:", a, b)
 
     def same_run(self, whole, out, what):
-        """Checks that two runs have the same weights, or adapter, and the same state, metrics and rollouts."""
+        """Checks that two runs have the same weights (or adapter), trainer state, metrics and rollouts."""
         weights = "model.safetensors"
         if not (whole / "latest" / weights).exists():
             weights = "adapter_model.safetensors"
@@ -139,19 +147,20 @@ class Bench:
                        x.name, "differs")
 
     def close(self):
-        """Removes the folder unless PLUMB_KEEP is set."""
+        """Removes the folder unless the environment has PLUMB_KEEP."""
         if os.environ.get("PLUMB_KEEP"):
             print("kept:", self.folder)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def end(self):
-        """Prints how many checks failed, and exits with 1 if one did."""
+        """Prints how many checks failed, and exits with 1 if any did, else with 0."""
         print(f"{self.failures} failures" if self.failures else "ok")
         sys.exit(1 if self.failures else 0)
 
     def logprobs(self, model, pairs):
-        """Returns the sums of log-probs by `plumb logprob` of completions behind prompts, both given as ids."""
+        """Returns, for each pair (ids of a prompt, ids of a completion), the sum of the completion's
+        log-probs by `plumb logprob`."""
         text = "".join(json.dumps({"ids": [*prompt, *ids], "prompt_tokens": len(prompt)}) + "\n"
                        for prompt, ids in pairs)
         lines = self.good("logprob", f"model={model}", "input=-", stdin=text).lines()
@@ -160,7 +169,8 @@ class Bench:
     # ---- the world --------------------------------------------------------------------------
 
     def make_world(self, sft=320, pairs=192, prompts=128):
-        """Makes the quickstart's world with a few records, and a model of 0.1 M parameters."""
+        """Makes the quickstart's data set with few records, and the config.json of a model of
+        0.1 M parameters."""
         made = subprocess.run([self.world_program, "make", self.world, "1"], timeout=LIMIT,
                               stdout=subprocess.DEVNULL, check=False)
         if made.returncode != 0:
@@ -187,7 +197,7 @@ class Bench:
         return ["prefer", *self.reward_args(out, model, *more, steps=steps)[1:]]
 
     def align_args(self, out, model, *more, iterations=2, method="psle", prompts=16, group=4):
-        """Returns the arguments of align, without those of the reward."""
+        """Returns the arguments of `plumb align`, without those about the reward."""
         principles = self.world / "principles" / "kind_and_helpful.txt"
         named = [f"method.principles={principles}"] if method in PRINCIPLED else []
         return ["align", f"model={model}", f"output_dir={out}", f"method.name={method}", *named,
@@ -197,7 +207,7 @@ class Bench:
                 *more]
 
     def base(self):
-        """Returns the sft checkpoint from which the other runs start; makes it at the first call."""
+        """Returns the SFT checkpoint from which other runs start. Makes it at the first call."""
         out = self.folder / "base"
         if not out.exists():
             self.good(*self.sft_args(out))
@@ -210,9 +220,10 @@ def head(path, n):
 
 
 def descendants(pid):
-    """Returns the process ids below pid: mpirun puts each rank into its own process group."""
+    """Returns the ids of all processes below pid. The process group is not enough, because
+    mpirun puts each rank into a group of its own."""
     children = {}
-    # Not Path.glob: it raises ProcessLookupError if a process ends while it looks.
+    # Not Path.glob, which raises ProcessLookupError if a process ends during the search.
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
@@ -224,7 +235,8 @@ def descendants(pid):
 
 
 def signal_rank(p, number):
-    """Sends a signal to one process of plumb only, the last one started. Returns False if there is none."""
+    """Sends a signal to only one plumb process below p: the one started last. Returns False if there is
+    none."""
     for pid in reversed([p.pid, *descendants(p.pid)]):
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/comm").read_text() == "plumb\n":
@@ -234,14 +246,14 @@ def signal_rank(p, number):
 
 
 def kill_tree(p):
-    """Sends SIGKILL to a process and all processes below it."""
+    """Sends SIGKILL to a process and to all processes below it."""
     for pid in [p.pid, *descendants(p.pid)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 def until(p, ready):
-    """Waits until ready() is true or p has ended; returns whether it is true."""
+    """Waits until ready() is true or process p has ended. Returns whether ready() is true."""
     end = time.monotonic() + LIMIT
     while not ready() and p.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
@@ -253,13 +265,16 @@ def digest(path):
 
 
 def tree(folder):
-    """Returns every path below a folder with the hash of its contents, to check that nothing changed."""
+    """Returns {path: hash of the contents} for everything below a folder, so that a test can check
+    that nothing has changed."""
     return {str(p.relative_to(folder)): digest(p) if p.is_file() else "folder"
             for p in sorted(Path(folder).rglob("*"))}
 
 
 def rewind(run, out, step):
-    """Copies a finished run and makes of it what a kill after checkpoint-STEP leaves, with later metrics."""
+    """Copies a finished run to `out` and removes its later checkpoints, so that it looks like a run that
+    was killed some time after checkpoint-STEP. The lines of metrics that were written after that step
+    stay."""
     shutil.copytree(run, out, symlinks=True)
     for c in out.glob("checkpoint-*"):
         if int(c.name.split("-")[1]) > step:
@@ -273,7 +288,7 @@ def metrics(out):
     return [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
 
 
-# The members that depend on the clock or on the number of ranks are left out. The others may not
+# Leaves out the members that depend on the clock or on the number of ranks. The others must not
 # depend on the machine.
 def timeless(row):
     return {k: v for k, v in row.items()
@@ -281,8 +296,8 @@ def timeless(row):
 
 
 def rollout_records(master):
-    """Returns every dataset of a rollout master as h5dump prints it. Attributes are left out, as
-    world_size and rank differ on purpose."""
+    """Returns {name: text} of every dataset of a rollout master file, as h5dump prints it.
+    Attributes are left out, because world_size and rank differ between runs."""
     dump = subprocess.run(["h5dump", "-m", "%.17g", str(master)], capture_output=True, text=True,
                           timeout=LIMIT, check=True).stdout
     data = {}
@@ -293,12 +308,13 @@ def rollout_records(master):
 
 
 def numbers(text):
-    """Returns the values of a dataset of rollout_records."""
+    """Returns the numbers in one of the texts of rollout_records()."""
     return [float(x) for x in re.findall(r"[-+\d.enai]+", re.sub(r"\(\d+\):", "", text))]
 
 
 def rollout_answers(out, iteration):
-    """Returns every answer of an iteration in global order: prompt and sample, ids, log-probs, reward."""
+    """Returns every answer of an iteration in global order, as dictionaries with prompt, sample, ids,
+    log-probs and reward."""
     got = rollout_records(Path(out) / "rollouts" / f"iteration-{iteration:04d}.h5")
     fingerprints = re.sub(r"\(\d+\):", "", got.pop("weight_fingerprint")).split(",")
     data = {k: numbers(v) for k, v in got.items() if v}
@@ -317,8 +333,11 @@ def skip(why):
 
 
 def main(test, needs_mpi=False):
-    """Runs test(bench); `SCRIPT PLUMB PLUMB_WORLD [SKIP-REASON]` is its command line."""
-    if test.__module__ != "__main__":  # it would run, and end the program, in place of the script's own tests
+    """Runs test(bench). The command line of a test script is `SCRIPT PLUMB PLUMB_WORLD
+    [SKIP-REASON]`."""
+    # otherwise the imported module's test would run instead of the importing script's, and end the
+    # program
+    if test.__module__ != "__main__":
         raise SystemExit(f"{test.__module__}.py calls common.main when it is imported; write: if __name__ == \"__main__\":")
     if len(sys.argv) != 3:
         raise SystemExit(f"usage: {sys.argv[0]} PLUMB PLUMB_WORLD")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_adding.py SOURCE_ROOT BUILD_ROOT PLUMB_WORLD - follows src/align/ADDING.md: puts its blocks into a copy of the sources,
-which is built with the objects of this build, tested and run. The blocks of a method must stay short: see LIMITS."""
+"""test_adding.py SOURCE_ROOT BUILD_ROOT PLUMB_WORLD - follows src/align/ADDING.md: copies the sources, inserts the page's
+code blocks, builds the copy with the object files of this build, and tests and runs it. LIMITS limits the length of the
+blocks."""
 import json
 import os
 import re
@@ -14,7 +15,8 @@ import common
 
 BLOCK = re.compile(r"^`([^`]+)`(?: is (new)|, (above|below|instead of) `([^`]+)`|, at the (end)):\n\n```\w+\n(.*?)^```$", re.M | re.S)
 TOP = ("CHANGELOG.md", "LICENSE", "README.md", "meson.build", "meson_options.txt", "benchmarks", "configs", "kernels", "launch", "src", "tests")
-LIMITS = {"1": 60, "5": 2, "6": 75}  # lines of the blocks from a section to the next of these
+# for each section of the page: most lines of code from this section up to the next one listed here
+LIMITS = {"1": 60, "5": 2, "6": 75}
 
 
 def skip(why):
@@ -36,14 +38,15 @@ def apply_block(root, path, new, side, anchor, end, code):
 
 
 def section_sizes(page):
-    """Returns the lines of the blocks behind the heading of each section of LIMITS, up to the next section of LIMITS."""
+    """Returns, for each section of LIMITS, the number of lines of its code blocks up to the next section of LIMITS."""
     starts = {k: page.index(f"\n## {k}. ") for k in LIMITS}
     ends = [*list(starts.values())[1:], len(page)]
     return {k: sum(len(b[-1].splitlines()) for b in BLOCK.findall(page[starts[k]:end])) for k, end in zip(LIMITS, ends)}
 
 
 def adopt(build, fresh):
-    """Copies the objects and ninja's records with their times, so that ninja does not build them again."""
+    """Copies the object files and ninja's logs with their times, so that ninja does not build these
+    objects again."""
     for kind in ("*.o", "*.a"):
         for file in build.rglob(kind):
             target = fresh / file.relative_to(build)
@@ -54,7 +57,7 @@ def adopt(build, fresh):
 
 
 def options(build):
-    """Returns -D of every option of this build, except those that do not change plumb."""
+    """Returns -D arguments for the options of this build that change plumb."""
     wanted = ("buildtype", "debug", "optimization", "b_sanitize", "b_lundef", "b_ndebug", "mpi", "collective_check", "fuzz")
     values = {o["name"]: o["value"] for o in json.loads((build / "meson-info/intro-buildoptions.json").read_text())}
     if values.get("cuda") != "disabled" and (build / "plumb_cuda").exists():
@@ -106,7 +109,8 @@ def main(source, build, world):
 
 
 def iterate(plumb, world):
-    """Runs iterations of the new methods, on two ranks too, and replays them; every method must give other weights."""
+    """Runs iterations of the new methods, also on two ranks, and replays them. Every method must give other
+    weights."""
     bench = common.Bench(plumb, world)
     try:
         bench.make_world()
@@ -134,8 +138,8 @@ def iterate(plumb, world):
 
 
 def parameter(bench, base, length):
-    """Checks that the new parameter is an option with a help text, a range and methods that read it, and that the new
-    methods are known."""
+    """Checks that the new parameter is an option with a help text, a range and a list of the methods that read it.
+    Also checks that plumb knows the new methods."""
     def refused(expected, *more, method="rso"):
         result = bench.run(*bench.align_args("x", base, length, *more, method=method))
         bench.check(result.code != 0 and expected in result.err, "expected:", expected, result)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_alone.py: checks that one rank of several that fails alone ends the others, and that the message is
-the cause, once, with the rank that failed."""
+"""test_alone.py: checks that one failing rank ends all ranks, and that the message about the cause is
+printed once and names the failing rank."""
 import json
 import os
 import sys
@@ -11,15 +11,16 @@ RANKS = 3
 
 
 class Ranks:
-    """Runs plumb with another current folder for each rank: a file that is missing in it is missing on
-    that rank alone."""
+    """Runs plumb with a working directory of its own for each rank, so that a file can be missing
+    on one rank only."""
 
     def __init__(self, bench):
         self.bench = bench
         self.number = 0
 
     def folders(self, shared, only_0=()):
-        """Makes a folder for each rank with links to the shared files; only_0: names that rank 0 alone has."""
+        """Makes a working directory for each rank with links to the shared files. only_0: names of files
+        that only rank 0 has."""
         self.number += 1
         top = self.bench.folder / f"ranks-{self.number}"
         for rank in range(RANKS):
@@ -40,7 +41,8 @@ class Ranks:
 
 
 def cause(bench, r, what, *words):
-    """Checks that the run ended with an error that has these texts, once."""
+    """Checks that the run ended with an error message that has these texts, and that it is
+    printed once."""
     lines = [x for x in r.err.splitlines() if x.startswith("plumb ")]
     bench.check(r.code not in (0, None), what, "does not fail:", r)
     bench.check(len(lines) == 2 and lines[1].startswith(lines[0].split(":")[0]) and
@@ -78,13 +80,13 @@ def missing_files(bench, ranks):
         there = [path for key, path in needed.items() if key != name]
         top = ranks.folders(there, [needed[name]])
         r = ranks.run(top, *args)
-        # ranks 1 and 2 fail in the same way: the message is that of rank 1
+        # Ranks 1 and 2 fail in the same way; the message is that of rank 1.
         cause(bench, r, f"{args[0]} without {name} on ranks 1 and 2", name, f"rank 1 of {RANKS}")
         bench.check(not (top / "0" / "out").exists(), args[0], "without", name, "left files")
 
 
 def other_folders(bench, ranks):
-    """Checks an output_dir that is another folder on other ranks."""
+    """Checks that it is an error if the ranks have different output_dir folders."""
     shared = [bench.folder / "model", bench.folder / "judge", bench.world / "prompts.jsonl",
               bench.world / "sft.jsonl"]
     top = ranks.folders(shared)
@@ -102,8 +104,8 @@ def other_folders(bench, ranks):
 
 
 def configuration(bench):
-    """Checks that an error of the configuration, which every rank finds, is printed once, without a rank,
-    before the messages of the launcher."""
+    """Checks that an error in the configuration, which every rank finds, is printed once, without a
+    rank number, and before the messages of the launcher."""
     yaml = bench.folder / "bad.yaml"
     yaml.write_text("output_dir: o\nlerning_rate: 3\n")
     for ranks in (1, 2, 4):
@@ -119,7 +121,7 @@ def configuration(bench):
 
 
 def different(bench, ranks):
-    """Checks that different errors of several ranks are all printed, each with its rank."""
+    """Checks that if several ranks have different errors, each error is printed with its rank."""
     top = ranks.folders([bench.folder / "model"])
     for rank, name in enumerate(("a", "b", "c")):
         (top / str(rank) / "sft.jsonl").write_text(json.dumps({"prompt": name}) + "\n")
@@ -133,7 +135,7 @@ def different(bench, ranks):
 
 
 def killed_early(bench):
-    """Checks that a rank which is killed before or while the communicator is created ends the others."""
+    """Checks that all ranks end if one is killed before or during the creation of the communicator."""
     script = bench.folder / "early.sh"
     for what in ("kill -9 $$", "exit 3"):
         script.write_text(f'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then {what}; fi\nexec "$@"\n')

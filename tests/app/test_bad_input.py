@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_bad_input.py: checks that plumb ends within seconds on any wrong input, without a crash and with a message
-that names it, and that existing files do not change."""
+"""test_bad_input.py: checks that plumb ends within seconds for wrong input, without a crash and with a message
+that names the wrong input, and that it changes no existing file."""
 import json
 import os
 import shutil
@@ -12,11 +12,12 @@ import time
 
 import common
 
-LIMIT = 120  # seconds
+LIMIT = 120  # seconds that a command may take
 
 
 class Bad:
-    """A bench with a valid model and a valid prompt file; each method makes one of them invalid."""
+    """Holds a valid model and a valid prompt file. Each method makes an invalid variant of one
+    of them."""
 
     def __init__(self, bench):
         self.bench, self.folder = bench, bench.folder
@@ -33,7 +34,8 @@ class Bad:
         return path
 
     def copy(self, **files):
-        """Copies the model with files replaced, or removed by None. The last _ of a name stands for the dot."""
+        """Copies the model folder with changed files. files: {name: new contents, or None to remove the
+        file}; the last _ of a name stands for the dot."""
         self.count += 1
         out = self.folder / f"model-{self.count}"
         shutil.copytree(self.model, out)
@@ -46,7 +48,8 @@ class Bad:
         return out
 
     def expect(self, name, args, *words, out=None, keep=None, code=None, **kw):
-        """Checks that the command fails with these texts, that `out` does not exist, and that `keep` does not change."""
+        """Checks that the command fails with these texts in its message, that `out` does not exist, and that the
+        folder `keep` does not change."""
         before = common.tree(keep) if keep else None
         r = self.bench.run(*args, timeout=LIMIT, **kw)
         check = self.bench.check
@@ -210,7 +213,7 @@ def records(b):
 
 
 def pairs(b):
-    """Checks that a preference record that cannot be trained on is refused with its line."""
+    """Checks that a preference record that cannot be used is refused with its line number."""
     run = b.folder / "run"
     turns = [{"role": "user", "content": "hi"}]
     yes, no = ([{"role": "assistant", "content": text}] for text in ("yes", "no"))
@@ -304,14 +307,15 @@ def configuration(b):
         b.expect(name, args, *words, out=run)
     b.expect("an unknown command", ["alignn"], "alignn", "'align'", threads=None)
     b.expect("help for an unknown command", ["help", "alin"], "alin", "align", threads=None)
-    if b.bench.mpirun: # an error of every rank is printed once
+    if b.bench.mpirun: # an error that every rank finds is printed once
         r = b.expect("an unknown key on 2 ranks", [*align, "train.learning_rat=1"],
                      "learning_rate", out=run, ranks=2, code=12)
         b.bench.check(r.err.count("learning_rate") == 1, "2 ranks say the same:", r)
 
 
 def missing_data(b):
-    """Checks that a training command without data is refused, though plan assumes records then."""
+    """Checks that a training command without data is refused, although `plumb plan` then assumes
+    records."""
     for command, key in (("sft", "train"), ("reward", "train"), ("prefer", "train"), ("align", "prompts")):
         for name, more in (("not given", []), ("empty", [f"data.{key}="])):
             out = b.folder / "no-data"
@@ -322,7 +326,7 @@ def missing_data(b):
 # ---- inputs that change during a run ------------------------------------------------------------
 
 def changed_inputs(b):
-    """Checks that a resumed run refuses inputs that have changed."""
+    """Checks that a resumed run is refused if its inputs have changed."""
     run, prompts = b.folder / "changed", b.folder / "prompts.jsonl"
     shutil.copy(b.bench.world / "prompts.jsonl", prompts)
     words = b.write("words.txt", "bread\n")
@@ -339,7 +343,8 @@ def changed_inputs(b):
     for path, key in ((prompts, "data.prompts"), (words, "reward.functions[1].file"),
                       (weights, "method.reference")):
         was = path.read_bytes()
-        if path == weights: # no longer a checkpoint of plumb, so that the file itself is hashed
+        # without hashes.json the folder is no checkpoint of plumb, so plumb hashes the file itself
+        if path == weights:
             (reference / "hashes.json").unlink()
             b.expect("no hashes.json", [*args, "resume=auto", "max_time=1e-3"], code=99)
         path.write_bytes(was[:-1] + bytes([was[-1] ^ 1]) if path == weights else was + was[-90:]
@@ -387,7 +392,7 @@ def rewards(b):
              "(")):
         b.expect(name, align(*args), *words, out=run)
     if b.bench.mpirun:
-        # No rank may wait for a time-out: this time-out is longer than the test may take.
+        # No rank may wait for a time-out: this one is longer than the test may take.
         b.expect("a command that fails on rank 1",
                  align(f"reward.command=sh {only_rank_1}", "max_missing=0.1", "comm.timeout=3600"),
                  "rank 1", "reward", ranks=2)
@@ -423,7 +428,7 @@ def outputs(b):
 
 
 def full_device(b, args):
-    """Checks that standard output to a full disk is an error."""
+    """Checks that it is an error if standard output is a file on a full disk."""
     if not os.path.exists("/dev/full"):
         return
     text = {"logprob": '{"ids": [1, 2], "prompt_tokens": 1}\n', "tokenize": '{"text": "a"}\n'}
@@ -435,7 +440,7 @@ def full_device(b, args):
 
 
 def pipe(b):
-    """Checks that an output which is a named pipe is written to and not replaced."""
+    """Checks that an output that is a named pipe is written to and not replaced by a file."""
     path = b.folder / "pipe"
     os.mkfifo(path)
     with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, text=True) as reader:

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""checks train.generated_tokens: methods whose answers differ in length generate the same number of tokens; the number is
-the same on any number of ranks and after a kill; the schedule of a threshold follows the tokens; compare checks the budget."""
+"""Checks train.generated_tokens. Methods with answers of different lengths generate the same number of tokens. This number
+does not depend on the number of ranks or on a kill. The schedule of a threshold follows the tokens. compare checks the
+budget."""
 import json
 import shutil
 
 import common
 
 TOKENS = 4000
-WITHIN = 0.05  # half a batch of 8 prompts is 4 % here, and answers change in length from one iteration to the next
+# relative tolerance: half a batch of 8 prompts is 4 % of the budget, and lengths change from
+# iteration to iteration
+WITHIN = 0.05
 
 
 def args(bench, out, *more, method="dpo", target=14, tokens=TOKENS, iterations=12):
@@ -17,13 +20,14 @@ def args(bench, out, *more, method="dpo", target=14, tokens=TOKENS, iterations=1
 
 
 def answered(out, iteration):
-    """Returns the number of tokens of an iteration's answers, and of the prompts that they answer."""
+    """Returns (number of tokens of an iteration's answers, number of prompts that they answer)."""
     answers = common.rollout_answers(out, iteration)
     return sum(len(a["ids"]) for a in answers), len({a["record"] for a in answers})
 
 
 def counts(bench, runs):
-    """Checks that the tokens in the metrics are those of the rollouts and near the budget, and that the methods' lengths differ."""
+    """Checks that the tokens in the metrics are those in the rollout files and near the budget, and that the methods have
+    different lengths."""
     lengths = {}
     for name, out in runs.items():
         rows = common.metrics(out)
@@ -41,7 +45,8 @@ def counts(bench, runs):
 
 
 def schedule(bench, out):
-    """Checks that the quantile follows the tokens, from its start in the first iteration to its end in the last."""
+    """Checks that the quantile of the threshold follows the number of generated tokens, from its start value in
+    the first iteration to its end value in the last."""
     bench.good(*args(bench, out, "threshold=quantile", "quantile_start=0", "quantile_end=1", "learning_rate=1e-4", method="psle"))
     rows = common.metrics(out)
     bench.check(len(rows) >= 4 and rows[0]["psle/tau"] < rows[0]["psle/margin_q50"], "the schedule does not begin at 0:", rows[0])
@@ -49,7 +54,7 @@ def schedule(bench, out):
 
 
 def renewed(bench, out):
-    """Checks that answers which are used again are not counted."""
+    """Checks that answers that optune uses again are not counted."""
     bench.good(*args(bench, out, "method.renew=0.4", "kl_to_start=false", method="optune", iterations=30))
     rows = common.metrics(out)
     done = [b["generated_tokens"] - a["generated_tokens"] for a, b in zip(rows, rows[1:])]
@@ -62,7 +67,7 @@ def limits(bench):
     short = bench.folder / "short"
     err = bench.good(*args(bench, short, iterations=2)).err
     bench.check("train.iterations: all 2 are done" in err and "not used up" in err, "an unused budget is not told:", err)
-    tiny = bench.folder / "tiny"  # in the first iteration the budget must suffice for answers of the greatest length
+    tiny = bench.folder / "tiny"  # before the first iteration plumb assumes answers of the greatest length
     bench.good(*args(bench, tiny, tokens=300))
     bench.check(answered(tiny, 1)[1] == 300 // (4 * 16) and common.metrics(tiny)[-1]["generated_tokens"] < 400, "a small budget")
     for more, words in ((("lr_schedule=cosine",), "train.lr_schedule"), (("warmup_ratio=0.1",), "train.warmup_ratio"),
@@ -96,7 +101,7 @@ def test(bench):
     bench.good(*args(bench, runs["psle"], method="psle"))
     counts(bench, runs)
     steps = sorted(int(c.name.split("-")[1]) for c in runs["dpo"].glob("checkpoint-*"))
-    for step in (steps[0], steps[-2]):  # before the last iterations, and before the last one
+    for step in (steps[0], steps[-2]):  # kills before the last iterations, and before the last one
         out = common.rewind(runs["dpo"], bench.folder / f"from-{step}", step)
         bench.good(*args(bench, out, "resume=auto", target=2), ranks=2 if bench.mpirun else 1)
         bench.same_run(runs["dpo"], out, f"resumed from step {step}:")

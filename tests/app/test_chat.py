@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_chat.py: checks records of messages in training. The loss of a step is the mean over the assistant's
-tokens; replay computes the same loss; a checkpoint stores the chat template of its run and the next
-command uses it; and a reward model reads messages with its own template."""
+"""test_chat.py: checks training on records with `messages`. The loss of a step is the mean over the
+assistant's tokens. replay computes the same loss. A checkpoint stores the chat template of its run,
+and the next command uses it. A reward model reads messages with its own template."""
 import json
 import shutil
 
@@ -18,7 +18,7 @@ def say(role, text):
 
 
 def model_with_template(bench):
-    """Returns a copy of the sft checkpoint with a chat template."""
+    """Returns a copy of the SFT checkpoint with a chat template."""
     folder = bench.folder / "chat-model"
     shutil.copytree(bench.base().resolve(), folder)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
@@ -44,8 +44,8 @@ def train(bench, model, path, out, *more):
 
 
 def trained_tokens(bench, model, path, talks):
-    """Checks that the loss of a step is that of the tokens that logprob reports: those of the answers or, with
-    assistant_only=false, all."""
+    """Checks that the loss of a step is the mean over the tokens of the answers, with log-probs from `plumb
+    logprob`; with assistant_only=false, over all tokens."""
     for more in ([], ["assistant_only=false"]):
         out = bench.folder / f"sft{len(more)}"
         train(bench, model, path, out, f"data.system={SYSTEM}", "train.replay=1:0", *more)
@@ -98,7 +98,7 @@ def kept(bench, model, out):
 
 
 def without(bench, model, args, bare):
-    """Checks that chat_template=none is stored with the checkpoint and holds for the next stage and command."""
+    """Checks that chat_template=none is stored with the checkpoint, and that later commands use it."""
     path = bench.folder / "short.jsonl"
     path.write_text((json.dumps({"messages": [say("user", "who are you"), say("assistant", "i am max.")]}) + "\n") * 8)
     first, second = bench.folder / "none", bench.folder / "none-again"
@@ -117,7 +117,8 @@ def without(bench, model, args, bare):
 
 
 def pairs(bench, model):
-    """Checks that a reward model reads messages in score and as reward.model as in its training."""
+    """Checks that a reward model reads messages in the same way in training, with score, and as
+    reward.model."""
     lines = [json.loads(line) for line in (bench.world / "pairs.jsonl").read_text().splitlines()[:16]]
     path, out = bench.folder / "pairs-of-messages.jsonl", bench.folder / "chat-reward"
     path.write_text("".join(json.dumps({"prompt": [say("user", r["prompt"].strip())],

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_claims.py: runs benchmarks/claims.py on a model too small to learn. Every seed has every arm, labels are wrong as often
-as the annotator was told to err, intervals are Student's, settings are kept, and finished runs are not run again."""
+"""test_claims.py: runs benchmarks/claims.py on a model that is too small to learn. Checks that every seed has every variant
+(arm), that the share of wrong labels is the annotator's, that intervals use Student's t, that other settings are
+refused, and that finished runs are not repeated."""
 import json
 import math
 import os
@@ -15,7 +16,8 @@ import runs  # noqa: E402
 
 
 def claims(bench, claim, *more):
-    """Returns results.json and results.md after a call; after one that fails, its message and ""."""
+    """Returns (results.json, results.md) of a call of claims.py. If the call fails, returns (its
+    error message, "")."""
     base = bench.folder / "base/latest"
     command = [sys.executable, common.ROOT / "benchmarks/claims.py", claim, "--world", bench.world, "--start", base,
                "--world-program", bench.world_program, "--out", bench.folder / "claims", "--max-kl", "0", "--eval-set",

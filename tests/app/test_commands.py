@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_commands.py: checks the commands that scripts use: what they read and write, and that their
-output does not depend on ranks, threads or slots."""
+"""test_commands.py: checks the commands that read and write JSON lines, and that their output
+does not depend on the numbers of ranks, threads or slots."""
 import json
 import re
 import os
@@ -24,7 +24,8 @@ def read_lines(path):
 
 
 def both_ranks(bench, name, *args, suffix="jsonl", needs=1):
-    """Runs with 1 rank, 2 ranks and 2 threads, whose outputs must be the same; returns the first one's path."""
+    """Runs the command with 1 rank, with 2 ranks and with 2 threads. All outputs must have the same bytes.
+    Returns the path of the first output."""
     outs = []
     for ranks, threads in ((1, 1), (2, 1), (1, 2)):
         if ranks > 1 and not bench.mpirun:
@@ -122,7 +123,8 @@ def generate(bench, model):
 
 
 def printed(line, key):
-    """Returns the text of a list as it is in the line, so that equal texts mean equal bits."""
+    """Returns the text of the list `key` in a JSON line. Equal texts mean numbers with equal
+    bits."""
     return line[line.index(f'"{key}":['):].split("]")[0]
 
 
@@ -176,12 +178,13 @@ def score(bench, reward):
 
 
 def one_encoding(bench, reward):
-    """Checks that a reward model reads the same ids in training, in score model= and in score
-    reward.model=, for any text where prompt and completion meet."""
+    """Checks that a reward model reads the same ids in training, in `score model=` and in `score
+    reward.model=`, for any text at the boundary of prompt and completion."""
     for k, (prompt, chosen, rejected) in enumerate((
             ("ask: what does the bread cost?\nreply:", " three coins.", " go away."),
-            ("ask: what does the ", "bread cost?", "breadth"), # the last space is part of the next token
-            ("<s>ask: the bread", "</s>", "ed fish</s>"), # both special tokens are in the texts
+            # the last space of the prompt becomes part of the next token
+            ("ask: what does the ", "bread cost?", "breadth"),
+            ("<s>ask: the bread", "</s>", "ed fish</s>"), # the texts contain both special tokens
             ("ask", "ing", ""))):
         pair = write_lines(bench.folder / "one.jsonl", [{"prompt": prompt, "chosen": chosen, "rejected": rejected}])
         out = bench.folder / f"one-{k}"
@@ -199,8 +202,8 @@ def one_encoding(bench, reward):
 
 
 def reads_as_trained(bench, reward):
-    """Checks that the settings with which a reward model was trained are in its folder and are used when
-    it scores, and that an option with another value is named."""
+    """Checks that the folder of a reward model stores the settings of its training, that scoring uses
+    them, and that a message names an option with another value."""
     pair = write_lines(bench.folder / "kept.jsonl", [{"prompt": "what?", "chosen": " three coins.", "rejected": " go away."}])
     records = write_lines(bench.folder / "kept-records.jsonl", [{"prompt": "what?", "completion": c}
                                                                 for c in (" three coins.", " go away.")])
@@ -231,7 +234,7 @@ def reads_as_trained(bench, reward):
     bench.check(r.lines()[0]["score"] is None, "longer than in training:", r)
     r = bench.good("score", f"reward.model={model}", f"input={long}", "reward.context=200")
     bench.check(r.lines()[0]["score"] is not None and "at most 24" in r.err, "reward.context above training's:", r)
-    # other special tokens than in training, and a folder without the settings
+    # a folder with other special tokens than in training, and one without the settings
     other = bench.folder / "kept-other"
     shutil.copytree(model, other)
     (other / "plumb_encoding.json").write_text(json.dumps(dict(note, begin_ids=[3])))
@@ -241,7 +244,7 @@ def reads_as_trained(bench, reward):
     for by in ("model", "reward.model"):
         r = bench.good("score", f"{by}={other}", f"input={records}")
         bench.check(r.err.count("has no plumb_encoding.json") == 1, "a folder that does not say:", r)
-    # a policy's checkpoint has no plumb_encoding.json; a reward model trained from it has its own
+    # A policy's checkpoint has no plumb_encoding.json. A reward model trained from it has one.
     bench.check(not (bench.base() / "plumb_encoding.json").exists(), "a policy's checkpoint has plumb_encoding.json")
 
 
@@ -254,7 +257,7 @@ def score_by_sources(bench, model, reward):
     bench.check(len({x["score"] for x in counted}) > 1, "score: words", counted)
     by_model = read_lines(both_ranks(bench, "by-model", "score", f"reward.model={reward}",
                                      f"input={path}"))
-    # the batch size changes no score, and a text that is too long has no score
+    # The batch size changes no score. A text that is longer than the context has no score.
     texts = write_lines(bench.folder / "texts.jsonl", [{"text": r["prompt"] + r["completion"]} for r in records])
     sizes = [len(x["ids"]) for x in bench.good("tokenize", f"model={reward}", f"input={texts}").lines()]
     for context in (max(sizes) + 4, sorted(sizes)[4]):
@@ -303,7 +306,8 @@ def gradient(bench, model):
     bench.check({k: v[:2] for k, v in grad.items()} == {k: v[:2] for k, v in weights.items()},
                 "gradient: names, types and shapes are not the model's")
     bench.check(all(any(v[2]) for v in grad.values()), "gradient: a tensor is all zero")
-    # a step against the gradient lowers the loss by about its squared norm
+    # A step against the gradient with a small factor lowers the loss by about factor * squared
+    # norm.
     norm2 = sum(x * x for v in grad.values() for x in v[2])
     step = 1e-3 / norm2 ** 0.5
     moved = bench.folder / "moved"

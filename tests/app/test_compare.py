@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""checks plumb compare: means, intervals and differences over seeds against Python's statistics; runs that cannot be
-compared are refused with the reason, and compared if that is allowed; two ranks print the same bytes."""
+"""Checks `plumb compare`: means, intervals and differences over seeds against Python's statistics. Runs that
+cannot be compared are refused with the reason, and are compared if compare.allow names it. Two ranks print the
+same bytes as one."""
 import json
 import math
 import re
@@ -10,7 +11,7 @@ import statistics
 import common
 
 SEEDS = (1, 2, 3)
-T = {1: 12.706, 2: 4.303}  # 97.5 % quantiles of Student's t by degrees of freedom
+T = {1: 12.706, 2: 4.303}  # {degrees of freedom: 97.5 % quantile of Student's t}
 FIGURES = ("reward", "win_rate", "lc_win_rate", "kl", "mean_length", "distinct_1", "distinct_2", "self_repetition")
 
 
@@ -54,7 +55,7 @@ def figures(bench, runs):
     markdown, page = (out / "compare.md").read_text(), (out / "report.html").read_text()
     for name in ("start", *runs):
         bench.check(all(name in t for t in (shown, markdown, page)), "a text lacks", name)
-    # row minus column, paired by seed
+    # a cell is the mean of (row - column) over the seeds
     a, b = ([evaluated(r)["reward"] for r in runs[name]] for name in ("dpo", "psle"))
     gaps = [x - y for x, y in zip(a, b)]
     cell = f"{statistics.mean(gaps):.3f} +- {T[2] * statistics.stdev(gaps) / math.sqrt(3):.3f}"
@@ -73,7 +74,8 @@ def figures(bench, runs):
     settings = page.split("<summary>Settings</summary>")[1].split("</table>")[0]
     bench.check(all(f"<td>{v}</td>" in settings for v in ("psle", "0.003")), "settings", settings)
     bench.check(all(f"<td>{r}</td>" in page for rs in runs.values() for r in rs), "a run is not named")
-    commit = json.loads((runs["dpo"][0] / "run.json").read_text())["commit"]  # "unknown" in a build without git
+    # the commit is "unknown" in a build without git
+    commit = json.loads((runs["dpo"][0] / "run.json").read_text())["commit"]
     bench.check(f"commit of the runs</dt><dd>{commit}<" in page, "the page does not name the commit", commit)
     bench.check(not re.search(r"\bnan\b|\binf\b", page), "the page shows a number that is none")
     if bench.mpirun:
@@ -98,7 +100,7 @@ def refusals(bench, start, reward, base):
         bench.check(result.code == 12 and f"differ in {aspect}" in result.err and str(base) in result.err and str(run) in result.err,
                     aspect, "is not refused:", result)
         bench.check(bench.run("compare", base, run, f"compare.allow={aspect}", threads=None).code == 0, aspect, "cannot be allowed")
-    # a file is the same if its contents are, whatever its name
+    # A file counts as the same if its contents are the same, whatever its name.
     pairs = bench.folder / "copy.jsonl"
     shutil.copy(bench.world / "prompts.jsonl", pairs)
     moved = make(bench, start, reward, "moved", 9, f"data.prompts={pairs}")
@@ -107,7 +109,7 @@ def refusals(bench, start, reward, base):
     changed = make(bench, start, reward, "changed", 8, f"data.prompts={pairs}")
     result = bench.run("compare", moved, changed, threads=None)
     bench.check(result.code == 12 and "differ in prompts: data.prompts is of one content" in result.err, "other contents:", result)
-    # the same number of answers in another shape is the same budget
+    # Fewer iterations with more prompts each have the same budget of answers.
     shape = make(bench, start, reward, "shape", 9, "iterations=1", "prompts_per_iteration=16")
     result = bench.good("compare", base, shape, threads=None)
     bench.check("iterations 1" in result.out, "a row is not named by its setting:", result.out)

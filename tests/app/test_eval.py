@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""compares every figure of plumb eval with the same figure from other commands and plain Python: rewards, wins, lengths,
-distinct-n, repetition, divergence, perplexity; judges that are fair, prefer a position, give no answer or end; ranks."""
+"""Compares every figure of `plumb eval` with the same figure computed from the output of other commands: rewards,
+wins, lengths, distinct-n, repetition, KL divergence, perplexity. Also checks several kinds of judges (fair, with a
+preference for a position, without an answer, ending early) and several ranks."""
 import json
 import math
 import re
@@ -11,7 +12,7 @@ import common
 
 LIMIT, SAMPLES, REPLICATES = 24, 2, 200
 
-# The longer answer wins, unless the first argument asks for a fault.
+# A judge that prefers the longer answer. Its argument may name a fault that it shows instead.
 JUDGE = """
 import json, sys
 kind = sys.argv[1]
@@ -44,8 +45,8 @@ def evaluate(bench, models, *more, ranks=1):
 
 
 def by_other_commands(bench, models, reward):
-    """Returns the answers of each model, their rewards and their log-probs under it and under the first model, from generate,
-    score and logprob."""
+    """Returns for each model its answers, their rewards, and their log-probs under this model and under the first model,
+    from the commands generate, score and logprob."""
     found = {}
     for name, path in models.items():
         answers = bench.good("generate", f"model={path}", f"prompts={bench.folder}/held.jsonl", f"group_size={SAMPLES}",
@@ -77,7 +78,8 @@ def mean(values):
 
 
 def uniform(seed, replicate, position):
-    """Returns the random number of a key: Philox4x32-10, purpose 6."""
+    """Returns the uniform random number in [0, 1) that plumb draws for (seed, bootstrap
+    replicate, position): Philox4x32-10 with purpose 6."""
     c, k, low = [position, 0, replicate, 6 << 24], [seed, 0], 0xffffffff
     for _ in range(10):
         p, q = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
@@ -87,7 +89,8 @@ def uniform(seed, replicate, position):
 
 
 def interval(values, seed):
-    """Returns a bootstrap interval: each replicate draws as many prompts as there are, with all their answers."""
+    """Returns the bootstrap interval of the mean. Each replicate draws as many prompts as there are, with
+    replacement, and takes all answers of a drawn prompt."""
     means = []
     for b in range(REPLICATES):
         drawn = [int(uniform(seed, b, j) * LIMIT) for j in range(LIMIT)]
@@ -125,7 +128,7 @@ def figures(bench, models, reward):
 
 
 def margins(bench, models, reward, answers):
-    """Checks that rewards which differ by at most eval.win_margin, in either direction, are a tie and count as half a win."""
+    """Checks eval.win_margin: two rewards that differ by at most this margin are a tie, which counts as half a win."""
     a, b = (answers[name]["reward"] for name in models)
     gaps = sorted(y - x for x, y in zip(a, b))
     margin = sorted(map(abs, gaps))[len(gaps) // 2] * 1.000001
@@ -137,7 +140,8 @@ def margins(bench, models, reward, answers):
 
 
 def perplexity(bench, models, reward):
-    """Checks that perplexity counts the reference's end token: logprob of ids with the end token gives the same."""
+    """Checks that perplexity includes the end token of the reference answer: `plumb logprob` of ids with the end
+    token gives the same value."""
     name, path = next(iter(models.items()))
     records = bench.good("tokenize", f"model={path}", f"input={bench.folder}/sft.jsonl").lines()
     prompts = bench.good("tokenize", f"model={path}", f"input={bench.folder}/only.jsonl").lines()
@@ -182,7 +186,8 @@ def judges(bench, models, answers):
 
 
 def missing(bench, models):
-    """Checks that missing rewards are left out and counted, and that too many of them are an error."""
+    """Checks that missing rewards are counted and left out of the means, and that too many of them
+    are an error."""
     command = bench.folder / "reward.py"
     command.write_text("import json, sys\nfor line in sys.stdin:\n    d = json.loads(line)\n"
                        "    print(json.dumps({'score': None if d['prompt_id'] % 3 == 0 else len(d['completion'])}), flush=True)\n")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_files.py: checks unusual files, folders and descriptors: closed standard files, limits of file size,
-long paths, links, pipes, outputs that are inputs, and files of another kind than their names tell."""
+"""test_files.py: checks unusual files, folders and descriptors: closed standard streams, limits of file
+size, long paths, links, pipes, outputs that are also inputs, and files whose contents do not fit
+their names."""
 import gzip
 import json
 import os
@@ -10,13 +11,13 @@ import subprocess
 
 import common
 
-LIMIT = 120  # seconds; a command that takes longer hangs
+LIMIT = 120  # seconds; a command that takes longer counts as hanging
 COMPRESSED = gzip.compress(b'{"prompt": "a", "completion": "b"}\n')
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
 
 
 class Files:
-    """A bench with a model and a training file."""
+    """Holds a model and a training file."""
 
     def __init__(self, bench):
         self.bench, self.folder = bench, bench.folder
@@ -40,7 +41,8 @@ class Files:
         return p.returncode, p.stderr.decode(errors="replace")
 
     def refuses(self, what, args, *words):
-        """Checks that the command fails, not by a signal, with a message that has these texts."""
+        """Checks that the command fails by itself, not by a signal, and that its message has
+        these texts."""
         r = self.bench.run(*args, timeout=LIMIT)
         self.bench.check(r.code is not None and 0 < r.code < 100, what, "ends badly:", r)
         for word in words:
@@ -49,7 +51,8 @@ class Files:
 
 
 def closed_descriptors(f):
-    """Checks that no data file gets the descriptor of a closed standard file, and so the lines of the log."""
+    """Checks plumb with closed standard streams: no data file may get one of these descriptors, because
+    log lines would then go into that file."""
     for script in ('exec "$@" 2>&-', 'exec "$@" <&- >&- 2>&-'):
         out = f.folder / "closed"
         code, err = f.shell(script, f.sft(out, "log_every=1"))
@@ -71,7 +74,7 @@ def closed_descriptors(f):
 
 
 def closed_pipe(f):
-    """Checks that an output whose reader has ended gives an error and no signal."""
+    """Checks that it is an error, without a signal, if the reader of the output pipe has ended."""
     many = f.folder / "many.jsonl"
     many.write_text('{"text": "ask: hi."}\n' * 20000)
     p = f.bench.start(["tokenize", f"model={f.model}", f"input={many}"])
@@ -83,7 +86,8 @@ def closed_pipe(f):
 
 
 def limited(f):
-    """Checks that a limit of file size acts like a full disk: a message, and no incomplete checkpoint."""
+    """Checks that reaching the limit of file size gives an error message, as on a full disk, and
+    leaves no incomplete checkpoint."""
     out = f.folder / "limited"
     size = (f.model / "model.safetensors").stat().st_size // 2
     args = [str(a) for a in f.bench.command(f.sft(out))]
@@ -120,8 +124,8 @@ def long_paths(f):
 
 
 def links(f):
-    """Checks that a model folder of links, as in Hugging Face's cache, is read, and that a dangling link is
-    named with its target."""
+    """Checks that a model folder that consists of links, as in Hugging Face's cache, can be read, and
+    that a message about a dangling link names its target."""
     cache, blobs = f.folder / "snapshot", f.folder / "blobs"
     cache.mkdir()
     blobs.mkdir()
@@ -145,7 +149,8 @@ def links(f):
     (f.folder / "dangling.jsonl").symlink_to("nowhere.jsonl")
     f.refuses("dangling data", f.sft(f.folder / "no", "train=dangling.jsonl"),
               "dangling.jsonl", "nowhere.jsonl")
-    for name in ("latest", "loop"): # what `cp -r RUN/latest` makes, and a link to itself
+    # latest: a dangling link, as `cp -r RUN/latest` makes it; loop: a link to itself
+    for name in ("latest", "loop"):
         (f.folder / name).symlink_to("checkpoint-10" if name == "latest" else name)
         f.refuses(f"dangling model {name}", f.sft(f.folder / "no", f"model={name}"), f"model: {name} is a symbolic link to", "cp -rL")
         f.refuses(f"dangling output_dir {name}", f.sft(name), f"output_dir: {name} is a symbolic link to")
@@ -153,7 +158,7 @@ def links(f):
 
 
 def outputs_that_are_inputs(f):
-    """Checks that an output which is an input is refused."""
+    """Checks that a command is refused if its output is one of its inputs."""
     tokenize = ["tokenize", f"model={f.model}", f"input={f.texts}"]
     before = f.texts.read_bytes()
     link = f.folder / "link.jsonl"
@@ -173,7 +178,8 @@ def outputs_that_are_inputs(f):
 
 
 def other_kinds(f):
-    """Checks that a message names the kind of a file by its content, not by its name."""
+    """Checks that the message about a wrong file says what the file is by its contents, whatever
+    its name."""
     count = 0
 
     def model_with(name, content):

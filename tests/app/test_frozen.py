@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_frozen.py PLUMB WORLD - the option frozen: a run leaves the same bytes wherever the layers of
-its references and its reward model are, on any number of ranks, also when it is interrupted; it takes
-what was planned; auto takes the first place that fits; what cannot be done is refused by name."""
+"""test_frozen.py PLUMB WORLD - checks the option frozen. A run writes the same bytes wherever the
+layers of its reference and reward models are, on any number of ranks, also after interruptions.
+It uses the planned memory. `auto` takes the first setting that fits. Settings that are not
+possible are refused."""
 import json
 
 import common
@@ -16,7 +17,8 @@ def args_of(bench, out, reward, *more, method="dpo", **kw):
 
 
 def test_same(bench, reward):
-    """DPO with a reference, the divergence from the start, a reward model and held-out prompts."""
+    """Runs DPO with a reference, the KL divergence from the start, a reward model and held-out
+    prompts. All settings of frozen must give the same files."""
     held = [f"data.eval={bench.world}/prompts.jsonl", "eval_every=1", "data.limit=24"]
     whole = bench.folder / "resident-1"
     for mode in MODES:
@@ -30,7 +32,8 @@ def test_same(bench, reward):
 
 
 def test_pause(bench, reward):
-    """max_time ends a run wherever it is; resumed until its end, in other modes, it is the same."""
+    """Checks a run that max_time interrupts at arbitrary points and that is resumed with other
+    settings of frozen."""
     out = bench.folder / "paused"
     held = [f"data.eval={bench.world}/prompts.jsonl", "eval_every=1", "data.limit=24"]
     sessions = bench.in_sessions(*args_of(bench, out, reward, *held), ranks=(2, 4, 1) if bench.mpirun else (1,),
@@ -40,9 +43,8 @@ def test_pause(bench, reward):
 
 
 def alone_or_together(bench, name, make, worlds=(2, 4)):
-    """Checks that a run leaves the same bytes on one rank with resident layers and in shares of several ranks, and
-    takes the memory that was planned. Of 4 ranks, one has no work in some steps: 6 prompts, and the last 6 pairs of an epoch,
-    are 3 micro-batches."""
+    """Checks that a run writes the same bytes on one rank with frozen=resident and on several ranks with sharded layers,
+    and uses the planned memory. With 4 ranks, some steps have only 3 micro-batches, so one rank has no work."""
     whole = bench.folder / f"{name}-resident"
     bench.good(*make(whole), "frozen=resident")
     for ranks in worlds if bench.mpirun else (1,):
@@ -53,16 +55,16 @@ def alone_or_together(bench, name, make, worlds=(2, 4)):
 
 
 def samples(out):
-    """Returns the part of report.html with the sample answers and their rewards."""
+    """Returns the part of report.html with sampled answers and their rewards."""
     text = (out / "report.html").read_text()
     begin = text.index('<table class="samples">')
     return text[begin:text.index("</table>", begin)]
 
 
 def test_together(bench, reward):
-    """Runs whose ranks need a frozen model at different times: `prefer`, which needs it in its micro-batches
-    and on held-out pairs; generation with it (selm); its embeddings (real); its logits mixed with the policy's
-    in every step (spa); also beside an adapter, whose reference is a folder."""
+    """Checks runs whose ranks need a frozen model at different times: `prefer` (in micro-batches and on
+    held-out pairs), selm (generates with it), real (takes its embeddings), spa (mixes its logits with
+    the policy's in every decode step), and an adapter whose reference is a folder."""
     base = bench.base()
     few = ["global_batch_size=8", "micro_batch_size=2", "data.limit=22", "log_every=1"]
     held = [f"data.eval={bench.world}/pairs.jsonl", "eval_every=2"]
@@ -90,7 +92,8 @@ def test_together(bench, reward):
 
 
 def test_stops(bench, jobs):
-    """max_time ends these runs wherever they are, with shares in every second session."""
+    """Checks that the same jobs, interrupted by max_time at arbitrary points, write the same
+    bytes. Every second session shards the frozen layers."""
     for name, make in jobs.items():
         out = bench.folder / f"{name}-stopped"
         sessions = bench.in_sessions(*make(out), ranks=(2, 1, 4) if bench.mpirun else (1,),
@@ -101,7 +104,8 @@ def test_stops(bench, jobs):
 
 
 def test_refused(bench):
-    """Checks that the adapter of a classifier in shares is refused, and a command that has no frozen model."""
+    """Checks that frozen=sharded is refused for a classifier with an adapter, and frozen for a command
+    without a frozen model."""
     out, adapter = bench.folder / "never", bench.folder / "reward-lora"
     bench.good(*bench.reward_args(adapter, bench.base(), "lora.r=2", steps=1))
     args = args_of(bench, out, adapter / "latest", "frozen=sharded")
@@ -115,14 +119,16 @@ def test_refused(bench):
 
 
 def test_auto(bench):
-    """Of a model of 8 B on 8 ranks: the first of the three that fits, and the figures of all."""
+    """Checks frozen=auto in the plan of a model of 8 B parameters on 8 ranks: it takes the first
+    setting that fits. Checks the bytes of all settings."""
     def made(memory, *more):
         return test_plan.plan_8b(bench, "dpo", f"plan.memory={memory}", "data.limit=64", "train.shard=optimizer", *more)
     need = {m: made("1TB", f"frozen={m}") for m in MODES}
     bytes_of = {m: need[m]["bytes_with_host"] for m in MODES}
     layers = 32 * (4096 * (2 * 4096 + 2 * 1024) + 3 * 4096 * 14336) * 2
     shares = bytes_of["resident"] - bytes_of["sharded"]
-    buffers = 2 * 2 * layers // 32 # two layers, for the reference and for the reward model
+    # two layer buffers for each of two models, the reference and the reward model
+    buffers = 2 * 2 * layers // 32
     bench.check(abs(shares - (2 * layers * 7 // 8 - buffers)) < 2**25, "sharded:", shares, layers)
     bench.check(abs(bytes_of["resident"] - bytes_of["offload"] - (2 * layers - buffers)) < 2**25, "offload:", need)
     hosts = [r["bytes"] for r in need["offload"]["rows"] if r["host"] and r["what"] == "frozen layers"]

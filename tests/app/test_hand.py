@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_hand.py: checks commands as a user calls them who has only a path, a folder or a question.
-Where one meaning is obvious the command works, else its message tells what to type."""
+"""test_hand.py: checks commands that a user types with only a path or a folder. If their meaning
+is obvious, the command works; otherwise its message says what to type."""
 import gzip
 import json
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import common
 
-NOTHING = 12 # exit code of a configuration error
+NOTHING = 12 # exit code for an error in the configuration
 
 
 def says(bench, code, words, *args, stdin=None):
-    """Runs a command and checks its exit code and that its output has these texts."""
+    """Runs a command. Checks its exit code, and that its output or messages contain these texts."""
     r = bench.run(*args, threads=None, stdin=stdin)
     missing = [w for w in words if w not in r.out + r.err]
     bench.check(r.code == code and not missing, args, "lacks", missing, "in", r, r.out[-2000:])
@@ -23,7 +23,8 @@ def says(bench, code, words, *args, stdin=None):
 # ---- inspect ------------------------------------------------------------------------------------
 
 def inspect(bench, model, run):
-    """Checks inspect on every kind of file or folder that plumb writes or reads, by its path alone."""
+    """Checks that `plumb inspect PATH` recognises every kind of file or folder that plumb reads or
+    writes."""
     world = bench.world
     config = bench.folder / "my.yaml"
     config.write_text(f"model: {model}\ndata: {{prompts: {world}/prompts.jsonl, eval: nowhere.jsonl}}\n")
@@ -67,7 +68,8 @@ def inspect(bench, model, run):
 
 
 def inspect_others(bench, model):
-    """Checks inspect on weights in several files, other dtypes and roles, and chat templates, and what it refuses."""
+    """Checks inspect on weights in several files, on other dtypes and kinds of model, and on chat templates. Also
+    checks what inspect refuses."""
     parts = bench.folder / "parts"
     bench.good(*bench.sft_args(parts, "checkpoint.shard_bytes=100000", steps=1))
     index = parts / "latest" / "model.safetensors.index.json"
@@ -116,7 +118,7 @@ def inspect_others(bench, model):
 # ---- tokenize -----------------------------------------------------------------------------------
 
 def tokenize(bench, model):
-    """Checks that tokenize needs a tokenizer only, and that it decodes ids."""
+    """Checks that tokenize needs only a tokenizer, and that it can decode ids."""
     world = bench.world
     texts = bench.folder / "texts.jsonl"
     texts.write_text('{"text": "ask: hi.\\nreply:"}\n{"prompt": "ask: hi."}\n'
@@ -142,7 +144,8 @@ def tokenize(bench, model):
 # ---- plan ---------------------------------------------------------------------------------------
 
 def plan(bench):
-    """Checks that plan assumes missing inputs and prints that, and that its sizes do not depend on which one is missing."""
+    """Checks that plan assumes missing inputs and prints its assumptions, and that the planned sizes do not depend on
+    which input is missing."""
     world, out = bench.world, bench.folder / "plan.json"
     bare = bench.folder / "bare"
     bare.mkdir()
@@ -205,7 +208,8 @@ def misplaced(bench, model, run):
 
 
 def values(bench, model):
-    """Checks that \\n on the command line is a line break, and that in quotes without escapes it gives a warning."""
+    """Checks that \\n in a value on the command line is a line break, and that plumb warns if quotes keep it from
+    being one."""
     prompts = json.dumps({"prompt": "ask: hi."}) + "\n"
     args = ("generate", f"model={model}", "prompts=-", "max_new_tokens=1")
     r = says(bench, 0, ["generate.stop", "backslash"], *args, "stop='\\n'", stdin=prompts)
@@ -216,7 +220,7 @@ def values(bench, model):
 
 
 def generation_config(bench, model):
-    """Checks that settings of a model's generation_config.json which generate does not follow are named."""
+    """Checks that generate names the settings of generation_config.json that it does not follow."""
     asks = bench.folder / "asks"
     shutil.copytree(model, asks, symlinks=False)
     args = ("generate", f"model={asks}", "prompts=-", "max_new_tokens=1")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_health.py: checks the limits of the section `health`: the message of a run that crosses one, and that with
-health.action=stop the run ends on every rank, after it has written the metrics or rollouts that show the reason."""
+"""test_health.py: checks the limits of the section `health`: the message when a run crosses a limit. With
+health.action=stop, all ranks end the run after they have written the metrics or rollouts that show the
+reason."""
 import common
 
 LENGTH = "reward.functions=[{name: length, target: 4}]"
@@ -8,7 +9,7 @@ EQUAL = "reward.functions=[{name: repetition, weight: 0}]"
 
 OFF = {"max_kl": 0, "min_entropy": 0, "max_clipped": 1, "max_duplicates": 1, "max_equal_rewards": 1}
 
-# limit: (options of the run, part of its message)
+# name of the limit: (options of a run that crosses it, parts of the expected message)
 UNHEALTHY = {
     "max_kl": (["health.max_kl=1e-9", "iterations=3", "learning_rate=1e-2"], ["nats per token from the start", "exploits the reward"]),
     "min_entropy": (["health.min_entropy=1e3"], ["hardly varies", "generate.temperature"]),
@@ -26,7 +27,8 @@ def rollouts(bench, base):
         r = bench.good(*args(bench.folder / name))
         for word in (f"warning: health.{name}: iteration", *words):
             bench.check(word in r.err, name, "says nothing of", word, r.err[-1500:])
-        twice = name == "max_equal_rewards" # its cause may change: a message in each iteration
+        # this message may have another cause in each iteration, so every iteration prints it
+        twice = name == "max_equal_rewards"
         bench.check(r.err.count(f"health.{name}:") == 1 + twice, name, "is not said once", r.err[-1500:])
         out = bench.folder / f"{name}-stop"
         r = bench.run(*args(out), "health.action=stop", ranks=2 if bench.mpirun else 1)
@@ -51,7 +53,8 @@ def healthy(bench, base):
 
 
 def loss(bench):
-    """Checks a jump of the loss: the last records of the file are of another kind, and the records are not shuffled."""
+    """Checks the message about a jump of the loss. The last records of the file are of another kind, and
+    data.shuffle is off."""
     path = bench.folder / "jump.jsonl"
     path.write_text('{"prompt": "ask: hi.", "completion": " yes."}\n' * 40 * 8 +
                     '{"prompt": "ask: hi.", "completion": " coins soup max tell price shop please"}\n' * 8)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_held_out.py: checks data.eval in training: the figures are those that other commands compute from the
-checkpoint, are the same on any number of ranks and after a kill, change no weight, and decide which
-checkpoint is the best. Also checks what a run saves: one checkpoint by default, and weights alone."""
+"""test_held_out.py: checks data.eval in training. The figures are those that other commands compute from
+the checkpoint; they are the same on any number of ranks and after a kill; evaluation changes no
+weight; the figures decide which checkpoint is the best. Also checks what a run saves: by default one
+checkpoint, and with checkpoint.optimizer=none only weights."""
 import json
 import math
 import shutil
@@ -28,7 +29,8 @@ def near(bench, got, want, what):
 
 
 def same_everywhere(bench, args_of, name):
-    """Checks that the result is the same on 1, 2 and 4 ranks, and after a kill behind the first checkpoint."""
+    """Checks that the files are the same on 1, 2 and 4 ranks, and after a kill that follows the first
+    checkpoint."""
     outs = [bench.folder / f"{name}-{ranks}" for ranks in (1, 2, 4)]
     for ranks, out in zip((1, 2, 4), outs):
         if ranks > 1 and not bench.mpirun:
@@ -58,7 +60,7 @@ def best(bench, out, key, least):
 
 
 def sft(bench):
-    held = cut(bench, "sft", 100, 21) # not a multiple of the micro-batch
+    held = cut(bench, "sft", 100, 21) # 21 is not a multiple of the micro-batch size
     out = same_everywhere(bench, lambda o: bench.sft_args(o, f"data.eval={held}", *EVERY,
                                                           "checkpoint.keep_best=1", steps=7), "sft")
     rows = rows_of(out)
@@ -79,7 +81,7 @@ def sft(bench):
                         (["checkpoint.keep_best=1", f"data.eval={held}", "checkpoint.every=3", "train.eval_every=2"], "divides checkpoint.every")):
         r = bench.run(*bench.sft_args(bench.folder / "odd", *more, steps=4))
         bench.check(r.code not in (0, None) and words in r.err, more, r)
-    out = bench.folder / "best-alone" # no checkpoint.every: after each evaluation
+    out = bench.folder / "best-alone" # without checkpoint.every, each evaluation saves a checkpoint
     one = bench.folder / "one-checkpoint"
     r = bench.good(*bench.sft_args(one, "checkpoint.keep_best=1", steps=2))
     bench.check("checkpoint.every" in r.err and (one / "best").resolve().name == "checkpoint-2",
@@ -102,7 +104,7 @@ def reward(bench):
 def prefer(bench):
     base, held = bench.base(), cut(bench, "pairs", 150, 10)
     out = same_everywhere(bench, lambda o: bench.prefer_args(o, base, f"data.eval={held}", "method.name=dpo", *EVERY, steps=4), "prefer")
-    # the training records as held-out ones, before anything is learned: every margin is 0
+    # Held-out records that are the training records. Nothing is learned yet, so every margin is 0.
     still = bench.folder / "still"
     bench.good(*bench.prefer_args(still, base, f"data.eval={held}", "learning_rate=1e-12", steps=1))
     row = rows_of(still)[1]
@@ -130,7 +132,7 @@ def align(bench):
 
 
 def saving(bench):
-    """Checks which checkpoints a run leaves without options, and checkpoints of weights alone."""
+    """Checks which checkpoints a run leaves by default, and checkpoints that have only weights."""
     held = cut(bench, "sft", 100, 5)
     out = bench.folder / "default"
     args = [a for a in bench.sft_args(out, steps=6) if not a.startswith("checkpoint.")]
@@ -153,7 +155,8 @@ def saving(bench):
         bench.check(r.code not in (0, None) and "checkpoint.optimizer" in r.err, "resume from weights alone", r)
     r = bench.run(*args, "resume=auto")
     bench.check(r.code not in (0, None) and "checkpoint.optimizer" in r.err, "resume=auto from weights alone", r)
-    # a request to pause saves a checkpoint with moments, behind one of weights alone
+    # A pause saves a checkpoint with AdamW's moments, even if the regular checkpoints have only
+    # weights.
     out = bench.folder / "light"
     args = bench.sft_args(out, "checkpoint.optimizer=none", "checkpoint.every=1", "checkpoint.keep_last=2", steps=60)
     *cuts, again = bench.in_sessions(*args)
@@ -165,8 +168,8 @@ def saving(bench):
 
 
 def schedule(bench):
-    """Checks that a falling learning rate reaches its end at the end of training, also if steps had nothing
-    to train on because all answers of a prompt had the same score."""
+    """Checks that a linearly falling learning rate reaches its end with the last iteration, even if some
+    steps were skipped because all answers of a prompt had the same score."""
     base, out = bench.base(), bench.folder / "schedule"
     bench.good(*bench.align_args(out, base, "reward.functions=[{name: words, words: [you]}]", "lr_schedule=linear",
                                  "temperature=0.7", "micro_batch_size=1", "global_batch_size=1", "prompts_per_iteration=6",
@@ -174,7 +177,7 @@ def schedule(bench):
     rows = [r for r in common.metrics(out) if "learning_rate" in r]
     taken = rows[-1]["step"] if rows else 0
     bench.check(0 < taken < 24, "steps taken of 24:", taken)
-    for r in rows: # the last step of iteration i is at most number 6 i of 24
+    for r in rows: # the last step of iteration i has at most number 6 i of 24
         high, low = 1e-3 * (24 - 6 * (r["iteration"] - 1)) / 24, 1e-3 * (24 - 6 * r["iteration"] + 1) / 24
         bench.check(low - 1e-12 <= r["learning_rate"] <= high + 1e-12, "rate of iteration", r["iteration"], r["learning_rate"])
 

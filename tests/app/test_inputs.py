@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""test_inputs.py: checks that a resumed run has the inputs of its start, and that two runs cannot write one folder."""
+"""test_inputs.py: checks that a resumed run must have the inputs of its start, and that two runs cannot write to
+one folder."""
 import shutil
 import signal
 import sys
@@ -14,7 +15,8 @@ for line in sys.stdin:
 
 
 def refused(bench, args, out, *named, **kw):
-    """Checks that the run fails with a message that has these texts, and changes no file."""
+    """Checks that the run fails with a message that has these texts, and changes no file of
+    `out`."""
     before = common.tree(out) if out.exists() else None
     r = bench.run(*args, **kw)
     bench.check(r.code not in (0, None) and r.code > 0, "not refused:", r)
@@ -39,8 +41,9 @@ def change(path, old, new):
 
 
 def model_files(bench):
-    """Checks files of a model's folder that influence the result: changed, added, removed. The folder is a
-    checkpoint, whose hashes.json has what was written and not what the files are now."""
+    """Checks changed, added and removed files of the model folder. The folder is a checkpoint of plumb;
+    its hashes.json has the hashes at the time of writing, so plumb must hash the files as they are
+    now."""
     model = bench.folder / "model"
     shutil.copytree(bench.base(), model)
     (model / "merges.txt").write_text("")
@@ -66,7 +69,7 @@ def model_files(bench):
                        ("chat_template.jinja", "{{ messages }}")):
         case(name, lambda n=name, t=text: (model / n).write_text(t), f"{name} is new")
     case("merges", lambda: (model / "merges.txt").unlink(), "merges.txt is gone")
-    # without a checkpoint the run starts again, and must have the same inputs too
+    # Without a checkpoint the run starts again; it too must have the same inputs.
     begun = bench.folder / "begun"
     shutil.copytree(half, begun, symlinks=True)
     for path in begun.glob("checkpoint-*"):
@@ -78,13 +81,13 @@ def model_files(bench):
     (model / "tokenizer_config.json").write_text(kept)
     bench.good(*sft(bench, model, begun, "resume=auto"))
     bench.same(whole / "latest/model.safetensors", begun / "latest/model.safetensors", "began again")
-    # with the old inputs the run resumes and writes the same files
+    # With the old inputs the run resumes and writes the same files.
     bench.good(*sft(bench, model, half, "resume=auto"))
     bench.same(whole / "latest/model.safetensors", half / "latest/model.safetensors", "went on")
 
 
 def spellings(bench):
-    """Checks that the inputs are compared for every spelling of the checkpoint's path."""
+    """Checks that the inputs are compared in whatever way resume= names the checkpoint."""
     data = bench.folder / "data.jsonl"
     data.write_bytes((bench.world / "sft.jsonl").read_bytes())
     whole = bench.folder / "spelled"
@@ -101,14 +104,16 @@ def spellings(bench):
                              bench.folder / "link", "link", "./link/")):
         refused(bench, args(bench.folder / f"other-{i}", f"resume={way}"),
                 bench.folder / f"other-{i}", "data.train has another content")
-    # a checkpoint outside of its run's folder: a message that nothing can be compared
+    # For a checkpoint that is outside of its run's folder, a message says that the inputs cannot be
+    # compared.
     shutil.copytree(whole / "checkpoint-2", bench.folder / "taken")
     r = bench.good(*args(bench.folder / "apart", f"resume={bench.folder}/taken"))
     bench.check("run.json: there is no such file" in r.err, "no warning:", r)
 
 
 def reward_command(bench):
-    """Checks that a change of a file that a reward command names is a warning: the command may write it."""
+    """Checks that a change of a file that a reward command uses is only a warning, because the command
+    itself may write that file."""
     script = bench.folder / "reward.py"
     script.write_text(REWARD.format(pause=0))
     whole = bench.folder / "rewarded"
@@ -147,7 +152,7 @@ def two_runs(bench):
         common.kill_tree(p)
         p.communicate(timeout=common.LIMIT)
         bench.check((out / "run.lock").exists(), "the lock of a killed run is gone already")
-        # a killed run can be resumed at once, with a message about the lock, which it removes
+        # A killed run can be resumed at once. The resumed run removes the lock file and says so.
         script.write_text(REWARD.format(pause=0))
         r = bench.good(*first)
         bench.check("took over the lock" in r.err and "is gone" in r.err, "says nothing:", r)
@@ -155,7 +160,8 @@ def two_runs(bench):
 
 
 def failed_start(bench):
-    """Checks that a run which fails before its first step leaves no folder, and that one killed there can start again."""
+    """Checks that a run that fails before its first step leaves no folder, and that a run killed before its first step
+    can start again."""
     out = bench.folder / "never" / "there"
     refused(bench, [*sft(bench, bench.folder / "nothing", out)], out, "there is no folder")
     bench.check(not out.parent.exists(), "a refused run leaves", out.parent)
@@ -168,7 +174,7 @@ def failed_start(bench):
 
 
 def launchers(bench):
-    """Checks that processes which a launcher started without MPI do not each do the complete run."""
+    """Checks processes that a launcher starts without MPI: they must not each do the whole run."""
     out = bench.folder / "single"
     clean = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
     for env in ({**clean}, {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"},
@@ -178,7 +184,8 @@ def launchers(bench):
 
 
 def damaged_list(bench):
-    """Checks that a checkpoint with a file that its hashes.json does not list is passed over, with a warning."""
+    """Checks that a checkpoint with a file that its hashes.json does not list is not used, and that a warning
+    says so."""
     whole = bench.folder / "run"
     out = common.rewind(whole, bench.folder / "unlisted", 4)
     (out / "checkpoint-4" / "extra.safetensors").write_bytes(b"x")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_install.py PLUMB PLUMB_WORLD MESON BUILD - `meson install`: what is installed, that it works after
-it was moved, the man page and the completion script. Standard library only."""
+"""test_install.py PLUMB PLUMB_WORLD MESON BUILD - checks `meson install`: which files are installed,
+that the installation works after it was moved, the man page and the shell completion. Needs the
+standard library only."""
 import os
 import re
 import shutil
@@ -59,7 +60,7 @@ def check_completion(bench, script, cwd):
         return
     (cwd / "data.jsonl").write_text("")
     (cwd / "folder").mkdir(exist_ok=True)
-    cases = [  # words as bash splits them; completions
+    cases = [  # (command line as bash splits it, words that the completion must offer)
         (["plumb", "al"], ["align"]),
         (["plumb", "help", "do"], ["doctor"]),
         (["plumb", "plan", ""], ["align", "sft", "reward", "prefer", "run"]),
@@ -89,7 +90,8 @@ def check_completion(bench, script, cwd):
 
 
 def check_moved(bench, prefix, empty):
-    """Checks commands in a folder without configs/, which only the installed tree has."""
+    """Checks commands in a working directory without configs/, so that only the installed
+    configs/ can be found."""
     plumb, local = prefix / "bin/plumb", prefix / "share/plumb/launch/local.sh"
 
     def run(*command):
@@ -110,7 +112,8 @@ def check_moved(bench, prefix, empty):
                 "config.effective.yaml does not name", file)
     bench.good(*args[:-1], "method.principles=" + file, "output_dir=" + str(empty / "built"))
     bench.same_run(empty / "built", empty / "moved", "the moved program and the built one")
-    # A file in the current folder comes first, also as the configuration.
+    # A file in the working directory has priority over the installed one, also for the
+    # configuration.
     plan = run(plumb, "plan", "align", "configs/8b/psle.yaml")
     bench.check("configs/8b/psle.yaml" not in plan.stderr, "configuration of the installation:", plan.stderr)
     (empty / "configs/8b").mkdir(parents=True)

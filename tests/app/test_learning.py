@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""test_learning.py: checks that training learns: the loss of SFT falls, a reward model orders its pairs, and every
-method of alignment raises the figure that it trains. A wrong sign in a gradient fails here."""
+"""test_learning.py: checks that training learns: the loss of SFT falls, a reward model orders its pairs, and
+every alignment method raises the reward that it trains on. A wrong sign of a gradient makes this test fail."""
 import common
 
 
 def test(bench):
-    # the world's own reward, so that alignment does not depend on a reward model this small
+    # align uses rewards computed by a function, not by a reward model, which would be too small
+    # here
     sft = bench.folder / "sft"
     bench.good(*bench.sft_args(sft, "learning_rate=3e-3", "log_every=1", steps=60), threads=0)
     loss = [row["loss"] for row in common.metrics(sft)]
@@ -18,7 +19,7 @@ def test(bench):
     first, last = rows[0]["loss"], sum(r["loss"] for r in rows[-5:]) / 5
     bench.check(abs(first - 0.69) < 0.3 and last < 0.8 * first, "reward loss", first, "->", last)
 
-    # a rule that every model can learn in a few steps: short answers
+    # a reward that every model can learn in a few steps: short answers
     rule = "reward.functions=[{name: length, target: 2}]"
     for method in ("psle", "raft"):
         out = bench.folder / method

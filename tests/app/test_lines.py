@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_lines.py: checks commands that write lines: they are in input order on any number of ranks, are written as soon as
-possible, and with resume=auto continue behind those that a kill left."""
+"""test_lines.py: checks commands that write JSON lines. The lines are in the order of the input on any number of
+ranks, and are written as soon as possible. With resume=auto the command continues after the lines that a killed
+command has written."""
 import contextlib
 import heapq
 import json
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import common
 
-# Scores of a reward command; a prompt with "wait" is answered when the file named by WAIT_FOR is there.
+# A reward command that prints scores. For a prompt with "wait" it waits until the file that WAIT_FOR
+# names exists.
 SCORER = """import json, os, sys, time
 for line in sys.stdin:
     record = json.loads(line)
@@ -41,7 +43,8 @@ def rank_counts(bench):
 
 
 class Generate:
-    """A model, prompts and options of generate, and the output on one rank, for comparison."""
+    """A model, prompts and options of `plumb generate`, and its output on one rank, with which
+    others are compared."""
 
     def __init__(self, bench, n=30, group=3):
         self.bench, self.n, self.group = bench, n, group
@@ -56,7 +59,8 @@ class Generate:
 # ---- generate: order, slots, progress -----------------------------------------------------------
 
 def fewest_steps(lengths, slots):
-    """Returns the number of decode steps if a slot takes the next sequence as soon as it is free; one step per token."""
+    """Returns the number of decode steps if each slot takes the next sequence as soon as it is free. Each step makes
+    one token per slot."""
     free = [0] * slots
     for n in lengths:
         heapq.heappush(free, heapq.heappop(free) + n)
@@ -74,7 +78,8 @@ def same_on_any_ranks(bench, g):
 
 
 def slots_are_refilled(bench, g):
-    """Checks that the slots stay full over the whole input: no part of it waits for its longest answer."""
+    """Checks that slots are refilled over the whole input: no slot waits for the longest answer of a
+    part of the input."""
     lengths = [len(x["completion_ids"]) for x in g.lines]
     bench.check(max(lengths) > 2 * min(lengths), "the answers are of about one length:", sorted(lengths))
     said = re.search(r"generate: (\d+) completions, (\d+) tokens in .* per decode step \((\d+) steps of all ranks, 4 slots per rank\)", g.result.err)
@@ -106,7 +111,8 @@ def progress_of_align(bench):
 # ---- resume ----------------------------------------------------------------------------------------
 
 def cut(g, out, size, noted=0):
-    """Makes an output as a kill leaves it: its first `size` bytes, and a note of an earlier time."""
+    """Makes an output file as a killed command leaves it: its first `size` bytes, and the note
+    file with the length at an earlier time."""
     out.write_bytes(g.whole.read_bytes()[:size])
     note = json.loads(note_of(out).read_text())
     if noted == 0:
@@ -131,7 +137,7 @@ def resumes(bench, g):
         bench.good(*args, ranks=rank_counts(bench)[k % len(rank_counts(bench))])
         bench.same(g.whole, out, f"resume=auto behind byte {at}")
     cut(g, out, ends[5])
-    with out.open("ab") as f: # bytes that a power failure may leave
+    with out.open("ab") as f: # zero bytes and a damaged line, as a power failure may leave them
         f.write(b"\0" * 300 + b"\n{}\n")
     bench.good(*args)
     bench.same(g.whole, out, "resume=auto behind damaged lines")
@@ -167,7 +173,8 @@ def refusals(bench, g, args, out):
 
 
 def replaces(bench, g):
-    """Checks that without resume an existing file is replaced only when the new one is complete."""
+    """Checks that without resume an existing output file is replaced only when the new file is
+    complete."""
     out = bench.folder / "replaced.jsonl"
     out.write_text("mine\n")
     bench.good(*g.args, f"output={out}")
@@ -181,7 +188,7 @@ def replaces(bench, g):
 # ---- real signals ------------------------------------------------------------------------------------
 
 class Held:
-    """plumb score whose reward command waits at record `at` until a file exists."""
+    """Runs `plumb score` with a reward command that waits at record `at` until a file exists."""
 
     def __init__(self, bench, name, n=40, at=9):
         self.bench, self.n = bench, n
@@ -215,7 +222,7 @@ def killed(bench):
 
 
 def signal_ranks(p, number):
-    """Sends a signal to every process of plumb, as Slurm does; returns their number."""
+    """Sends a signal to every plumb process, as Slurm does. Returns the number of processes."""
     found = 0
     for pid in (p.pid, *common.descendants(p.pid)):
         with contextlib.suppress(OSError):
@@ -226,7 +233,8 @@ def signal_ranks(p, number):
 
 
 def stopped(bench, number, ranks):
-    """Checks that TERM and USR1 end the command with exit code 99, with the finished lines written."""
+    """Checks that SIGTERM and SIGUSR1 end the command with exit code 99, after it has written the
+    finished lines."""
     name = f"stopped-{number}-{ranks}"
     held, out = Held(bench, name, n=400), bench.folder / f"{name}.out"
     p = held.start(f"output={out}", ranks=ranks)
@@ -242,7 +250,8 @@ def stopped(bench, number, ranks):
 
 
 def failed(bench):
-    """Checks that a reward command that ends early ends the run, and that the lines scored before are kept."""
+    """Checks that a reward command that ends early ends the run, and that lines scored before stay in the
+    output."""
     held, out = Held(bench, "failed", n=100, at=30), bench.folder / "failed.out"
     held.script = bench.folder / "dying.py"
     held.args[2] = f"reward.command={sys.executable} {held.script}"
@@ -275,7 +284,8 @@ def one_writer(bench):
 # ---- eval --------------------------------------------------------------------------------------------
 
 def evals(bench):
-    """Checks that a killed eval keeps the answers and scores of each model, and when resumed gives the same figures and files."""
+    """Checks that a killed eval keeps each model's answers and scores, and that the resumed eval writes the same figures and
+    files."""
     first, held = bench.base(), bench.folder / "held.jsonl"
     other = bench.folder / "other"
     bench.good(*bench.sft_args(other, steps=3))
@@ -315,7 +325,7 @@ def evals(bench):
 # ---- pipes -------------------------------------------------------------------------------------------
 
 def streams(bench):
-    """Checks that a line arrives through a pipe before the next one is generated."""
+    """Checks that a line is written to a pipe before the next line is generated."""
     held = Held(bench, "stream", at=1)
     p = held.start("output=-")
     first = p.stdout.readline().decode()
@@ -325,7 +335,7 @@ def streams(bench):
 
 
 def descriptor(bench):
-    """Checks that /dev/stdout as output is standard output, also if that is a file."""
+    """Checks that output=/dev/stdout means standard output, also if standard output is a file."""
     held, out = Held(bench, "descriptor", at=-1), bench.folder / "descriptor.out"
     with out.open("wb") as f:
         f.write(b"before\n")
@@ -335,7 +345,7 @@ def descriptor(bench):
 
 
 def reader_gone(bench):
-    """Checks that the run ends with an error on every rank if the reader closes the pipe."""
+    """Checks that every rank ends with an error if the reader of the pipe ends."""
     texts = write_lines(bench.folder / "many.jsonl", [{"text": "what does the bread cost? " * 20}] * 3000)
     args = ["tokenize", f"model={bench.world}", f"input={texts}"]
     p = subprocess.Popen([bench.plumb, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=bench.folder)

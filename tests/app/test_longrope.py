@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""test_longrope.py: a run with rope_type longrope notes its longest sequence in checkpoints, adapters and replay files; a later
-command that would take the other factors says so, and how to take the same."""
+"""test_longrope.py: checks rope_type longrope. Checkpoints, adapters and replay files store the longest sequence of the run.
+A later command that would use the other rope factors (short_factor or long_factor) says so, and how to use the same ones."""
 import json
 
 import common
 
-LIMIT = 64 # tokens; longer runs take long_factor
+LIMIT = 64 # tokens; runs with longer sequences use long_factor
 SAID = "was trained with short_factor (sequences of up to 64 tokens)"
 
 
 def make_long(bench):
-    """The world's model with heads of 16, so 8 rotated pairs."""
+    """Changes the model's config.json to longrope with heads of size 16, that is 8 rotary pairs."""
     path = bench.world / "config.json"
     config = json.loads(path.read_text())
     config["rope_scaling"] = {"rope_type": "longrope", "factor": 4.0, "short_factor": [1.0] * 8,
@@ -50,7 +50,7 @@ def whole(bench):
 
 
 def adapter(bench, base):
-    """The note stands beside the adapter, and merge keeps it."""
+    """Checks that the longest sequence is stored beside the adapter, and that merge keeps it."""
     out, merged = bench.folder / "adapter", bench.folder / "merged"
     bench.good(*[f"model={base}" if a.startswith("model=") else a for a in
                  bench.sft_args(out, f"data.max_tokens={LIMIT}", "lora.r=2", steps=1) if a != "train.init=random"])
