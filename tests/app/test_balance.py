@@ -112,8 +112,8 @@ def queue(bench, base):
 
 
 def planned(bench, base):
-    """Checks that the plan counts the completions that a rank may generate for other ranks. The
-    completions of a rank without balance may here become up to four times as many."""
+    """Checks that the plan counts the completions that a rank may generate for other ranks, in
+    addition to its own: here up to two even shares."""
     def answers(*more):
         out = bench.folder / "plan.json"
         bench.good("plan", *args(bench, base, bench.folder / "no", 4, "plan.world_size=4", f"output={out}", *more))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_lora.py: compares LoRA with peft (tests/reference/lora_fixtures.py makes the expected figures):
-log-probs, gradients, two AdamW steps, merged weights, scores. Also checks runs with adapters on
-several ranks and interrupted, and which adapters are refused."""
+"""test_lora.py: compares LoRA with peft: log-probs, gradients, two AdamW steps, merged weights,
+scores. The expected values come from tests/reference/lora_fixtures.py. Also checks runs with
+adapters on several ranks and with interruptions, and which adapters are refused."""
 import array
 import json
 import shutil
@@ -15,7 +15,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def tensors(path):
-    """Returns the float32 tensors of a safetensors file."""
+    """Returns the float32 tensors of a safetensors file: {name: values}."""
     raw = path.read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     head = json.loads(raw[8:8 + size])
@@ -25,7 +25,8 @@ def tensors(path):
 
 
 def near(bench, what, ours, theirs, share):
-    """Checks that tensors have the same names and differ by at most `share` of their largest value."""
+    """Checks that two sets of tensors have the same names and that their values differ by at most
+    `share` of the tensor's largest value."""
     if not bench.check(sorted(ours) == sorted(theirs), what, "has other tensors", sorted(ours)):
         return
     for name, want in theirs.items():
@@ -91,7 +92,8 @@ def merge(bench, trained):
     bench.check(a == b, "model=ADAPTER and adapter=ADAPTER differ")
     bench.check(json.loads((folder / CONFIG).read_text())["base_model_name_or_path"] == str(BASE),
                 "the adapter names another base")
-    # an adapter that was trained with a relative path of the base is read from another working directory
+    # An adapter that was trained with a relative path of its base model can be used in another working
+    # directory.
     away = bench.folder / "away"
     away.mkdir()
     (away / "base").symlink_to(BASE)
@@ -102,7 +104,7 @@ def merge(bench, trained):
     stored = json.loads((away / "adapter" / "latest" / CONFIG).read_text())["base_model_name_or_path"]
     bench.check(stored == str(BASE), "the adapter names", stored)
     bench.good("logprob", f"model={away}/adapter/latest", f"input={LORA}/input.jsonl")
-    # a base with other weights is found
+    # A base model with other weights than in the adapter's training is refused.
     other = bench.run("logprob", f"model={out}", f"adapter={folder}", f"input={LORA}/input.jsonl")
     bench.check(other.code != 0 and "was trained on base weights" in other.err, other)
 
@@ -154,7 +156,8 @@ def same(bench, whole, out, what):
 
 
 def runs(bench, base):
-    """Checks each training command with an adapter: on one rank, on two, and interrupted."""
+    """Checks each training command with an adapter: on one rank, on two ranks, and with
+    interruptions."""
     sft = ["sft", f"model={base}", f"data.train={bench.world}/sft.jsonl", "max_steps=4",
            "global_batch_size=16", "log_every=1", "learning_rate=1e-2", "lora.r=4", "lora.alpha=8"]
     jobs = {
@@ -180,8 +183,8 @@ def runs(bench, base):
 
 
 def align(bench, base):
-    """Checks align: the log-probs of generation and training have the same bits (max_logprob_gap is 0), and
-    the memory is that of the plan."""
+    """Checks align with an adapter. The log-probs of generation and training have the same bits
+    (max_logprob_gap is 0). The used memory is the planned memory."""
     reward = bench.folder / "reward-1" / "latest"
     whole, two, later = (bench.folder / f"align-{how}" for how in ("1", "2", "previous"))
 
@@ -196,14 +199,16 @@ def align(bench, base):
     if bench.mpirun:
         bench.good(*args(two), ranks=2)
         same(bench, whole, two, "align on 2 ranks")
-    # the adapter has changed during the run, and `init` is the base without an adapter
+    # The adapter changes during the run, while the reference `init` is the base model without an
+    # adapter.
     kl = [v for row in common.metrics(whole) for k, v in row.items() if k == "kl"]
     bench.check(kl and any(kl), "no KL to the start in", common.metrics(whole))
     bench.good(*args(later, "method.reference=previous", "epochs=2"))
 
 
 def plan(bench, base):
-    """Checks that a plan with an adapter has gradients and moments only for the adapter's matrices."""
+    """Checks that the plan of a run with an adapter has gradients and moments only for the
+    adapter's matrices."""
     def bytes_of(*more):
         out = bench.folder / "plan.json"
         bench.good("plan", "sft", f"model={base}", f"data.train={bench.world}/sft.jsonl",

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""test_lora_fused.py: LoRA on modules of other names than Llama's (Phi-3, GPT-2, GPT-NeoX, StarCoder2,
-GLM-4), or with rows in another order in the files (Helium, GLM-4), beside peft
-(the figures are made by tests/reference/lora_fused_fixtures.py): log-probs, gradients (with the names and
-sizes of the files), two AdamW steps, merged weights, the adapter's files; runs on several ranks; names that
-the architecture lacks."""
+"""test_lora_fused.py: compares LoRA with peft for architectures whose modules have other names than
+Llama's (Phi-3, GPT-2, GPT-NeoX, StarCoder2, GLM-4) or whose files have rows in another order (Helium,
+GLM-4): log-probs, gradients (with the names and shapes of the files), two AdamW steps, merged
+weights, the adapter's files. The expected values come from tests/reference/lora_fused_fixtures.py.
+Also checks runs on several ranks, and that unknown module names are refused."""
 import json
 import shutil
 
@@ -14,15 +14,16 @@ MODELS = common.ROOT / "tests" / "fixtures" / "model"
 LORA = common.ROOT / "tests" / "fixtures" / "lora_fused"
 FAMILIES = {"phi3": "phi3_short", "gpt2": "gpt2", "gpt_neox": "gpt_neox", "starcoder2": "starcoder2",
             "helium": "helium", "glm4": "glm4"}
-# a module's name in the architecture, and names that it lacks
+# architecture: (name of one of its modules, two names that it does not have)
 NAMES = {"phi3": ("qkv_proj", "q_proj", "c_attn"), "gpt2": ("c_attn", "q_proj", "qkv_proj"),
          "gpt_neox": ("query_key_value", "q_proj", "c_attn"), "starcoder2": ("c_proj", "gate_proj", "attn.c_proj"),
          "helium": ("q_proj", "qkv_proj", "gate_up_proj"), "glm4": ("gate_up_proj", "up_proj", "qkv_proj")}
-MOST = "data.max_tokens=40"  # Phi-3's longrope chooses its factors by it
+MOST = "data.max_tokens=40"  # longest sequence, by which Phi-3's longrope chooses its factors
 
 
 def with_tokenizer(bench, name):
-    """The model with a tokenizer of as many tokens: sft asks for one, although the records are ids."""
+    """Returns a copy of the model with a tokenizer of as many tokens as the model has. sft needs a
+    tokenizer, although the records are ids."""
     folder = bench.folder / name
     shutil.copytree(MODELS / FAMILIES[name], folder)
     letters = [chr(c) for c in range(ord("A"), ord("A") + 26)] + [chr(c) for c in range(ord("a"), ord("a") + 25)]
@@ -91,7 +92,7 @@ def merge(bench, name, base):
 
 
 def names(bench, name, base):
-    """Modules by their names in this architecture; the others are refused."""
+    """Checks that lora.targets takes the architecture's module names, and refuses other names."""
     module, *lacking = NAMES[name]
     out = bench.folder / f"{name}-named"
     train = ["sft", f"model={base}", f"data.train={LORA}/{name}/input.jsonl", "append_eos=false", "max_steps=1", MOST,

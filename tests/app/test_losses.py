@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_losses.py: compares the first step's loss of every method that compares answers with the same loss in plain Python, from
-the run's answers and from `plumb logprob` under the policies of the method. Two ranks must write what one writes."""
+"""test_losses.py: computes in plain Python the first step's loss of every method that compares answers, from the run's
+answers and from log-probs by `plumb logprob`, and compares it with the loss of the run. Two ranks must write what one
+rank writes."""
 import math
 
 import common
@@ -24,7 +25,7 @@ def quantile(values, q):
 
 
 def unsure(h, doubt=0.0):
-    """Returns -log sigma(h), smoothed by the doubt in the label."""
+    """Returns -log sigma(h) with label smoothing: the label is wrong with probability `doubt`."""
     return (1 - doubt) * math.log1p(math.exp(-h)) + doubt * math.log1p(math.exp(h))
 
 
@@ -33,7 +34,8 @@ def softmax(values):
     return [x / sum(shares) for x in shares]
 
 
-# ---- the losses: of a pair (w, l), or of a prompt's answers; r is normalised, d = s - s_ref ---------
+# ---- losses of a pair (w: preferred, l: other) or of the answers to a prompt; r: normalised reward,
+# s: log-prob, d = s - s_ref ----
 
 
 def h_of(w, l):
@@ -53,7 +55,8 @@ def rdo(w, l):
 
 
 def aps(w, l, rho=-0.5):
-    """Returns the least loss over t in [0.1, 5], by ternary search, as it is convex in t."""
+    """Returns the minimum of the loss over t in [0.1, 5]. The loss is convex in t, so a ternary
+    search finds it."""
     def at(t):
         return t * unsure(h_of(w, l) / t) + rho * t
     low, high = 0.1, 5.0
@@ -91,11 +94,12 @@ def pro(g):
     return loss
 
 
-# ---- the loss of all prompts from those of each ---------------------------------------------------
+# ---- the loss of an iteration from the losses of its prompts --------------------------------------
 
 
 def extremes(g):
-    """Returns the best and the worst scored answer, the first of equal ones; None if all scores are equal."""
+    """Returns the answers with the highest and the lowest score; of equal scores, the first answer.
+    Returns None if all scores are equal."""
     g = [a for a in g if not math.isnan(a["r"])]
     w, l = max(g, key=lambda a: a["r"]), min(g, key=lambda a: a["r"])
     return (w, l) if w["r"] > l["r"] else None
@@ -115,8 +119,8 @@ def of_groups(loss):
 
 
 def imitated(weighted):
-    """Returns the imitation term: by default one mean over the tokens of the whole batch. weighted: (weight, answer) pairs;
-    the weights of a prompt add up to 1."""
+    """Returns the imitation loss: the weighted sum of -log-probs divided by the weighted number of tokens, over all
+    prompts. weighted: (weight, answer) pairs, whose weights add up to 1 for each prompt."""
     return -sum(w * a["s"] for w, a in weighted) / sum(w * len(a["ids"]) for w, a in weighted)
 
 
@@ -129,18 +133,21 @@ def and_best(loss):
 
 
 def weigh(groups):
-    """Returns PSLE's weights without ranking: the softmax of the rewards."""
+    """Returns PSLE's loss without ranking: imitation of all answers with weights that are the
+    softmax of a prompt's rewards."""
     return imitated([wa for g in groups for wa in zip(softmax([a["r"] for a in g]), g)])
 
 
 def doubted(groups, share=0.3, doubt=0.1):
-    """Returns SPA's loss without extrapolation, in which the labels of the smallest margins are smoothed."""
+    """Returns SPA's loss without decoupling. The labels of the share of pairs with the smallest margins
+    are smoothed."""
     h = [h_of(*p) for p in map(extremes, groups) if p]
     return mean([unsure(x, doubt if x < quantile(h, share) else 0) for x in h])
 
 
 def curriculum(margin, margins):
-    """Returns the curriculum's loss, in which the clearest half of the pairs counts in full."""
+    """Returns the weight of a pair in psle_curriculum: 1 for the half of the pairs with the
+    largest margins, else sigma(margin / 10)."""
     return 1.0 if margin >= quantile(margins, 0.5) else 1 / (1 + math.exp(-margin / 10))
 
 
@@ -153,12 +160,13 @@ def zscore(rewards):
     return [(r - mean(known)) / std(known) for r in rewards]
 
 
-# Methods without a reference in their loss.
+# Methods whose loss has no reference.
 UNREFERENCED = ("rrhf", "lire", "pro", "raft", "psle")
-# Methods that are run on two ranks; every other method uses the code of one of them there.
+# Methods that are also run on two ranks. On several ranks, the other methods use only code that one
+# of these uses.
 PARTED = ("optune", "spa", "dlma", "selm", "vcb", "psle", "pro")
 
-# name: (function of all groups that returns the loss, normalisation of rewards, options)
+# name: (function that maps all groups of answers to the loss, normalisation of rewards, options)
 METHODS = {
     "dpo": (of_pairs(dpo), zscore, []),
     "ipo": (of_pairs(ipo), raw, ["reward_norm=none"]),
@@ -181,7 +189,8 @@ METHODS = {
 
 
 def examine(bench, answers, policy, reference, norm):
-    """Returns the groups of an iteration, each answer with s, s_ref, d, x = s/n and its normalised reward, under the plain prompt."""
+    """Returns the groups of answers of an iteration. Adds to each answer s and s_ref (log-probs under the prompt without a
+    principle), d = s - s_ref, x = s / tokens and r, the normalised reward."""
     groups = [answers[i:i + GROUP] for i in range(0, len(answers), GROUP)]
     plain = [next(a["prompt"] for a in g if not a["principled"]) for g in groups for _ in g]
     under = [bench.logprobs(m, [(p, a["ids"]) for p, a in zip(plain, answers)]) for m in (policy, reference)]
@@ -191,7 +200,8 @@ def examine(bench, answers, policy, reference, norm):
 
 
 def bonus(bench, groups, policy, reference):
-    """Returns SELM's extra term: the log-ratios of the reference's greedy answers to the prompts in the loss."""
+    """Returns SELM's additional term, which has the log-ratios of the reference's greedy answers to the
+    prompts that have a pair."""
     path = bench.folder / "asked.jsonl"
     records = (bench.world / "prompts.jsonl").read_text().splitlines(keepends=True)
     asked = [g[0]["record"] for g in groups if extremes(g)]
@@ -231,7 +241,8 @@ def first_steps(bench, base, other):
 
 
 def references(bench, base, other):
-    """Checks the second iteration: init is still the start, and previous is the policy after the first iteration."""
+    """Checks the reference in the second iteration: `init` is still the start model, `previous` is the policy
+    after the first iteration."""
     for reference, folder in (("init", base), ("previous", None), (other, other)):
         out = bench.folder / f"dpo-{reference}".replace("/", "_")
         rows = start(bench, out, base, "dpo", f"method.reference={reference}", "checkpoint.every=1", iterations=2)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_micro_tokens.py: checks train.micro_batch_tokens in every command and method. The micro-batches are those
-that cut() computes here; a run leaves the same bytes on 1, 2 and 4 ranks, with sharded gradients and after a
-kill; loss and gradient are those of micro_batch_size up to rounding; a record that does not fit is refused."""
+"""test_micro_tokens.py: checks train.micro_batch_tokens in every command and method. The micro-batches are
+those that cut() computes. A run writes the same bytes on 1, 2 and 4 ranks, with sharded gradients and
+after a kill. Loss and gradient are those with micro_batch_size, up to rounding. A record with too many
+tokens is refused."""
 import array
 import json
 import random
@@ -15,14 +16,14 @@ WORLDS = (1, 2, 4)
 SHARDED = ["train.shard=gradients", "comm.bucket=0"]
 LENGTH = "reward.functions=[{name: length, target: 6}, {name: repetition, weight: 0.3}]"
 ANSWER, GROUP = 8, 4  # generate.max_new_tokens and generate.group_size of the methods
-# the most sequences of one prompt in the loss
+# method: largest number of sequences of one prompt that are in the loss
 SEQUENCES = {"psle": GROUP, "psle_curriculum": 2, "context_distillation": GROUP // 2, "raft": 1, "vcb": GROUP,
              "dpo": 2, "ipo": 2, "rdo": 2, "aps": 2, "spa": 2, "real": 2, "optune": 2, "selm": 3, "dlma": 2,
              "rrhf": GROUP, "lire": GROUP, "pro": GROUP}
 
 
 def make_records(bench):
-    """Writes records of token ids with 4 to 60 tokens, so that their lengths are known here; returns the lengths."""
+    """Writes records of token ids with 4 to 60 tokens. Records of ids have known lengths. Returns the lengths."""
     rng, lengths = random.Random(3), []
     with open(bench.folder / "mixed.jsonl", "w", encoding="utf-8") as f:
         for _ in range(120):
@@ -33,7 +34,8 @@ def make_records(bench):
 
 
 def cut(lengths, limit, size):
-    """Returns the micro-batches of one step: lists of records, in order."""
+    """Divides the records of one step, in order, into micro-batches of at most `limit` tokens
+    and, if size is not 0, at most `size` records. Returns lists of record indices."""
     out, tokens = [], limit
     for i, n in enumerate(lengths):
         if tokens + n > limit or (size and len(out[-1]) == size):
@@ -50,13 +52,13 @@ def sft(bench, out, *more, steps=6):
 
 
 def records_of(bench, path):
-    """Returns the records in a replay file, as `plumb inspect` names them."""
+    """Returns the record numbers of a replay file, from the output of `plumb inspect`."""
     text = re.search(r"records\s+(.*)", bench.good("inspect", path, threads=None).out).group(1)
     return [int(n) for n in re.findall(r"record (\d+)", text)]
 
 
 def test_cuts(bench, lengths):
-    """Every micro-batch of the first step has the records of a cut that is made here."""
+    """Checks that every micro-batch of the first step has the records that cut() gives."""
     for size in (0, 3):
         want = cut(lengths[:20], 150, size)
         for k in range(len(want) + 1):
@@ -69,7 +71,8 @@ def test_cuts(bench, lengths):
 
 
 def least(bench, args):
-    """Returns the smallest limit that is not refused, and the last refusal. Tries the number that each refusal names."""
+    """Returns (the smallest micro_batch_tokens that is accepted, the last refusal). Each refusal names a number,
+    which is tried next."""
     limit, said = 1, None
     for _ in range(100):
         r = bench.run("plan", *args, f"micro_batch_tokens={limit}", "plan.memory=1TB")
@@ -107,7 +110,8 @@ def jobs(bench):
 
 
 def same_run(bench, a, b, what):
-    """Compares every file of the last checkpoint, the metrics and the rollouts."""
+    """Checks that two runs have the same files in their last checkpoint, the same metrics and
+    the same rollouts."""
     x, y = (common.tree(f"{out}/latest/") for out in (a, b))
     bench.check(x and x == y, what, "differ:", [k for k in x if x[k] != y.get(k)])
     x, y = ([common.timeless(r) for r in common.metrics(out)] for out in (a, b))
@@ -123,7 +127,7 @@ def test_bytes(bench, job):
         bench.good(*args(whole))
         for ranks in WORLDS:
             for shard in ([], SHARDED):
-                # these combinations are enough; more would only take time
+                # A subset of the combinations, to save time.
                 if (ranks, shard) in ((2, []), (4, SHARDED)) or (name == "sft" and (ranks > 1 or shard)):
                     out = bench.folder / f"{whole.name}-{ranks}-{len(shard)}"
                     bench.good(*args(out, *shard), ranks=ranks)
@@ -131,7 +135,8 @@ def test_bytes(bench, job):
 
 
 def test_kill(bench, job):
-    """A run that is killed after its first checkpoint, or ends after a few ms again and again, goes on with other numbers of ranks."""
+    """Checks a run that is killed after its first checkpoint, and a run that max_time ends again and again. Both are resumed with
+    other numbers of ranks."""
     for name in ("sft", "psle"):
         out = bench.folder / f"{name}-killed"
         p = bench.start(job[name](out, *SHARDED), ranks=2)
@@ -147,7 +152,8 @@ def test_kill(bench, job):
 
 
 def tensors(path):
-    """Returns all values of a safetensors file as one list, and its metadata."""
+    """Returns the values of all tensors of a safetensors file as one list, and the file's
+    metadata."""
     raw = path.read_bytes()
     n = struct.unpack("<Q", raw[:8])[0] + 8
     values = array.array("f")
@@ -160,7 +166,8 @@ def near(a, b, most):
 
 
 def test_rounding(bench, job):
-    """The loss and the gradient do not depend on the cuts, up to rounding."""
+    """Checks that loss and gradient do not depend on the division into micro-batches, up to
+    rounding."""
     got = []
     for name, more in (("tokens", ["micro_batch_tokens=100"]), ("both", ["micro_batch_size=2", "micro_batch_tokens=100"]),
                        ("size", ["micro_batch_size=5"])):
@@ -186,7 +193,8 @@ def test_rounding(bench, job):
 
 
 def test_methods(bench):
-    """Each method runs with the smallest limit that it accepts, and that limit is the one computed here."""
+    """Checks for each method that the smallest accepted limit is the one computed here, and that the
+    method runs with it."""
     base, texts = bench.base(), bench.world / "principles"
     (texts / "contrary.txt").write_text("be rude.\n")
     more = {"dlma": [f"method.principles={texts}/kind_and_helpful.txt", f"method.contrary={texts}/contrary.txt"],
@@ -226,7 +234,7 @@ def test_refused(bench, job):
 
 
 def test_outputs(bench, lengths):
-    """What a run with a limit of tokens alone writes about its micro-batches."""
+    """Checks what a run with only micro_batch_tokens writes about its micro-batches."""
     out = bench.folder / "only"
     bench.good(*[a for a in sft(bench, out, "data.shuffle=false", "report.to=mlperf", steps=1)
                  if not a.startswith("micro_batch_size=")])

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_monitor.py: report.to in whole runs: the outputs have the steps of metrics.jsonl, also after kills and
-resumes, and on several ranks; unknown outputs are refused; a monitor that fails does not end the run."""
+"""test_monitor.py: checks report.to in whole runs. The outputs have the steps of metrics.jsonl, also after
+kills and resumes and on several ranks. Unknown outputs are refused. A monitor that fails does not end
+the run."""
 import json
 import re
 import shutil
@@ -14,7 +15,8 @@ RULE = "reward.functions=[{name: length, target: 6}]"
 
 
 def events(out):
-    """The events of a run: (step, {tag: value}), read by hand. Only one file may be there."""
+    """Reads the TensorBoard event file of a run with own code. Returns a list of (step, {tag:
+    value}). Fails if there are several files."""
     files = list((out / "tensorboard").iterdir())
     assert len(files) == 1, files
     raw, at, found = files[0].read_bytes(), 0, []
@@ -31,7 +33,7 @@ def events(out):
                 if data[i - 1] < 128:
                     break
         if data[i] == 0x1A:
-            continue  # the version
+            continue  # the file version, not a step
         for m in re.finditer(rb"\x0a(.)([a-z_/A-Z0-9]+)\x15(....)", data[i:], re.S):
             if m.group(1)[0] == len(m.group(2)):
                 tags[m.group(2).decode()] = struct.unpack("<f", m.group(3))[0]
@@ -41,7 +43,7 @@ def events(out):
 
 
 def check(bench, out, what, status="success"):
-    """The outputs against metrics.jsonl."""
+    """Checks the outputs against metrics.jsonl."""
     rows, seen = common.metrics(out), events(out)
     bench.check([r["step"] for r in rows] == [s for s, _ in seen], what, "steps", [s for s, _ in seen])
     for row, (_, tags) in zip(rows, seen):
@@ -58,14 +60,14 @@ def check(bench, out, what, status="success"):
     bench.check(log[-1]["key"] == "run_stop" and log[-1]["metadata"]["status"] == status, what, "run_stop", log[-1])
     values = {x["key"]: x["value"] for x in log}
     bench.check(values["max_steps"] >= rows[-1]["step"] and values["train_samples"] > 0, what, "sizes in mlperf.log", values)
-    if "num_prompts_per_step" in values: # align
+    if "num_prompts_per_step" in values: # only align writes this member
         bench.check(values["global_batch_size"] == values["num_prompts_per_step"] * values["num_generations_per_prompt"] == 32, what, "batch", values)
     bench.check(all(x["metadata"]["samples_count"] == x["metadata"]["step"] * values["global_batch_size"] for x in log if "step" in x["metadata"]), what, "samples_count")
     bench.check([x["time_ms"] for x in log] == sorted(x["time_ms"] for x in log), what, "times")
 
 
 def resumed(bench, base):
-    """Cut again and again, the outputs have each step once."""
+    """Checks that after many interruptions the outputs have each step once."""
     out, held = bench.folder / "cut", bench.folder / "held.jsonl"
     shutil.copy(bench.world / "sft.jsonl", held)
     common.head(held, 40)
@@ -105,7 +107,8 @@ def refused(bench):
 
 
 def killed(bench):
-    """A killed run cannot write that it has ended: the time of the last write tells."""
+    """Checks a killed run. It cannot write that it has ended; the time of its last write shows
+    it."""
     out = bench.folder / "killed"
     p = bench.start(bench.sft_args(out, "report.to=prometheus", "log_every=1", "epochs=100000", steps=1000000))
     prom = out / "metrics.prom"

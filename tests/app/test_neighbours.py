@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_neighbours.py: checks the methods that need more than scores of new answers. OPTune keeps the answers of
-all but the worst prompts; SELM stores the reference's greedy answer; DLMA's rewards are those that
-`plumb logprob` gives under the two prompts."""
+"""test_neighbours.py: checks the methods that need more than rewards of new answers. OPTune uses the answers
+of all but the worst prompts again. SELM stores the reference's greedy answer. DLMA's rewards are computed
+from log-probs that `plumb logprob` gives under its two prompts."""
 import json
 
 import common
@@ -40,8 +40,8 @@ def optune(bench, base):
 
 
 def selm_previous(bench, base):
-    """Checks, by the number of generated tokens, that the greedy answers of the second iteration are those of the policy after
-    the first one."""
+    """Checks that with method.reference=previous, the greedy answers of the second iteration come from the policy after the
+    first iteration. The number of generated tokens shows it."""
     out = bench.folder / "selm-previous"
     bench.good(*bench.align_args(out, base, RULE, "method.reference=previous", "checkpoint.keep_last=0",
                                  method="selm", iterations=2))
@@ -57,7 +57,8 @@ def selm_previous(bench, base):
 
 
 def selm(bench, base):
-    """Checks SELM: without optimism it is dpo; with much optimism the probability of the reference's answers falls."""
+    """Checks SELM: with optimism 0 it writes what dpo writes; with a high optimism, the probability of the
+    reference's greedy answers falls."""
     outs = {}
     for name, method, optimism in (("dpo", "dpo", 0), ("none", "selm", 0), ("much", "selm", 5)):
         outs[name] = bench.folder / f"selm-{name}"

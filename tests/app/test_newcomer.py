@@ -10,7 +10,7 @@ RULE = "reward.functions=[{name: length, target: 6}]"
 
 
 def generated(bench, base):
-    """Checks that the lines of generate are read as prompts with completions."""
+    """Checks that other commands read the output lines of generate as prompts with completions."""
     prompts = bench.folder / "prompts.jsonl"
     prompts.write_text("".join((bench.world / "prompts.jsonl").read_text().splitlines(True)[:5]))
     answers = bench.folder / "answers.jsonl"
@@ -37,8 +37,9 @@ def generated(bench, base):
 
 
 def members(bench, base):
-    """The lines of generate and eval have the members of the prompt's record, which rewards read; what is made from
-    the record is read from the ids, whatever else the line has."""
+    """Checks that the output lines of generate and eval contain the members of the prompt's record, which
+    rewards read. The members that the command itself writes (prompt, completion) come from the ids, whatever
+    the record has under these names."""
     records = [{"id": 7, "prompt": "ask: hello.", "solution": "x", "a": {"b": "[aeiou]"}, "text": "mine", "completion": "no",
                 "tools": [], "instruction": "i", "sample": 5},
                {"prompt": [{"role": "user", "content": "ask: hello."}], "a": {"b": "e"}, "record": 1, "n": 0}]
@@ -67,7 +68,8 @@ def members(bench, base):
 
 
 def shapes(bench, base):
-    """A record for another command is named with the command that reads it."""
+    """Checks that the message about a record for another command names the command that reads
+    such records."""
     pair, talk = {"prompt": "a", "chosen": "b", "rejected": "c"}, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     done, path, no = {"prompt": "a", "completion": "b"}, bench.folder / "shape.jsonl", bench.folder / "no"
     for args, record, words in ((["sft"], pair, ["preference pair", "plumb prefer and plumb reward"]), (["sft"], {"prompt": "a"}, ["plumb align"]),
@@ -99,7 +101,8 @@ def roles(bench, base):
 
 
 def missing(bench, base):
-    """Checks that the message about a missing file or folder names its option."""
+    """Checks that the message about a missing file or folder names the option that names this
+    file."""
     run, no = bench.folder / "run", bench.folder / "no"
     bench.good(*bench.sft_args(run, steps=1))
     for args, words in ((["generate", f"model={base}", "prompts=nothere.jsonl"], ["data.prompts: nothere.jsonl"]),
@@ -124,7 +127,7 @@ def missing(bench, base):
 
 
 def names(bench, base):
-    """Checks the messages for names of other programs."""
+    """Checks the messages about option names of other programs."""
     for args, words, absent in (
             (["generate", f"model={base}", "prompts=-", "batch_size=8"], ["generate.slots"], ["global_batch_size"]),
             (["logprob", f"model={base}", "input=-", "batch_size=8"], ["which is no option of logprob"], []),
@@ -144,7 +147,8 @@ def names(bench, base):
 
 
 def rewards(bench, base):
-    """Checks that rewards which cannot score any completion are refused before the first rollout, or give the reason."""
+    """Checks that a reward that cannot score any completion is refused before the first rollout, or that a message
+    gives the reason."""
     out = bench.folder / "align"
     exact = "reward.functions=[{name: exact}]"
     r = bench.run(*bench.align_args(out, base, exact))
@@ -161,7 +165,8 @@ def rewards(bench, base):
 
 
 def scores(bench, base):
-    """Checks that too many missing scores are an error, and that a command without a reward lists the possible ones."""
+    """Checks that too many missing scores are an error, and that the message about a missing reward lists the
+    possible rewards."""
     lines = '{"prompt": "a", "completion": "b"}\n' * 4
     lack = ("score", "input=-", "output=-", "reward.functions=[{name: exact, field: result}]")
     r = bench.run(*lack, stdin=lines)
@@ -176,7 +181,7 @@ def scores(bench, base):
 
 
 def models(bench, base):
-    """Checks that the message about a path that is no model folder names what it is."""
+    """Checks that the message about a path that is no model folder says what the path is."""
     gguf = bench.folder / "small.gguf"
     gguf.write_bytes(b"GGUF" + bytes(60))
     for model, words in ((gguf, "is a GGUF file"), ("Somebody/Some-Model", "does not download")):
@@ -188,14 +193,16 @@ def models(bench, base):
 
 
 def samples(bench, base):
-    """The answers for the report are not shown as those of an iteration."""
+    """Checks that the progress of generating the report's sample answers is not shown as that of
+    an iteration."""
     out = bench.folder / "samples"
     r = bench.run(*bench.align_args(out, base, RULE, method="raft", iterations=1), env={"PLUMB_PROGRESS": "plain:0"})
     bench.check(r.code == 0 and "samples for the report" in r.err and "generate" in r.err, "labels", r)
 
 
 def plan(bench, base):
-    """Checks that a plan that does not fit lists the options that need less memory, and how much less."""
+    """Checks that a plan that does not fit lists options that need less memory, and the memory with
+    each of them."""
     args = bench.align_args(bench.folder / "no", base, RULE, "micro_batch_size=8", "slots=64", "plan.memory=12MB")
     r = bench.run("plan", *args)
     lines = [x for x in r.out.splitlines() if " alone needs " in x]

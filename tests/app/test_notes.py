@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_notes.py: checks messages about easy mistakes: a misspelt field, a field that would change the text, a run
-that still runs or was killed, lengths beyond the tokenizer's, settings that are not followed, scores
-that are all equal, and values of another kind than an option takes."""
+"""test_notes.py: checks messages about likely mistakes: a misspelt field, a field that could change the text,
+a run that is still running or was killed, lengths beyond the tokenizer's limit, settings that plumb does
+not follow, scores that are all equal, and values of another kind than an option takes."""
 import json
 import os
 import shutil
@@ -31,7 +31,8 @@ def write(path, records):
 
 
 def records(bench, base):
-    """Checks misspelt fields, columns for a reward, a system text beside the prompt, and ids."""
+    """Checks the messages about misspelt fields, fields for rewards, a system text beside the
+    prompt, and ids."""
     f = bench.folder
     train = write(f / "beside.jsonl", [{"prompt": "a", "completion": "b", **({"promtp": "c"} if i > 2 else {})}
                                        for i in range(8)])
@@ -58,7 +59,8 @@ def records(bench, base):
 
 
 def inspected(bench):
-    """Checks that inspect lists only what a file sets, also if the value is the default."""
+    """Checks that inspect lists only the options that a file sets, also if a value is the
+    default."""
     path = bench.folder / "some.yaml"
     path.write_text("model: m\ntrain: {iterations: 8, learning_rate: 1.0e-5}\n")
     r = said(bench, 0, ["sets        model: m\n", " train.iterations: 8\n", " train.learning_rate: 1e-05\n"], "inspect",
@@ -69,7 +71,7 @@ def inspected(bench):
 
 
 def states(bench, base):
-    """Checks that inspect prints whether a run still runs, has ended or was killed."""
+    """Checks that inspect prints whether a run is running, has ended or was killed."""
     out = bench.folder / "state"
     (bench.folder / "hang.py").write_text(HANG)
     p = bench.start(bench.align_args(out, base, f"reward.command={sys.executable} {bench.folder}/hang.py"))
@@ -79,7 +81,8 @@ def states(bench, base):
     p.communicate()
     said(bench, 0, ["state       killed: process", "is gone"], "inspect", out)
     lock = out / "run.lock"
-    lock.write_text(lock.read_text().replace('"boot": "', '"boot": "other-')) # as of another host
+    # looks like the lock of another host
+    lock.write_text(lock.read_text().replace('"boot": "', '"boot": "other-'))
     said(bench, 0, ["state       running: process"], "inspect", out)
     os.utime(lock, (time.time() - 9999, time.time() - 9999))
     said(bench, 0, ["no heartbeat for 9", "killed, or on a host that cannot write"], "inspect", out)
@@ -89,7 +92,7 @@ def states(bench, base):
 
 
 def changed(model, to, file, **members):
-    """Copies a model's folder and sets members of one of its JSON files."""
+    """Copies a model folder and sets members of one of its JSON files. Returns the copy."""
     shutil.copytree(model, to, symlinks=False)
     (to / "hashes.json").unlink(missing_ok=True)
     path = to / file
@@ -98,7 +101,7 @@ def changed(model, to, file, **members):
 
 
 def lengths(bench, base):
-    """Checks the warning if a command plans more tokens than model_max_length of tokenizer_config.json."""
+    """Checks the warning if sequences may become longer than model_max_length of tokenizer_config.json."""
     short = changed(base, bench.folder / "short", "tokenizer_config.json", model_max_length=20)
     words = ["tokenizer_config.json: model_max_length is 20, but sequences of up to"]
     generate = ["generate", f"model={short}", f"prompts={bench.world}/prompts.jsonl", "data.limit=2"]
@@ -113,7 +116,8 @@ def lengths(bench, base):
 
 
 def rendered(bench, base):
-    """Checks the warnings about a chat template without an end token, and about one that leaves out the system's text."""
+    """Checks the warnings about a chat template without an end token, and about one that leaves out the system
+    message."""
     f = bench.folder
     end, system = "the loss covers no end token in any record", "the chat template leaves out this text"
     talk = write(f / "talk.jsonl", [{"messages": [{"role": "system", "content": "be kind"},
@@ -129,14 +133,15 @@ def rendered(bench, base):
 
 
 def rate(bench):
-    """Checks the warning if the learning rate of a run's only step is 0."""
+    """Checks the warning if the learning rate of a run's only step is 0 because of the warm-up."""
     words = ["train.warmup_ratio: the run has one step"]
     said(bench, 0, words, *bench.sft_args(bench.folder / "one", "warmup_ratio=0.1", steps=1))
     said(bench, 0, [], *bench.sft_args(bench.folder / "two", "warmup_ratio=0.1", steps=2), no=words)
 
 
 def templates(bench, base):
-    """Checks that additional_chat_templates is copied to the checkpoint, and that its files are in hashes.json."""
+    """Checks that the folder additional_chat_templates is copied to the checkpoint, and that hashes.json lists
+    its files."""
     model = changed(base, bench.folder / "talks", "tokenizer_config.json")
     (model / "additional_chat_templates").mkdir()
     for name in ("rag", "tool_use"):
@@ -155,7 +160,8 @@ def templates(bench, base):
 
 
 def sampling(bench, base):
-    """Checks that align and eval name each setting of generation_config.json that they do not follow, once."""
+    """Checks that align and eval name, once, each setting of generation_config.json that they do not
+    follow."""
     model = changed(base, bench.folder / "asks", "generation_config.json", do_sample=True, temperature=0.6, top_p=0.9,
                     typical_p=0.5)
     words = ["follows only its end tokens; to sample as it says, add temperature=0.6 top_p=0.9",
@@ -171,7 +177,7 @@ def sampling(bench, base):
 
 
 def alike(bench, base):
-    """Checks the message about scores that are all equal, in score and in eval."""
+    """Checks the message of score and eval if all scores are equal."""
     path = write(bench.folder / "alike.jsonl", [{"prompt": "a", "completion": "b"}] * 3)
     for ranks in (1, 2 if bench.mpirun else 1):
         said(bench, 0, ["all 3 scores are -"], "score", f"input={path}", f"tokenizer={base}", LENGTH, ranks=ranks)
@@ -214,7 +220,7 @@ def wording(bench, base):
     low = write(f / "low.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1, "score_rejected": 2}])
     said(bench, 6, ["low.jsonl:1:", "not lower than score_rejected; found 1 and 2"], "prefer", f"model={base}",
          f"data.train={low}", f"output_dir={f}/never", "method.name=rdo")
-    for method in ("dpo", "ipo"): # trains on the pair as it is
+    for method in ("dpo", "ipo"): # these methods ignore the scores and train on the pair as it is
         said(bench, 0, ["in 1 of 1 record score_chosen is lower than score_rejected, first in line 1"], "prefer", f"model={base}",
              f"data.train={low}", f"output_dir={f}/{method}", f"method.name={method}")
 

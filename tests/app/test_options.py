@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_options.py: checks options: names of other programs get a hint; an option that a command or a method does
-not read is refused or gives a warning; config.effective.yaml has the values that were used; and every
-command runs with only the options that it requires."""
+"""test_options.py: checks options. Option names of other programs get a hint. An option that a command or a
+method does not read is refused or gives a warning. config.effective.yaml has the values that were used.
+Every command runs with only its required options."""
 import json
 import re
 import shutil
@@ -9,7 +9,8 @@ import shutil
 import common
 
 FUNCTIONS = "reward.functions=[{name: length, target: 5}]"
-HINTS = { # name in TRL, transformers, OpenRLHF or verl: parts of the message of the command sft
+# name in TRL, transformers, OpenRLHF or verl: plumb's name, which the message of sft must contain
+HINTS = {
     "lr": "train.learning_rate", "per_device_train_batch_size": "train.micro_batch_size",
     "gradient_accumulation_steps": "train.global_batch_size", "num_train_epochs": "train.epochs",
     "max_length": "data.max_tokens", "max_seq_length": "data.max_tokens",
@@ -30,7 +31,8 @@ HINTS = { # name in TRL, transformers, OpenRLHF or verl: parts of the message of
 
 
 def hints(bench):
-    """Checks the hints on the command line, and in a file at the top level and in a section."""
+    """Checks the hints for names on the command line, and for names in a file at the top level
+    and in a section."""
     for name, word in HINTS.items():
         r = bench.run("sft", f"model={bench.world}", f"{name}=1", threads=None)
         bench.check(r.code not in (0, None) and word in r.err, name, "without", word, r)
@@ -50,12 +52,13 @@ def hints(bench):
 
 
 def effective(out):
-    """Returns the text of config.effective.yaml, and checks that it can be loaded."""
+    """Returns the text of config.effective.yaml."""
     return (out / "config.effective.yaml").read_text()
 
 
 def of_method(bench):
-    """Checks parameters that the method does not read, and those that the method itself sets."""
+    """Checks method parameters that the chosen method does not read, and parameters that the
+    method itself sets."""
     base = bench.base()
     for method, option, more in (("dpo", "method.tau=0.3", []), ("raft", "method.beta=0.2", []),
                                  ("ipo", "method.label_smoothing=0.1", []), ("psle", "method.beta=0.2", []),
@@ -95,7 +98,7 @@ def of_method(bench):
 
 
 def needless(bench):
-    """Checks options that have no effect because of another option, and options in files of other commands."""
+    """Checks options that another option makes useless, and options of other commands in a file."""
     base, prompts = bench.base(), bench.folder / "two.jsonl"
     prompts.write_text("".join((bench.world / "prompts.jsonl").read_text().splitlines(True)[:2]))
     r = bench.good("generate", f"model={base}", f"prompts={prompts}", "temperature=0", "top_p=0.5", "max_new_tokens=2")
@@ -110,7 +113,7 @@ def needless(bench):
 
 
 def limits(bench):
-    """Checks that data.max_tokens limits prompt and answer together, also if answers are sampled."""
+    """Checks that data.max_tokens limits prompt and answer together, also for sampled answers."""
     base, out = bench.base(), bench.folder / "limits"
     more = ["ignore_eos=true", "data.limit=8", FUNCTIONS, "temperature=1"]
     bench.good(*bench.align_args(out, base, *more, method="dpo", iterations=1, prompts=8))
@@ -128,7 +131,7 @@ def limits(bench):
 
 
 def required_only(bench):
-    """Checks every command with only its required options."""
+    """Checks that every command runs with only its required options."""
     base, f = bench.base(), bench.folder / "alone"
     shutil.rmtree(f, ignore_errors=True)
     f.mkdir()
@@ -140,7 +143,8 @@ def required_only(bench):
              "align": [f"prompts={f}/prompts.jsonl", principles, FUNCTIONS]}
     for command, args in train.items():
         r = bench.good(command, f"model={base}", f"output_dir={f}/{command}", *args, threads=None)
-        # this model may answer four prompts with equal rewards, which gives a warning that no option causes
+        # Removes one warning: this model may answer all four prompts with equal rewards, which no option
+        # causes.
         warned = [x for x in r.err.splitlines() if "warning" in x and not re.search(r"iteration \d|iterations the answers", x)]
         bench.check((f / command / "latest").exists() and not warned, command, "leaves no checkpoint, or warns", warned, r)
     bench.check("name: \"dpo\"" in effective(f / "prefer") or "name: dpo" in effective(f / "prefer"), "prefer is not dpo")
@@ -162,14 +166,15 @@ def required_only(bench):
                  ["inspect", f"input={base}"], ["doctor"], ["replay", str(replay)], ["run", str(f / "run.yaml")],
                  *(["plan", c, f"model={base}"] for c in train)):
         r = bench.run(*args, threads=None, stdin=json.dumps({"text": "hi"}) if args[0] == "tokenize" else text)
-        warned = [x for x in r.err.splitlines() if "warning" in x and "scores are" not in x] # as above, for eval
+        # without the warning about equal scores, for the same reason
+        warned = [x for x in r.err.splitlines() if "warning" in x and "scores are" not in x]
         bench.check(r.code == 0 and not warned, args[:2], "alone:", r)
     said = bench.good("help", "prefer", threads=None).out
     bench.check(re.search(r"\n  name +text +dpo", said), "help prefer does not say dpo:", said)
 
 
 def misunderstood(bench):
-    """Checks messages about settings that would have another effect than the user meant."""
+    """Checks the messages about settings with another effect than the user probably expects."""
     r = bench.run("score", "input=-", "reward.functions=[{name: regex, pattern: dog}]", stdin='{"prompt": "x", "response": "dog"}\n')
     bench.check(r.code not in (0, None) and 'field "completion"' in r.err, "a record without a completion is scored:", r)
     run = bench.folder / "short"
@@ -182,8 +187,8 @@ def misunderstood(bench):
 
 
 def automatic(bench):
-    """checkpoint.interval=auto: the interval follows from the last save. With hardly any time between failures, a run that has
-    saved once saves as often as it can."""
+    """Checks checkpoint.interval=auto, which computes the interval from the duration of the last save and checkpoint.mtbf.
+    With a tiny mtbf, the run saves as often as possible after its first save."""
     run, none = bench.folder / "auto", bench.folder / "none"
     r = bench.good(*bench.sft_args(run, "checkpoint.interval=auto", "checkpoint.mtbf=1e-6", "checkpoint.every=4", steps=8))
     bench.check("(checkpoint.interval=auto)" in r.err, "no save by time:", r)

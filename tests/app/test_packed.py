@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_packed.py: checks that gzip-compressed data files are read like uncompressed ones by every command, and that
-files of other kinds are refused with the command that converts them."""
+"""test_packed.py: checks that every command reads gzip-compressed data files, and that the message about files
+of other formats names the command that converts them."""
 import gzip
 import json
 
@@ -8,7 +8,7 @@ import common
 
 
 def pack(path):
-    """Writes path.gz: the file as two gzip members."""
+    """Writes the file path.gz, which consists of two gzip members."""
     raw = path.read_bytes()
     out = path.with_name(path.name + ".gz")
     out.write_bytes(gzip.compress(raw[:len(raw) // 2]) + gzip.compress(raw[len(raw) // 2:]))
@@ -37,8 +37,8 @@ def lines(bench, base):
 
 
 def training(bench):
-    """Checks that a run on a compressed file gives the same weights, and that a damaged file is refused before anything is
-    written."""
+    """Checks that a run on a compressed file gives the same weights as on the plain file, and that a damaged file is
+    refused before anything is written."""
     out = [bench.folder / "plain", bench.folder / "packed", bench.folder / "cut"]
     packed = pack(bench.world / "sft.jsonl")
     bench.good(*bench.sft_args(out[0], steps=2))
@@ -52,7 +52,8 @@ def training(bench):
 
 
 def tables(bench, base):
-    """Checks that the messages about CSV, TSV and JSON arrays name them and the command that converts them."""
+    """Checks that the message about CSV, TSV and JSON arrays names the format and a command that converts
+    it."""
     for name, text, words in (
             ("a.csv", "id,prompt,completion\n1,a,b\n", ["commas between its columns", "pandas.read_csv('IN.csv').to_json"]),
             ("b.tsv", '"prompt"\t"completion"\na\tb\n', ["tabs between its columns", "sep='\\t'"]),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_pause.py: checks that a run that is asked to pause saves its position and ends with 99, that it can be
-resumed on another number of ranks without doing any work twice, and that it ends with the files of a
+"""test_pause.py: checks pauses. A run that is asked to pause saves its position and ends with exit code
+99. It can be resumed on another number of ranks, does no work twice, and ends with the same files as a
 run without a pause."""
 import os
 import random
@@ -14,8 +14,9 @@ import common
 
 LAST = "checkpoint-8" # 2 iterations of 4 steps
 
-# So slow that rollout, reward and training of an iteration take about the same time. If the file that
-# HOLD names exists, it writes that it waits, and goes on when the test asks it to.
+# A reward command that is so slow that rollout, reward and training of an iteration take about the
+# same time. If the file named by HOLD exists, the command creates a `.held` file and waits until the
+# test lets it continue.
 REWARD = """import json, os, sys, time
 hold = os.environ.get("HOLD", "")
 for line in sys.stdin:
@@ -50,7 +51,7 @@ class Run:
         return sorted(p.name for p in self.out.glob("checkpoint-*-pause-*"))
 
     def left(self, code, err, how):
-        """Checks that the session ended with a message about the pause and one checkpoint."""
+        """Checks that the session ended with a message about the pause, and left one checkpoint."""
         bench, name = self.bench, (self.out / "latest").resolve().name
         if not bench.check(code == 99, how, "exit code", code, err[-1500:]):
             return False
@@ -62,9 +63,8 @@ class Run:
         return True
 
     def session(self, ranks, delay, how, *more):
-        """Runs until it is asked to pause in the way `how`, `delay` seconds after metrics.jsonl exists. Returns True if the run
-        is finished.
-        """
+        """Starts or resumes the run. `delay` seconds after metrics.jsonl exists, asks it to pause in the way `how`. Returns
+        True if the run has finished."""
         bench = self.bench
         if how == "max_time":
             result = bench.run(*self.args(*more, f"max_time={delay:.2f}"), ranks=ranks,
@@ -79,19 +79,22 @@ class Run:
             asked = time.monotonic()
             if how == "file":
                 (self.out / "stop").touch()
-            elif how == "USR1" and p.poll() is None: # mpirun sends it to every rank
+            elif how == "USR1" and p.poll() is None: # mpirun forwards this signal to every rank
                 p.send_signal(signal.SIGUSR1)
-            elif how == "TERM": # mpirun would kill the ranks a second later: it goes to one rank
+            # to one rank only, because mpirun would kill the ranks one second after a SIGTERM of
+            # its own
+            elif how == "TERM":
                 common.signal_rank(p, signal.SIGTERM)
             _, err = p.communicate(timeout=common.LIMIT)
             code, err = p.returncode, err.decode()
             if code == -signal.SIGUSR1 and ranks > 1 and (self.out / LAST).exists():
-                code = 0 # mpirun's ranks had ended, and it no longer sent signals to them
+                # the ranks had ended already, so mpirun did not catch the signal and died of it
+                code = 0
             if code == 99:
                 LATENCY.append(time.monotonic() - asked)
         self.kept += [int(n) for n in re.findall(r"(\d+) tokens kept", err)]
         if code == 0:
-            (self.out / "stop").unlink(missing_ok=True) # the run ended before it saw the file
+            (self.out / "stop").unlink(missing_ok=True) # the run ended before it noticed the file
             return True
         if not self.left(code, err, f"{how} after {delay:.2f} s on {ranks} ranks:"):
             raise SystemExit(1)
@@ -110,7 +113,8 @@ class Run:
             bench.check(common.rollout_records(x) ==
                         common.rollout_records(self.out / "rollouts" / x.name),
                         what, x.name, "differs")
-        # no answer is scored twice, unless a pause was lost
+        # A session does not score an answer that an earlier session has scored, unless the pause
+        # was damaged.
         if not once:
             return
         a, b = (sorted(x.scored.read_text().splitlines()) for x in (whole, self))
@@ -118,11 +122,11 @@ class Run:
 
 
 LATENCY = []
-STOPS = int(os.environ.get("PLUMB_STOPS", "3")) # the most pauses of a run
+STOPS = int(os.environ.get("PLUMB_STOPS", "3")) # largest number of pauses of a run
 
 
 def moments(bench, whole, ranks_of, seed, hows, longest):
-    """Pauses at random moments, then lets the run finish."""
+    """Asks the run to pause at random moments, then lets it finish and compares it with `whole`."""
     rng = random.Random(seed)
     run = Run(bench, f"stopped-{seed}")
     for i in range(STOPS):
@@ -137,8 +141,9 @@ def moments(bench, whole, ranks_of, seed, hows, longest):
 
 
 def interval(bench, whole, seconds):
-    """Checks saves during an iteration, after which the run goes on. The interval is halved until the run
-    takes longer than two of them: the machine may be faster now than when `seconds` was measured."""
+    """Checks checkpoint.interval: a save during an iteration, after which the run continues. Halves
+    the interval until the run takes longer than two intervals, because the machine may be faster
+    now than when `seconds` was measured."""
     for number in range(12):
         run = Run(bench, f"interval-{number}")
         result = bench.good(*run.args(f"checkpoint.interval={seconds / 2**number:.6f}"), ranks=2,
@@ -151,7 +156,7 @@ def interval(bench, whole, seconds):
 
 
 def damaged(bench, whole):
-    """Checks that a damaged pause is passed over and the checkpoint before it is used."""
+    """Checks that a damaged pause is not used; the run continues from the checkpoint before it."""
     run = Run(bench, "damaged")
     p = bench.start(run.args(), env={**run.env, "HOLD": str(run.out / "checkpoint-4")})
     common.until(p, run.scored.with_suffix(".scored.held").exists)
@@ -172,7 +177,8 @@ def damaged(bench, whole):
 
 
 def fixed_records(bench):
-    """Checks sft: the step in progress is dropped; keep_best; and a start that failed does not prevent another one."""
+    """Checks pauses of sft: the current step is computed again; keep_best works; after a failed start, the run can
+    be started again."""
     def args(out, *more):
         return bench.sft_args(out, "log_every=1", "checkpoint.every=7", "checkpoint.keep_last=1",
                               "checkpoint.keep_best=1", "epochs=3", *more, steps=60)
@@ -184,7 +190,7 @@ def fixed_records(bench):
                 sorted(p.name for p in whole.glob("checkpoint-*")) ==
                 sorted({f"checkpoint-{best}", "checkpoint-60"}), "keep_best:",
                 sorted(p.name for p in whole.iterdir()), "best", best)
-    for _ in range(10): # until a run gets the signal before it ends
+    for _ in range(10): # repeats until the signal reaches the run before its end
         shutil.rmtree(out, ignore_errors=True)
         p = bench.start(args(out, "resume=auto"), ranks=2)
         common.until(p, (out / "checkpoint-7").exists)
@@ -216,7 +222,8 @@ def fixed_records(bench):
 
 
 def no_terms(bench):
-    """Checks iterations without an optimizer step: each is saved, and none overwrites another."""
+    """Checks iterations without an optimizer step: each of them is saved, and none overwrites
+    another one."""
     out = bench.folder / "no-terms"
     args = bench.align_args(out, bench.base(), "functions=[{name: length, target: 20}]", "tau=1e6",
                             "weighted_loss=none", "resume=auto", iterations=3)

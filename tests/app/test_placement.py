@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_placement.py: checks the table of ranks at the start, the warning about bound ranks, and the settings of
-the network libraries in run.json (src/app/placement.c)."""
+"""test_placement.py: checks src/app/placement.c: the table of ranks, hosts and cores that is printed at the
+start, the warning about ranks bound to the wrong cores, and the settings of network libraries in
+run.json."""
 import json
 import os
 import re

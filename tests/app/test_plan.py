@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test_plan.py PLUMB WORLD - checks that `plumb plan` counts the bytes that a run allocates, on one
-rank and on two, that nothing is allocated after the set-up, that config.json alone is enough, and that
-a run that does not fit is refused before anything is written."""
+rank and on two; that nothing is allocated after the set-up; that plan needs only the config.json
+of a model; and that a run that does not fit is refused before it writes anything."""
 import json
 import re
 from pathlib import Path
@@ -13,13 +13,16 @@ LLAMA_8B = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidde
             "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192,
             "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": False,
             "hidden_act": "silu", "bos_token_id": 128000, "eos_token_id": 128001}
-GUARD = 512 # bytes between two blocks: alignment, and the address sanitizer's red zone
+# tolerance in bytes: alignment of two allocations, and the address sanitizer's red zone between
+# them
+GUARD = 512
 TAKEN = re.compile(r"memory (at the start|at the end): (\d+) bytes planned, (\d+) taken, "
                    r"(\d+) beside the plan, (\d+) allocations")
 
 
 def plan(bench, args, *more, **kw):
-    """Returns the object that plan writes for the command line of a run. The exit code tells whether it fits."""
+    """Returns the JSON object that `plumb plan` writes for a run's command line. Checks that the exit code
+    says whether it fits."""
     out = bench.folder / "plan.json"
     out.unlink(missing_ok=True)
     r = bench.run("plan", *args, f"output={out}", *more, **kw)
@@ -36,7 +39,8 @@ def held(p, what, owner=None):
 
 
 def same_as_run(bench, args, ranks=1, env=None):
-    """Runs the command and compares the bytes of every rank with the plan for that number of ranks."""
+    """Runs the command, and checks that every rank allocated the bytes of the plan for that number
+    of ranks. Returns the plan."""
     planned = plan(bench, args, f"plan.world_size={ranks}", env=env)
     ran = bench.good(*args, "log_level=debug", ranks=ranks, env=env)
     rows = TAKEN.findall(ran.err)
@@ -61,7 +65,7 @@ def test_runs(bench):
     sft = same_as_run(bench, bench.sft_args(out / "sft", *few, steps=2))
     same_as_run(bench, bench.reward_args(out / "reward", base, *few, steps=2))
     same_as_run(bench, bench.prefer_args(out / "prefer", base, "method.name=dpo", *few, steps=2))
-    # held-out records that are longer and more prompts than in training
+    # The held-out records are longer, and there are more prompts, than in training.
     sft_held, pairs_held = ["data.limit=8", f"data.eval={bench.world}/sft.jsonl"], [f"data.eval={bench.world}/pairs.jsonl"]
     same_as_run(bench, bench.sft_args(out / "sft-eval", *few, *sft_held, steps=2))
     same_as_run(bench, bench.prefer_args(out / "prefer-eval", base, "method.name=dpo", *few, "data.limit=8", *pairs_held, steps=2))
@@ -71,7 +75,8 @@ def test_runs(bench):
     p = same_as_run(bench, align)
     phases = p["phases"]
     shared = phases["rollout"] > 0 and phases["train"] > 0 and phases["reward"] > 0
-    if phases["always"] < p["bytes"] and shared: # under the address sanitizer nothing is shared
+    # under the address sanitizer the phases do not share memory
+    if phases["always"] < p["bytes"] and shared:
         most = max(v for k, v in phases.items() if k != "always")
         bench.check(p["bytes"] - 2**21 < phases["always"] + most <= p["bytes"], "shared:", p)
     owners = {r["owner"] for r in p["rows"]}
@@ -79,7 +84,7 @@ def test_runs(bench):
                  "reference models"} <= owners, "owners:", owners)
     bench.check(abs(held(p, "weights", "policy") - held(p, "first moments")) <= GUARD,
                 "weights, moments:", p)
-    # micro-batches by tokens: the plan has the most and the largest of the whole run
+    # micro_batch_tokens: the plan takes the largest micro-batches of the whole run
     by_tokens = ["micro_batch_size=0", "micro_batch_tokens=400", "log_every=1"]
     for name, more in (("plain", []), ("eval", sft_held), ("shards", ["epochs=3", "train.shard=gradients"])):
         same_as_run(bench, bench.sft_args(out / f"sft-tokens-{name}", *by_tokens, *more, steps=60))
@@ -89,7 +94,8 @@ def test_runs(bench):
                                         "micro_batch_tokens=700", prompts=8))
     moving = bench.align_args(out / "spa", base, "method.reference=previous", method="spa",
                               prompts=8, group=2)
-    spa = same_as_run(bench, moving) # the reference has weights of its own, beside the judge's, init
+    # spa needs two references: the one that moves, and the judge, which is the start model
+    spa = same_as_run(bench, moving)
     two = held(spa, "packed weights", "reference models")
     bench.check(two >= 2 * held(spa, "packed weights", "policy"), "two:", spa)
     if bench.mpirun:
@@ -99,7 +105,8 @@ def test_runs(bench):
 
 
 def available():
-    """Returns the bytes available on this host now, as src/backend/host.c counts them."""
+    """Returns the bytes of memory that are available on this host now, counted as in
+    src/backend/host.c."""
     text = Path("/proc/meminfo").read_text()
     size = 1024 * int(re.search(r"MemAvailable: *(\d+) kB", text).group(1))
     limit = Path("/sys/fs/cgroup/memory.max")
@@ -108,8 +115,8 @@ def available():
 
 
 def test_free(bench):
-    """Checks that plan and doctor count the same memory as free, MemAvailable. Other programs take
-    memory at the same time, so one of many readings must agree within 32 MB."""
+    """Checks that plan and doctor report MemAvailable as free memory. Other programs take memory
+    during the test, so it is enough if one of many readings agrees within 32 MB."""
     sft = bench.sft_args(bench.folder / "free")
     for args, said in ((["doctor"], r" ([\d.]+) MB free"), (["plan", *sft], r"free are ([\d.]+) MB")):
         seen = []
@@ -126,7 +133,8 @@ def test_free(bench):
 
 
 def test_fit(bench):
-    """Checks that the largest values that plan names fit and that the next ones do not."""
+    """Checks that the largest micro-batch size and slots that plan names fit, and that the next
+    larger ones do not."""
     base = bench.base()
     args = bench.align_args(bench.folder / "fit", base, "reward.command=cat", prompts=64, group=2)
     args += ["global_batch_size=64"]
@@ -141,7 +149,7 @@ def test_fit(bench):
 
 
 def test_fit_tokens(bench):
-    """Checks the same of a limit of tokens, with data and without."""
+    """Checks the same for micro_batch_tokens, with a data file and without one."""
     sft = bench.sft_args(bench.folder / "fit-tokens", "global_batch_size=64", "micro_batch_size=0")
     for args in (sft, [a for a in sft if not a.startswith("data.train=")]):
         for memory, tokens in (("12MB", 256), ("30MiB", 512)):
@@ -175,7 +183,8 @@ def test_refused(bench):
 
 
 def test_reward_context(bench, model, align):
-    """Checks that the reward model's batch has the length of the texts that are scored, not of the model's context."""
+    """Checks that the memory of the reward model's batch depends on the length of the scored texts, not on the
+    model's context length."""
     need = []
     for context in (8192, 131072):
         folder = bench.folder / f"reward-{context}"
@@ -193,7 +202,8 @@ def test_reward_context(bench, model, align):
 
 
 def test_config_alone(bench):
-    """Checks the plan of a model of 8 B parameters with config.json only, by sizes computed by hand."""
+    """Checks the plan of a model with 8 B parameters, of which there is only config.json, against
+    sizes computed by hand."""
     model = bench.folder / "8b"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(LLAMA_8B))
@@ -217,7 +227,8 @@ def near(a, b):
 
 
 def test_time(bench):
-    """The estimate of time, by hand: FLOP, bytes read and bytes sent over the rates of the options."""
+    """Checks the estimated time against a computation by hand: FLOP, bytes read and bytes sent,
+    divided by the rates in the options."""
     model = bench.folder / "8b"
     c, f, v, l, d = 4096, 14336, 128256, 32, 128
     layers, head, count = l * (c * (2 * c + 2 * 1024) + 3 * c * f), v * c, 8030261248
@@ -243,7 +254,8 @@ def test_time(bench):
     bench.check(near(full["seconds"], sum(p["seconds"] for p in full["phases"].values())) and
                 near(full["gpu_hours"], 8 * full["seconds"] / 3600), "sums:", full)
     bench.check(lora["phases"]["exchange"]["seconds"] < 0.01 * sent["seconds"], "adapter:", lora)
-    # three rounds of eight micro-batches of 3: three exchanges of gradients, and one of weights in bfloat16
+    # three rounds of eight micro-batches of 3: three exchanges of gradients (float32), and one of weights
+    # (bfloat16)
     split = step("train.shard=gradients", "micro_batch_size=3")["phases"]
     sent, moved = split["exchange"], split["optimizer"]
     bench.check(near(sent["sent_inside"], (3 * 4 + 2) * count * 3 / 4) and
@@ -267,7 +279,8 @@ def test_time(bench):
 
 
 def test_methods(bench):
-    """Every file of configs/8b can be planned from two folders with a config.json."""
+    """Checks that every file of configs/8b can be planned with two model folders that have only
+    a config.json."""
     model, reward = bench.folder / "8b", bench.folder / "8b-score"
     reward.mkdir()
     (reward / "config.json").write_text(json.dumps(
@@ -285,7 +298,8 @@ def test_methods(bench):
 
 
 def test_stages(bench):
-    """A file of stages: what a stage takes from one that has not run is planned with its model."""
+    """Checks the plan of a file of stages: a stage that starts from the result of an earlier
+    stage is planned with that stage's model, although the earlier stage has not run."""
     model, out = bench.folder / "8b", bench.folder / "stages.json"
     file = bench.folder / "stages.yaml"
     file.write_text(f"""output_dir: {bench.folder}/later
@@ -323,7 +337,8 @@ stages:
 
 
 def plan_8b(bench, name, *more):
-    """Returns the plan of configs/8b/NAME.yaml on eight ranks, with substitutes for its files."""
+    """Returns the plan of configs/8b/NAME.yaml on eight ranks. Folders with only a config.json
+    stand for its models, and a small file for its data."""
     model, reward, lines = (bench.folder / k for k in ("8b", "8b-reward", "8b.jsonl"))
     for folder, kind in ((model, "LlamaForCausalLM"), (reward, "LlamaForSequenceClassification")):
         folder.mkdir(exist_ok=True)
@@ -344,32 +359,36 @@ def plan_8b(bench, name, *more):
 
 
 def test_8b(bench):
-    """Configurations for 8 B parameters can be planned where there is no GPU, too: for the CPU, and
-    as they are, for GPUs in bfloat16. That takes neither a build with CUDA nor the memory of the
-    model. Sizes by hand: matrices that multiply are 2 bytes an element, everything else 4."""
+    """Checks that two configurations for 8 B parameters can be planned without a GPU, without a
+    CUDA build and without the memory of the model: for the CPU, and as they are, for GPUs in
+    bfloat16. The sizes are computed by hand: matrices that multiply take 2 bytes per element,
+    everything else takes 4."""
     count, embedding, norms = 8030261248, 128256 * 4096, 65 * 4096
     for name in ("psle", "prefer_dpo"):
         p = plan_8b(bench, name, "device=cpu", "dtype=float32", "plan.memory=150GB")
         bench.check(held(p, "weights", "policy") > 4 * 8e9, name, p)
         p = plan_8b(bench, name, "plan.memory=250GB")
         packed, wide = held(p, "packed weights", "policy"), held(p, "weights", "policy")
-        # psle trains an adapter on a frozen base: everything but the norms is held in bfloat16
-        # only. prefer_dpo trains all weights: all are held in float32, and all but the norms and
-        # the embedding also in bfloat16.
+        # psle trains an adapter on a frozen base: all weights are held only in bfloat16, except the
+        # norms, which are held in float32. prefer_dpo trains all weights: all are held in float32,
+        # and all but the norms and the embedding also in bfloat16.
         whole, narrow = (norms, 0) if name == "psle" else (count, embedding)
         bench.check(0 <= packed - 2 * (count - narrow - norms) <= GUARD and p["fits"], name, p)
         bench.check(0 <= wide - 4 * whole <= 16384 + GUARD, name, "float32 weights:", wide)
         bench.check(p["margin"] == 512 << 20 and p["device"] == "cuda bfloat16", name, p)
-    for name in ("psle", "dpo_lora", "prefer_dpo_lora"): # as they stand, on 8 GPUs of 80 GB
+    # the unchanged files fit into 8 GPUs of 80 GB
+    for name in ("psle", "dpo_lora", "prefer_dpo_lora"):
         p = plan_8b(bench, name, "plan.memory=80GB", f"data.{'train' if 'prefer' in name else 'prompts'}=none.jsonl")
         bench.check(p["fits"] and p["frozen"] == "resident", name, "needs", p["bytes_with_host"], p["frozen"])
-    # LoRA on one GPU, 64 sequences of 1,024 tokens, with a reward model of 8 B and without one
+    # LoRA on one GPU with 64 sequences of 1,024 tokens, first with a reward model of 8 B
+    # parameters, then without one
     one = ["plan.world_size=1", "slots=64", "data.prompts=none.jsonl", "data.eval=none.jsonl",
            "data.max_prompt_tokens=512"]
     for most, *more in ((45e9,), (30e9, "reward.model=", "reward.functions=[{name: length, target: 60}]")):
         p = plan_8b(bench, "psle", "plan.memory=80GB", *one, *more)
         bench.check(p["bytes_with_host"] <= most and p["fits"], "one GPU:", most, p["bytes_with_host"])
-    # all weights on 8 GPUs, the reward model in shares, 128 sequences of 1,024 tokens
+    # training of all weights on 8 GPUs, with the reward model sharded, and 128 sequences of 1,024
+    # tokens
     full = ["lora.r=0", "data.prompts=none.jsonl", "data.eval=none.jsonl", "data.max_prompt_tokens=512",
             "kl_to_start=false", "frozen=sharded", "train.shard=gradients"]
     p = plan_8b(bench, "psle", "plan.memory=80GB", *full)

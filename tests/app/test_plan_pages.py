@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_plan_pages.py: checks benchmarks/results/plan-8b and plan-70b: each page is what plan.py writes from the figures beside it,
-some of these figures are those of `plumb plan`, and the formulas of plan_beyond.py give what a few cases give by hand."""
+"""test_plan_pages.py: checks benchmarks/results/plan-8b and plan-70b. Each page is what plan.py writes from the JSON file
+beside it; some figures in this file are what `plumb plan` computes; the formulas of plan_beyond.py agree with a computation
+by hand."""
 import json
 import sys
 
@@ -25,7 +26,7 @@ def pages(bench):
 
 
 def figures(bench):
-    """Plans some cases again."""
+    """Checks that `plumb plan` still gives the figures of some cases in the JSON file."""
     made = json.loads((RESULTS / "plan-70b.json").read_text())
     page, where = plan.PAGES["70b"], bench.folder / "plans"
     where.mkdir()

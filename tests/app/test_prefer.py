@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_prefer.py: compares preference training with TRL's DPOTrainer (tests/reference/prefer_fixtures.py makes
-the expected figures): step by step, and the weights after two steps of DPO, of DPO with smoothed labels
-and of IPO. Also checks several epochs, and what is refused."""
+"""test_prefer.py: compares preference training with TRL's DPOTrainer step by step, and the weights after
+two steps of DPO, of DPO with label smoothing and of IPO. The expected values come from
+tests/reference/prefer_fixtures.py. Also checks several epochs, and what is refused."""
 import array
 import json
 import struct
@@ -14,7 +14,8 @@ FIGURES = ("loss", "grad_norm", "learning_rate", "rewards/chosen", "rewards/reje
            "logits/chosen", "logits/rejected", "entropy")
 
 
-# Completions of level.jsonl have 9 bytes and the end token; TRL's IPO divides by that.
+# Every completion of level.jsonl has 9 bytes (tokens) and the end token. TRL's IPO divides by this
+# number of tokens.
 LEVEL = 10
 
 
@@ -25,8 +26,8 @@ def args_of(out, method, *more, pairs="pairs"):
 
 
 def compare(bench, what, rows, theirs, scale=None, but=()):
-    """Compares figures within 1e-5 of their size: both programs compute in float32, with sums in another order.
-    scale: factor for TRL's figures; but: figures that are not compared."""
+    """Compares metrics with TRL's, with a relative tolerance of 1e-5: both programs compute in float32, but
+    add up in other orders. scale: {metric: factor for TRL's value}. but: metrics that are not compared."""
     bench.check(len(rows) == len(theirs), what, len(rows), "steps")
     for step, (ours, trl) in enumerate(zip(rows, theirs), 1):
         for name in (x for x in FIGURES if x not in but):
@@ -44,7 +45,7 @@ def beside_trl(bench, trl):
 
 
 def weights_of(path):
-    """Returns the float32 tensors of a safetensors file."""
+    """Returns the float32 tensors of a safetensors file: {name: values}."""
     raw = path.read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     head = json.loads(raw[8:8 + size])
@@ -55,11 +56,12 @@ def weights_of(path):
 
 
 def weights_beside_trl(bench, trl):
-    """Compares the change of every tensor in two steps with an epsilon that is large against the
-    gradients, so that the change depends on a gradient's size and not only on its sign."""
+    """Compares the change of every tensor in two steps. AdamW's epsilon is large against the
+    gradients, so that the change depends on the size of a gradient and not only on its sign."""
     start = weights_of(FIXTURES / "model/model.safetensors")
-    # TRL's IPO divides d by n, the tokens of an answer: (d / n - 1 / (2 beta))^2. Ours with
-    # beta / n is n^2 times that. So is its gradient, and AdamW needs n^2 times TRL's epsilon.
+    # d: difference of the log-ratios of a pair; n: tokens of an answer. TRL's IPO loss is (d / n -
+    # 1 / (2 beta))^2. With beta / n, our loss is n^2 times as large, and so is its gradient. AdamW
+    # then needs n^2 times TRL's epsilon.
     n, ipo = LEVEL, f"method.beta={trl['ipo']['options']['beta'] / LEVEL}"
     level = {"loss": n * n, "grad_norm": n * n, "rewards/chosen": 1 / n, "rewards/rejected": 1 / n,
              "rewards/margins": 1 / n}
@@ -70,8 +72,8 @@ def weights_beside_trl(bench, trl):
         out = bench.folder / f"weights-{name}"
         bench.good(*args_of(out, method, *more, "max_steps=2", "epsilon=1", "max_grad_norm=0",
                             "learning_rate=0.1", "dtype=float32", pairs=pairs))
-        # `doubt` has one pair in each of TRL's micro-batches, and TRL averages these figures over micro-batches,
-        # not over tokens
+        # In the case `doubt`, each of TRL's micro-batches has one pair, and TRL averages these metrics over
+        # micro-batches, not over tokens. So they are not compared.
         by_token = ("logits/chosen", "logits/rejected", "entropy") if name == "doubt" else ()
         compare(bench, name, common.metrics(out), trl[name]["rows"], scale, by_token)
         ours, theirs = weights_of(out / "latest/model.safetensors"), \
@@ -84,7 +86,7 @@ def weights_beside_trl(bench, trl):
 
 
 def logprobs_beside_trl(bench, trl):
-    """Compares the mean log-prob of the first batch's answers under the starting model."""
+    """Compares the mean log-prob of the answers in the first batch under the start model."""
     pairs = [json.loads(line) for line in (FIXTURES / "pairs.jsonl").read_text().splitlines()][:6]
     for side in ("chosen", "rejected"):
         given = bench.folder / f"{side}.jsonl"
@@ -97,8 +99,8 @@ def logprobs_beside_trl(bench, trl):
 
 
 def epochs(bench):
-    """Checks several epochs: the reference's log-probs are computed once per record and rank; the result depends neither on
-    the rank nor on interruptions."""
+    """Checks training over several epochs: one and two ranks write the same weights; the first margin is 0; the last
+    step orders most pairs."""
     outs = []
     for ranks in (1, 2) if bench.mpirun else (1,):
         out = bench.folder / f"epochs-{ranks}"

@@ -5,7 +5,7 @@ import subprocess
 
 import common
 
-# (ranks, threads); the others are compared with the first
+# (ranks, threads): all later set-ups are compared with the first one
 SETUPS = ((1, 1), (2, 1), (1, 2), (4, 1))
 
 
@@ -45,10 +45,11 @@ def on_all(bench, name, args_of, setups=SETUPS, rollouts=0):
 
 
 def mixed(bench, what, one, other, *words, cwd=None):
-    """Checks that a run whose rank 1 has other arguments or another working folder is refused with these texts, and writes nothing."""
+    """Checks that a run whose rank 1 has other arguments or another working directory than rank 0 is refused with these texts in
+    the message, and writes nothing."""
     before = common.tree(bench.folder)
     line = [*common.MPIRUN, "-n", "1", bench.plumb, *one, ":", "-n", "1", bench.plumb, *other]
-    if cwd: # a shell changes the folder, because launchers name the option for it differently
+    if cwd: # a shell changes the directory, because launchers have different options for it
         line = line[:len(line) - len(other) - 1] + ["sh", "-c", 'cd "$0" && exec "$@"', cwd, bench.plumb, *other]
     p = subprocess.run(line, cwd=bench.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=common.LIMIT)
     bench.check(p.returncode != 0 and "rank 1 of 2" in p.stderr and all(w in p.stderr for w in words), what, "is not refused:", p.returncode, p.stderr[-2000:])
@@ -56,7 +57,8 @@ def mixed(bench, what, one, other, *words, cwd=None):
 
 
 def unlike(bench, base, reward):
-    """Checks that ranks with other options, records or weights than rank 0 are refused before the run writes anything."""
+    """Checks that a run is refused before it writes anything if a rank has other options, records or weights than rank
+    0."""
     out = bench.folder / "mixed"
     sft, train = bench.sft_args(out), "data.train={}".format
     elsewhere = bench.folder / "elsewhere"
@@ -115,7 +117,8 @@ def test(bench):
         return bench.align_args(out, base, f"reward.model={reward}")
     aligned = on_all(bench, "align", align, rollouts=2)
     unlike(bench, base.resolve(), reward.resolve())
-    # the reference is the starting policy in every iteration, not the current one
+    # In every iteration, the reference of the KL divergence is the start model, not the current
+    # policy.
     kl = [row.get("kl") for row in common.metrics(aligned.parent)]
     bench.check(len(kl) == 2 and kl[0] == 0 and kl[1] not in (0, None), "divergence from the start",
                 kl)

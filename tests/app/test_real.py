@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_real.py: checks that the scored pair is the least similar one by the embeddings of `plumb logprob
-embedding=true`; that training on the kept share of given pairs is training on a file of only these
-pairs; that given scores weight pairs; and what is refused."""
+"""test_real.py: checks the method real. The pair that gets scores is the least similar one, by the
+embeddings of `plumb logprob embedding=true`. Training with a share of given pairs (method.keep) is
+training on a file of only these pairs. Given scores weight the pairs of rdo and optune. Also
+checks what is refused."""
 import json
 import math
 
@@ -16,7 +17,8 @@ def begin_of(world):
 
 
 def embeddings(bench, model, answers):
-    """Returns the embeddings of lists of ids as unit vectors, each behind the begin token and without the end token."""
+    """Returns the embeddings of answers (lists of ids) as unit vectors. Each answer is read after the begin token
+    and without its end token."""
     begin, end = begin_of(bench.world), 1
     path = bench.folder / "alone.jsonl"
     lines = [{"ids": [begin, *(a[:-1] if len(a) > 1 and a[-1] == end else a)], "prompt_tokens": 1}
@@ -65,7 +67,8 @@ def paused(bench, base, rule):
 
 
 def completions(bench, model, rows, side):
-    """Returns the ids of one side of the records as training reads them, without the end token."""
+    """Returns the ids of each record's `side` ("chosen" or "rejected") as training reads them,
+    without the end token."""
     path, ids = bench.folder / "whole.jsonl", []
     for text in (lambda r: r["prompt"], lambda r: r["prompt"] + r[side]):
         path.write_text("".join(json.dumps({"text": text(r)}) + "\n" for r in rows))
@@ -76,7 +79,8 @@ def completions(bench, model, rows, side):
 
 
 def picked(bench, base, lines, outs):
-    """Writes the half of the pairs that training must keep to a file."""
+    """Writes to a file the half of the pairs that training must keep: those with the least
+    similar answers."""
     rows = [json.loads(line) for line in lines]
     unit = [embeddings(bench, base, completions(bench, base, rows, k)) for k in ("chosen", "rejected")]
     order = sorted(range(len(rows)), key=lambda i: cosine(unit[0][i], unit[1][i]))
@@ -120,7 +124,8 @@ def offline(bench, base):
 
 
 def scores(bench, base, some):
-    """Checks that equal weights give dpo's loss times the weight, and that records without scores are refused."""
+    """Checks methods that weight pairs by given scores: with equal score gaps, the loss is dpo's times one
+    weight. Records without scores are refused."""
     rows = [json.loads(line) for line in some.read_text().splitlines()]
     scored = bench.folder / "scored.jsonl"
     digests = {}
@@ -133,7 +138,8 @@ def scores(bench, base, some):
                                           f"method.name={method}"))
             digests[method, name] = common.metrics(out)
     loss = {k: [r["loss"] for r in v] for k, v in digests.items()}
-    for method, weight in (("rdo", 1), ("optune", 1 / (1 + math.exp(-1)))): # for a gap of 1
+    # the weight that each method gives to a gap of 1
+    for method, weight in (("rdo", 1), ("optune", 1 / (1 + math.exp(-1)))):
         near = abs(loss[method, "equal"][0] - weight * loss["dpo", "equal"][0])
         bench.check(near < 1e-6, method, "with equal gaps and dpo", near)
         bench.check(loss[method, "unlike"][-1] != loss["dpo", "unlike"][-1], method, "unlike gaps")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_records.py: checks what plumb does with a record of the data files. Reward commands, judges and functions
-get all its members, the same on any number of ranks and after pauses; the rollout files store it; a
-message names rewards that are equal for all answers, and one names the fields that are not read."""
+"""test_records.py: checks what plumb does with members of a record that it does not read itself. Reward
+commands, judges and reward functions get all members, on any number of ranks and after pauses. The rollout
+files store the record. A message names rewards that are equal for all answers, and one message names
+fields that nothing reads."""
 import json
 import os
 import shutil
@@ -9,7 +10,8 @@ import sys
 
 import common
 
-# Scores by fields of the record that plumb does not read, and logs its input.
+# A reward command that uses members of the record that plumb does not read, and that logs its
+# input.
 REWARD = """import json, os, sys
 for line in sys.stdin:
     d = json.loads(line)
@@ -29,11 +31,11 @@ for line in sys.stdin:
     print(json.dumps({"winner": "a" if len(d["a"]) > len(d["b"]) else "b"}), flush=True)
 """
 
-NUMBER = '"big": 12345678901234567890' # neither int64 nor double has it exactly
+NUMBER = '"big": 12345678901234567890' # neither int64 nor double can represent this number exactly
 
 
 def write_prompts(bench):
-    """Writes the world's prompts with further fields."""
+    """Writes the data set's prompts with additional members."""
     path = bench.folder / "p.jsonl"
     lines = []
     for i, line in enumerate((bench.world / "prompts.jsonl").read_text().splitlines()[:64]):
@@ -45,7 +47,7 @@ def write_prompts(bench):
 
 
 def records_of(master):
-    """Returns the records of a rollout file by prompt id."""
+    """Returns {prompt id: record} of a rollout file."""
     data = {k: common.numbers(v) if v else []
             for k, v in common.rollout_records(master).items() if k != "weight_fingerprint"}
     text = bytes(int(x) for x in data["records"])
@@ -55,7 +57,8 @@ def records_of(master):
 
 
 def handed_over(bench, base):
-    """Checks that runs on 1 and 2 ranks and one that is paused again and again give the command the same complete records."""
+    """Checks that the reward command gets the same complete records in runs on 1 and 2 ranks, and in a run that is paused
+    again and again."""
     path, lines = write_prompts(bench)
     (bench.folder / "reward.py").write_text(REWARD)
     outs = []
@@ -76,7 +79,8 @@ def handed_over(bench, base):
         outs.append(out)
         bench.check("warning" not in r.err, name, "warns:", r.err[-800:])
         seen = {json.loads(x)["prompt_id"] for x in given.read_text().splitlines()}
-        bench.check(len(seen) >= 32, name, "scored", len(seen), "prompts") # also those of report.html
+        # includes the prompts of report.html's samples
+        bench.check(len(seen) >= 32, name, "scored", len(seen), "prompts")
     for out in outs[1:]:
         bench.same_run(outs[0], out, f"{outs[0].name} and {out.name}:")
     for i in (1, 2):
@@ -86,7 +90,7 @@ def handed_over(bench, base):
     shown = bench.good("inspect", f"input={outs[0]}/rollouts/iteration-0001.h5",
                        f"model={base}").out
     bench.check(NUMBER in shown and '"wanted"' in shown, "inspect shows no records:", shown)
-    # the stored record suffices to compute a score again
+    # The stored record is sufficient to compute the score again.
     line = json.loads((bench.folder / "one.given").read_text().splitlines()[0])
     again = json.dumps({"prompt": line["prompt"], "completion": line["completion"],
                         "wanted": line["wanted"], "sample": "own"})[:-1] + ', "meta": {%s}}' % NUMBER
@@ -106,7 +110,8 @@ def judged(bench, path, models):
 
 
 def by_field(bench):
-    """Checks the function exact with a field of the record, given as YAML on the command line."""
+    """Checks the reward function `exact` with a field of the record as solution. The options are
+    YAML on the command line."""
     config = bench.folder / "field.yaml"
     config.write_text("reward: {functions: [{name: exact, field: reward_model.truth}]}\n")
     rows = [("72", '"72.0"', 1), ("12345678901234567891", "12345678901234567890", 0),
@@ -119,7 +124,8 @@ def by_field(bench):
 
 
 def alike(bench, base, path):
-    """Checks the message in each iteration if all rewards are equal, or those of each prompt."""
+    """Checks the message of an iteration in which all rewards are equal, or all rewards of each
+    prompt."""
     out = bench.folder / "alike"
     config = bench.folder / "alike.yaml"
     for functions, words in (("{name: exact}", ("all 64 rewards are 0", "pattern")),
@@ -150,7 +156,7 @@ def alike(bench, base, path):
 
 
 def named(bench, base):
-    """Checks that one rank names a field that is not read, once."""
+    """Checks that the message about fields that nothing reads is printed once, by one rank."""
     path = bench.folder / "sft.jsonl"
     lines = [json.loads(x) for x in (bench.world / "sft.jsonl").read_text().splitlines()[:16]]
     path.write_text("".join(json.dumps({**x, "labels": [1], "weight": 1}) + "\n" for x in lines))

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_replay.py: checks that a loss or gradient that is not finite is named, does not change the weights and
-leaves a replay file; that `plumb replay` runs that micro-batch of every training command again to the
-same bits, and also one that is finite; and that the same weights always have the same fingerprint."""
+"""test_replay.py: checks that plumb names a loss or gradient that is not finite, does not change the
+weights with it and writes a replay file. `plumb replay` computes that micro-batch again with the same
+bits, for every training command, and also a micro-batch that is finite. Also checks that equal weights
+always have the same fingerprint."""
 import array
 import json
 import re
@@ -16,7 +17,8 @@ LENGTH = "reward.functions=[{name: length, target: 4}]"
 
 
 def patched(bench, base, name, tensor, change):
-    """Copies a checkpoint's model and applies change(values) to one tensor."""
+    """Copies the model files of a checkpoint and applies change(values) to one tensor. Returns
+    the copy."""
     out = bench.folder / name
     shutil.copytree(base, out)
     for extra in ("hashes.json", "trainer_state.h5"):
@@ -39,7 +41,7 @@ def from_model(args, model):
 
 
 def replay(bench, path, *more):
-    """Returns the lines of a replay and its messages; None for both if it failed."""
+    """Returns (output lines, messages) of `plumb replay`, or (None, None) if it failed."""
     result = bench.run("replay", path, *more)
     if not bench.check(result.code == 0, "replay failed:", result):
         return None, None
@@ -54,7 +56,8 @@ def equal_bits(bench, lines, what):
 
 
 def healthy(bench, base, reward):
-    """Checks that replays of every kind of micro-batch and method give the same lines on 1 and 2 ranks."""
+    """Checks that replays of micro-batches of every command and method have the same lines if the run
+    had 1 or 2 ranks."""
     cases = {
         "sft": lambda out: bench.sft_args(out, "train.replay=3:2", steps=4),
         "reward": lambda out: bench.reward_args(out, base, "train.replay=2:3", steps=3),
@@ -69,7 +72,7 @@ def healthy(bench, base, reward):
                                                              "train.replay=4:2",
                                                              method="context_distillation"),
     }
-    both = set(cases) # the others only on 2 ranks, to save time
+    both = set(cases) # these on 1 and 2 ranks; the others only on 2 ranks, to save time
     for name in ("psle_curriculum", "vcb", "ipo", "rdo", "aps", "rrhf", "lire", "pro"):
         cases[name] = lambda out, name=name: bench.align_args(
             out, base, LENGTH, "train.replay=1:1", "max_new_tokens=8", method=name, iterations=1)
@@ -95,7 +98,7 @@ def healthy(bench, base, reward):
             seen.append(lines)
         bench.check(len(seen) > (name in both) and seen[0] == seen[-1], name,
                     "differs between 1 and 2 ranks")
-    # other weights are refused, and a changed log-prob in the file is found
+    # A replay with other weights is refused. A changed log-prob in the file is detected.
     path = bench.folder / "sft-1" / "replay-3-2.h5"
     r = bench.run("replay", path, f"model={base}")
     bench.check(r.code == 6 and "model=DIR" in r.err, "a replay with other weights:", r)
@@ -132,7 +135,7 @@ def not_finite(bench, base, reward):
     score = patched(bench, reward, "broken-reward", "model.embed_tokens.weight", infinite)
     last = late_token(bench, reward)
     explode = ("learning_rate=10", "weight_decay=10", "epochs=9", "max_steps=60")
-    cases = {  # arguments, stage, place
+    cases = {  # case: (arguments of the run, stage of the failure, place in the message)
         "forward": (lambda out: from_model(bench.sft_args(out), broken), "forward", r"record \d+"),
         "gradient": (lambda out: from_model(bench.sft_args(out, *explode), base), "gradient",
                      r"first in \S+\[\d+\]"),
@@ -148,7 +151,8 @@ def not_finite(bench, base, reward):
         said, seen = [], []
         for ranks in (1, 2):
             out = bench.folder / f"bad-{name}-{ranks}"
-            r = bench.run(*args(out), "comm.timeout=3600", ranks=ranks)  # no rank may wait for it
+            # longer than the test may take: no rank may wait for this time-out
+            r = bench.run(*args(out), "comm.timeout=3600", ranks=ranks)
             files = sorted(out.glob("replay-*.h5"))
             message = re.search(r"step \d+[,:].*runs it again", r.err)
             if not bench.check(r.code == 8 and len(files) == 1 and message and
@@ -170,8 +174,8 @@ def not_finite(bench, base, reward):
 
 
 def late_token(bench, reward):
-    """Checks a reward model with an infinite embedding of a token that only late micro-batches have, so
-    that the second of two ranks finds it."""
+    """Returns a reward model in which the embedding of one token is infinite. Only later
+    micro-batches contain this token, so the second of two ranks finds it."""
     config = json.loads((bench.world / "config.json").read_text())
     c, v = config["hidden_size"], config["vocab_size"]
     for token in range(v - 1, v // 2, -7):
@@ -188,7 +192,8 @@ def late_token(bench, reward):
 
 
 def rewards(bench, base, reward):
-    """Checks that a reward that is no number is missing, with a message that has record, sample and source."""
+    """Checks that a reward that is not a number counts as missing, and that the message names its record,
+    sample and source."""
     (bench.folder / "nan.py").write_text(
         "import json, sys\nfor line in sys.stdin:\n    x = json.loads(line)\n"
         "    bad = x['prompt_id'] % 5 == 1 and x['sample'] == 2\n"
@@ -214,8 +219,8 @@ def rewards(bench, base, reward):
 
 
 def fingerprints(bench, base, reward):
-    """Checks that the same weights have the same fingerprint in every file, and that a checkpoint whose
-    weights are not those of its state is refused."""
+    """Checks that the same weights have the same fingerprint in every file, and that a checkpoint is
+    refused if its weights do not belong to its trainer state."""
     out = bench.folder / "marks"
     bench.good(*bench.align_args(out, base, f"reward.model={reward}", "checkpoint.keep_last=0"))
     run = json.loads((out / "run.json").read_text())
@@ -237,7 +242,8 @@ def fingerprints(bench, base, reward):
                                str(out / name / "trainer_state.h5")], capture_output=True,
                               text=True, timeout=common.LIMIT, check=True).stdout
         bench.check(str(int(saved[name], 16)) in dump, name, step, dump, saved[name])
-    mixed = out / "checkpoint-4" # its files match hashes.json, but weights and state are of different steps
+    # the files match hashes.json, but the weights are those of another step than the state
+    mixed = out / "checkpoint-4"
     hashes = [json.loads((out / n / "hashes.json").read_text()) for n in ("checkpoint-2", mixed)]
     shutil.copy(out / "checkpoint-2" / "model.safetensors", mixed / "model.safetensors")
     text = json.dumps(hashes[1]).replace(json.dumps(entry(hashes[1])), json.dumps(entry(hashes[0])))
@@ -249,7 +255,7 @@ def fingerprints(bench, base, reward):
 
 
 def entry(hashes):
-    """Returns the entry of the weights file in a hashes.json."""
+    """Returns the entry for model.safetensors in the contents of a hashes.json."""
     files = hashes.get("files", hashes)
     if isinstance(files, dict):
         return files["model.safetensors"]

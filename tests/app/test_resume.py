@@ -8,7 +8,7 @@ import common
 
 STEPS = (2, 4, 6)  # steps of the checkpoints: 3 iterations of 16 prompts, 8 prompts per step
 
-# Slow enough that a kill comes before the run ends.
+# A reward command that is so slow that the test can kill the run before it ends.
 REWARD = """import json, os, sys, time
 for line in sys.stdin:
     time.sleep(float(os.environ.get("PACE", "0.004")))
@@ -24,8 +24,9 @@ def align_args(bench, out, *more):
 
 
 def ended(bench, out, ready, ranks, how):
-    """Starts the run, and ends it by how(p) as soon as ready(out) is true; a run that is too fast for
-    that is started again with slower scores. Returns exit code and messages; None if it never worked."""
+    """Starts the run, and calls how(p) to end it as soon as ready(out) is true. If the run ends
+    before that, starts it again with a slower reward command. Returns (exit code, messages), or
+    None if every try was too late."""
     for pace in (0.004, 0.015, 0.06, 0.25):
         shutil.rmtree(out, ignore_errors=True)
         p = bench.start(align_args(bench, out, "resume=auto"), ranks=ranks, env={"PACE": str(pace)})
@@ -56,7 +57,8 @@ def kills(bench, whole):
 
 
 def asked_to_leave(bench, whole):
-    """Checks USR1, which mpirun sends to the ranks: the run ends after its step with a message how to resume."""
+    """Checks SIGUSR1, which mpirun forwards to the ranks: the run ends after its current step with a message
+    that says how to resume."""
     for ranks in (1, 2):
         out = bench.folder / f"asked-{ranks}"
         code, err = ended(bench, out, lambda o: (o / "checkpoint-2").exists(), ranks,
@@ -70,7 +72,8 @@ def asked_to_leave(bench, whole):
 
 
 def refused(bench, args, out, *named):
-    """Checks that the run fails with a message that has these texts, and changes no file."""
+    """Checks that the run fails with a message that has these texts, and changes no file of
+    `out`."""
     before = common.tree(out)
     result = bench.run(*args)
     bench.check(result.code not in (0, None) and result.code > 0, "not refused:", result)
@@ -87,7 +90,7 @@ def refusals(bench, whole):
     refused(bench, align_args(bench, half), half, str(half), "resume=auto")
     refused(bench, align_args(bench, half, f"resume={half}/checkpoint-2"), half, "checkpoint-4")
     refused(bench, align_args(bench, half, f"resume={half}/checkpoint-5"), half, "checkpoint-5")
-    # options that change no result may change
+    # Options that do not change the results may have other values after a resume.
     bench.good(*align_args(bench, half, "resume=auto", "log_level=error", "slots=5",
                            "recompute=true"), ranks=2, threads=2)
     bench.same_run(whole, half, "resumed with other slots, threads, recompute:")
@@ -148,7 +151,7 @@ def test(bench):
     refusals(bench, whole)
     damage(bench, whole)
     other_commands(bench)
-    # a finished run does nothing
+    # A finished run does nothing if it is started again.
     weights = common.digest(whole / "latest" / "model.safetensors")
     rows = common.metrics(whole)
     again = bench.good(*align_args(bench, whole, "resume=auto"))

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_saved_dtype.py: checks checkpoint.dtype: the weights in the files are rounded to nearest, config.json has the dtype, the
-next command reads them, and a resumed run continues from the float32 weights, to the same bytes."""
+"""test_saved_dtype.py: checks checkpoint.dtype. The weights in the files are rounded to the nearest bfloat16, config.json
+has the dtype, and other commands read the files. A resumed run continues from the float32 weights and writes the same
+bytes as an uninterrupted run."""
 import array
 import json
 import shutil
@@ -18,7 +19,7 @@ def header(path):
 
 
 def rounded(bits):
-    """Returns the bits of bfloat16 for those of float32: to nearest, ties to even."""
+    """Returns the upper bits of a float32 rounded to bfloat16: to nearest, ties to even."""
     return bits + 0x7fff + (bits >> 16 & 1) >> 16
 
 

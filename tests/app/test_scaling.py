@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_scaling.py: checks benchmarks/scaling: the replayed schedule has the messages and bytes of the formula on its longest path,
-for 1 to 1,024 ranks, and so has the start; no memory grows with ranks x ranks or ranks x parameters, and the heartbeat and the
-small collectives take less than 1 % of an iteration; a small measurement writes its table, and 2 ranks send what the schedule has. No time is checked."""
+"""test_scaling.py: checks benchmarks/scaling. For 1 to 1,024 ranks, the counted messages and bytes on the longest path of an exchange and of the
+start-up are those of a formula. No memory grows with ranks x ranks or ranks x parameters. The heartbeat and the small collectives take less than 1
+% of an iteration. A small measurement writes its table, and 2 ranks send as many messages and bytes as counted. No measured time is checked."""
 import json
 import subprocess
 import sys
@@ -19,24 +19,27 @@ def replayed(bench, schedule):
     for elements in (1, 4096, 1_000_003, 8_030_261_248):
         for ranks in (1, 2, 4, 8, 64, 256, 1024):
             found, want = schedule.exchange(ranks, elements), predict.formula(ranks, elements, scaling.BLOCK)
-            # A piece of one block cannot be halved: its upper half is empty and is not sent.
+            # With fewer blocks than ranks, some pieces have one block only. Their upper half is
+            # empty and is not sent, so the formula does not hold.
             if elements >= ranks * scaling.BLOCK:
                 bench.check(tuple(found) == want, ranks, elements, found, want)
             of = schedule.of(ranks, elements)
             rounds = ranks.bit_length() - 1
             bench.check(of["barrier"]["messages"] == of["agree"]["messages"] == ranks * rounds, ranks, of)
             bench.check(of["broadcast"]["messages"] == ranks - 1 and of["broadcast"]["path_messages"] == rounds, ranks, of)
-            # In the halvings, and again in the doublings, every element is sent once, except those that a rank keeps.
+            # In the halvings, every element is sent by all ranks but one; in the doublings again.
             for part in ("reduce_tree", "allgather_shards"):
                 bench.check(of[part]["bytes"] == 4 * elements * (ranks - 1), part, ranks, elements, of)
-    for ranks in (3, 5, 6, 1000):  # surplus ranks: one message before the tree, one after it
+    # ranks above a power of two send one message before the tree and get one after it
+    for ranks in (3, 5, 6, 1000):
         half = 1 << (ranks.bit_length() - 1)
         inner, outer = (schedule.of(r, 10_000_000)["reduce_tree"]["path_messages"] for r in (half, ranks))
         bench.check(outer == inner + 1, ranks, inner, outer)
 
 
 def many_ranks(bench, start):
-    """Checks what a rank needs among 1 to 1,024 ranks, as counted by the code of src/comm."""
+    """Checks what a rank needs when there are 1 to 1,024 ranks, as bench_start counts it with
+    the code of src/comm."""
     for ranks in (1, 2, 4, 8, 64, 256, 1024):
         x, want = start.of(ranks), predict.start_formula(ranks)
         bench.check(x["start"]["path_messages"] == x["start"]["messages_of_busiest_rank"] == want, ranks, x["start"], want)
@@ -45,7 +48,8 @@ def many_ranks(bench, start):
         beat, cost = x["heartbeat"], start.costs(ranks, 5e-6)
         bench.check(beat["notes_per_period"] == beat["notes_of_a_wait"] == ranks - 1 and beat["bytes_per_note"] <= 256, ranks, beat)
         bench.check(beat["period_s"] >= 1 and cost["heartbeat_share"] <= 0.005, ranks, cost)
-    for ranks in (3, 5, 6):  # the ring: W - 1 messages of each rank, after an allreduce of the sizes
+    # These use a ring: each rank sends ranks - 1 messages, after an allreduce of the sizes.
+    for ranks in (3, 5, 6):
         half = 1 << (ranks.bit_length() - 1)
         sizes = half * (half.bit_length() - 1) + 2 * (ranks - half)
         bench.check(start.of(ranks)["allgather"]["messages"] == ranks * (ranks - 1) + sizes, ranks, start.of(ranks))
@@ -56,7 +60,8 @@ def many_ranks(bench, start):
 
 
 def planned(bench, base):
-    """Checks that a rank of 1,024 needs no more memory than one of 8 with as many micro-batches."""
+    """Checks the plan: a rank of 1,024 ranks needs no more memory than a rank of 8 with as many
+    micro-batches per rank."""
     for shard in ("optimizer", "gradients"):
         need = {}
         for ranks in (8, 1024):
@@ -68,7 +73,7 @@ def planned(bench, base):
 
 
 def arithmetic(bench, schedule):
-    """Checks the parts of predict.py with numbers whose result is known."""
+    """Checks functions of predict.py with inputs whose result is known."""
     bench.check(predict.imbalance([5, 5, 5], 64, 8) == 1, "equal lengths are balanced")
     bench.check(2.5 < predict.imbalance([0, 0, 0, 8], 8, 8) <= 4, "one long answer of four, one prompt a rank")
     bench.check(abs(predict.line([(1, 3), (2, 5), (4, 9)])(10) - 21) < 1e-9, "line through 2x + 1")
@@ -106,7 +111,8 @@ def measured(bench):
 
 
 def assumed(bench):
-    """Checks a prediction from assumed times: strong scaling ends where a rank would have no prompt."""
+    """Checks a prediction from assumed times (--assume): strong scaling ends at the number of ranks
+    with less than one prompt each."""
     out = bench.folder / "assumed"
     base = json.loads((SCALING / "8b-lora-h200.json").read_text())
     (bench.folder / "assume.json").write_text(json.dumps({**base, "strong_prompts": 8}))
@@ -127,7 +133,8 @@ def test(bench):
     bench.make_world(pairs=64, prompts=64)
     schedule = predict.Schedule(str(bench.plumb.parent / "benchmarks/bench_schedule"))
     replayed(bench, schedule)
-    if (bench.plumb.parent / "benchmarks/bench_start").exists():  # not in a build without MPI
+    # a build without MPI has no bench_start
+    if (bench.plumb.parent / "benchmarks/bench_start").exists():
         many_ranks(bench, predict.Start(str(bench.plumb.parent / "benchmarks/bench_start")))
     planned(bench, bench.base())
     arithmetic(bench, schedule)

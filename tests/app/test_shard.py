@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_shard.py: train.shard=gradients writes the bytes of train.shard=optimizer on 1, 2 and 4 ranks,
-in full and with an adapter; its checkpoints, pauses, replay files and gradients; what it sends and
-takes is what the formula and the plan say; auto."""
+"""test_shard.py: checks that train.shard=gradients writes the same bytes as train.shard=optimizer
+on 1, 2 and 4 ranks, for training of all weights and of an adapter. Also checks checkpoints,
+pauses, replay files and gradients with it, that the bytes sent are those of a formula and the
+memory is that of the plan, and the setting auto."""
 import json
 import re
 import shutil
@@ -13,11 +14,11 @@ WORLDS = (1, 2, 4)
 BLOCK = 4096  # PLUMB_SHARD_BLOCK
 TAKEN = re.compile(r"(\d+) bytes planned, (\d+) taken, (\d+) beside the plan, (\d+) allocations")
 SHARDED = "train.shard=gradients"
-SMALL = "comm.bucket=0"  # several buckets also of so small a model
+SMALL = "comm.bucket=0"  # makes several buckets, although the model is small
 
 
 def same(bench, a, b, what):
-    """Every file of the last checkpoint, and the metrics."""
+    """Checks that two runs have the same files in their last checkpoint, and the same metrics."""
     x, y = (common.tree(f"{out}/latest/") for out in (a, b))
     bench.check(x and x == y, what, "differ:", [k for k in x if x[k] != y.get(k)])
     x, y = ([common.timeless(r) for r in common.metrics(out)] for out in (a, b))
@@ -28,8 +29,8 @@ def same(bench, a, b, what):
 
 
 def jobs(bench):
-    """Batches that are no multiple of the ranks' micro-batches, so that the last round of a step is
-    not full: 7 micro-batches, and 6 in the last step."""
+    """Returns runs whose batches are no multiple of ranks * micro-batch, so that the last round
+    of a step is not full: 7 micro-batches, and 6 in the last step."""
     base = bench.base()
     uneven = ["global_batch_size=14", "micro_batch_size=2", "log_every=1"]
     sft = ["sft", f"model={base}", f"data.train={bench.world}/sft.jsonl", "max_steps=5",
@@ -58,7 +59,8 @@ def test_bytes_of_files(bench, job):
 
 
 def test_sessions(bench, job):
-    """Sessions on different ranks, some of them with the gradients split."""
+    """Checks runs that are interrupted and resumed on other numbers of ranks, with either value
+    of train.shard."""
     for name in ("sft", "psle"):
         whole, out = bench.folder / name, bench.folder / f"{name}-cut"
         setups = [["train.shard=optimizer" if i % 3 == 0 else SHARDED, *[SMALL][:i % 2]] for i in range(6)]
@@ -68,7 +70,8 @@ def test_sessions(bench, job):
 
 
 def sent(n, ranks):
-    """Bytes that rank 0 sends when n floats are reduced by halving, and gathered by doubling."""
+    """Returns (bytes of the reduction, bytes of the gather) that rank 0 sends for n floats: the
+    reduction halves the vector again and again, the gather doubles it."""
     reduce, gather, left = 0, 0, n // BLOCK
     while ranks > 1:
         keep = -(-left // 2)
@@ -77,7 +80,8 @@ def sent(n, ranks):
 
 
 def test_sent(bench, job):
-    """metrics.jsonl against the formula: an exchange of all gradients per round, and the weights."""
+    """Checks comm/exchange_bytes in metrics.jsonl against the formula: one reduction of all
+    gradients per round, and one gather of the weights per step."""
     def exchanged(name, ranks, *more):
         out = bench.folder / "sent"
         shutil.rmtree(out, ignore_errors=True)
@@ -95,7 +99,8 @@ def test_sent(bench, job):
 
 
 def floats(checkpoint):
-    """Length of the trained vector: tensors at multiples of 64 floats, blocks of 4096."""
+    """Returns the length of the trained vector in floats: each tensor begins at a multiple of
+    64, and the length is a multiple of 4096."""
     at = 0
     raw = next(Path(checkpoint).glob("*.safetensors")).read_bytes()
     header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
@@ -116,7 +121,8 @@ def plan(bench, args, *more):
 
 
 def taken(bench, args, ranks):
-    """Runs it; what every rank took is what was planned. The bytes, with those of the host."""
+    """Runs the job and checks that every rank takes the planned memory. Returns these bytes,
+    including those in host memory."""
     out = bench.folder / "planned"
     shutil.rmtree(out, ignore_errors=True)
     p, _ = plan(bench, args(out), f"plan.world_size={ranks}")
@@ -130,7 +136,7 @@ def taken(bench, args, ranks):
 
 
 def test_planned(bench, job):
-    """What is planned is taken, and auto decides as the plan does."""
+    """Checks that the planned memory is taken, and that train.shard=auto decides by the plan."""
     for name in ("sft", "psle", "sft, lora"):
         need = {}
         for shard in ("optimizer", "gradients"):
@@ -139,7 +145,8 @@ def test_planned(bench, job):
                                            job[n](out, f"train.shard={s}", *more), ranks)
         taken(bench, lambda out, *more, n=name: job[n](out, SHARDED, SMALL, *more), 2)
         if "lora" in name:
-            continue  # the gradients of so small an adapter disappear in the rounding to pages
+            # the gradients of an adapter are smaller than the pages to which the plan rounds
+            continue
         bench.check(need["gradients", 2] < need["optimizer", 2], name, "needs", need)
         between = (need["gradients", 2] + need["optimizer", 2]) // 2
         for memory, takes in ((between, "gradients"), (need["optimizer", 2], "optimizer")):
@@ -159,7 +166,8 @@ def test_planned(bench, job):
 
 
 def test_replay(bench, job):
-    """The same replay file, which runs again to the same bits, and a failure that is named."""
+    """Checks that either value of train.shard writes the same replay file, that replay gives the
+    same bits, and that a failure is named."""
     files = []
     for ranks in WORLDS:
         for shard in ("optimizer", "gradients"):

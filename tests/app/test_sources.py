@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_sources.py: checks that a checkpoint has the tokenizer that the run used, also after a resume; that files
-which contradict each other are named once, by rank 0; and that a new reward model reads its score at
-the token that transformers uses."""
+"""test_sources.py: checks that a checkpoint has the tokenizer that the run used, also after a resume; that
+rank 0 prints once that two files contradict each other; and that a new reward model reads its score at the
+same token as transformers."""
 import json
 import shutil
 import sys
@@ -10,7 +10,7 @@ import common
 
 
 def edit(path, **change):
-    """Replaces members of a JSON object on disk; None removes one."""
+    """Sets members of a JSON file; the value None removes a member."""
     value = json.loads(path.read_text()) if path.exists() else {}
     value = {k: v for k, v in {**value, **change}.items() if v is not None}
     path.write_text(json.dumps(value))

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_spa.py: checks a policy that is its own judge: the rewards are those that `plumb logprob` gives for the
-two policies, the share of smoothed labels is the configured one, pauses change nothing, and the published
-procedure (a seed stage, then iterations with growing prompt sets) runs from one file."""
+"""test_spa.py: checks the method spa, in which the policy is its own judge. The rewards follow from
+log-probs that `plumb logprob` gives for the policy and the judge. The share of smoothed labels is the
+configured one. Pauses change nothing. One file runs the published procedure: a stage of DPO on given
+pairs, then iterations with growing sets of prompts."""
 import re
 
 import common
@@ -29,7 +30,8 @@ def spa_args(bench, out, seed, base, *more):
 
 
 def rewards(bench, base, out):
-    """Compares the reward of every completion with beta (log pi - log pi_judge) by plumb logprob."""
+    """Checks that the reward of every completion is beta (log pi - log pi_judge), with log-probs
+    by `plumb logprob`."""
     answers = common.rollout_answers(out, 1)
     judged = bench.logprobs(base, [(a["prompt"], a["ids"]) for a in answers])
     bench.check(len(judged) == len(answers) == 40, "completions", len(judged))
@@ -52,7 +54,7 @@ def doubts(bench, seed, base, out):
 
 
 def paused(bench, seed, base, out):
-    """Checks that a run that is interrupted again and again between its steps keeps the window of margins."""
+    """Checks that the window of margins is kept if the run is interrupted repeatedly between steps."""
     other = bench.folder / "paused"
     args = spa_args(bench, other, seed, base)
     *cuts, r = bench.in_sessions(*args, ranks=(1, 2) if bench.mpirun else (1,))
@@ -74,8 +76,8 @@ def published(bench, base):
 
 
 def moving(bench, seed, base):
-    """Checks a reference that changes with each iteration: it is the policy at the beginning of the
-    iteration, also after a pause between the steps."""
+    """Checks method.reference=previous: in each iteration the reference is the policy at its
+    beginning, also after a pause between two steps."""
     whole, init, other = (bench.folder / f"moving-{n}" for n in ("whole", "init", "paused"))
     # With 24 epochs, the optimizer steps take most of the time of an iteration. So on any machine,
     # bench.in_sessions below interrupts the run at least once between two steps of an iteration.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_stages.py: checks `plumb run`: a file with five stages gives the same bytes on any number of ranks, with and
-without interruptions; finished stages are not run again; stages that do not fit together are refused."""
+"""test_stages.py: checks `plumb run` with a file of several stages. It writes the same bytes on any number of
+ranks and with interruptions. Finished stages are not run again. Stages that do not fit together are refused."""
 import json
 import os
 import shutil
@@ -54,7 +54,8 @@ def write(bench, name, text=STAGES, **more):
 
 
 def left_by(out):
-    """Returns the weights and metrics of every stage, and the figures of the last one."""
+    """Returns the digests of the weights and the metrics of every stage, and the figures of the
+    evaluation stage."""
     got = {}
     for name in TRAINED:
         got[name] = (common.digest(out / name / "latest" / "model.safetensors"),
@@ -70,7 +71,8 @@ def same(bench, want, got, what):
 
 
 def by_hand(bench, out):
-    """Checks the fifth stage as a separate command, on the folders that stage:NAME means."""
+    """Runs one stage as a separate command, on the folders that stage:NAME stands for, and
+    checks that it gives the same files."""
     alone = bench.folder / "alone"
     bench.good(*bench.align_args(alone, out / "online" / "latest", "seed=1", "max_new_tokens=12",
                                  f"method.reference={out}/sft/latest", "kl_to_start=false",
@@ -102,12 +104,13 @@ def whole(bench):
 
 
 def again(bench, want):
-    """Checks that no finished stage runs again, and that nothing is overwritten unless an option asks for it."""
+    """Checks that finished stages are not run again, and that nothing is overwritten without an option that
+    asks for it."""
     path, out = bench.folder / "one.yaml", bench.folder / "one"
     before = common.tree(out)
     r = bench.good("run", path, "resume=auto")
     bench.check(r.err.count("is finished") == 6, "six stages are finished:", r.err)
-    # a model for every stage that does not start from another stage's
+    # A model for every stage that does not start from another stage.
     r = bench.good("run", path, "resume=auto", f"model={bench.world}")
     bench.check(r.err.count("is finished") == 6, "links of stages are overwritten:", r.err)
     bench.check(common.tree(out) == before, "a finished run was written to")
@@ -117,7 +120,8 @@ def again(bench, want):
     bench.check(r.code != 0 and "stage seed-1 was finished with another" in r.err and
                 "method.beta: 0.1 in the finished stage, 0.2 now" in r.err, "another beta", r)
     bench.check(common.tree(out) == before, "a refused run was written to")
-    # a stage that runs anew changes the start of the stages behind it
+    # If a stage runs again with other options, the stages that start from its result do not fit any
+    # more.
     shutil.rmtree(out / "seed-1")
     r = bench.run("run", path, "resume=auto", "seed-1:max_steps=2")
     bench.check(r.code != 0 and "stage online began with weights" in r.err, "a stale stage", r)
@@ -127,7 +131,7 @@ def again(bench, want):
 
 
 def other_inputs(bench, want):
-    """Checks that a finished stage whose input has changed is not skipped."""
+    """Checks that a finished stage is not skipped if one of its inputs has changed."""
     path, out = bench.folder / "one.yaml", bench.folder / "one"
     kept = bench.folder / "judge-kept"
     (out / "judge").rename(kept)
@@ -152,13 +156,14 @@ def other_inputs(bench, want):
 
 
 def interrupted(bench, want):
-    """Checks interruptions by train.max_time, again and again on other numbers of ranks, and one by SIGKILL."""
+    """Checks repeated interruptions by train.max_time with changing numbers of ranks, and one interruption
+    by SIGKILL."""
     path, out = write(bench, "broken")
     sessions = bench.in_sessions("run", path, ranks=(1, 2) if bench.mpirun else (1,))
     bench.check(sessions[-1].code == 0 and len(sessions) > 2, "ended after", len(sessions), "sessions", sessions[-1])
     same(bench, want, left_by(out), f"{len(sessions)} sessions")
     path, out = write(bench, "killed")
-    for _ in range(10): # until a run is killed before it ends
+    for _ in range(10): # repeats until the kill comes before the end of the run
         shutil.rmtree(out, ignore_errors=True)
         p = bench.start(["run", path, "resume=auto"])
         common.until(p, (out / "online" / "latest").exists)
@@ -187,7 +192,7 @@ def refusals(bench):
         "unknown": (head + "stages: [{{name: a, command: sft, method: {{nam: x}}}}]\n",
                     "unknown key 'method.nam'"),
     }
-    # refused before the first stage begins
+    # These files are refused before the first stage begins.
     first = (head + "data: {{train: {world}/pairs.jsonl, prompts: {world}/prompts.jsonl}}\n"
              "stages:\n  - {{name: a, command: sft, train: {{init: random, max_steps: 1}}}}\n"
              "  - {{name: b, model: 'stage:a', command: ")
@@ -218,7 +223,8 @@ def refusals(bench):
         r = bench.run(*bench.prefer_args(out, bench.base(), "method.name=dpo",
                                          f"method.reference={reference}"))
         bench.check(r.code not in (0, None) and words in r.err, reference, "is not refused:", r)
-    # prefer has one iteration, so that `previous` is the policy that it starts from
+    # prefer has a single iteration, so `previous` is the policy with which prefer starts, as `init`
+    # is.
     outs = [bench.folder / name for name in ("init", "previous")]
     for o in outs:
         bench.good(*bench.prefer_args(o, bench.base(), "method.name=dpo",

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_tensorboard.py: tensorboard's own reader reads the events of a run that was resumed. Skipped where Python has no
-tensorboard."""
+"""test_tensorboard.py: reads the TensorBoard events of a resumed run with the package tensorboard. Skipped if Python
+does not have this package."""
 import math
 import shutil
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_tokenize_chat.py: checks conversations in `plumb tokenize chat_template=..`: the text, its ids, the
-mask of generation blocks, the options that a line may override, and what is refused."""
+"""test_tokenize_chat.py: checks `plumb tokenize chat_template=..` on conversations: the text, its ids,
+the mask of the assistant's tokens (generation blocks), the options that a line may override, and
+what is refused."""
 import json
 import shutil
 
@@ -18,7 +19,8 @@ def ask(bench, words, line, *more):
 
 
 def texts(bench, path, folder):
-    """Checks that without a tokenizer there is only the text, and that a line overrides options."""
+    """Checks that without a tokenizer the output is only the text, and that members of a line
+    override options."""
     words = [f"chat_template={path}"]
     r = ask(bench, words, {"messages": TALK})
     bench.check(r == {"text": "[user] hi there\n[assistant] yes please.\n"}, "text", r)
@@ -36,7 +38,8 @@ def texts(bench, path, folder):
 
 
 def nulls(bench):
-    """Checks that a member that is null counts as missing, also for the names of the reasoning (transformers 5)."""
+    """Checks that a member that is null counts as missing, also the members with reasoning texts (as in
+    transformers 5)."""
     path = bench.folder / "thought.jinja"
     path.write_text("{% set m = messages[0] %}{% for k in ['content', 'reasoning_content', 'thinking'] %}"
                     "{{ m[k] if k in m else '-' }} {% endfor %}")
@@ -51,7 +54,8 @@ def nulls(bench):
 
 
 def whole_messages(bench):
-    """Checks the order of a message's members for a template that prints the whole message (transformers 5)."""
+    """Checks the order of a message's members for a template that prints the whole message (as in
+    transformers 5)."""
     path = bench.folder / "whole.jinja"
     path.write_text("{{ messages[0] | tojson }}")
     for given, want in (
@@ -66,7 +70,8 @@ def whole_messages(bench):
 
 
 def continued(bench):
-    """Checks that a continued text is that of the record: with parts, and with white space around it."""
+    """Checks that the text of a continued last message is that of the record, also for content of
+    several parts and with white space around the text."""
     path = bench.folder / "open.jinja"
     path.write_text("{% set c = messages[-1].content %}{% if c is string %}<{{ c.split('</think>')[-1] | trim }}>"
                     "{% else %}{% for p in c %}{{ p.type }}{{ p.n }}={{ p.text }};{% endfor %}{% endif %}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_top.py: plumb top, on runs that are finished, running, killed and broken, and on folders that hold none; in a
-terminal it shows the run again until it ends."""
+"""test_top.py: checks `plumb top` on runs that are finished, running, killed and damaged, and on folders without
+a run. In a terminal it must refresh its page until the run ends."""
 import json
 import os
 import pty
@@ -16,7 +16,7 @@ RULE = "reward.functions=[{name: length, target: 6}]"
 
 
 def rows(text):
-    """The rows of the page by their names."""
+    """Returns the rows of the page as {name: text}."""
     return {m.group(1): m.group(2) for m in re.finditer(r"^  (\S.{10}) (.*)$", text, re.M) for m in [re.match(r"  (.{11}) (.*)", m.group(0))]}
 
 
@@ -44,7 +44,7 @@ def finished(bench, base):
     (copy / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in late))
     got, r = page(bench, copy)
     bench.check("rank 0 on " in got["slowest"] and "waited 10 s for it in the last 4 lines" in got["slowest"], "slowest", r.out)
-    # the save of the last step comes after the last line of metrics, and counts
+    # The save of the last step comes after the last line of metrics, and must be counted.
     session = json.loads((out / "run.json").read_text())["sessions"][-1]
     share = re.search(r"saving took ([\d.]+) %", page(bench, out)[0]["saved"])
     want = 100 * session["save_seconds"] / max(session["seconds"], 0.1)
@@ -64,7 +64,7 @@ def killed(bench):
     bench.check("steps 100.0 %" == got["phases"], "phases of sft", r.out)
     try:
         pid, fd = pty.fork()
-    except OSError as e: # a root without /dev/pts
+    except OSError as e: # there may be no /dev/pts
         print("skipped: the page in a terminal,", e)
         common.kill_tree(p)
         p.wait()
@@ -79,7 +79,7 @@ def killed(bench):
     bench.check(text.count(b"\x1b[2J") >= 3 and b"again every 0.1 s" in text, "a terminal", text)
     common.kill_tree(p)
     p.wait()
-    try: # the page of the killed run is the last one
+    try: # reads until the page shows the killed run
         while select.select([fd], [], [], 60)[0] and (more := os.read(fd, 65536)):
             text += more
     except OSError:
@@ -91,11 +91,11 @@ def killed(bench):
 
 
 def quiet(bench):
-    """A finished sft shows its steps and their speed; also where its last line of metrics is older than its last
-    checkpoint, as after a stop between two lines."""
+    """Checks the page of a finished sft: it shows steps and speed. It does so also if the last line of
+    metrics is older than the last checkpoint, as after a kill between two lines."""
     out = bench.folder / "quiet"
     bench.good(*bench.sft_args(out, steps=8))
-    for lines in (3, 1): # of the steps 1, 5 and 8
+    for lines in (3, 1): # metrics.jsonl has lines for the steps 1, 5 and 8
         text = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
         bench.check(len(text) == 3, "lines", len(text))
         (out / "metrics.jsonl").write_text("".join(text[:lines]))
@@ -111,8 +111,8 @@ def quiet(bench):
 
 
 def set_up(bench):
-    """The first line of metrics begins after the set-up: it counts no more messages than the second one, and the waits
-    of a line are at most all of its time."""
+    """Checks that the first line of metrics counts only messages and waits after the set-up: no more messages than
+    the second line, and no longer waits than the line's time."""
     if not bench.mpirun:
         return
     out = bench.folder / "set-up"

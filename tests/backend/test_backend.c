@@ -7,7 +7,7 @@
 
 #include "harness.h"
 
-/* With the address sanitizer too, an allocation that is too large must return NULL. */
+/* Makes the address sanitizer return NULL for an allocation that is too large, as malloc does. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
@@ -90,7 +90,8 @@ int main(void)
         CHECK(!b);
     }
     plumb_backend_destroy(&b);
-    CHECK_OK(plumb_backend_cpu_create(&b, 0, 1000000)); /* more ranks than cores: one thread */
+    /* with more ranks than cores, a rank gets one thread */
+    CHECK_OK(plumb_backend_cpu_create(&b, 0, 1000000));
     CHECK(b->threads == 1);
     plumb_backend_destroy(&b);
     CHECK(plumb_backend_cpu_create(&b, -1, 1) == PLUMB_ERR_ARG && !b);

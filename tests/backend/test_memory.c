@@ -1,5 +1,5 @@
-/* test_memory.c - checks a backend's count of its memory, the reserved block and its phases, and
- * the dry run. Test of layer 2. */
+/* test_memory.c - checks how a backend counts its memory, the reserved block that its phases share,
+ * and the dry run. Test of layer 2. */
 #include "backend/memory.h"
 
 #include "backend/backend.h"
@@ -16,7 +16,7 @@ static void *take(struct plumb_backend *b, int64_t bytes, enum plumb_phase phase
     return data;
 }
 
-/* Makes the same requests on any backend; at (6,) = the addresses. */
+/* Makes the same requests for memory on any backend. Sets at (6,) to the addresses. */
 static void requests(struct plumb_backend *b, char *at[6])
 {
     at[0] = take(b, 1000, PLUMB_PHASE_ALWAYS);
@@ -51,13 +51,16 @@ static void test_reserved(struct plumb_backend *b)
     const int64_t planned = plumb_memory_bytes(dry);
     CHECK(plan->most == planned && plan->calls == 6 && plan->rows == 6);
     CHECK(plan->row[2].bytes == 5 * MB + 1 && !strcmp(plan->row[2].what, "piece"));
-    const bool shared = !plumb_arena_guards(b->place); /* not under the address sanitizer */
+    /* under the address sanitizer, phases do not share memory */
+    const bool shared = !plumb_arena_guards(b->place);
     CHECKF(planned % b->page == 0 && planned < (shared ? 16 : 20) * MB, "%lld", (long long)planned);
 
-    char *early = take(b, 64 * KB, PLUMB_PHASE_ALWAYS); /* before the plan: not in the block */
+    /* taken before the block is reserved, so it lies outside of the block */
+    char *early = take(b, 64 * KB, PLUMB_PHASE_ALWAYS);
     CHECK_OK(plumb_memory_reserve(b, planned));
     CHECK(plumb_memory_reserve(b, planned) == PLUMB_ERR_ARG);
-    for (int round = 0; round < 2; round++) { /* released memory can be taken again */
+    /* the second round takes the memory that the first round released */
+    for (int round = 0; round < 2; round++) {
         requests(b, at);
         CHECK(m->outside == 0 && m->most == planned);
         for (int i = 0; i < 6; i++) {
@@ -70,8 +73,10 @@ static void test_reserved(struct plumb_backend *b)
                 CHECKF(other || apart(at[i], size[i], at[k], size[k]), "%d on %d", i, k);
             }
         }
-        CHECK(!shared || !apart(at[1], size[1], at[4], size[4])); /* the two phases share memory */
-        char *more = take(b, 64 * MB, PLUMB_PHASE_TRAIN);         /* not in the plan */
+        /* two phases share the same memory */
+        CHECK(!shared || !apart(at[1], size[1], at[4], size[4]));
+        /* this request is not in the plan */
+        char *more = take(b, 64 * MB, PLUMB_PHASE_TRAIN);
         CHECK(m->outside == 64 * MB && m->most == planned);
         more[64 * MB - 1] = 1;
         b->release(b, more);
@@ -82,7 +87,7 @@ static void test_reserved(struct plumb_backend *b)
     b->release(b, early);
     plumb_memory_unreserve(b);
     CHECK(!m->base);
-    requests(b, at); /* without a block */
+    requests(b, at); /* requests without a reserved block */
     CHECK(!m->base && m->outside == 0 && plumb_memory_bytes(b) == planned);
     release(b, at);
     plumb_backend_destroy(&dry);
@@ -115,8 +120,8 @@ static void test_rows(struct plumb_backend *b)
     CHECK(available > MB);
 }
 
-/* Checks that memory that an arena with guards has released can be used as a whole by its next
- * owner: else the address sanitizer reports it. */
+/* Checks that memory released by an arena with guard areas can be used completely by its next
+ * owner. Otherwise the address sanitizer reports an error. */
 static void test_again(struct plumb_backend *b)
 {
     struct plumb_arena a = {.place = b->place, .name = "gone"};

@@ -1,5 +1,5 @@
-/* test_topology.c - checks the table of ranks and cores, and the faults that are found in it.
- * Test. Includes harness.h, backend/. */
+/* test_topology.c - checks the table of ranks and cores, and the faults of a placement that it
+ * reports. Test. Includes harness.h, backend/. */
 #include "backend/topology.h"
 
 #include <string.h>
@@ -31,7 +31,8 @@ static void test_this_machine(void)
     CHECK(plumb_topology_sharing(&t, 1, 0) == 1);
     CHECK_OK(plumb_topology_read(&t, "", 3));
     CHECK(t.threads == 3 && !*t.gpu && t.gpu_numa == -1 && t.numa >= -1);
-    CHECK_OK(plumb_topology_read(&t, "ffff:ff:1f.0", 3)); /* a GPU that does not exist */
+    /* the PCI address of a GPU that does not exist */
+    CHECK_OK(plumb_topology_read(&t, "ffff:ff:1f.0", 3));
     CHECK(t.gpu_numa == -1);
     CHECK_OK(plumb_topology_table(&b, &t, 1));
     CHECKF(strstr(b.data, "here") && strstr(b.data, "ffff:ff:1f.0"), "%s", b.data);
@@ -55,16 +56,18 @@ static void test_cores(void)
                                    row_of("b", 0x3, 2, 0)};
     CHECK(plumb_topology_sharing(row, 3, 0) == 1 && plumb_topology_sharing(row, 3, 2) == 1);
     check_faults(row, 3, "");
-    row[1].cores[0] = 0x6; /* both ranks have core 1, and 2 + 2 threads need more than 2 cores */
+    /* ranks 0 and 1 have core 1 in common; together they have 4 threads, but 3 cores */
+    row[1].cores[0] = 0x6;
     CHECK(plumb_topology_sharing(row, 3, 0) == 2 && plumb_topology_sharing(row, 3, 1) == 2);
     check_faults(row, 3,
                  "rank 0 on a shares its 2 cores with other ranks, and together they have 4");
-    row[0].on_host = row[1].on_host = 2; /* no rank is bound, and there are several on the host */
+    /* neither rank is bound to a part of its host's cores, although there are several ranks */
+    row[0].on_host = row[1].on_host = 2;
     check_faults(row, 3, "");
     row[0].on_host = row[1].on_host = 64;
     row[0].threads = row[1].threads = 1;
     check_faults(row, 3, "");
-    row[2] = row_of("a", 0, 1, 0); /* core 70 */
+    row[2] = row_of("a", 0, 1, 0); /* rank 2 runs on core 70 */
     row[2].cores[1] = 1 << 6;
     CHECK(plumb_topology_sharing(row, 3, 2) == 1);
 }
@@ -77,7 +80,7 @@ static void test_numa(void)
     check_faults(row, 2, "");
     row[1].gpu_numa = 0;
     check_faults(row, 2, "rank 1 runs on NUMA node 1, but its GPU 0000:3b:00.0 is next to node 0");
-    row[1].numa = -1; /* the rank may run everywhere */
+    row[1].numa = -1; /* numa = -1: the rank may run on all NUMA nodes */
     check_faults(row, 2, "");
 }
 
@@ -86,7 +89,7 @@ static void test_order(void)
     struct plumb_topology row[] = {row_of("a", 0x1, 1, 0), row_of("b", 0x1, 1, 0),
                                    row_of("a", 0x2, 1, 0), row_of("b", 0x2, 1, 0)};
     check_faults(row, 4, "ranks 0 and 1, which exchange most, are on different hosts (a, b)");
-    check_faults(row, 2, ""); /* one rank per host */
+    check_faults(row, 2, ""); /* the first two ranks are on different hosts, with one rank each */
     struct plumb_topology block[] = {row[0], row[2], row[1], row[3]};
     check_faults(block, 4, "");
     check_faults(block, 3, "");

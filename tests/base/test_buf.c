@@ -1,4 +1,4 @@
-/* test_buf.c - bytes and formatted text are appended to growing strings.
+/* test_buf.c - checks that bytes and formatted text are appended to a growing buffer.
  * Test of layer 0. */
 #include "base/buf.h"
 
@@ -28,7 +28,7 @@ int main(void)
     const int64_t cap = b.cap;
     plumb_buf_clear(&b);
     CHECK(b.len == 0 && b.cap == cap && strcmp(plumb_buf_text(&b), "") == 0);
-    CHECK_OK(plumb_buf_addf(&b, "%s", want)); /* longer than the buffer was */
+    CHECK_OK(plumb_buf_addf(&b, "%s", want)); /* this text is longer than the buffer */
     CHECK(b.len == 5000 && strcmp(plumb_buf_text(&b), want) == 0);
     CHECK(plumb_buf_add(&b, "", INT64_MAX) == PLUMB_ERR_NOMEM);
     CHECK(b.len == 5000 && strcmp(plumb_buf_text(&b), want) == 0);

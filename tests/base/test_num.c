@@ -1,4 +1,4 @@
-/* test_num.c - overflow-checked arithmetic, and the conversion between float32 and bfloat16.
+/* test_num.c - checks overflow-checked arithmetic, and the conversion between float32 and bfloat16.
  * Test of layer 0. */
 #include "base/num.h"
 
@@ -23,9 +23,9 @@ static float float_of(uint32_t bits)
     return x;
 }
 
-/* Checks that every bfloat16 is unchanged by the way to float32 and back (of a NaN, only that it
- * stays a NaN), and that a float32 between two bfloat16 is rounded to the nearer one, from the
- * middle to the even one. */
+/* Checks that the conversion of every bfloat16 to float32 and back changes nothing (a NaN stays a
+ * NaN, perhaps with other bits). A float32 between two bfloat16 must be rounded to the nearer one,
+ * and from the middle to the even one. */
 static void test_bfloat16(void)
 {
     for (uint32_t half = 0; half < 0x10000; half++) {
@@ -42,7 +42,8 @@ static void test_bfloat16(void)
         CHECK(plumb_to_bf16(float_of(half << 16 | 0x8000)) == half + half % 2);
     }
     CHECK(isnan(
-        plumb_from_bf16(plumb_to_bf16(float_of(0x7f800001))))); /* cut, it would be infinite */
+        /* without its low bits, this NaN would be infinity */
+        plumb_from_bf16(plumb_to_bf16(float_of(0x7f800001)))));
     CHECK(plumb_from_bf16(plumb_to_bf16(1.00390625f)) == 1.0f);
 }
 

@@ -1,5 +1,5 @@
-/* test_pool.c - the thread pool processes every item exactly once, with any number of threads.
- * Test of layer 0. */
+/* test_pool.c - checks that the thread pool processes every item exactly once, with any number of
+ * threads. Test of layer 0. */
 #include "base/pool.h"
 
 #include <string.h>
@@ -16,9 +16,9 @@ static void visit(void *arg, int64_t begin, int64_t end, int thread)
     struct count *c = arg;
     CHECK(thread >= 0 && thread < c->threads);
     CHECK(begin < end);
-    c->calls[thread]++; /* no other thread writes it */
+    c->calls[thread]++; /* no other thread writes this counter */
     for (int64_t i = begin; i < end; i++)
-        c->seen[i]++; /* no other item writes it */
+        c->seen[i]++; /* no other thread processes this item */
 }
 
 static void never(void *arg, int64_t begin, int64_t end, int thread)

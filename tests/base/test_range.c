@@ -1,4 +1,4 @@
-/* test_range.c - checks intervals with open and closed ends, and lists of words.
+/* test_range.c - checks intervals with open and closed ends, and lists of allowed words.
  * Test. Includes harness.h, base/range.h. */
 #include "base/range.h"
 

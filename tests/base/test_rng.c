@@ -1,13 +1,12 @@
-/* test_rng.c - checks Philox against its published vectors, and that the same key always gives the
- * same number.
- * Test of layer 0. */
+/* test_rng.c - checks Philox4x32-10 against its published test vectors, and that the same key
+ * always gives the same number. Test of layer 0. */
 #include "base/rng.h"
 
 #include <string.h>
 
 #include "harness.h"
 
-/* Random123's kat_vectors, "philox4x32 10". */
+/* Test vectors of the Random123 library: file kat_vectors, lines "philox4x32 10". */
 static const struct {
     uint32_t counter[4], key[2], out[4];
 } known[] = {
@@ -30,7 +29,8 @@ static void test_known(void)
     }
 }
 
-/* Checks that every field of a key changes the number, at its lowest and at its highest bit. */
+/* Checks that a change of the lowest or the highest bit of any field of a key changes the
+ * number. */
 static void test_key(void)
 {
     const struct plumb_rng_key base = {0};
@@ -86,7 +86,7 @@ static void test_shuffle(void)
     for (int i = 0; i < 100; i++)
         CHECKF(place[i] == 1, "%d occurs %d times", i, (int)place[i]);
     CHECK(fixed < 10);
-    /* Every element is the first about equally often. */
+    /* Over many shuffles, each element is first about equally often. */
     for (uint64_t s = 0; s < 3000; s++) {
         plumb_rng_shuffle(order, 3, (struct plumb_rng_key){.seed = s});
         place[order[0]]++;

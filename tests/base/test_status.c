@@ -1,4 +1,4 @@
-/* test_status.c - error texts, exit codes, and the trail of an error through its callers.
+/* test_status.c - checks error texts, exit codes, and the trail of an error through its callers.
  * Test of layer 0. */
 #include "base/status.h"
 
@@ -63,7 +63,8 @@ int main(void)
     CHECK(strstr(plumb_trail(), "test_status.c:"));
     pthread_t t;
     CHECK(pthread_create(&t, NULL, other_thread, NULL) == 0 && pthread_join(t, NULL) == 0);
-    CHECK(strstr(plumb_trail_message(), "value 5")); /* the other thread did not change it */
+    /* each thread has its own trail, so the error of the other thread does not change this one */
+    CHECK(strstr(plumb_trail_message(), "value 5"));
     CHECK(top(1, &released) == PLUMB_ERR_IO && released == 3);
     CHECK(strcmp(plumb_trail_message(), "one") == 0 && !strstr(plumb_trail(), "value 5"));
     CHECK(deep(500) == PLUMB_ERR_COMM);

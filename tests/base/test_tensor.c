@@ -1,5 +1,6 @@
-/* test_tensor.c - sizes of tensors; a dry run of an arena counts the bytes that a real run uses.
- * Test of layer 0. With an argument, it misuses an arena, and the address sanitizer must end it. */
+/* test_tensor.c - checks the sizes of tensors, and that a dry run of an arena counts the bytes that
+ * a real run uses. Test of layer 0. With an argument, the program misuses an arena, and the address
+ * sanitizer must end it. */
 #include "base/tensor.h"
 
 #include <string.h>
@@ -74,7 +75,8 @@ static void test_sizes(void)
     }
 }
 
-/* Writes outside of what an arena gave. Returns 0 unless the address sanitizer ends the process. */
+/* Writes outside of the memory that an arena handed out. Returns 0 if the address sanitizer did not
+ * end the process. */
 static int misuse(const char *how)
 {
     struct plumb_arena a = arena_of(8192);
