@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_placement.py: checks src/app/placement.c: the table of ranks, hosts and cores that is printed at the
-start, the warning about ranks bound to the wrong cores, and the settings of network libraries in
-run.json."""
+"""test_placement.py: checks src/app/placement.c: the table of ranks, hosts and cores that is printed at
+the start, the warning about ranks that share a core, and the environment variables of network
+libraries in run.json."""
 import json
 import os
 import re

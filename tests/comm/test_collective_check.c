@@ -1,5 +1,6 @@
-/* test_collective_check.c - checks that ranks which make different calls all get an error that
- * lists the calls. test_collective_check thread | mpi */
+/* test_collective_check.c - checks that if ranks make different calls of collectives, every rank
+ * gets an error that lists these calls.
+ *     test_collective_check thread | mpi */
 #include <pthread.h>
 #include <string.h>
 
@@ -11,7 +12,8 @@
 
 enum { SAME, OP, COUNT, REDOP, ROOT, SITE, KINDS };
 
-/* What the message must contain for the first ranks, and for the last one. */
+/* [KIND][0]: text that the message must contain for the first ranks; [KIND][1]: for the last
+ * rank. */
 static const char *const words[KINDS][2] = {
     [OP] = {"allreduce of 4, sum (call ", "broadcast of 16, root 0 (call "},
     [COUNT] = {"allreduce of 4, sum (", "allreduce of 5, sum ("},
@@ -50,11 +52,11 @@ static void differ(plumb_comm *c, int kind)
     int64_t count[8];
     plumb_comm_check_calls(c, true);
     CHECK_OK(make_call(c, SAME));
-    /* The sizes of an allgather may differ. */
+    /* The ranks may pass different sizes to an allgather. */
     CHECK_OK(plumb_comm_allgather(c, (char[8]){0}, 8, count, "x", plumb_comm_rank(c) == last));
     const double start = plumb_now();
     CHECK(make_call(c, kind) == PLUMB_ERR_COMM);
-    CHECK(plumb_now() - start < TIMEOUT_S / 2); /* not by a time-out */
+    CHECK(plumb_now() - start < TIMEOUT_S / 2); /* the error comes before the time-out */
     const char *said = plumb_trail_message();
     char head[80], tail[40], more[24] = "";
     if (last > 1)
@@ -109,7 +111,8 @@ int main(int argc, char **argv)
     plumb_comm *c;
     CHECK_OK(plumb_comm_mpi_create(&c, TIMEOUT_S));
     differ(c, atoi(argv[2]));
-    plumb_comm_abort(c, 42); /* c is broken: an orderly end is impossible */
+    /* c cannot be destroyed in order, because the ranks are at different calls */
+    plumb_comm_abort(c, 42);
 #endif
     printf("built without MPI\n");
     return SKIP;

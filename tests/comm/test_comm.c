@@ -1,7 +1,8 @@
-/* test_comm.c - checks the contract of plumb_comm with every implementation.
- *   test_comm single | thread N | faults | mpi | mpi-late | mpi-disagree | mpi-places | mpi-abort
- */
-#define CHECK_EXIT LATE /* of the modes that tests/timed.py runs */
+/* test_comm.c - checks that every implementation of plumb_comm does what comm.h promises.
+ *   test_comm single | thread N | faults | mpi | mpi-late | mpi-disagree | mpi-places |
+ *   mpi-abort */
+/* the exit code of the modes that tests/timed.py runs is that of late checks */
+#define CHECK_EXIT LATE
 
 #include <stdbool.h>
 #include <string.h>
@@ -15,8 +16,9 @@
 #include "threads.h"
 #include "tree_sums.h"
 
-/* Checks that ranks which call from different places of the source do not exchange values, even if
- * collective, number of the call and size are the same: one of them may have failed alone. */
+/* Checks that ranks that call a collective at different places of the source get an error and
+ * exchange no values. Collective, number of the call and size are the same. Different places mean
+ * that one of the ranks may have failed alone. */
 static void places_differ(plumb_comm *c)
 {
     double x = 1;
@@ -27,7 +29,8 @@ static void places_differ(plumb_comm *c)
         st = plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM);
     else
         st = plumb_comm_allreduce_f64(c, &x, 1, PLUMB_SUM);
-    CHECK(st == PLUMB_ERR_COMM && (x == 1 || plumb_comm_size(c) > 2)); /* ranks 0, 2 may add */
+    /* ranks 0 and 2 call at the same place, so they may have added their values */
+    CHECK(st == PLUMB_ERR_COMM && (x == 1 || plumb_comm_size(c) > 2));
     CHECKF(strstr(plumb_trail_message(), "disagree"), "%s", plumb_trail_message());
 }
 
@@ -35,8 +38,8 @@ static void places_differ(plumb_comm *c)
 #include "comm/mpi_impl.h"
 #endif
 
-#define SEEN_EXIT  42  /* exit code of the modes mpi-... if rank 0 has the right message */
-#define MAX_WAIT_S 1.5 /* comm.max_wait of mpi-late, times test_pace() */
+#define SEEN_EXIT  42  /* exit code of the modes mpi-..., if rank 0 gets the expected message */
+#define MAX_WAIT_S 1.5 /* seconds, times test_pace(): comm.max_wait in mode mpi-late */
 
 static double value_of(int rank, int64_t i)
 {
@@ -67,7 +70,7 @@ static void check_allreduce(plumb_comm *c, int64_t n)
     free(v);
 }
 
-/* Checks that every rank gets the same bits of a sum that rounds. */
+/* Checks that every rank gets the same bits for a sum that is rounded. */
 static void check_same_bits(plumb_comm *c)
 {
     double v[3] = {0.1 * (plumb_comm_rank(c) + 1), 1e-17, plumb_comm_rank(c) ? 0.0 : -0.0};
@@ -83,8 +86,9 @@ static void check_same_bits(plumb_comm *c)
     CHECK(isnan(nan));
 }
 
-/* Checks a vector with one element per leaf, which only the leaf's rank sets and the others have at
- * 0: its sum over the ranks has every value unchanged, on any number of ranks. */
+/* Checks the sum of a vector with one element per leaf. Only the rank that owns the leaf sets the
+ * element, and it is 0 on all other ranks. The sum over the ranks must have every value unchanged,
+ * on any number of ranks. */
 static void check_slots(plumb_comm *c)
 {
     double slot[40], want[40];
@@ -118,7 +122,8 @@ static void check_broadcast(plumb_comm *c)
             free(b);
         }
     char b = 0;
-    CHECK(plumb_comm_broadcast(c, &b, 1, plumb_comm_size(c)) == PLUMB_ERR_ARG); /* returns */
+    /* fails at once, without waiting */
+    CHECK(plumb_comm_broadcast(c, &b, 1, plumb_comm_size(c)) == PLUMB_ERR_ARG);
     CHECK(plumb_comm_broadcast(c, &b, 1, -1) == PLUMB_ERR_ARG);
 }
 
@@ -127,7 +132,7 @@ static void check_allgather(plumb_comm *c)
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
     int64_t count[64];
     char mine[64 * 5], all[64 * 64 * 5 + 1];
-    /* Rank k gives 5 (k % 3) bytes; for some ranks that is none. */
+    /* Rank r sends 5 (r % 3) bytes, so some ranks send none. */
     const int64_t bytes = 5 * (r % 3);
     int64_t total = 0;
     for (int k = 0; k < size; k++)
@@ -144,7 +149,8 @@ static void check_allgather(plumb_comm *c)
     CHECK(*at == '#');
     CHECK_OK(plumb_comm_allgather(c, NULL, 0, count, NULL, 0));
     CHECK(count[size - 1] == 0);
-    /* One rank has no room: the call fails on every rank, and later calls still work. */
+    /* The last rank has too little room. The call fails on every rank, and later calls still
+     * work. */
     const int64_t cap = r == size - 1 ? 4 * size - 1 : 4 * size;
     CHECK(plumb_comm_allgather(c, all, cap, count, mine, 4) == PLUMB_ERR_NOMEM);
     char who[32];
@@ -153,8 +159,9 @@ static void check_allgather(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* On a power of two of ranks, small parts take log2 W messages of each rank, and large ones W - 1;
- * before that, an allreduce of the sizes takes log2 W. */
+/* Counts the messages of an allgather. On W ranks, W a power of two, each rank sends log2 W
+ * messages for small parts and W - 1 for large ones. Before that, an allreduce of the sizes takes
+ * log2 W messages. */
 static void check_allgather_messages(plumb_comm *c)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
@@ -171,7 +178,7 @@ static void check_allgather_messages(plumb_comm *c)
         for (int k = 0; k < size; k++)
             for (int64_t at = 0; at < each[i]; at += plumb_max_i64(each[i] - 1, 1))
                 CHECK(all[k * each[i] + at] == 'a' + k % 26);
-#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check sends messages of its own */
+#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check would send messages of its own */
         const int64_t steps = i < 2 ? rounds : size - 1;
         if (plumb_is_pow2(size))
             CHECKF(after.messages - before.messages == rounds + steps, "%lld",
@@ -186,8 +193,8 @@ static void check_allgather_messages(plumb_comm *c)
     free(mine);
 }
 
-/* Bytes that rank a sends to rank b: none for a third of the pairs, more than one piece for some.
- */
+/* Returns the number of bytes that rank a sends to rank b: none for a third of the pairs, and more
+ * than one message for ranks 0 and 1. */
 static int64_t part_bytes(int a, int b)
 {
     return (a + 2 * b) % 3 == 0 ? 0 : 7 * a + 5 * b + 1 + (a + b == 1 ? 300000 : 0);
@@ -215,7 +222,7 @@ static void check_alltoall(plumb_comm *c)
         for (int64_t i = 0; i < get[k]; i++)
             CHECK(*at++ == (char)(k * 31 + r * 7 + i % 11));
     CHECK(*at == '#');
-#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check sends messages of its own */
+#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check would send messages of its own */
     int64_t messages = 0;
     for (int k = 0; k < size; k++)
         messages += k != r && give[k] > 0;
@@ -233,8 +240,9 @@ static void check_alltoall(plumb_comm *c)
     free(recv);
 }
 
-/* With equal shards, halving and doubling each send log2 W messages and (W - 1) / W of the vector
- * per rank. A barrier sends one message of 8 bytes in each of its ceil(log2 W) rounds. */
+/* Checks messages and bytes. With equal shards on W ranks, reduction (by halving) and gather (by
+ * doubling) each take log2 W messages and (W - 1) / W of the vector per rank. A barrier takes
+ * ceil(log2 W) messages of 8 bytes. */
 static void check_traffic(plumb_comm *c)
 {
     const int64_t size = plumb_comm_size(c), n = 3 * size * PLUMB_SHARD_BLOCK;
@@ -244,7 +252,7 @@ static void check_traffic(plumb_comm *c)
     const struct plumb_traffic control = plumb_comm_traffic(c, PLUMB_TRAFFIC_CONTROL);
     CHECK_OK(plumb_comm_barrier(c));
     const struct plumb_traffic barrier = plumb_comm_traffic(c, PLUMB_TRAFFIC_CONTROL);
-#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check sends messages of its own */
+#ifndef PLUMB_COMM_CHECK_CALLS /* the collective check would send messages of its own */
     CHECK(barrier.messages - control.messages == rounds);
     CHECK(barrier.bytes - control.bytes == rounds * 8);
 #endif
@@ -266,7 +274,7 @@ static void check_agree(plumb_comm *c)
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
     CHECK_OK(plumb_comm_agree(c, PLUMB_OK));
     plumb_status mine = PLUMB_OK;
-    if (r == size - 1) /* the last rank fails alone */
+    if (r == size - 1) /* only the last rank fails */
         mine = plumb_fail_at(PLUMB_ERR_IO, "f.c", 1, "cannot write shard-7");
     const plumb_status all = plumb_comm_agree(c, mine);
     if (r == size - 1) {
@@ -278,7 +286,8 @@ static void check_agree(plumb_comm *c)
         CHECKF(strstr(plumb_trail_message(), who) && strstr(plumb_trail_message(), "shard-7"), "%s",
                plumb_trail_message());
     }
-    /* Several ranks fail: each of them keeps its error, the others get that of the lowest rank. */
+    /* Several ranks fail. Each of them keeps its own error. The other ranks get the error of the
+     * lowest failing rank. */
     mine = r % 2 ? plumb_fail_at(PLUMB_ERR_FORMAT, "f.c", 1, "bad line %d", r) : PLUMB_OK;
     const plumb_status odd = plumb_comm_agree(c, mine);
     CHECK(odd == (size == 1 ? PLUMB_OK : r % 2 ? PLUMB_ERR_FORMAT : PLUMB_ERR_PEER));
@@ -287,8 +296,9 @@ static void check_agree(plumb_comm *c)
     CHECK_OK(plumb_comm_agree(c, PLUMB_OK));
 }
 
-/* Checks that every number of a round goes to one rank, although each takes at its own pace, and
- * that a rank which leaves a question open takes numbers of the next round only. */
+/* Checks that every number of a round goes to exactly one rank, although the ranks take numbers at
+ * different speeds. Also checks a rank that has asked for a number and not waited for it: in the
+ * next round it gets numbers of that round only. */
 static void check_count(plumb_comm *c)
 {
     enum { N = 300 };
@@ -311,7 +321,7 @@ static void check_count(plumb_comm *c)
             if (round == 2 && r == 1 && number > 5)
                 break;
         }
-        if (round == 2 && r == 1) /* an answer that nobody reads any more */
+        if (round == 2 && r == 1) /* asks for a number and does not wait for it */
             CHECK_OK(plumb_comm_count_take(c, false, &number));
         CHECK_OK(plumb_comm_allreduce_f64(c, taken, N, PLUMB_SUM));
         int64_t missing = 0;
@@ -328,7 +338,8 @@ static void check_count(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* Checks that a raised value reaches all ranks without a collective; the largest one is kept. */
+/* Checks that a raised value reaches all ranks without a collective, and that the largest raised
+ * value is kept. */
 static void check_raise(plumb_comm *c)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
@@ -343,7 +354,7 @@ static void check_raise(plumb_comm *c)
     }
     CHECK(plumb_comm_raised(c) == before + 5);
     CHECK_OK(plumb_comm_barrier(c));
-    plumb_comm_raise(c, 1); /* less than the value is */
+    plumb_comm_raise(c, 1); /* less than the present value */
     plumb_comm_raise(c, before + 10 + r);
     while (plumb_comm_raised(c) < before + 10 + size - 1) {
         CHECK(plumb_now() - start < 60 * test_pace());
@@ -353,7 +364,8 @@ static void check_raise(plumb_comm *c)
     CHECK(plumb_comm_raised(c) == before + 10 + size - 1);
 }
 
-/* Checks vectors in memory that the other ranks can read in place, at several offsets. */
+/* Checks vectors in memory of plumb_comm_alloc, which other ranks can read directly, at several
+ * offsets. */
 static void check_alloc(plumb_comm *c)
 {
     const int64_t n = 3 * 4096 + 5, room = n + 64;
@@ -371,7 +383,8 @@ static void check_alloc(plumb_comm *c)
     check_vectors(c, in[2] + room - n - 1, n, 5);
     plumb_comm_free(c, in[1]);
     check_vectors(c, in[2] + 1, n, 5);
-    CHECK_OK(plumb_comm_alloc(c, (void **)&in[1], (int64_t)5000001 * 4)); /* sent in pieces */
+    /* so long that it is sent in several pieces */
+    CHECK_OK(plumb_comm_alloc(c, (void **)&in[1], (int64_t)5000001 * 4));
     check_vectors(c, in[1], 5000000, 2);
     memset(in[0], 7 * plumb_comm_rank(c), 4096);
     CHECK_OK(plumb_comm_broadcast(c, in[0], 4096, plumb_comm_size(c) - 1));
@@ -387,7 +400,7 @@ static void contract(plumb_comm *c)
     const int size = plumb_comm_size(c);
     CHECK(plumb_comm_rank(c) >= 0 && plumb_comm_rank(c) < size);
     CHECK(plumb_comm_local_rank(c) >= 0 && plumb_comm_local_rank(c) < plumb_comm_local_size(c));
-    CHECK(plumb_comm_local_size(c) == size); /* all ranks of the tests run on one host */
+    CHECK(plumb_comm_local_size(c) == size); /* all ranks of this test run on one host */
     CHECK(strlen(plumb_comm_host(c)) > 0 && strlen(plumb_comm_name(c)) > 0);
     plumb_comm_phase(c, "contract");
     const int64_t lengths[] = {0, 1, 1000, 4096, 4097, 10001};
@@ -417,8 +430,8 @@ static void contract(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* Checks a last rank that does not call the collective: the others fail within seconds and name the
- * rank, the phase and the collective; later calls fail at once. */
+/* Checks that the other ranks fail within seconds if the last rank does not call the collective.
+ * The error names the missing rank, the phase and the collective. Later calls fail at once. */
 static void last_is_late(plumb_comm *c)
 {
     const int last = plumb_comm_size(c) - 1;
@@ -440,23 +453,26 @@ static void last_is_late(plumb_comm *c)
     const char *said = plumb_trail_message();
     CHECKF(strstr(said, who) && strstr(said, "\"save\"") && strstr(said, "allreduce"), "%s", said);
     CHECKF(!strstr(strstr(said, who) + strlen(who), "rank"), "names one rank only: %s", said);
-    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* at once: the communicator stays broken */
+    /* fails at once: the communicator stays unusable after an error */
+    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
 }
 
-/* Checks what the other ranks report if rank 0 aborts while they wait for it. */
+/* Checks the error of the other ranks if rank 0 aborts while they wait for it. */
 static void first_aborts(plumb_comm *c)
 {
-    plumb_comm_check_calls(c, false); /* ranks call different barriers */
+    plumb_comm_check_calls(c, false); /* rank 0 and the others call barriers at different places */
     plumb_comm_phase(c, "rollout");
     if (plumb_comm_rank(c) == 0) {
-        CHECK_OK((plumb_comm_barrier)(c)); /* no macro: without the place */
+        /* calls the function and not the macro, which would pass the place in the source */
+        CHECK_OK((plumb_comm_barrier)(c));
         const plumb_status st = plumb_fail_at(PLUMB_ERR_IO, "f.c", 1, "disk full");
         CHECK(st == PLUMB_ERR_IO);
         plumb_comm_abort(c, 5);
         CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
         return;
     }
-    plumb_status st = (plumb_comm_barrier)(c); /* may succeed: rank 0 calls it too */
+    /* may succeed, because rank 0 also calls one barrier */
+    plumb_status st = (plumb_comm_barrier)(c);
     if (st == PLUMB_OK)
         st = (plumb_comm_barrier)(c);
     CHECK(st == PLUMB_ERR_PEER);
@@ -465,11 +481,11 @@ static void first_aborts(plumb_comm *c)
            said);
 }
 
-/* Checks that ranks whose sizes differ get an error that tells so. */
+/* Checks that ranks that pass different sizes get an error that says so. */
 static void sizes_differ(plumb_comm *c)
 {
     double x[4] = {0};
-    plumb_comm_check_calls(c, false); /* it would refuse the call before */
+    plumb_comm_check_calls(c, false); /* otherwise this check would refuse the call first */
     plumb_comm_max_wait(c, 2 * test_pace());
     CHECK(plumb_comm_allreduce_f64(c, x, 1 + (plumb_comm_rank(c) == 1), PLUMB_SUM) ==
           PLUMB_ERR_COMM);
@@ -515,7 +531,7 @@ static void mpi_late(plumb_comm *c, const char *mode)
                          : strstr(said, wait));
         plumb_comm_abort(c, SEEN_EXIT);
     }
-    sleep((unsigned)(20 * test_pace())); /* rank 0 ends every rank before */
+    sleep((unsigned)(20 * test_pace())); /* rank 0 ends all ranks before this sleep is over */
 }
 #endif
 
@@ -524,10 +540,11 @@ static int on_mpi(const char *mode)
 #ifdef PLUMB_HAVE_MPI
     plumb_comm *c = NULL;
     if (!strcmp(mode, "mpi")) {
-        CHECK_OK(plumb_comm_create(&c, 120)); /* the environment shows mpirun */
+        /* plumb_comm_create chooses MPI because of mpirun's environment variables */
+        CHECK_OK(plumb_comm_create(&c, 120));
         CHECK(!strcmp(plumb_comm_name(c), "mpi"));
         contract(c);
-        if (plumb_comm_size(c) > 1) /* messages go through shared memory */
+        if (plumb_comm_size(c) > 1) /* ranks of one host exchange messages through shared memory */
             CHECK(plumb_shared_reaches(plumb_mpi_of(c), (plumb_comm_rank(c) + 1) % 2));
         void *window;
         int64_t offset = 4096;
@@ -537,7 +554,8 @@ static int on_mpi(const char *mode)
         CHECK(offset == 4096);
         CHECK(plumb_window_find(plumb_mpi_of(c), (char *)window + 4096, 4097, &offset) == 0);
         plumb_comm_free(c, window);
-        /* As if ranks 0, 1 and 2, 3 were on two hosts: a collective uses shared memory and MPI. */
+        /* As if ranks 0, 1 and ranks 2, 3 were on two hosts: one collective uses both shared memory
+         * and MPI. */
         for (int r = 0; r < plumb_comm_size(c); r++)
             if ((r ^ plumb_comm_rank(c)) & 2)
                 plumb_mpi_of(c)->shared.ring[r] = NULL;
@@ -553,7 +571,8 @@ static int on_mpi(const char *mode)
     if (!strcmp(mode, "mpi-abort")) {
         if (plumb_comm_rank(c) == plumb_comm_size(c) - 1)
             plumb_comm_abort(c, SEEN_EXIT);
-        CHECK(plumb_comm_barrier(c) != PLUMB_OK); /* the abort ends the process first */
+        /* the abort ends the process before this call returns */
+        CHECK(plumb_comm_barrier(c) != PLUMB_OK);
         return 0;
     }
     mpi_late(c, mode);
@@ -572,7 +591,7 @@ int main(int argc, char **argv)
         plumb_comm *c;
         CHECK_OK(plumb_comm_single_create(&c));
         contract(c);
-        plumb_comm_abort(c, 1); /* breaks c and does not end the process */
+        plumb_comm_abort(c, 1); /* makes c unusable, but does not end the process */
         plumb_comm_destroy(&c);
         plumb_comm_destroy(&c);
     } else if (!strcmp(argv[1], "thread")) {

@@ -1,6 +1,5 @@
-/* test_create.c - checks which communicator plumb_comm_create makes for the environments of several
- * launchers.
- * Test. Includes comm/, harness.h. Covers src/comm/create.c, launcher.c. */
+/* test_create.c - checks which communicator plumb_comm_create makes under the environment variables
+ * of several launchers. Test. Includes comm/, harness.h. Covers src/comm/create.c, launcher.c. */
 #include <string.h>
 
 #include "comm/comm.h"
@@ -18,13 +17,14 @@ int main(void)
     CHECK_OK(plumb_comm_create(&c, 1));
     CHECK(!strcmp(plumb_comm_name(c), "single") && plumb_comm_size(c) == 1);
     plumb_comm_destroy(&c);
-    setenv("SLURM_PROCID", "0", 1); /* a batch script of Slurm, not a step */
+    /* the variables of a batch script of Slurm, which is not a step of several ranks */
+    setenv("SLURM_PROCID", "0", 1);
     setenv("SLURM_NTASKS", "4", 1);
     CHECK_OK(plumb_comm_create(&c, 1));
     plumb_comm_destroy(&c);
     const plumb_status refused =
         strcmp(plumb_comm_library(), "none") ? PLUMB_ERR_CONFIG : PLUMB_ERR_UNSUPPORTED;
-    setenv("SLURM_PROCID", "1", 1); /* a batch script has PROCID 0 */
+    setenv("SLURM_PROCID", "1", 1); /* a rank of a step: a batch script always has PROCID 0 */
     CHECK(plumb_comm_create(&c, 1) == refused);
     CHECK(strstr(plumb_trail_message(), "SLURM_NTASKS"));
     unsetenv("SLURM_PROCID");
@@ -37,7 +37,8 @@ int main(void)
         unsetenv(sizes[i]);
     }
 #ifdef PLUMB_HAVE_MPI
-    setenv("PMI_SIZE", "2", 1); /* a PMI that MPI does not use: MPI starts with one rank */
+    /* variables of a PMI launcher that MPI does not use, so MPI starts with one rank */
+    setenv("PMI_SIZE", "2", 1);
     setenv("PMI_RANK", "1", 1);
     CHECK(plumb_comm_create(&c, 1) == PLUMB_ERR_CONFIG && !c);
     CHECK(strstr(plumb_trail_message(), "--mpi=pmix") && strstr(plumb_trail_message(), "PMI_SIZE"));

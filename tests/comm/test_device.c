@@ -1,6 +1,6 @@
-/* test_device.c - checks vectors in device memory: their sums are those in host memory, and only
- * the functions of the device access them. Test of layer 1. The device is memory that is protected
- * while none of its functions runs. */
+/* test_device.c - checks collectives on vectors in device memory: the sums are those in host
+ * memory, and only the functions of the device access the vectors. Test of layer 1. The simulated
+ * device is a memory region that is protected while none of its functions runs. */
 #include "comm/comm.h"
 
 #include <stdbool.h>
@@ -14,11 +14,11 @@
 #define REGION ((size_t)5 << 20)
 
 struct gpu {
-    char *memory; /* (REGION,) protected */
+    char *memory; /* (REGION,) bytes, protected from access by the host */
     size_t used;
-    int alive;       /* allocations that were not released */
-    int64_t copies;  /* number of copies until now */
-    int64_t fail_at; /* number of the copy that fails; 0: none */
+    int alive;       /* number of allocations that are not released */
+    int64_t copies;  /* number of copies so far */
+    int64_t fail_at; /* number of the copy that fails; 0: no copy fails */
 };
 
 static void reach(struct gpu *g, bool on)
@@ -137,7 +137,7 @@ static void contract(plumb_comm *c)
             same_as_host(c, sizes[i], pieces[k]);
 }
 
-/* Checks that no rank waits for ever if the device of the last rank fails during an exchange. */
+/* Checks that no rank waits forever if the device of the last rank fails during an exchange. */
 static void device_fails(plumb_comm *c)
 {
     struct gpu g;
@@ -162,7 +162,8 @@ static void device_fails(plumb_comm *c)
     gpu_fini(&g);
 }
 
-/* Checks a device without room for the pieces: the rank gets an error and has no device. */
+/* Checks a device that has no memory for the buffers of an exchange: the call fails, and the
+ * communicator has no device afterwards. */
 static void no_room(plumb_comm *c)
 {
     struct gpu g;

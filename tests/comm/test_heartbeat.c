@@ -1,6 +1,6 @@
-/* test_heartbeat.c - checks the errors about a rank that is silent, late or has left, on ranks as
- * threads and on processes that a signal stops.
- * test_heartbeat thread | mpi-stop | mpi-busy | mpi-suspend | mpi-funneled */
+/* test_heartbeat.c - checks the errors about a rank that sends no heartbeat, is late or has ended,
+ * with threads as ranks and with processes that a signal stops. test_heartbeat thread | mpi-stop |
+ * mpi-busy | mpi-suspend | mpi-funneled */
 #define CHECK_EXIT LATE
 
 #include <signal.h>
@@ -17,20 +17,22 @@
 #include "comm/mpi_impl.h"
 #endif
 
-#define STOP_EXIT 42 /* exit code of mpi-stop, in which a rank is stopped for good */
+/* exit code of mode mpi-stop if rank 0 gets the expected message; there the last rank stops for
+ * good */
+#define STOP_EXIT 42
 
 static bool is_last(const plumb_comm *c)
 {
     return plumb_comm_rank(c) == plumb_comm_size(c) - 1;
 }
 
-/* Checks that the message names the missing rank and its last call, and the waiting rank and its
- * call. */
+/* Checks the error message: it names the missing rank and its last call, the waiting rank and its
+ * call, and the reason `why`. */
 static void check_said(const plumb_comm *c, const char *why)
 {
     const char *said = plumb_trail_message();
     char text[160];
-    /* Ranks as threads all report the error of the first one. */
+    /* If the ranks are threads, all of them report the error of the first one. */
     CHECKF(!strncmp(said, "rank ", 5) && strstr(said, " waits in allreduce (call "), "%s", said);
     CHECKF(strstr(said, "comm/test_heartbeat.c:"), "the caller: %s", said);
     CHECKF(strstr(said, "phase \"save\""), "%s", said);
@@ -41,8 +43,8 @@ static void check_said(const plumb_comm *c, const char *why)
     CHECKF(!strstr(at + strlen(text), "rank "), "only one is missing: %s", said);
 }
 
-/* Checks a rank whose heartbeat stops; before that, one that is busy for three times the time-out,
- * which is no error. */
+/* Checks the error about a last rank that sends no heartbeat any more. Before that, checks that a
+ * rank that is busy for three times the time-out is no error. */
 static void last_stops(plumb_comm *c)
 {
     const double timeout = 0.6 * test_pace();
@@ -50,8 +52,8 @@ static void last_stops(plumb_comm *c)
     plumb_comm_phase(c, "rollout");
     if (plumb_comm_rank(c) == plumb_comm_size(c) - 2)
         usleep((useconds_t)(3 * timeout * 1e6));
-    CHECK_OK(plumb_comm_barrier(c));       /* a busy rank is no error */
-    usleep((useconds_t)(0.5e6 * timeout)); /* time for the heartbeats behind the barrier */
+    CHECK_OK(plumb_comm_barrier(c));       /* waits for the busy rank, without an error */
+    usleep((useconds_t)(0.5e6 * timeout)); /* leaves time for heartbeats after the barrier */
     const double stopped = plumb_now();
     if (is_last(c)) {
         plumb_heartbeat_freeze(c, true);
@@ -67,10 +69,11 @@ static void last_stops(plumb_comm *c)
     char why[64];
     snprintf(why, sizeof(why), "no heartbeat for %g s from ", timeout);
     check_said(c, why);
-    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM); /* at once: it stays broken */
+    /* fails at once: the communicator stays unusable after an error */
+    CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
 }
 
-/* Checks a last rank that has destroyed its communicator: the others do not wait for it. */
+/* Checks that the other ranks do not wait for a last rank that has destroyed its communicator. */
 static void last_leaves(plumb_comm *c)
 {
     plumb_comm_phase(c, "rollout");
@@ -85,7 +88,8 @@ static void last_leaves(plumb_comm *c)
     CHECKF(strstr(plumb_trail_message(), ": left the run"), "%s", plumb_trail_message());
 }
 
-/* Checks that a waiting rank counts how long it has waited for whom, from the third period on. */
+/* Checks that a waiting rank counts how long it has waited for each missing rank. The first two
+ * seconds of a wait are not counted. */
 static void counted_late(void)
 {
     plumb_comm *c[3];
@@ -94,30 +98,31 @@ static void counted_late(void)
     CHECK_OK(plumb_comm_thread_create(c, 3));
     for (int r = 0; r < 3; r++)
         plumb_heartbeat_stop(c[r]);
-    plumb_comm_timeout(c[0], 0);         /* a period of 1 s, and nobody is silent */
-    plumb_comm_check_calls(c[0], false); /* it would talk */
+    /* time-out 0: a period is 1 s, and a missing heartbeat is no error */
+    plumb_comm_timeout(c[0], 0);
+    plumb_comm_check_calls(c[0], false); /* this check would send messages */
     CHECK_OK(plumb_coll_enter(c[0], "barrier", (struct plumb_args){0, NULL, -1}));
     CHECK(plumb_comm_waited_for(c[0], &seconds) == -1 && seconds == 0);
     struct plumb_heartbeat *w = &c[0]->heartbeat;
     struct plumb_wait wait = {.since = 1000};
     for (double now = 1000.5; now <= 1006; now += 0.5) {
         if (now == 1004.5)
-            plumb_heartbeat_note(c[0], &w->heard[1].note); /* rank 1 has arrived, too */
+            plumb_heartbeat_note(c[0], &w->heard[1].note); /* rank 1 arrives now */
         CHECK_OK(plumb_heartbeat_judge(c[0], &wait, now, why, sizeof(why)));
     }
     CHECKF(w->late_s[0] == 0 && w->late_s[1] == 2 && w->late_s[2] == 4, "%g %g %g s", w->late_s[0],
            w->late_s[1], w->late_s[2]);
     CHECK(plumb_comm_waited_for(c[0], &seconds) == 2 && seconds == 4);
     CHECK(plumb_comm_waited_for(c[0], &seconds) == -1 && seconds == 0);
-    wait = (struct plumb_wait){.since = 2000}; /* a short wait does not count */
+    wait = (struct plumb_wait){.since = 2000}; /* a wait of less than two seconds is not counted */
     CHECK_OK(plumb_heartbeat_judge(c[0], &wait, 2001.9, why, sizeof(why)));
     CHECK(plumb_comm_waited_for(c[0], &seconds) == -1);
     for (int r = 0; r < 3; r++)
         plumb_comm_destroy(&c[r]);
 }
 
-/* Checks that time in which the waiting rank itself did not run does not count as silence of
- * another rank. */
+/* Checks that time in which the waiting rank itself was suspended does not count as time without a
+ * heartbeat of the other rank. */
 static void judged_late(void)
 {
     plumb_comm *c[2];
@@ -127,7 +132,7 @@ static void judged_late(void)
         plumb_heartbeat_stop(c[r]);
     plumb_comm_timeout(c[0], 10);
     plumb_comm_max_wait(c[0], 30);
-    c[0]->heartbeat.running = true;      /* not really: this test makes up the time */
+    c[0]->heartbeat.running = true;      /* no thread runs; the test itself passes the times */
     plumb_comm_check_calls(c[0], false); /* it would send messages */
     CHECK_OK(plumb_coll_enter(c[0], "barrier", (struct plumb_args){0, NULL, -1}));
     const double t0 = c[0]->heartbeat.listened = c[0]->heartbeat.heard[1].at = 1000;
@@ -136,7 +141,7 @@ static void judged_late(void)
         plumb_heartbeat_listened(c[0], now);
         CHECK_OK(plumb_heartbeat_judge(c[0], &wait, now, why, sizeof(why)));
     }
-    plumb_heartbeat_listened(c[0], t0 + 10009); /* suspended for 10000 s */
+    plumb_heartbeat_listened(c[0], t0 + 10009); /* rank 0 was suspended for 10000 s */
     CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10009, why, sizeof(why)));
     plumb_heartbeat_listened(c[0], t0 + 10009.9);
     CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10009.9, why, sizeof(why)));
@@ -144,8 +149,8 @@ static void judged_late(void)
     CHECK(plumb_heartbeat_judge(c[0], &wait, t0 + 10010.5, why, sizeof(why)) == PLUMB_ERR_COMM);
     CHECKF(strstr(why, "no heartbeat for 10 s from rank 1"), "%s", why);
 
-    /* The rank is heard again, but does not arrive in time: max_wait counts 30 s in which this rank
-     * ran, not those in which it was suspended. */
+    /* Rank 1 sends a heartbeat again, but does not arrive in time. max_wait counts the 30 s in
+     * which rank 0 ran, but not the time in which it was suspended. */
     c[0]->heartbeat.heard[1].at = t0 + 10029;
     c[0]->heartbeat.listened = t0 + 10029;
     CHECK_OK(plumb_heartbeat_judge(c[0], &wait, t0 + 10029, why, sizeof(why)));
@@ -157,7 +162,7 @@ static void judged_late(void)
     plumb_comm_destroy(&c[1]);
 }
 
-/* Checks the text of a place in the source: the last folder, the file and the line. */
+/* Checks the text for a place in the source: the last folder, the file and the line. */
 static void sites(void)
 {
     char text[PLUMB_SITE_TEXT];
@@ -172,12 +177,13 @@ static void sites(void)
 }
 
 #ifdef PLUMB_HAVE_MPI
-/* The last rank stops itself with SIGSTOP right after a barrier. Does not return on rank 0. */
+/* The last rank stops itself with SIGSTOP after a barrier, and the others must report it. Does not
+ * return on rank 0. */
 static void mpi_stop(plumb_comm *c, double timeout)
 {
     plumb_comm_phase(c, "rollout");
     CHECK_OK(plumb_comm_barrier(c));
-    usleep((useconds_t)(0.3e6 * timeout)); /* time for the heartbeats behind the barrier */
+    usleep((useconds_t)(0.3e6 * timeout)); /* leaves time for heartbeats after the barrier */
     const double stopped = plumb_now();
     if (is_last(c))
         kill(getpid(), SIGSTOP);
@@ -194,12 +200,12 @@ static void mpi_stop(plumb_comm *c, double timeout)
         check_said(c, why);
         plumb_comm_abort(c, STOP_EXIT);
     }
-    sleep((unsigned)(20 * test_pace())); /* rank 0 ends every rank before */
+    sleep((unsigned)(20 * test_pace())); /* rank 0 ends all ranks before this sleep is over */
 }
 
-/* Checks a job that is suspended: a child of rank 0 stops all ranks for three times the time-out,
- * once while rank 1 is busy and the others wait for it, once during collectives. That is no error.
- */
+/* Checks a job that is suspended, which is no error. A child process of rank 0 stops all ranks for
+ * three times the time-out: first while rank 1 is busy and the others wait for it, then during
+ * collectives. */
 static void mpi_suspend(plumb_comm *c, double timeout)
 {
     int64_t pid[64], count[64];
@@ -227,14 +233,14 @@ static void mpi_suspend(plumb_comm *c, double timeout)
 static void mpi_busy(plumb_comm *c, double timeout)
 {
     CHECK_OK(plumb_comm_barrier(c));
-    if (plumb_comm_rank(c) == 1) /* busy, calls nothing of MPI */
+    if (plumb_comm_rank(c) == 1) /* rank 1 is busy and calls no MPI function */
         for (const double start = plumb_now(); plumb_now() - start < 3.3 * timeout;)
             continue;
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* Checks MPI without a thread for heartbeats: a busy rank is no error, and a raised value reaches
- * all ranks though none of them is in a collective. */
+/* Checks MPI without a heartbeat thread: a busy rank is no error, and a raised value reaches all
+ * ranks although none of them is in a collective. */
 static void mpi_funneled(plumb_comm *c)
 {
     CHECK(!c->heartbeat.running);

@@ -1,7 +1,7 @@
-/* test_start.c - checks a rank that fails alone while the communicator over MPI is created: the
- * others may not wait for it.
- * Test. mpirun starts it with 3 ranks and the name of a fault. It is linked with --wrap, so that it
- * gets the calls that plumb (not MPI) makes of some functions. */
+/* test_start.c - checks what happens if one rank fails while the ranks create the communicator over
+ * MPI: the others must not wait for it. Test. mpirun starts it with 3 ranks and the name of a
+ * fault. The linker option --wrap redirects plumb's calls (not MPI's) of some functions to this
+ * file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <mpi.h>
@@ -14,7 +14,7 @@
 
 #define TIMEOUT 20.0 /* s */
 
-/* The call that fails on this rank; NULL: none. */
+/* name of the function whose call fails on this rank; NULL if none does */
 static const char *failing;
 
 static bool fails(const char *call)
@@ -57,8 +57,8 @@ int __wrap_open64(const char *path, int flags, ...)
     return fails("open") ? -1 : __real_open64(path, flags, mode);
 }
 
-/* Checks the sum of a number, and the sum of a vector in memory that other ranks may read in place.
- * The expected results are the same whether the ranks use shared memory or not. */
+/* Checks the sum of a number, and the sum of a vector in memory that other ranks may read directly.
+ * The expected results do not depend on whether the ranks use shared memory. */
 static void use(plumb_comm *c)
 {
     const int64_t n = 3 * PLUMB_SHARD_BLOCK;
@@ -77,7 +77,8 @@ static void use(plumb_comm *c)
     plumb_comm_free(c, memory);
 }
 
-/* Checks that every rank fails, rank 1 with its own error, and that MPI can still be used. */
+/* Checks that the creation fails on every rank, on rank 1 with its own error, and that MPI can
+ * still be used. */
 static void start_fails(int rank, plumb_status own)
 {
     plumb_comm *c = NULL;
@@ -87,7 +88,7 @@ static void start_fails(int rank, plumb_status own)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-/* Checks that no rank uses shared memory if one of them has none. */
+/* Checks that no rank uses shared memory for messages if one rank could not create it. */
 static void start_without_rings(void)
 {
     plumb_comm *c = NULL;
@@ -99,7 +100,8 @@ static void start_without_rings(void)
     plumb_comm_destroy(&c);
 }
 
-/* Checks that memory which one rank cannot share is ordinary memory on every rank. */
+/* Checks that plumb_comm_alloc returns ordinary memory on every rank if one rank cannot share its
+ * memory. */
 static void window_fails(const char *call, int rank)
 {
     plumb_comm *c = NULL;
@@ -116,7 +118,7 @@ static void window_fails(const char *call, int rank)
     plumb_comm_destroy(&c);
 }
 
-/* Checks a rank 1 that never creates its communicator. */
+/* Checks that the other ranks get an error if rank 1 never creates its communicator. */
 static void absent(int rank)
 {
     plumb_comm *c = NULL;

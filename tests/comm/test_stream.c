@@ -1,5 +1,5 @@
-/* test_stream.c - checks sums and copies of long arrays, at lengths and offsets around the size of
- * their steps. */
+/* test_stream.c - checks the sums and copies of long arrays (comm/stream.h), at lengths and offsets
+ * around the block size that the functions use. */
 #include <string.h>
 
 #include "comm/stream.h"
@@ -7,7 +7,7 @@
 
 #define MOST ((9 << 20) / 4)
 
-/* Floats of sizes from 2^-125 to 2^124 or so, whose sums round. */
+/* Fills x with floats from about 2^-125 to 2^124, whose sums are rounded. */
 static void fill(float *x, int64_t n, uint64_t seed)
 {
     struct rng r = {seed};
@@ -20,7 +20,8 @@ static void check(float *dst, const float *src, float *want, int64_t n)
     fill(dst - 1, n + 2, 7);
     memcpy(want, dst - 1, (size_t)(n + 2) * sizeof(float));
     for (int64_t i = 0; i < n; i++) {
-        volatile float sum = dst[i] + src[i]; /* volatile: without vectors */
+        /* volatile keeps the compiler from using vector instructions */
+        volatile float sum = dst[i] + src[i];
         want[i + 1] = sum;
     }
     plumb_stream_add(dst, src, n);

@@ -1,5 +1,6 @@
-/* test_tree.c - checks the tree of micro-batches: world sizes that are powers of two add in the
- * same order, and every world size has each leaf once. */
+/* test_tree.c - checks the tree along which the gradients of micro-batches (leaves) are added. All
+ * numbers of ranks that are powers of two add in the same order. For every number of ranks, each
+ * leaf belongs to one rank. */
 #include <stdbool.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@ static float leaf(int m)
     return rng_f(&r, -1, 1) * ldexpf(1.0f, (int)(rng_u(&r) * 20) - 10);
 }
 
-/* *sum = the sum over leaves [lo, hi) by definition. Returns false if all of them are padding. */
+/* Sets *sum to the sum over leaves [lo, hi), by the definition of the tree. Returns false if all of
+ * these are padding. */
 static bool tree(float *sum, int lo, int hi, int leaves)
 {
     if (lo >= leaves)
@@ -31,8 +33,8 @@ static bool tree(float *sum, int lo, int hi, int leaves)
     return true;
 }
 
-/* Returns the sum of a rank's leaves as its stack of buffers computes it; unwritten buffers are
- * NaN. */
+/* Returns the sum of a rank's leaves as training computes it, with a stack of buffers. Buffers that
+ * are not yet written are NaN. */
 static float by_stack(struct plumb_range own)
 {
     const int64_t count = own.end - own.begin;
@@ -81,7 +83,8 @@ int main(void)
             CHECKF(memcmp(&part[0], &want, 4) == 0, "M %d W %d: %a, want %a", m, w, (double)part[0],
                    (double)want);
         }
-        for (int w = 3; w <= 48; w++) { /* shares differ by 1 unless w is 2^k */
+        /* the ranks' numbers of leaves differ by at most 1 if w is not a power of two */
+        for (int w = 3; w <= 48; w++) {
             int64_t next = 0, least = m, most = 0;
             for (int r = 0; r < w; r++) {
                 const struct plumb_range own = plumb_tree_leaves(m, r, w);
@@ -96,7 +99,7 @@ int main(void)
     CHECK(plumb_tree_leaves(0, 0, 1).end == 0 && plumb_tree_buffers(1) == 1);
     CHECK(plumb_tree_most(5, 0, 2) == 4 && plumb_tree_most(5, 1, 2) == 2);
     CHECK(plumb_tree_most(0, 0, 1) == 0 && plumb_tree_most(7, 2, 3) == 2);
-    /* The contribution of no leaves changes no value, not even the sign of a zero. */
+    /* A rank without leaves must not change the sum, not even the sign of a zero. */
     float x[3] = {-0.0f, 0.0f, 1.5f}, y[3], e[3];
     memcpy(y, x, sizeof(x));
     plumb_tree_empty(e, 3);
@@ -105,8 +108,8 @@ int main(void)
     plumb_tree_merge(e, x, 3);
     CHECK(memcmp(x, e, sizeof(x)) == 0);
 
-    /* Shards have every element once and begin at blocks, and none is larger than an equal share
-     * plus one block. */
+    /* The shards of the ranks have every element once, begin at multiples of a block, and are at
+     * most one block larger than an equal share. */
     const int64_t lengths[] = {0, 1, 4095, 4096, 4097, 40960, 1000003, (int64_t)8 << 30};
     for (int i = 0; i < 8; i++)
         for (int w = 1; w <= 17; w++) {

@@ -1,4 +1,4 @@
-/* threads.h - runs a function on every rank of a communicator over threads.
+/* threads.h - runs a function on every rank of a communicator whose ranks are threads.
  * Test layer. Includes comm/, harness.h. */
 #ifndef PLUMB_TESTS_COMM_THREADS_H
 #define PLUMB_TESTS_COMM_THREADS_H
@@ -22,7 +22,7 @@ static void *job_main(void *arg)
     return NULL;
 }
 
-/* Runs fn on each of n ranks, 1 <= n <= 64; returns when all have returned. */
+/* Runs fn on each of n ranks, 1 <= n <= 64. Returns when fn has returned on all ranks. */
 static void on_threads(int n, void (*fn)(plumb_comm *c))
 {
     plumb_comm *c[64];

@@ -1,6 +1,5 @@
-/* tree_sums.h - sums vectors along the tree over all ranks, distributes the sums, and compares them
- * with the whole tree on one rank.
- * Test layer. Includes base/, comm/, harness.h. */
+/* tree_sums.h - adds vectors along the tree over all ranks, distributes the sums, and compares them
+ * with the whole tree computed on one rank. Test layer. Includes base/, comm/, harness.h. */
 #ifndef PLUMB_TESTS_COMM_TREE_SUMS_H
 #define PLUMB_TESTS_COMM_TREE_SUMS_H
 
@@ -13,7 +12,8 @@
 #include "comm/tree.h"
 #include "harness.h"
 
-/* g = leaf m of the tree: floats of very different sizes, whose sum depends on the order. */
+/* Sets g (n,) to leaf m of the tree: floats of very different sizes, whose sum depends on the
+ * order. */
 static void leaf(float *g, int64_t n, int m)
 {
     struct rng rng = {(uint64_t)m * 77 + 5};
@@ -21,7 +21,7 @@ static void leaf(float *g, int64_t n, int m)
         g[i] = rng_f(&rng, -1, 1) * ldexpf(1.0f, (int)(rng_u(&rng) * 24) - 12);
 }
 
-/* sum += leaf m, sizes += |leaf m| */
+/* sum += leaf m, sizes += |leaf m|, element by element, in double */
 static void add_leaf(double *sum, double *sizes, int64_t n, int m)
 {
     float *g = malloc((size_t)(n + 1) * sizeof(float));
@@ -33,7 +33,8 @@ static void add_leaf(double *sum, double *sizes, int64_t n, int m)
     free(g);
 }
 
-/* out = the sum over leaves [lo, hi) of the padded tree; returns false if all are padding. */
+/* Sets out (n,) to the sum over leaves [lo, hi) of the tree, which is padded to a power of two of
+ * leaves. Returns false if all of these leaves are padding. */
 static bool whole_tree(float *out, int64_t n, int lo, int hi, int leaves)
 {
     if (lo >= leaves)
@@ -72,7 +73,8 @@ static void local_sum(float *g, int64_t n, struct plumb_range own)
     free(stack);
 }
 
-/* Checks the sum of the leaves over all ranks and its distribution, in the memory g (n + 1,). */
+/* Checks the sum of the leaves over all ranks, and its distribution to all ranks. g (n + 1,):
+ * memory for the vector and one guard element. */
 static void check_vectors(plumb_comm *c, float *g, int64_t n, int leaves)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
@@ -90,13 +92,16 @@ static void check_vectors(plumb_comm *c, float *g, int64_t n, int leaves)
     const struct plumb_range own = plumb_comm_shard(c, n, r);
     for (int64_t i = 0; i < n; i++)
         if (i < own.begin || i >= own.end)
-            g[i] = NAN; /* only the rank's shard is defined */
+            /* only the elements of the rank's own shard are defined after the reduction */
+            g[i] = NAN;
     CHECK_OK(plumb_comm_allgather_shards(c, g, n, PLUMB_HOST));
     for (int64_t i = 0; i < n; i++)
         if (plumb_is_pow2(size))
             CHECKF(memcmp(&g[i], &want[i], 4) == 0, "W %d, M %d: [%lld of %lld] %a, want %a", size,
                    leaves, (long long)i, (long long)n, (double)g[i], (double)want[i]);
-        else /* another order: 4 roundings of 2^-24 on a path of the tree, times 2 */
+        /* The order of additions differs. The bound allows 4 roundings of 2^-24 on a path of the
+         * tree, times 2. */
+        else
             CHECKF(fabs((double)g[i] - sum[i]) <= 8 * 0x1p-24 * sizes[i], "W %d: %a, want %a", size,
                    (double)g[i], sum[i]);
     CHECK(g[n] == 77.0f);
@@ -112,8 +117,9 @@ static void check_tree(plumb_comm *c, int64_t n, int leaves)
     free(g);
 }
 
-/* Every rank gets the elements that the others' shards have; they are those of shards of floats. A
- * power of two of ranks sends half the bytes. */
+/* Checks the all-gather of 2-byte elements: every rank gets the other ranks' shards, which have the
+ * same elements as with floats. On a power of two of ranks, it sends half as many bytes as with
+ * floats. */
 static void check_halves(plumb_comm *c, int64_t n)
 {
     uint16_t *x = malloc((size_t)n * sizeof(*x) + 4);

@@ -1,5 +1,5 @@
-/* vectors.h - sums and distributes a vector in device memory, and compares with host memory.
- * Test layer. Includes comm/, harness.h. */
+/* vectors.h - adds and distributes a vector in device memory, and compares the results with host
+ * memory. Test layer. Includes comm/, harness.h. */
 #ifndef PLUMB_TESTS_COMM_VECTORS_H
 #define PLUMB_TESTS_COMM_VECTORS_H
 
@@ -10,7 +10,8 @@
 #include "comm/comm.h"
 #include "harness.h"
 
-/* Returns device memory with this rank's x (n,), whose sums over the ranks round; host = x. */
+/* Returns device memory with the values of this rank, x (n,), and sets host (n,) to the same
+ * values. Their sums over the ranks are rounded. */
 static float *vector_new(const plumb_comm *c, const struct plumb_comm_device *d, float *host,
                          int64_t n)
 {
@@ -22,8 +23,8 @@ static float *vector_new(const plumb_comm *c, const struct plumb_comm_device *d,
     return (float *)x;
 }
 
-/* Checks the sum and the distribution of a vector in device memory against host memory. exact: the
- * bits must be the same; else a rounding may differ. */
+/* Checks the sum and the distribution of a vector in device memory against host memory. If `exact`,
+ * the bits must be the same; else the results may differ by a rounding. */
 static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64_t n, bool exact)
 {
     float *host = malloc((size_t)n * 4 + 4), *back = malloc((size_t)n * 4 + 4);
@@ -32,7 +33,8 @@ static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64
     for (int64_t i = 0; i < n; i++)
         host[i] *= 2;
     CHECK_OK(plumb_comm_reduce_tree(c, host, n, PLUMB_HOST));
-    CHECK_OK(d->accumulate(d->arg, x, x, n)); /* may still run when the exchange begins */
+    /* this kernel may still be running when the exchange begins */
+    CHECK_OK(d->accumulate(d->arg, x, x, n));
     CHECK_OK(plumb_comm_reduce_tree(c, x, n, PLUMB_DEVICE));
     const struct plumb_range own = plumb_comm_shard(c, n, plumb_comm_rank(c));
     CHECK_OK(d->to_host(d->arg, back, x, n * 4));
@@ -43,7 +45,7 @@ static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64
                (double)host[i]);
     for (int64_t i = 0; i < n; i++)
         if (i >= own.begin && i < own.end)
-            host[i] = 2 * back[i]; /* the shard to distribute */
+            host[i] = 2 * back[i]; /* new values of this rank's shard, which are then distributed */
         else
             back[i] = NAN;
     CHECK_OK(d->to_device(d->arg, x, back, n * 4));
@@ -52,13 +54,14 @@ static void vector_check(plumb_comm *c, const struct plumb_comm_device *d, int64
     CHECK_OK(plumb_comm_allgather_shards(c, x, n, PLUMB_DEVICE));
     CHECK_OK(d->to_host(d->arg, back, x, n * 4));
     CHECK(!memcmp(back, host, (size_t)n * 4));
-    for (int64_t i = 0; i < n; i++) /* the same beside other work of the device */
+    /* the same with gather_begin and gather_end, between which the device can do other work */
+    for (int64_t i = 0; i < n; i++)
         back[i] = i >= own.begin && i < own.end ? 0.5f * host[i] : NAN;
     CHECK_OK(d->to_device(d->arg, x, back, n * 4));
     CHECK_OK(d->accumulate(d->arg, x, x, n));
     CHECK_OK(plumb_comm_gather_begin(c, x, n, PLUMB_DEVICE));
     CHECK_OK(plumb_comm_gather_end(c));
-    CHECK_OK(plumb_comm_gather_end(c)); /* does nothing */
+    CHECK_OK(plumb_comm_gather_end(c)); /* a second call does nothing */
     CHECK_OK(d->to_host(d->arg, back, x, n * 4));
     CHECK(!memcmp(back, host, (size_t)n * 4));
     d->release(d->arg, x);

@@ -47,7 +47,7 @@ static inline void bad_override(const char *command, const char *text, const cha
     says("command line argument 2 (");
 }
 
-/* Creates the folder that write_yaml writes into. */
+/* Creates the temporary folder into which write_yaml writes. */
 static inline void load_begin(void)
 {
     const char *base = getenv("TMPDIR");

@@ -1,10 +1,10 @@
-/* test_argument.c - checks the value of key=value: it means the same as in a file, or it is
- * refused. Test. Includes load.h, config/. */
+/* test_argument.c - checks values of key=value on the command line: plumb reads them as in a file,
+ * or refuses them. Test. Includes load.h, config/. */
 #include "load.h"
 
-/* The same text has the same meaning behind key= and behind "key: ", and `effective` is what
- * config.effective.yaml has for it. file: the YAML, if it must be written in another way there;
- * NULL: the same text. */
+/* value: the text after `key=`. file: the text after `key: ` in a YAML file that must have the same
+ * meaning; NULL if it is the same text as value. effective: what config.effective.yaml contains for
+ * both. */
 static const struct {
     const char *section, *name, *value, *file, *effective;
 } values[] = {
@@ -110,7 +110,7 @@ static void test_values(void)
     }
 }
 
-/* Checks that a text that is no value of the option, or could mean two values, is refused. */
+/* Checks that a text is refused if it is no value of the option or could mean two values. */
 static void test_bad_values(void)
 {
     bad_override("align", "stop=\"a", "the quotation does not end");

@@ -1,5 +1,5 @@
-/* test_config.c - checks loading a configuration: what is written is read back, the command line
- * overrides the file, and every kind of refusal names its place.
+/* test_config.c - checks the loading of a configuration: the loaded values are those of the file,
+ * the command line overrides the file, and every message of refusal names the place of the error.
  * Test. Includes load.h, config/. */
 #include "config/config.h"
 
@@ -8,7 +8,8 @@
 
 #include "load.h"
 
-/* Checks that the file is refused with a message that has the place ":line:column" and `part`. */
+/* Checks that the file is refused with a message that contains the place `at` (":line:column") and
+ * the text `part`. */
 static void bad_yaml(const char *yaml, const char *at, const char *part)
 {
     struct plumb_config *c = (struct plumb_config *)&c;
@@ -103,14 +104,16 @@ static void test_overrides(void)
     CHECK(c->reward.functions.n == 1 && c->reward.functions.item[0].name == PLUMB_REWARD_REGEX);
     CHECK(!strcmp(c->reward.functions.item[0].pattern, "a{2}, b"));
     CHECK(!*c->data.eval && !strcmp(c->data.prompt_template, "Q: {prompt}\nA: ="));
-    CHECK(c->train.learning_rate == 3e-4); /* from the file: not overridden */
+    /* the value of the file, because the command line does not override this key */
+    CHECK(c->train.learning_rate == 3e-4);
     plumb_config_free(&c);
     char *const sft[] = {e};
-    c = load("sft", full, sft, 1); /* sections of other commands are allowed */
+    c = load("sft", full, sft, 1); /* the file may have sections that only other commands read */
     CHECK(!strcmp(c->data.train, "a.jsonl"));
     plumb_config_free(&c);
     char s[] = "samples=9", t[] = "timeout=7", u[] = "append_eos=false";
-    char *const names[] = {s}; /* the name is unique in the command */
+    /* `samples` without a section is allowed, because only one section of this command has it */
+    char *const names[] = {s};
     c = load("align", NULL, names, 1);
     CHECK(c->report.samples == 9 && c->eval.samples == 1);
     plumb_config_free(&c);

@@ -1,5 +1,5 @@
-/* test_effective.c - checks the hash of a configuration, and the list of differences of two.
- * Test. Includes load.h, config/. */
+/* test_effective.c - checks the hash of a configuration, and the list of differences between two
+ * configurations. Test. Includes load.h, config/. */
 #include "load.h"
 
 static uint64_t hash_with(const char *text)
@@ -34,7 +34,8 @@ static void test_hash(void)
     }
 }
 
-/* Checks the list of differences between a configuration with an override and one without. */
+/* Checks the list of differences between a configuration with overrides and the same one
+ * without. */
 static void test_diff(void)
 {
     char lr[] = "learning_rate=2e-5", words[] = "functions=[{name: length, target: 3}]",
@@ -56,7 +57,7 @@ static void test_diff(void)
                               "[{name: length, weight: 1, target: 3}] now\n"
                               "train.learning_rate: 1e-05 in the checkpoint, 2e-05 now\n"),
            "%s", diff.data);
-    plumb_buf_clear(&diff); /* a file without some keys: defaults */
+    plumb_buf_clear(&diff); /* a file that lacks some keys, which then have their default values */
     static const char hand[] = "train: {learning_rate: 2.0e-5}\ndevice: ref\n";
     CHECK_OK(plumb_config_diff(&diff, c, hand, sizeof(hand) - 1, "old.yaml", "align"));
     CHECK(strstr(diff.data, "model: \"\" in old.yaml, m now\n") &&

@@ -1,5 +1,5 @@
-/* test_option.c - checks the table of options: names, defaults, ranges, and choices that correspond
- * to an enum. Test. Includes load.h, config/, align/, train/schedule.h. */
+/* test_option.c - checks the table of options: names, defaults, ranges, and choices, which must
+ * correspond to an enum. Test. Includes load.h, config/, align/, train/schedule.h. */
 #include "config/option.h"
 
 #include <stdbool.h>
@@ -9,8 +9,8 @@
 #include "load.h"
 #include "train/schedule.h"
 
-/* Checks that a name without its section is unique within a command, except for top-level options
- * and for those listed here. */
+/* Checks that no two options of a command have the same name without the section, except for
+ * top-level options and the options listed here. */
 static void test_names(void)
 {
     const struct plumb_option *o, *p;
@@ -20,9 +20,9 @@ static void test_names(void)
             for (int j = i + 1; (p = plumb_option_at(j)); j++)
                 CHECKF(strcmp(o->name, p->name) || !plumb_option_used(o, k->name) ||
                            !plumb_option_used(p, k->name) ||
-                           !strchr(o->path, '.') || /* the name is the whole path */
-                           !strcmp(o->path, "comm.timeout") || !strcmp(o->path, "eval.samples") ||
-                           !strcmp(o->path, "method.alpha"),
+                           /* a top-level option: its name is its whole path */
+                           !strchr(o->path, '.') || !strcmp(o->path, "comm.timeout") ||
+                           !strcmp(o->path, "eval.samples") || !strcmp(o->path, "method.alpha"),
                        "%s: %s", k->name, o->path);
 }
 
@@ -30,7 +30,8 @@ static void test_table(void)
 {
     const struct plumb_option *o, *p;
     int count = 0;
-    struct plumb_config *c = load("align", NULL, NULL, 0); /* every default can be read */
+    /* loads the default value of every option */
+    struct plumb_config *c = load("align", NULL, NULL, 0);
     for (int i = 0; (o = plumb_option_at(i)); i++, count++) {
         CHECKF(*o->name && *o->help && *o->commands, "%s", o->path);
         for (const char *l = o->commands; *l; l++) {
@@ -62,8 +63,8 @@ static void test_table(void)
     plumb_config_free(&c);
 }
 
-/* Two functions read the defaults of a method's options and of its parameters from the same lines
- * of align/param_list.h; checks that they read the same values. */
+/* Checks that two functions that read the same lines of align/param_list.h give the same defaults:
+ * one for a method's options, one for its parameters. */
 static void check_align_defaults(void)
 {
     const struct plumb_align_param p = plumb_align_param_default();
@@ -77,7 +78,8 @@ static void check_align_defaults(void)
     plumb_config_free(&c);
 }
 
-/* Checks that the choices of an option are the names of its enum, in the same order. */
+/* Checks that the choices of an option are the names of the values of its enum, in the same
+ * order. */
 static void test_choices(void)
 {
     char text[64];

@@ -1,7 +1,7 @@
-/* blas.cpp - matrix products of cuBLASLt, each in a fixed order. The algorithms add up in different
- * orders, and the first choice of the heuristic changes with the sizes and prefers split-K, so that
- * tests find a caller that does not pin its choice.
- * Test layer. Includes emu.h. */
+/* blas.cpp - emulates the matrix products of cuBLASLt, each with a fixed order of additions. The
+ * algorithms add in different orders. The first choice of the heuristic depends on the sizes, and
+ * is often split-K. So a caller that does not always use the same algorithm gets other bits, which
+ * the tests detect. Test layer. Includes emu.h. */
 #include "emu.h"
 
 #include <cublasLt.h>
@@ -21,17 +21,18 @@ struct cublasLtMatrixLayoutOpaque {
 };
 struct cublasLtMatmulPreferenceOpaque {
     uint64_t work;
-    uint32_t reduction, align[4]; /* of A, B, C, D */
+    uint32_t reduction, align[4]; /* alignment in bytes of the matrices A, B, C and D */
 };
 
 namespace
 {
 
-/* Words of an algorithm. ALIGN: one byte for each of A, B, C and D. */
+/* Indices of the words that describe an algorithm. ALIGN: one byte for each of A, B, C and D. */
 enum Field { ID, SPLIT, REDUCTION, ALIGN };
-/* SMALL adds up in the order of algorithm 0. It is fast for few columns and slow for many, and has
- * no split-K attribute. PLACE is the fastest, but adds up every second column backwards: its
- * results depend on the place of a column, which only a comparison shows. */
+/* Numbers of special algorithms. SMALL adds in the order of algorithm 0; it is fast for few
+ * columns, slow for many, and has no split-K attribute. PLACE is the fastest, but adds every second
+ * column backwards, so the bits of a column depend on its position in the matrix. A caller finds
+ * this out only by comparing results. */
 enum { ROTATED = 3, SMALL = 3, PLACE = 4, ALGORITHMS = 5, FEW = 4 };
 
 struct Sizes {
@@ -79,7 +80,8 @@ void write(__nv_bfloat16 *x, int64_t i, float value)
     x[i] = __float2bfloat16_rn(value);
 }
 
-/* PLUMB_EMU_GEMM=other makes algorithm 2 the fastest; =alone makes it the only one. */
+/* Tests the environment variable PLUMB_EMU_GEMM. With `other`, algorithm 2 is the fastest; with
+ * `alone`, the heuristic proposes only one algorithm. */
 bool is_set(const char *value)
 {
     const char *text = getenv("PLUMB_EMU_GEMM");
@@ -91,7 +93,8 @@ bool backwards(const Product &p, int64_t j)
     return p.id == 2 || (p.id == PLACE && (j & 1) != 0);
 }
 
-/* Returns the sum over k in [begin, end): in one chain, in two alternating ones, or backwards. */
+/* Returns the sum over k in [begin, end) for element (i, j): as one chain of additions, as two
+ * alternating chains (algorithm 1), or backwards. */
 template <class T> float chain(const Product &p, int64_t i, int64_t j, int64_t begin, int64_t end)
 {
     const T *a = static_cast<const T *>(p.a) + (p.trans_a ? i * p.lda : i);
@@ -106,7 +109,7 @@ template <class T> float chain(const Product &p, int64_t i, int64_t j, int64_t b
     return sum[0] + sum[1];
 }
 
-/* Computes a product of elements T with a result of elements D. */
+/* Computes a product. T: type of the elements of A and B; D: type of the result. */
 template <class T, class D> void multiply(const Product &p)
 {
     const D *c = static_cast<const D *>(p.c);
@@ -124,8 +127,8 @@ template <class T, class D> void multiply(const Product &p)
         }
 }
 
-/* Adds the time of a product to the clock. Algorithm 2 is slow, split-K a little faster than
- * others. */
+/* Adds the time of a product to the device's clock. Algorithm 2 is slow, and split-K is a little
+ * faster than no split-K. */
 void spend(const Product &p)
 {
     (void)emu::begin_work("", "product");
@@ -282,8 +285,10 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasL
         return CUBLAS_STATUS_INVALID_VALUE;
     for (int side = 0; side < 4; side++)
         if (p->align[side] < element_size((side == 0 ? a : side == 1 ? b : out)->type))
-            return CUBLAS_STATUS_INVALID_VALUE; /* less than an element's size */
-    /* As on a GPU, bfloat16 rows of an odd length are not supported. */
+            /* the alignment is less than the size of an element */
+            return CUBLAS_STATUS_INVALID_VALUE;
+    /* Like cuBLASLt, supports no bfloat16 matrix with an odd row length (an alignment of 2
+     * bytes). */
     if (a->type == CUDA_R_16BF && (p->align[0] < 4 || p->align[1] < 4))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int i = 0; i < wanted && i < (is_set("alone") ? 1 : ALGORITHMS); i++) {
@@ -300,8 +305,8 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasL
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* Algorithm 1 refuses a single column, so that callers must check an algorithm before they pin it.
- */
+/* Checks if an algorithm supports the product. Algorithm 1 does not support a single column, so a
+ * caller must check an algorithm before it selects the algorithm for all sizes. */
 extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d,
                                                   cublasLtMatrixLayout_t a,
                                                   cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
@@ -362,7 +367,8 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
     Product p = {};
     cublasLtMatmulHeuristicResult_t result;
     if (!algo)
-        return CUBLAS_STATUS_INVALID_VALUE; /* not emulated: a choice by the heuristic */
+        /* without an algorithm, cuBLASLt would choose one by its heuristic; this is not emulated */
+        return CUBLAS_STATUS_INVALID_VALUE;
     const cublasStatus_t st = cublasLtMatmulAlgoCheck(h, d, la, lb, lc, lout, algo, &result);
     if (st != CUBLAS_STATUS_SUCCESS || !agree(&p.size, d, la, lb, lout))
         return st;
@@ -370,7 +376,8 @@ cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, co
     p.a = a, p.b = b, p.c = c, p.out = out;
     p.bias = d->epilogue == CUBLASLT_EPILOGUE_BIAS ? d->bias : nullptr;
     if (p.bias && lout->type != CUDA_R_32F)
-        return CUBLAS_STATUS_NOT_SUPPORTED; /* the bias would be bfloat16 */
+        /* plumb's biases are float32; cuBLASLt would expect one of the output's type, bfloat16 */
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     p.lda = la->ld, p.ldb = lb->ld, p.ldc = lc->ld, p.ldout = lout->ld;
     p.alpha = *static_cast<const float *>(alpha), p.beta = *static_cast<const float *>(beta);
     char name[64];

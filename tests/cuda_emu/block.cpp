@@ -1,6 +1,6 @@
-/* block.cpp - runs a grid: blocks one after another, a block's threads as fibers. Another fiber
- * runs only at barriers and warp operations, in an order drawn from the seed. Test layer. Includes
- * emu.h, emu_mma.h. */
+/* block.cpp - runs a grid of a kernel: the blocks one after another, the threads of a block as
+ * fibers (cooperatively scheduled). A fiber switches to another one only at barriers and warp
+ * operations, in an order drawn from the seed. Test layer. Includes emu.h, emu_mma.h. */
 #include "emu.h"
 
 #include <emu_mma.h>
@@ -22,8 +22,8 @@ namespace
 {
 
 enum { WARP = 32, STACK = 256 << 10, GUARD = 4096 };
-/* It takes time to hide all device memory from a block, so only the first launches of each kernel
- * do it. */
+/* Only this many launches of each kernel hide device memory from a block, because hiding takes
+ * time. */
 constexpr long long HIDDEN_LAUNCHES = 64;
 
 struct Thread;
@@ -33,14 +33,14 @@ struct Fiber {
 #else
     ucontext_t context;
 #endif
-    Thread *thread; /* the thread that it runs; null while it is in the pool */
+    Thread *thread; /* the thread that this fiber runs; null while the fiber is unused */
 };
 enum Wait { NOTHING, BARRIER, WARP_OP, PREVIOUS, DONE };
 struct Thread {
     Place place;
     Wait wait;
-    Fiber *fiber; /* null before the thread begins */
-    bool waited;  /* it has called wait_for_previous() */
+    Fiber *fiber; /* null before the thread has begun */
+    bool waited;  /* the thread has called wait_for_previous() */
     const char *site;
     Op op;
     unsigned mask;
@@ -51,7 +51,9 @@ struct Thread {
 };
 
 struct Warp {
-    unsigned waiting, gone; /* lanes in a warp operation, lanes that ended or do not exist */
+    /* bit masks of lanes: those that wait in a warp operation, and those that have ended or do
+     * not exist */
+    unsigned waiting, gone;
 };
 struct State {
     std::vector<Thread> thread;
@@ -62,14 +64,16 @@ struct State {
     Thread *now;
     size_t live, arrived;
     size_t previous; /* number of threads that wait in wait_for_previous() */
-    bool hides;      /* device memory is hidden from the first block until all its threads wait */
+    /* device memory is hidden from the first block until all its threads have called
+     * wait_for_previous() */
+    bool hides;
     const char *barrier_site;
     const Launch *launch;
     const std::function<void()> *body;
     unsigned char *shared;
     size_t shared_room;
 };
-State &g = *new State(); /* never destroyed: destructors may use it */
+State &g = *new State(); /* never destroyed, because destructors of other objects may use it */
 
 /* ---- switching ------------------------------------------------------------------------ */
 
@@ -91,7 +95,8 @@ asm(".text\n"
 
 void prepare(Fiber *f, char *stack, size_t bytes)
 {
-    void **top = reinterpret_cast<void **>(stack + bytes) - 8; /* 6 registers, address, 0 */
+    /* on the stack of a new fiber: 6 registers, the return address, and 0 */
+    void **top = reinterpret_cast<void **>(stack + bytes) - 8;
     for (int i = 0; i < 8; i++)
         top[i] = nullptr;
     top[6] = reinterpret_cast<void *>(&fiber_main);
@@ -164,12 +169,13 @@ Thread *pick()
     return t;
 }
 
-/* Switches from `self`, whose thread waits or has ended, to another fiber. */
+/* Switches from the fiber `self`, whose thread waits or has ended, to the fiber of another runnable
+ * thread. */
 void leave(Fiber *self)
 {
     Thread *t = pick();
     Fiber *next = t ? t->fiber : &g.host;
-    if (!next) { /* the thread has not begun: it begins on `self` if that is free */
+    if (!next) { /* the thread has not begun; it begins on `self` if that fiber is free */
         next = self->thread ? take_fiber() : self;
         next->thread = t;
         t->fiber = next;
@@ -202,7 +208,7 @@ Warp &warp_of(const Thread *t)
     return g.warp[static_cast<size_t>(t - g.thread.data()) / WARP];
 }
 
-/* Completes the operation that t waits in if every lane of its mask has arrived. */
+/* Completes the warp operation in which thread t waits, if every lane of its mask has arrived. */
 void finish_warp_op(Thread *t)
 {
     Warp &warp = warp_of(t);
@@ -257,7 +263,8 @@ void end_thread(Thread *t)
         open_barrier();
     Warp &warp = warp_of(t);
     warp.gone |= 1u << t->place.lane;
-    for (int l = 0; warp.waiting && l < WARP; l++) { /* lanes that waited for this one only */
+    /* completes the operations of lanes that waited only for this lane */
+    for (int l = 0; warp.waiting && l < WARP; l++) {
         Thread *o = t - t->place.lane + l;
         if ((warp.waiting >> l & 1) && (o->mask >> t->place.lane & 1)) {
             finish_warp_op(o);
@@ -277,7 +284,8 @@ void fiber_main()
     }
 }
 
-/* Fills static shared memory with NaN before each block, with the redzones between its objects. */
+/* Fills the static shared memory, including the redzones between its objects, with NaN before each
+ * block. */
 __attribute__((no_sanitize("address"))) void spoil_static()
 {
     if (__start_plumb_shared)
@@ -403,7 +411,8 @@ const char *where()
     return text;
 }
 
-/* Dynamic shared memory is a heap block of the launch's size, so that ASan knows its end. */
+/* Runs all blocks of a launch. Dynamic shared memory is a heap block of exactly the launch's size,
+ * so that the address sanitizer finds accesses behind it. */
 void run_grid(const Launch &l, const std::function<void()> &body)
 {
     struct plumb_emu_work *w = begin_work(l.file, l.name);

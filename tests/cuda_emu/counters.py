@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""counters.py TABLE emulator COUNTERS PLUMB WORLD - compares what the emulator counts (test_counters.c
-and runs of the whole program) with the limits of benchmarks/results/cuda-counters.md.
-counters.py TABLE nvcc VERSION SM FOLDER - compares registers, spills and shared memory of every
-kernel, from what `ptxas -v` said and the .ptx files in FOLDER.
-With PLUMB_COUNTERS_WRITE=1 the measured values become the table's limits. Standard library only."""
+"""counters.py TABLE emulator COUNTERS PLUMB WORLD - compares what the emulator counts (in
+test_counters.c and in runs of the whole program) with the limits in
+benchmarks/results/cuda-counters.md. counters.py TABLE nvcc VERSION SM FOLDER - compares
+registers, spills and shared memory of every kernel with these limits. It reads the output of
+`ptxas -v` and the .ptx files in FOLDER. With PLUMB_COUNTERS_WRITE=1, the measured values become
+the limits of the table. Needs the standard library only."""
 import os
 import re
 import subprocess
@@ -13,8 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 import common  # noqa: E402
 
-SLACK = 1e-5  # the page has six digits
-REGISTERS, WARPS, BLOCKS, SHARED = 65536, 64, 32, 228 << 10  # of an SM with compute capability 9.0
+SLACK = 1e-5  # relative tolerance: the table has six digits
+# limits of a streaming multiprocessor with compute capability 9.0; SHARED in bytes
+REGISTERS, WARPS, BLOCKS, SHARED = 65536, 64, 32, 228 << 10
 
 
 def number(value):
@@ -24,14 +26,14 @@ def number(value):
 # ---- the page ------------------------------------------------------------------------------------
 
 def rows_of(text, heading):
-    """The cells of the rows of the table below a heading."""
+    """Returns the cells of each row of the table below the heading: [[cell, ...], ...]."""
     part = text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     lines = [line for line in part.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[1:]]
 
 
 def with_rows(text, heading, rows):
-    """The page with other rows in that table."""
+    """Returns the text of the page with other rows in the table below the heading."""
     before, rest = text.split(f"## {heading}\n", 1)
     end = rest.find("\n## ")
     part, after = (rest, "") if end < 0 else (rest[:end + 1], rest[end + 1:])
@@ -51,7 +53,9 @@ class Page:
 
     def done(self):
         if os.environ.get("PLUMB_COUNTERS_WRITE"):
-            text = self.path.read_text()  # the other part may have been written meanwhile
+            # reads the page again, because the other mode of this script may have changed it
+            # meanwhile
+            text = self.path.read_text()
             for edit in self.edits:
                 text = edit(text)
             self.path.write_text(text)
@@ -65,7 +69,7 @@ class Page:
 # ---- counters of the emulator --------------------------------------------------------------------
 
 def waits(bench, steps):
-    """How often the host waits for the device in an SFT run of so many steps."""
+    """Returns how often the host waits for the device in an SFT run of `steps` steps."""
     out = bench.folder / f"waits-{steps}"
     few = ["device=cuda", "dtype=bfloat16", "global_batch_size=4", "micro_batch_size=2", "log_every=100"]
     bench.good(*bench.sft_args(bench.folder / f"sft-{steps}", *few, steps=steps),
@@ -102,7 +106,7 @@ def emulator(page, counters, plumb, maker):
 # ---- what ptxas says -----------------------------------------------------------------------------
 
 def kernels_of(folder, sm):
-    """{name: (registers, bytes of spills, bytes of shared memory, threads of a block)}"""
+    """Returns {kernel: (registers, bytes of spills, bytes of shared memory, threads per block)}."""
     found = {}
     for said in sorted(folder.glob("*.said")):
         text = said.read_text()
@@ -120,9 +124,10 @@ def kernels_of(folder, sm):
 
 
 def occupancy(registers, shared, threads):
-    """Warps of an SM that can run at once, in percent; without dynamic shared memory."""
+    """Returns the occupancy in percent: how many of an SM's warps can be resident at the same
+    time. Dynamic shared memory is not counted."""
     warps = -(-threads // 32)
-    per_warp = -(-registers * 32 // 256) * 256  # registers are given out in units of 256
+    per_warp = -(-registers * 32 // 256) * 256  # registers are allocated in units of 256
     blocks = min(BLOCKS, WARPS // warps, REGISTERS // (per_warp * warps), SHARED // (shared + 1024))
     return 100 * blocks * warps // WARPS
 

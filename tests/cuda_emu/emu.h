@@ -13,55 +13,61 @@
 namespace emu
 {
 
-/* Prints a fault of the program under test and ends it. */
+/* Prints a fault of the program under test, and ends the program. */
 [[noreturn]] void fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-uint32_t draw(uint32_t end); /* in [0, end), from the seed */
-bool one_order();            /* seed 0: threads and streams in their natural order */
+uint32_t draw(uint32_t end); /* returns a random number in [0, end) that follows from the seed */
+bool one_order();            /* true for seed 0: threads and streams run in their natural order */
 
 /* block.cpp */
 void run_grid(const Launch &l, const std::function<void()> &body);
-const char *where(); /* the kernel, block and thread that run now; "" in host code */
+const char *where(); /* returns the kernel, block and thread that run now, or "" in host code */
 
-/* memory.cpp: device memory is protected, so that host code which touches it ends with a message.
- * An operation of the device opens it while it runs; calls may be nested. */
+/* memory.cpp: device memory is protected. Host code that accesses it ends with a message.
+ * memory_open permits access while an operation of the device runs; memory_close ends this. Calls
+ * may be nested. */
 void memory_open();
 void memory_close();
-/* Hides all device memory, and shows it again. In between, an access by a kernel is a fault: the
- * kernel must call wait_for_previous() first. */
+/* memory_hide makes all device memory inaccessible also for the running kernel, and memory_show
+ * ends this. In between, an access is a fault: the kernel must call wait_for_previous() first. */
 void memory_hide();
 void memory_show();
 bool is_device(const void *at);
 /* Returns true if [at, at + bytes) lies in one live allocation. */
 bool is_allocated(const void *at, size_t bytes);
 
-/* Takes memory as a library does when something is used for the first time. It is never released,
- * as on a GPU. */
+/* Takes device memory as a CUDA library does when it is used for the first time. As on a GPU, this
+ * memory is never released. */
 void take_for_library(const char *what, size_t bytes);
 
 /* stream.cpp */
-cudaError_t fail(cudaError_t e); /* remembered for cudaGetLastError */
+cudaError_t fail(cudaError_t e); /* stores e for cudaGetLastError and returns it */
 bool is_stream(cudaStream_t s);
-/* An operation of a stream: `run` is called when a synchronisation needs it. `check` checks its
- * memory; the caller has done so once, and for a recorded operation it is called at each launch of
- * the graph. */
+/* An operation of a stream. `run` is called when a synchronisation needs the operation. `check`
+ * checks the memory that it uses. The caller of push has done this check once; for an operation in
+ * a graph, it is repeated at each launch of the graph. */
 struct Operation {
     std::function<void()> run, check;
 };
 void push(cudaStream_t s, std::function<void()> run, std::function<void()> check = nullptr);
-/* Adds an operation in which other processes take part: step is called until it returns true. */
+/* Adds an operation that depends on other processes. `step` is called again and again until it
+ * returns true. */
 void push_polled(cudaStream_t s, std::function<bool()> step);
 void drain();
-void not_while_recording(const char *call); /* a fault when a stream is being captured */
-/* Returns a reference to the graph that s is captured into; the graph is null if there is none. */
+void not_while_recording(const char *call); /* reports a fault if a stream is being captured */
+/* Returns a reference to the graph into which s is captured. The graph is null if s is not
+ * captured. */
 cudaGraph_t &recording(cudaStream_t s);
 extern struct plumb_emu_counts counts;
 
-/* profile.cpp: says that the device begins an operation; returns its entry in the profile. */
+/* profile.cpp: records that the device begins an operation. Returns the entry for this operation in
+ * the profile. */
 struct plumb_emu_work *begin_work(const char *file, const char *name);
-/* The running kernel has ended: adds the device memory that it has touched to its entry. */
+/* Records that the running kernel has ended: adds the device memory that it has accessed to its
+ * entry. */
 void end_kernel();
-extern size_t live_objects; /* streams, events, handles, pieces of page-locked memory */
-extern double clock_ms;     /* the time of the work so far; only products of matrices take time */
+/* number of streams, events, handles and blocks of page-locked memory that exist */
+extern size_t live_objects;
+extern double clock_ms; /* milliseconds of all work so far; only matrix products take time */
 
 } // namespace emu
 

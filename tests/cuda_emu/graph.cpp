@@ -1,5 +1,5 @@
-/* graph.cpp - graphs: the operations of a stream while it was captured, for repeated launches.
- * Test layer. Includes emu.h. */
+/* graph.cpp - emulates CUDA graphs: the operations that a stream recorded while it was captured can
+ * be launched again and again. Test layer. Includes emu.h. */
 #include "emu.h"
 
 struct CUgraphExec_st {

@@ -1,8 +1,9 @@
-/* memory.cpp - device memory: pages of their own region, which are protected except while an
- * operation runs: by one register of the thread if the processor has protection keys, else by the
- * protection of every page. Behind every allocation is a page that is always protected; the bytes
- * before that page are poisoned under ASan, and without it have a pattern that cudaFree checks.
- * Test layer. Includes emu.h. */
+/* memory.cpp - emulates device memory. It has an address region of its own, which is protected from
+ * access except while an operation of the device runs. If the processor has protection keys, one
+ * register of the thread switches the protection; else the protection of every page is changed. A
+ * page that is always protected follows every allocation. The bytes between the end of the
+ * allocation and that page are poisoned with the address sanitizer; without it they have a pattern
+ * that cudaFree checks. Test layer. Includes emu.h. */
 #include "emu.h"
 
 #include <csignal>
@@ -28,29 +29,33 @@ namespace
 {
 
 constexpr uintptr_t PAGE = 4096, REGION = uintptr_t(1) << 40;
-constexpr unsigned char SLACK = 0xA5, FRESH = 0xff; /* floats of FRESH bytes are NaN */
+/* bytes that fill the rest of an allocation's last page, and new memory; floats of FRESH bytes
+ * are NaN */
+constexpr unsigned char SLACK = 0xA5, FRESH = 0xff;
 
 struct Block {
-    size_t bytes, pages; /* pages: the size of the pages, in bytes */
+    size_t bytes, pages; /* pages: bytes of all pages of the allocation */
 };
 struct Memory {
     uintptr_t base = 0, next = 0;
     std::map<uintptr_t, Block> live;
     std::set<void *> pinned;
-    size_t libraries = 0; /* bytes of take_for_library */
+    size_t libraries = 0; /* total bytes of take_for_library */
     size_t used = 0, total = size_t(4) << 30;
-    int key = -1;                         /* protection key of all pages; -1: no keys */
-    int depth = 0;                        /* of memory_open, without keys */
+    /* protection key of all pages; -1 if the processor has no keys */
+    int key = -1;
+    int depth = 0;                        /* nesting depth of memory_open if there are no keys */
     bool hidden = false;                  /* between memory_hide and memory_show */
-    struct sigaction segv = {}, bus = {}; /* the handlers of before */
+    struct sigaction segv = {}, bus = {}; /* the signal handlers that were installed before */
 };
 Memory &m()
 {
-    static Memory *memory = new Memory(); /* never destroyed: destructors may use it */
+    /* never destroyed, because destructors of other objects may use it */
+    static Memory *memory = new Memory();
     return *memory;
 }
 
-thread_local int opened; /* depth of this thread's memory_open, with keys */
+thread_local int opened; /* nesting depth of memory_open in this thread, if there are keys */
 
 std::map<uintptr_t, Block>::const_iterator block_at(uintptr_t at)
 {
@@ -61,7 +66,8 @@ std::map<uintptr_t, Block>::const_iterator block_at(uintptr_t at)
     return at < it->first + it->second.pages + PAGE ? it : m().live.end();
 }
 
-/* Handles an access that the hardware refused: prints what it was; a fault ends the program. */
+/* Handles an access that the hardware refused. Prints what was accessed; if it was device memory,
+ * ends the program. */
 void on_fault(int signal, siginfo_t *info, void *)
 {
     const uintptr_t at = reinterpret_cast<uintptr_t>(info->si_addr);
@@ -70,7 +76,7 @@ void on_fault(int signal, siginfo_t *info, void *)
             fprintf(stderr, "emu: %s: access to %p, which is no device memory\n", where(),
                     info->si_addr);
         sigaction(signal, signal == SIGSEGV ? &m().segv : &m().bus, nullptr);
-        return; /* to the same access, which the handler of before gets */
+        return; /* repeats the access, which the handler installed before then gets */
     }
     const auto it = block_at(at);
     char what[96] = "no allocation of now";
@@ -85,8 +91,9 @@ void on_fault(int signal, siginfo_t *info, void *)
     fault("%s: access to device memory at %p: %s", where(), info->si_addr, what);
 }
 
-/* Ends the process with code 70 if device memory is left. A process that failed keeps its own exit
- * code: it ended early, so memory may be left, and tests/timed.py needs the code. */
+/* Runs at exit. Ends the process with code 70 if device memory was not released. A process that
+ * failed keeps its own exit code, which tests/timed.py needs; it ended early, so memory may be
+ * left. */
 void at_exit(int code, void *)
 {
     if (code != 0 || (m().live.empty() && live_objects == 0))
@@ -135,7 +142,7 @@ void protect(uintptr_t at, size_t bytes, int how)
         fault("mprotect refuses %zu bytes", bytes);
 }
 
-/* Opens one allocation for the emulator itself. */
+/* Permits the emulator itself to access one allocation. */
 void block_open(uintptr_t at, size_t pages)
 {
     if (m().key >= 0)
@@ -235,8 +242,8 @@ bool is_allocated(const void *at, size_t bytes)
     return it != m().live.end() && a + bytes <= it->first + it->second.bytes;
 }
 
-/* Words from 2^40 to 2^47 are taken for addresses and must be in device memory: no kernel gets a
- * number of that size. */
+/* Checks the arguments of a kernel. A word from 2^40 to 2^47 counts as an address and must be in
+ * device memory. No kernel of plumb gets a number of that size. */
 void check_argument(const char *kernel, int index, const void *words, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += 8) {
@@ -287,7 +294,8 @@ extern "C" cudaError_t cudaMalloc(void **out, size_t bytes)
     if (m().next + pages + 2 * PAGE > m().base + REGION)
         fault("the emulator's address space for device memory is used up");
     const uintptr_t at = m().next + PAGE;
-    m().next += pages + PAGE; /* never used again: pointers to freed memory stay invalid */
+    /* addresses are never used again, so pointers to released memory stay invalid */
+    m().next += pages + PAGE;
     protect(at, pages, PROT_READ | PROT_WRITE);
     block_open(at, pages);
     unsigned char *data = reinterpret_cast<unsigned char *>(at);
@@ -305,7 +313,7 @@ extern "C" cudaError_t cudaFree(void *data)
 {
     if (!data)
         return cudaSuccess;
-    drain(); /* CUDA waits here too */
+    drain(); /* cudaFree waits for the device, too */
     const uintptr_t at = reinterpret_cast<uintptr_t>(data);
     const auto it = m().live.find(at);
     if (it == m().live.end())

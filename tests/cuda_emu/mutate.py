@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""mutate.py BUILD [NAME...] - breaks the CUDA sources in ways that only a GPU or the emulator can
-find, and fails if the kernel checks still pass. Each change needs a compilation: `mutate.py BUILD some`
-makes one of each kind, as CI does, and checks for the others that the text to change exists. BUILD must
-be built with the emulator; standard library only."""
+"""mutate.py BUILD [NAME...] - changes the CUDA sources in ways that only a GPU or the emulator can
+detect, and fails if the kernel checks still pass. Each change needs a compilation. `mutate.py
+BUILD some` makes one change of each kind, as CI does, and only checks for the other changes that
+the text to be replaced exists. BUILD must be built with the emulator. Needs the standard library
+only."""
 import json
 import os
 import shlex
@@ -17,8 +18,8 @@ BLOCK_SUM = """    if (threadIdx.x % WARP == 0)
         part[threadIdx.x / WARP] = v;
     __syncthreads();
     T sum"""
-# name, source file, [program:]compiled unit, checks that must fail (bfloat16 attention: a case of its
-# test; fused: all), [(text, replacement)]
+# name, source file, [program:]compiled unit, checks that must fail (for bfloat16 attention: cases of
+# its test; for `fused`: all its checks), [(text, replacement)]
 MUTATIONS = [
     ("dropped barrier in the block's sum", "kernels/cuda/device.cuh", "rmsnorm", ["rmsnorm_fwd"],
      [(BLOCK_SUM, BLOCK_SUM.replace("    __syncthreads();\n", ""))]),
@@ -121,14 +122,16 @@ MUTATIONS = [
 ]
 
 
-# One of each kind: barrier, guard, mask, wait for a stream, fragment, kernel launched early.
+# One change of each kind: barrier, guard, lane mask, wait for a stream, tensor-core fragment, early
+# launch.
 SOME = ["dropped barrier in the block's sum", "tail guard off by one", "wrong lane mask",
         "copy back without waiting for it", "swapped fragment of keys",
         "a kernel that does not wait for the one before"]
 
 
 def mutant(path, edits):
-    """Returns the source with the edits; None if a text does not occur exactly once."""
+    """Returns the source text with the edits. Returns None if a text to be replaced does not
+    occur exactly once."""
     text = (ROOT / path).read_text()
     for old, new in edits:
         if text.count(old) != 1 and old != "0xffffffffu":
@@ -152,7 +155,8 @@ def run(build, name, path, unit, checks, edits):
         compile_ = [c for c in commands if c["file"].endswith(end) and "cuda_emu" in c["output"]][0]
         words = shlex.split(compile_["command"])
         source = tree / path if path.endswith(".c") else build / compile_["file"]
-        first = next(i for i, word in enumerate(words) if word.startswith("-I"))  # ccache may come before
+        # the command may begin with ccache
+        first = next(i for i, word in enumerate(words) if word.startswith("-I"))
         words = [*words[:first], f"-I{tree}/kernels", f"-I{tree}/src", *words[first:words.index("-MD")],
                  "-o", f"{tree}/mutant.o", "-c", str(source)]
         subprocess.run(words, cwd=build, check=True)

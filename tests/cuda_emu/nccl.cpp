@@ -1,13 +1,14 @@
-/* nccl.cpp - NCCL between processes of one machine, over local sockets. Only communicators that do
- * not block are emulated: a call is in progress until ncclCommGetAsyncError was called often
- * enough, and only then are its operations in their stream. A send waits for its receive. What NCCL
- * leaves undefined - counts that differ, host memory, calls out of order - ends the program.
- * PLUMB_EMU_NCCL=RANK:WHAT[:CALL] makes a fault on one rank, in its CALL-th group (from 1):
+/* nccl.cpp - emulates NCCL between processes of one machine, over local sockets. Only non-blocking
+ * communicators are emulated: a call is in progress until ncclCommGetAsyncError was called often
+ * enough, and only then its operations enter their stream. A send waits for the matching receive.
+ * Behaviour that NCCL leaves undefined ends the program: different counts, host memory, calls in
+ * different orders. PLUMB_EMU_NCCL=RANK:WHAT[:CALL] causes a fault on one rank, in its CALL-th
+ * group (from 1):
  *   die, stop   the process is killed or stopped while it sends the group
  *   error       ncclCommGetAsyncError reports an error from then on
- *   hang        the group never ends
- *   init        the rank's communicator is never ready
- *   refuse      the first operation of the group is refused; the group must still be ended
+ *   hang        the group never completes
+ *   init        the rank's communicator never becomes ready
+ *   refuse      the first operation of the group is refused; the caller must still end the group
  * Test layer. Includes emu.h. */
 #include <nccl.h>
 
@@ -44,20 +45,22 @@ struct Message {
 };
 struct Peer {
     int fd = -1;
-    std::deque<Message> inbox; /* complete messages, without acks */
-    std::vector<char> in;      /* bytes of the next message */
+    std::deque<Message> inbox; /* complete messages, except acknowledgements (acks) */
+    std::vector<char> in;      /* the bytes received so far of the next message */
     std::deque<char> out;
-    uint64_t acks = 0; /* acks that came and were not taken */
+    uint64_t acks = 0; /* number of acks that have arrived and are not yet used */
 };
 struct Work {
     Kind kind;
     const char *from;
     char *to;
     size_t bytes;
-    int peer; /* the other rank, or the root */
+    int peer; /* rank of the other side, or of the root */
     cudaStream_t stream;
-    std::vector<std::vector<char>> part = {}; /* on the root of a reduction: by rank */
-    size_t waits = 0;                         /* acks or parts that are missing */
+    /* on the root of a reduction: the data of each rank */
+    std::vector<std::vector<char>> part = {};
+    /* number of acks or data parts that have not arrived yet */
+    size_t waits = 0;
     bool sent = false;
 };
 enum State { INIT, READY, LAUNCHING, FINAL, DEAD };
@@ -72,10 +75,11 @@ struct ncclComm {
     int n = 0, rank = 0, device = 0, listener = -1;
     std::string id;
     std::vector<Peer> peer;
-    std::vector<int> hello; /* connections whose Hello was not received */
+    std::vector<int> hello; /* connections that have not yet sent their Hello */
     std::vector<Work> launching;
-    unsigned questions = 0; /* calls of ncclCommGetAsyncError until the launch is done */
-    size_t pending = 0;     /* groups in streams */
+    /* number of calls of ncclCommGetAsyncError until the launch is complete */
+    unsigned questions = 0;
+    size_t pending = 0; /* number of groups that are in streams */
     long groups = 0, fault_at = 0;
     What fault = NOTHING;
 };
@@ -85,7 +89,7 @@ namespace
 
 struct Group {
     int depth = 0;
-    bool failed = false; /* at its end NCCL then drops the whole group */
+    bool failed = false; /* an operation was refused; then ncclGroupEnd drops the whole group */
     ncclComm_t comm = nullptr;
     std::vector<Work> ops;
 } group;
@@ -120,7 +124,7 @@ void put(Peer &p, const void *data, size_t bytes)
     p.out.insert(p.out.end(), at, at + bytes);
 }
 
-/* The first bytes of a new connection. */
+/* The first message on a new connection. */
 struct Hello {
     int32_t rank, n, device;
 };
@@ -138,13 +142,14 @@ void accept_hello(ncclComm &c)
         if (h.n != c.n || h.rank <= c.rank || h.rank >= c.n || c.peer[size_t(h.rank)].fd >= 0)
             fault("nccl: rank %d of %d joins %d ranks", h.rank, h.n, c.n);
         if (h.device == c.device)
-            c.error = ncclInvalidUsage; /* NCCL: duplicate GPU detected */
+            c.error = ncclInvalidUsage; /* as NCCL's error "duplicate GPU detected" */
         c.peer[size_t(h.rank)].fd = c.hello[i];
         c.hello.erase(c.hello.begin() + static_cast<std::ptrdiff_t>(i--));
     }
 }
 
-/* Higher ranks connect to lower ones, which may not listen yet. */
+/* Connects to all lower ranks. A lower rank may not accept connections yet; then the function is
+ * called again. */
 void join(ncclComm &c)
 {
     if (c.fault == NO_INIT)
@@ -201,12 +206,14 @@ void write_peer(Peer &p)
         std::copy(p.out.begin(), p.out.begin() + static_cast<std::ptrdiff_t>(n), block);
         const ssize_t sent = send(p.fd, block, n, MSG_NOSIGNAL);
         if (sent <= 0)
-            return; /* later, or never if the peer has died: the ranks then wait */
+            /* tries again later; if the peer has died, the bytes are never sent and the ranks
+             * wait */
+            return;
         p.out.erase(p.out.begin(), p.out.begin() + sent);
     }
 }
 
-/* Connects, sends and receives what is possible without waiting. */
+/* Connects, sends and receives as much as is possible without waiting. */
 void progress(ncclComm &c)
 {
     if (c.state == INIT)
@@ -225,8 +232,8 @@ void send_to(ncclComm &c, int r, const Work &op)
     put(c.peer[size_t(r)], op.from, op.bytes);
 }
 
-/* *data = the next message of rank r, which must be what this rank expects. Returns false if no
- * message is complete. */
+/* Sets *data to the next message of rank r. A message that does not fit `kind` and `op` is a fault.
+ * Returns false if no complete message has arrived. */
 bool take_from(ncclComm &c, int r, Kind kind, const Work &op, std::vector<char> *data)
 {
     Peer &p = c.peer[size_t(r)];
@@ -251,7 +258,7 @@ bool take_ack(Peer &p)
     return true;
 }
 
-/* Adds the parts in the order of a ring that ends at the root. */
+/* Adds the data of all ranks in the order of a ring that ends at the root. */
 void add_up(const ncclComm &c, Work &op)
 {
     std::vector<float> sum(op.bytes / sizeof(float)), part(sum.size());
@@ -289,8 +296,8 @@ void begin_op(ncclComm &c, Work &op)
     }
 }
 
-/* Advances one operation. The operations of a group take the messages of a peer in the group's
- * order. */
+/* Advances one operation of a group. The operations of a group use the messages of a peer in the
+ * order of the group. */
 void step_op(ncclComm &c, Work &op, std::vector<bool> &busy, std::vector<bool> &unacked)
 {
     const bool root = op.peer == c.rank;
@@ -307,7 +314,7 @@ void step_op(ncclComm &c, Work &op, std::vector<bool> &busy, std::vector<bool> &
         ack(op.peer);
         unacked[size_t(op.peer)] = op.waits > 0;
     } else if (op.kind == BROADCAST && root) {
-        /* All acks of a peer are alike: their number is enough. */
+        /* The acks of a peer do not differ, so their number is sufficient. */
         for (int r = 0; r < c.n && op.waits > 0; r++)
             if (r != c.rank)
                 ack(r);
@@ -326,7 +333,7 @@ void step_op(ncclComm &c, Work &op, std::vector<bool> &busy, std::vector<bool> &
     }
 }
 
-/* Advances the first group of a stream; returns true if it is done. */
+/* Advances the first group of a stream. Returns true if it is complete. */
 bool step_group(ncclComm &c, std::vector<Work> &ops, long number)
 {
     if (c.aborted)
@@ -352,7 +359,8 @@ bool step_group(ncclComm &c, std::vector<Work> &ops, long number)
     }
     progress(c);
     for (const Peer &p : c.peer)
-        done = done && p.out.empty(); /* acks too: the next call may be late */
+        /* acks must be sent too, because the next call of progress may come late */
+        done = done && p.out.empty();
     return done;
 }
 
@@ -475,7 +483,8 @@ extern "C" ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqu
         return ncclInvalidArgument;
     if (config->blocking != 0)
         fault("ncclCommInitRankConfig: only communicators that do not block are emulated");
-    ncclComm_t c = new ncclComm(); /* never freed, to find uses after its end */
+    /* never freed, so that a use after its destruction is detected */
+    ncclComm_t c = new ncclComm();
     c->n = n;
     c->rank = rank;
     c->id = id.internal;

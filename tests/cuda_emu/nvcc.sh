@@ -1,9 +1,10 @@
 #!/bin/sh
-# nvcc.sh NVCC ROOT PTX GENCODE... - compiles every .cu with the product's -gencode options, warnings
-# as errors. Checks that nvcc then packs machine code for every GPU of the options, and PTX for newer
-# GPUs, and that no kernel needs a larger stack than the margin of the memory plan allows for
-# (src/backend/backend_cuda.c). Prints the largest registers, stack and spills of each file; then
-# counters.py compares those of every kernel with the limits of benchmarks/results/cuda-counters.md.
+# nvcc.sh NVCC ROOT PTX GENCODE... - compiles every .cu file with the -gencode options of the
+# product, and with warnings as errors. Checks that the result has machine code for every GPU of the
+# options and PTX for newer GPUs. Checks that no kernel needs a larger stack than the memory plan has
+# room for (src/backend/backend_cuda.c). Prints the largest registers, stack and spills of each file.
+# Then counters.py compares the values of every kernel with the limits of
+# benchmarks/results/cuda-counters.md.
 set -eu
 nvcc=$1 root=$2 ptx=$3
 shift 3
@@ -17,7 +18,8 @@ compile() {
     "$nvcc" --threads 0 -std=c++17 -O3 -fmad=false --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
         -I "$root/src" -I "$root/kernels" -I "$root/tests" -keep -keep-dir "$out" -c -o "$out/object" "$@"
 }
-# most PATTERN: prints the largest number that the pattern finds in what ptxas said; 0 if there is none.
+# most PATTERN: prints the largest number that the pattern matches in the output of ptxas, or 0 if there
+# is none.
 most() {
     sed -n "s/$1/\1/p" "$out/said" | sort -n | sed -n '$p' | grep . || echo 0
 }

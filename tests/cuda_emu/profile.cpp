@@ -1,7 +1,7 @@
-/* profile.cpp - what the device has run: launches by kernel, and the device memory that each launch
- * touches. The calls that -fsanitize=thread puts before each access of a kernel end here; no
- * thread sanitizer is linked.
- * Test layer. Includes emu.h. */
+/* profile.cpp - records what the device has run: the launches of each kernel, and the device memory
+ * that each launch accesses. The option -fsanitize=thread makes the compiler call a function at
+ * each memory access of a kernel. These functions are defined here; the thread sanitizer's library
+ * is not linked. Test layer. Includes emu.h. */
 #include "emu.h"
 
 #include <map>
@@ -11,9 +11,10 @@
 namespace
 {
 
-constexpr uintptr_t SECTOR = 32; /* bytes that a GPU moves at least */
+constexpr uintptr_t SECTOR = 32; /* smallest number of bytes that a GPU transfers */
 
-/* PLUMB_EMU_WAITS names the file that gets, at exit, how often the host waited for the device. */
+/* At exit, writes how often the host has waited for the device to the file that PLUMB_EMU_WAITS
+ * names. */
 void write_waits()
 {
     if (FILE *f = fopen(getenv("PLUMB_EMU_WAITS"), "w")) {
@@ -23,8 +24,8 @@ void write_waits()
 }
 
 struct Profile {
-    std::map<std::string, plumb_emu_work> work; /* by file and name */
-    plumb_emu_work *now = nullptr;              /* the running kernel */
+    std::map<std::string, plumb_emu_work> work; /* key: file and name of the kernel */
+    plumb_emu_work *now = nullptr;              /* the entry of the running kernel */
     bool bytes = false;
     std::unordered_set<uintptr_t> read, written;
     Profile()
@@ -35,7 +36,8 @@ struct Profile {
 };
 Profile &p()
 {
-    static Profile *profile = new Profile(); /* lives longer than every destructor */
+    /* never destroyed, because destructors of other objects may use it */
+    static Profile *profile = new Profile();
     return *profile;
 }
 

@@ -1,5 +1,5 @@
-/* staged.c - copies the arguments to the device, runs the kernel and copies them back.
- * Test of layer 1. Includes staged.h. */
+/* staged.c - kernels for host memory: each copies its arguments to the device, runs the device's
+ * kernel and copies the results back. Test of layer 1. Includes staged.h. */
 #include "staged.h"
 
 #include "base/num.h"
@@ -7,7 +7,7 @@
 
 struct buffer {
     void *host, *base, *device;
-    int64_t bytes; /* on the host */
+    int64_t bytes; /* number of bytes in host memory */
     bool changes, narrow;
 };
 struct desk {
@@ -21,8 +21,8 @@ static struct desk desk_of(plumb_stream *s)
     return (struct desk){.b = (struct plumb_backend *)(void *)s};
 }
 
-/* Returns the buffer's bytes as the device has them: its host memory, or the float32 there as
- * bfloat16. The caller frees it. */
+/* Returns a copy of the buffer's contents as the device needs them: the bytes of host memory, or
+ * its floats rounded to bfloat16. The caller frees the copy. */
 static void *device_form(const struct buffer *f, int64_t *bytes)
 {
     *bytes = f->narrow ? f->bytes / 2 : f->bytes;
@@ -51,7 +51,7 @@ static void *stage(struct desk *d, const void *host, int64_t bytes, bool changes
     if (!host)
         return NULL;
     for (int i = 0; i < d->n; i++)
-        if (d->buffer[i].host == host) { /* two arguments are the same array */
+        if (d->buffer[i].host == host) { /* two arguments of the kernel are the same array */
             CHECK(d->buffer[i].bytes == bytes && d->buffer[i].narrow == narrow);
             d->buffer[i].changes |= changes;
             return d->buffer[i].device;
@@ -250,7 +250,8 @@ static struct plumb_rows stage_rows(struct desk *desk, const struct plumb_rows *
     *desk = d;
     return on_device;
 }
-/* Floats of a layer's keys, or values: as many pages as the table names. */
+/* Returns the number of floats in the keys (or values) of a layer, for as many pages as the page
+ * table names. */
 static int64_t page_floats(const struct plumb_rows *r, int64_t hk, int64_t width)
 {
     return rows_named(r->page, r->n_seq * r->max_pages) * hk * width * PLUMB_KV_PAGE;
@@ -361,8 +362,9 @@ static plumb_status normal(plumb_stream *s, float *w, int64_t n, double std,
     RUN(normal, OUT(w, n), n, std, key);
 }
 
-/* The kernels that mix bfloat16 and float32 arguments, behind the types of float32 kernels: this is
- * how staged_mixed_table puts them in place of gather_fwd, gather_bwd and linear_fwd. */
+/* These device kernels have both bfloat16 and float32 arguments. staged_mixed_table puts them in
+ * place of gather_fwd, gather_bwd and linear_fwd, so they have the types of these float32
+ * kernels. */
 static plumb_status embed_fwd(plumb_stream *s, float *y, const float *x, const int32_t *index,
                               int64_t n, int64_t c)
 {
@@ -383,7 +385,8 @@ static plumb_status head_fwd(plumb_stream *s, float *y, const float *x, const fl
     RUN(bf16.head_fwd, OUT(y, n * out), REAL_IN(x, n * in), REAL_IN(packed, out * in), n, out, in);
 }
 
-/* All but the sizes of packed weights and of scratch, which touch no memory. */
+/* The kernels that access memory. Functions that only return sizes of packed weights or of scratch
+ * memory are left out. */
 #define STAGED_LIST(X)                                                                             \
     X(gather_fwd)                                                                                  \
     X(gather_bwd)                                                                                  \

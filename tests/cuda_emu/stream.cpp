@@ -1,7 +1,7 @@
-/* stream.cpp - streams and events: an operation waits in its stream until a synchronisation needs
- * it. Operations of other streams may run at any time before, as the seed decides; so operations
- * that no event orders run too late with some seeds and too early with others. Test layer. Includes
- * emu.h. */
+/* stream.cpp - emulates streams and events. An operation waits in its stream until a
+ * synchronisation needs it. Operations of other streams may run at any time before, as the seed
+ * decides. So if no event orders two operations, they run in a wrong order with some seeds. Test
+ * layer. Includes emu.h. */
 #include "emu.h"
 
 #include <deque>
@@ -11,15 +11,18 @@
 #include <vector>
 
 struct CUstream_st {
-    std::deque<std::function<bool()>> waiting; /* false: not done, must be called again */
+    /* an entry returns false if it is not complete and must be called again */
+    std::deque<std::function<bool()>> waiting;
     uint64_t done = 0, pushed = 0;
     bool running = false;
-    cudaGraph_t graph = nullptr; /* the graph that the stream is captured into */
+    cudaGraph_t graph = nullptr; /* the graph into which the stream is captured, or null */
 };
 struct CUevent_st {
-    cudaStream_t stream = nullptr; /* null: never recorded, so nothing to wait for */
+    /* null if the event was never recorded; then there is nothing to wait for */
+    cudaStream_t stream = nullptr;
     uint64_t position = 0;
-    std::shared_ptr<double> time; /* time on the device's clock; null without timing */
+    /* time of the device's clock in milliseconds; null for an event without timing */
+    std::shared_ptr<double> time;
 };
 
 namespace emu
@@ -39,15 +42,15 @@ struct Runtime {
     uint64_t random = 0;
     unsigned seed = 1;
     int device = 0, devices = 1;
-    int first = 0; /* the host's number of this process's device 0 */
+    int first = 0; /* the host's number of the GPU that is device 0 of this process */
     Runtime()
     {
         if (const char *text = getenv("PLUMB_EMU_SEED"))
             seed = static_cast<unsigned>(strtoul(text, nullptr, 10));
         if (const char *text = getenv("PLUMB_EMU_DEVICES"))
             devices = atoi(text);
-        /* PLUMB_EMU_BIND: the process sees one GPU of the host, another one for each local rank,
-         * as with srun --gpus-per-task=1 */
+        /* With PLUMB_EMU_BIND, each process sees a single GPU of the host, which depends on its
+         * local rank, as with srun --gpus-per-task=1. */
         const char *rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
         if (getenv("PLUMB_EMU_BIND") && rank && devices > 0) {
             first = atoi(rank) % devices;
@@ -63,13 +66,13 @@ Runtime &rt()
 }
 
 constexpr size_t SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10;
-constexpr int MAJOR = 9; /* compute capability */
+constexpr int MAJOR = 9; /* major number of the compute capability */
 
-/* Runs operations of s up to `position`, as far as possible without waiting for another process.
- * Returns true if s has reached it. */
+/* Runs the operations of s up to number `position`, as far as possible without waiting for another
+ * process. Returns true if all of them have run. */
 bool try_until(cudaStream_t s, uint64_t position)
 {
-    if (s->running) /* called by an operation of s */
+    if (s->running) /* the caller is an operation of s itself */
         return s->done >= position;
     s->running = true;
     memory_open();
@@ -88,7 +91,8 @@ void run_until(cudaStream_t s, uint64_t position)
         usleep(50);
 }
 
-/* Runs any number of operations of all streams, as a device may have done by now. */
+/* Runs a random number of operations of every stream: a real device could have done any of them by
+ * now. */
 void advance_others()
 {
     if (one_order())
@@ -107,7 +111,7 @@ bool one_order()
 
 uint32_t draw(uint32_t end)
 {
-    uint64_t x = rt().random += 0x9E3779B97F4A7C15ull; /* splitmix64 */
+    uint64_t x = rt().random += 0x9E3779B97F4A7C15ull; /* the splitmix64 generator */
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
     x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
     x ^= x >> 31;
@@ -432,7 +436,8 @@ extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
     return cudaSuccess;
 }
 
-/* Waits for the event as it is now: recording it again later changes nothing for this wait. */
+/* Makes s wait for the event as it is recorded now. If it is recorded again later, this wait does
+ * not change. */
 extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
     const CUevent_st at = *e;
@@ -461,7 +466,7 @@ extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t e)
     return cudaSuccess;
 }
 
-/* Every call runs one more operation of the stream, so that polling ends. */
+/* Each call runs one more operation of the event's stream, so that a loop of calls ends. */
 extern "C" cudaError_t cudaEventQuery(cudaEvent_t e)
 {
     not_while_recording("cudaEventQuery");

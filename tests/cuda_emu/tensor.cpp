@@ -1,5 +1,5 @@
-/* tensor.cpp - computes what a tensor core computes, and counts bank conflicts of shared memory.
- * Test layer. Includes emu.h, emu_mma.h. */
+/* tensor.cpp - emulates the matrix product of a tensor core, and counts bank conflicts of shared
+ * memory. Test layer. Includes emu.h, emu_mma.h. */
 #include <emu_mma.h>
 
 #include "emu.h"
@@ -19,14 +19,14 @@ float widen(unsigned bits)
 
 } // namespace
 
-/* The elements of each lane, with g = lane / 4 and t = lane % 4:
+/* Computes D = A B + C for one warp. Lane = 4 g + t holds these elements:
  *     A (16,16)  a[0]: row g, columns 2t, 2t+1; a[1]: row g+8; a[2], a[3]: the same, columns +8
  *     B (16,8)   b[0]: column g, rows 2t, 2t+1; b[1]: rows +8
  *     C (16,8)   c[0], c[1]: row g, columns 2t, 2t+1; c[2], c[3]: row g+8
- * An element of D is one chain of additions in float32, from C on with ascending k, of products
- * that float32 holds exactly. Hardware adds the products of a step in another order and with
- * another rounding, but there too an element depends only on its row of A, its column of B and its
- * C. */
+ * An element of D is the element of C plus products in ascending k, one float32 addition after
+ * another; float32 represents each product exactly. Hardware adds in another order and rounds
+ * differently. But on hardware, too, an element depends only on its row of A, its column of B and
+ * its element of C. */
 void multiply(void *const lane[32])
 {
     float a[16][16], b[16][8], c[16][8];
@@ -53,8 +53,8 @@ void multiply(void *const lane[32])
             static_cast<Mma *>(lane[l])->c[i] = c[l / 4 + i / 2 * 8][2 * (l % 4) + i % 2];
 }
 
-/* Counts conflicts: eight rows of 16 bytes are read at once if their addresses modulo 128 differ.
- */
+/* Adds the bank conflicts of one read of eight rows of 16 bytes to the count. There is no conflict
+ * if the rows' addresses modulo 128 are all different. */
 void count_conflicts(const void *const row[8])
 {
     unsigned taken = 0;

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""test_app_cuda.py PLUMB WORLD - checks the program with device: cuda on an emulated GPU: SFT, a reward
-model and an iteration of PSLE agree with the CPU's, in bfloat16 within its roundings; the log-probs of
-sampling and training have the same bits, the order of threads changes no byte, and the memory is that of
-the plan."""
+"""test_app_cuda.py PLUMB WORLD - checks the program with device: cuda on an emulated GPU. SFT, a
+reward model and an iteration of PSLE agree with the CPU; in bfloat16, they agree up to its
+rounding. The log-probs of sampling and training have the same bits. The order of threads changes
+no byte. The memory is that of the plan."""
 import json
 import sys
 from pathlib import Path
@@ -19,7 +19,8 @@ def psle_args(bench, out, sft, reward, *more):
 
 
 def small(bench, device, order, dtype="float32"):
-    """Makes the three runs on one device; returns their folders."""
+    """Runs SFT, reward model and PSLE on one device, with `order` as seed of the emulator.
+    Returns the output folders."""
     env = {"PLUMB_EMU_SEED": str(order)}
     name = f"{device}-{dtype}-{order}"
     sft, reward, psle = (bench.folder / f"{name}-{k}" for k in ("sft", "reward", "psle"))
@@ -32,7 +33,8 @@ def small(bench, device, order, dtype="float32"):
 
 
 def follows(bench, a, b, what, within):
-    """Compares loss and gradient norm of run b with those of run a; returns the largest relative difference."""
+    """Checks that loss and gradient norm of run b agree with those of run a within the relative tolerance
+    `within`. Returns the largest relative difference."""
     x, y = common.metrics(a), common.metrics(b)
     bench.check(len(x) == len(y) > 0, "rows of metrics", len(x), len(y))
     far = [abs(p[key] - q[key]) / abs(p[key]) for p, q in zip(x, y) for key in ("loss", "grad_norm")]
@@ -62,8 +64,9 @@ def classes_of(run):
 
 
 def test_pins(bench):
-    """Checks the cache of GEMM algorithms: it is read, and written again with the same bytes; a damaged file
-    is not used. A resumed run selects the classes of its checkpoint, or names the products that differ."""
+    """Checks the file of selected GEMM algorithms (option pins). It is read, and written again with the
+    same bytes. A damaged file is not used. A resumed run selects the algorithm classes of its
+    checkpoint, or names the products for which it cannot."""
     pins, few = bench.folder / "pins.txt", ["device=cuda", "global_batch_size=2", "micro_batch_size=2",
                                             "checkpoint.every=1"]
     runs = [bench.folder / f"pins-{i}" for i in range(5)]
@@ -83,7 +86,8 @@ def test_pins(bench):
     bench.check(any(c.startswith("forward, float32 to float32, ") for c in first), "classes:", first)
     state = (runs[0] / "latest/trainer_state.h5").read_bytes()
     bench.check(all(c.encode() in state for c in first), "the checkpoint has no classes")
-    other = {"PLUMB_EMU_GEMM": "other"}  # times with which another class is the fastest
+    # the emulated times then make another class of algorithms the fastest
+    other = {"PLUMB_EMU_GEMM": "other"}
     sft(2, f"pins={bench.folder}/pins-2.txt", **other)
     bench.check(classes_of(runs[2]) != first, "the emulator's times change no class")
     sft(3, f"pins={bench.folder}/pins-2.txt", resume, **other)
@@ -95,7 +99,8 @@ def test_pins(bench):
 
 
 def test_offload(bench, sft):
-    """Checks moments in host memory: less device memory, and the same bytes in the files, also after a resume."""
+    """Checks train.offload_moments: it needs less device memory, and the files have the same bytes, also after
+    a resume."""
     few = ["device=cuda", "global_batch_size=4", "micro_batch_size=2", "log_every=1"]
     more = ["offload_moments=true", "checkpoint.every=1"]
     there, resumed = bench.folder / "offloaded", bench.folder / "offloaded-resumed"
@@ -112,13 +117,13 @@ def test_offload(bench, sft):
 
 
 def test_8b(bench):
-    """Checks that two configurations of configs/8b, unchanged, fit on GPUs of 141 GB, and are in bfloat16."""
+    """Checks that two unchanged files of configs/8b fit into GPUs of 141 GB and compute in bfloat16."""
     for name in ("psle", "prefer_dpo"):
         p = test_plan.plan_8b(bench, name, "plan.memory=141GB")
         bench.check(p["fits"] and p["largest_micro_batch_size"] >= 8, name, "does not fit:", p["bytes"],
                     "largest micro-batch", p["largest_micro_batch_size"])
         packed, weights = (test_plan.held(p, what, "policy") for what in ("packed weights", "weights"))
-        if name == "psle": # the base beside an adapter has no float32 matrices
+        if name == "psle": # psle trains an adapter, so its base model has no float32 matrices
             bench.check(weights < packed / 100, name, "has float32 matrices:", p["rows"])
         else:
             bench.check(0.9 * weights < 2 * packed < weights, name, "is not in bfloat16:", p["rows"])
@@ -128,7 +133,7 @@ def test(bench):
     cpu, first, second = small(bench, "cpu", 1), small(bench, "cuda", 1), small(bench, "cuda", 2)
     for a, b in zip(first, second):
         bench.same(a / "latest/model.safetensors", b / "latest/model.safetensors", "two orders:")
-    # the other states have the paths of the folders from which they started
+    # the trainer states of the other runs contain paths, which differ
     bench.same(first[0] / "latest/trainer_state.h5", second[0] / "latest/trainer_state.h5", "sft:")
     for a, b in zip(cpu[:2], first):
         follows(bench, a, b, "the GPU", 1e-4)

@@ -1,12 +1,14 @@
-/* test_attention_bf16.c - compares attention on tensor cores with sums in double, each element
- * within a bound of its roundings; checks that training, prefill and decoding give the same bits.
- * Test of layer 1. Includes gpu.h, cuda/cuda.h. */
+/* test_attention_bf16.c - compares attention on tensor cores with sums in double. Each element must
+ * be within a bound on its rounding errors. Also checks that training, prefill and decoding give
+ * the same bits. Test of layer 1. Includes gpu.h, cuda/cuda.h. */
 #include "cuda/cuda.h"
 #include "gpu.h"
 
-enum { PAGE = PLUMB_KV_PAGE, SEQS = 4, STEP = 11 }; /* STEP: between neighbours' pages */
+/* STEP: distance between consecutive pages of a sequence in the store */
+enum { PAGE = PLUMB_KV_PAGE, SEQS = 4, STEP = 11 };
 enum kind { ONES, TINY, LARGE, ZERO, SPIKE, RANDOM, KINDS };
-static const unsigned FILL = 0xff; /* NaN in bfloat16 and in float32 */
+/* this byte in every position is NaN in bfloat16 and in float32 */
+static const unsigned FILL = 0xff;
 
 #ifdef PLUMB_CUDA_EMU
 #include <cuda_runtime_api.h>
@@ -39,12 +41,12 @@ static plumb_bf16 narrow(float f)
     return (plumb_bf16){(uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16)};
 }
 
-/* ---- worlds: whole sequences ------------------------------------------------------------- */
+/* ---- worlds: the inputs of one test case, whole sequences ------------------------------------ */
 
 struct world {
     struct plumb_attn_shape shape;
     int64_t len[SEQS], start[SEQS], n, max_pages;
-    plumb_bf16 *q, *k, *v, *dout; /* (n,...) of all rows, sequence after sequence */
+    plumb_bf16 *q, *k, *v, *dout; /* arrays of all rows, (n,...), one sequence after another */
 };
 
 static plumb_bf16 *numbers(struct rng *r, int64_t n, enum kind kind)
@@ -88,10 +90,11 @@ static void world_fini(struct world *w)
     free(w->dout);
 }
 
-/* ---- the definition, in double, and a bound of the roundings ------------------------------- */
+/* ---- attention by its definition, in double, and a bound on the rounding errors
+ * ---------------- */
 
-/* want: the exact sum; size: the sum of its terms' magnitudes; before: the sum of the magnitudes of
- * the parts that cancelled within the terms. */
+/* want: the exact sum. size: the sum of the magnitudes of its terms. before: the sum of the
+ * magnitudes of values that cancel within the terms. */
 struct sum {
     double want, size, before;
 };
@@ -117,9 +120,9 @@ static double dot_size(const plumb_bf16 *a, const plumb_bf16 *b, int64_t d)
     return sum;
 }
 
-/* Checks `got` against the sum. A term has the rounding of p or ds to bfloat16 (2^-8) and the
- * float32 error of scores of up to some hundreds; parts that cancelled have that of a float32 sum
- * over d; the result is rounded once. */
+/* Checks that `got` is within the rounding bound of the sum. Each term contains the rounding of p
+ * or ds to bfloat16 (2^-8) and the float32 error of scores of up to some hundreds. The values that
+ * cancel (before) contain the error of a float32 sum over d. The result is rounded once. */
 static void near(const char *what, double got, struct sum s, double scale, int64_t at)
 {
     const double bound = 0x1p-8 * fabs(s.want) * scale + 0x1.1p-8 * s.size * scale +
@@ -133,7 +136,8 @@ struct result {
     float *lse;
 };
 
-/* Return the first row of the sequence of row i, and the first row that row i sees. */
+/* sequence_of returns the first row of the sequence that row i belongs to. The next function
+ * returns the first row that row i attends to. */
 static int64_t sequence_of(const struct world *w, int64_t i)
 {
     int seq = SEQS - 1;
@@ -147,8 +151,8 @@ static int64_t first_seen(const struct world *w, int64_t i)
     return window > 0 && i - start + 1 > window ? i + 1 - window : start;
 }
 
-/* Return the scaled and soft-capped score of a query and a key, and the slope of the cap at a
- * score. */
+/* score_of returns the scaled and soft-capped score of a query and a key. The next function returns
+ * the derivative of the cap at a score. */
 static double score_of(const struct world *w, const plumb_bf16 *q, const plumb_bf16 *k)
 {
     const double s = w->shape.scale * dot(q, k, w->shape.d), cap = w->shape.cap;
@@ -188,7 +192,8 @@ static void check_fwd(const struct world *w, const struct result *r)
     free(p);
 }
 
-/* Checks the gradients, with the o and lse of the tested forward, which the backward reads. */
+/* Checks the gradients. The backward reads o and lse; they are those of the tested forward, in
+ * r. */
 static void check_bwd(const struct world *w, const struct result *r)
 {
     const int64_t h = w->shape.h, hk = w->shape.hk, d = w->shape.d, scores = w->n * h * w->n;
@@ -205,7 +210,7 @@ static void check_bwd(const struct world *w, const struct result *r)
                 const plumb_bf16 *v = w->v + (j * hk + a / (h / hk)) * d;
                 const double score = score_of(w, w->q + (i * h + a) * d, k);
                 const double p = exp(score - r->lse[i * h + a]), s = p * slope_of(w, score);
-                /* Near the cap, the slope 1 - t^2 is small and has the float32 error of 1. */
+                /* Near the cap, the derivative 1 - t^2 is small, but has the float32 error of 1. */
                 const double blurred = w->shape.cap > 0 ? s + 0.25 * p : s;
                 *PAIR(i, a, j) =
                     (struct pair){p, s * (dot(dout, v, d) - dot(dout, o, d)),
@@ -244,7 +249,7 @@ static void check_bwd(const struct world *w, const struct result *r)
 
 /* ---- on the device ----------------------------------------------------------------------- */
 
-/* A KV store, whose pages are in any order, and rows of a world. */
+/* A KV store whose pages lie in any order, and some rows of a world that are computed with it. */
 struct scene {
     struct plumb_backend *b;
     const struct world *w;
@@ -252,7 +257,7 @@ struct scene {
     int n_held;
     plumb_bf16 *kc, *vc;
     struct plumb_rows rows;
-    int32_t *seq, *pos; /* on the host */
+    int32_t *seq, *pos; /* copies of the row table in host memory */
 };
 
 static void *on_device(struct scene *s, const void *host, int64_t bytes)
@@ -294,7 +299,7 @@ static void scene_fini(struct scene *s)
     free(s->pos);
 }
 
-/* Appends positions [begin, end) of sequence i to the rows. */
+/* Appends positions [begin, end) of sequence i to the rows of the scene. */
 static void add_rows(struct scene *s, int i, int64_t begin, int64_t end)
 {
     for (int64_t p = begin; p < end; p++) {
@@ -308,7 +313,7 @@ static void place_rows(struct scene *s)
     s->rows.pos = on_device(s, s->pos, s->rows.n * (int64_t)sizeof(*s->pos));
 }
 
-/* Returns the rows' part of the world's array x (n,width), on the device. */
+/* Returns device memory with the scene's rows of x (n,width), an array of the world. */
 static plumb_bf16 *pick(struct scene *s, const plumb_bf16 *x, int64_t width)
 {
     plumb_bf16 *host = malloc((size_t)(s->rows.n * width) * sizeof(*host));
@@ -329,7 +334,7 @@ static void *fetch(struct scene *s, const void *data, int64_t bytes)
     return host;
 }
 
-/* Writes the keys and values of the positions [0, end) of sequence i to the store. */
+/* Writes the keys and values of positions [0, end) of sequence i to the store. */
 static void write_keys(struct scene *s, int i, int64_t end)
 {
     const struct plumb_attn_shape *shape = &s->w->shape;
@@ -341,8 +346,8 @@ static void write_keys(struct scene *s, int i, int64_t end)
     s->rows.n = 0;
 }
 
-/* Returns o and lse of the rows; backward: also the gradients, for which the rows must be all those
- * of the world. */
+/* Returns o and lse of the scene's rows. If `backward`, also returns the gradients; then the scene
+ * must have all rows of the world. */
 static struct result attend(struct scene *s, bool backward)
 {
     const struct plumb_attn_shape *shape = &s->w->shape;
@@ -390,7 +395,7 @@ static struct result training(struct plumb_backend *b, const struct world *w, bo
     return r;
 }
 
-/* Checks that every row of the scene has the bits that it has in the whole world. */
+/* Checks that every row of the scene has the same bits as in the computation of the whole world. */
 static void same_rows(const char *what, struct scene *s, const struct result *want)
 {
     const int64_t h = s->w->shape.h, width = h * s->w->shape.d;
@@ -406,7 +411,7 @@ static void same_rows(const char *what, struct scene *s, const struct result *wa
     scene_fini(s);
 }
 
-/* Checks the positions [begin, end) of one sequence, with a store that has no later key. */
+/* Checks positions [begin, end) of one sequence, computed with a store that has no later keys. */
 static void part(struct plumb_backend *b, const struct world *w, const struct result *want,
                  const char *what, int i, int64_t begin, int64_t end)
 {
@@ -416,7 +421,8 @@ static void part(struct plumb_backend *b, const struct world *w, const struct re
     same_rows(what, &s, want);
 }
 
-/* Checks a decode step of all sequences, and the training batch with the sequences reversed. */
+/* Checks a decode step of all sequences, and the training batch with the sequences in reversed
+ * order. */
 static void mixed(struct plumb_backend *b, const struct world *w, const struct result *want)
 {
     for (int whole = 0; whole < 2; whole++) {
@@ -429,8 +435,8 @@ static void mixed(struct plumb_backend *b, const struct world *w, const struct r
     }
 }
 
-/* Checks rows around the borders of chunks of keys: with a block of threads for each chunk, and
- * with one block for all. */
+/* Checks rows around the borders between chunks of keys: with one block of threads per chunk, and
+ * with one block for all chunks. */
 static void chunks(struct plumb_backend *b, const struct world *w, const struct result *want)
 {
     static const int64_t pos[] = {510, 511, 512, 543, 600, 1023, 1024, 1100};
@@ -460,7 +466,7 @@ static const struct {
     {.shape = {.h = 2, .hk = 2, .d = 128, .window = 50}, .len = {1, 2, 130, 31}},
     {.shape = {.h = 2, .hk = 1, .d = 256, .window = 33}, .len = {1, 33, 70, 2}},
     {.shape = {.h = 20, .hk = 1, .d = 24},
-     .len = {1, 12, 34, 3}}, /* two tiles of heads when decoding */
+     .len = {1, 12, 34, 3}}, /* needs two tiles of heads in decoding */
     {.shape = {.h = 3, .hk = 3, .d = 8, .window = 1}, .len = {1, 3, 70, 2}},
     {.shape = {.h = 4, .hk = 2, .d = 32, .cap = 1.5f}, .len = {5, 64, 90, 1}, .every_kind = true},
     {.shape = {.h = 2, .hk = 1, .d = 256, .window = 33, .cap = 0.6f}, .len = {1, 33, 70, 2}},
@@ -529,7 +535,7 @@ static void refusals(void)
     plumb_backend_destroy(&b);
 }
 
-/* test_attention_bf16 [CASE]... */
+/* Usage: test_attention_bf16 [CASE]... */
 int main(int argc, char **argv)
 {
     skip_without_gpu();

@@ -1,5 +1,5 @@
-/* cuda_runtime.h - the kernel language of CUDA C++ for the host's compiler: a thread is a fiber.
- * Test layer. Stands in for CUDA's header of the same name. */
+/* cuda_runtime.h - the language extensions of CUDA C++ for the host's compiler. The emulator runs
+ * each thread as a fiber. Test layer. Replaces CUDA's header of the same name. */
 #ifndef PLUMB_EMU_CUDA_RUNTIME_H
 #define PLUMB_EMU_CUDA_RUNTIME_H
 
@@ -18,7 +18,8 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-/* One object for all blocks, which run one after another; it is filled with garbage before each. */
+/* One object serves all blocks, which run one after another. It is filled with NaN before each
+ * block. */
 #define __shared__               static __attribute__((section("plumb_shared")))
 #define PLUMB_SHARED(type, name) type *name = static_cast<type *>(emu::dynamic_shared())
 #define PLUMB_LAUNCH(kernel, grid, block, smem, stream, ...)                                       \
@@ -45,19 +46,20 @@ struct Place {
     dim3 thread;
     int lane; /* index in the warp */
 };
-extern Place here; /* the thread that runs */
+extern Place here; /* the thread that runs now */
 extern dim3 block, block_size, grid_size;
 
 void *dynamic_shared();
 void barrier(const char *site);
-/* Until all threads of a block have called this, the device memory of a kernel that was launched
- * early is protected (in the first block of the first launches of each kernel). A thread that ends
- * without the call is a fault in every block. */
+/* Must be called by every thread of a kernel that was launched early (before the end of the
+ * previous kernel), before it accesses device memory. In the first block of the first launches of
+ * each kernel, device memory is protected until all threads have called this. In every block, a
+ * thread that ends without the call is a fault. */
 void wait_for_previous(const char *site);
-bool before_wait(); /* true if the running thread must not touch device memory yet */
+bool before_wait(); /* true if the running thread must not access device memory yet */
 enum Op { SHUFFLE, BALLOT, SYNC, TOGETHER };
-/* A warp operation: waits for every lane of mask. Returns for SHUFFLE the value of lane `from`, for
- * BALLOT the mask of the lanes whose value is not 0. */
+/* A warp operation, which waits for every lane of mask. For SHUFFLE, returns the value of lane
+ * `from`. For BALLOT, returns the mask of the lanes whose value is not 0. */
 uint64_t warp_op(Op op, const char *site, unsigned mask, uint64_t value, int from);
 
 template <class T> T shuffle(const char *site, unsigned mask, T value, int from)
@@ -77,8 +79,8 @@ struct Launch {
     size_t shared;
     const void *kernel;
 };
-/* Checks an argument of a kernel: no word of it may look like an address outside of device memory.
- */
+/* Checks one argument of a kernel, `bytes` long: no word of it may look like an address outside of
+ * device memory. */
 void check_argument(const char *kernel, int index, const void *words, size_t bytes);
 void count_shared_atomic(const void *at, size_t bytes);
 cudaError_t enqueue(const Launch &l, cudaStream_t s, std::function<void()> body,
@@ -146,7 +148,7 @@ static inline float __uint_as_float(unsigned u)
     memcpy(&x, &u, sizeof(x));
     return x;
 }
-/* Atomic, as another fiber can only run at a barrier or a warp operation. */
+/* This is atomic, because another fiber can run only at a barrier or a warp operation. */
 template <class T> static inline T atomicAdd(T *at, T value)
 {
     const T before = *at;

@@ -1,5 +1,5 @@
-/* cuda_runtime_api.h - the part of CUDA's runtime that plumb calls, for the emulator.
- * Test layer. Stands in for CUDA's header of the same name; includes the C library only. */
+/* cuda_runtime_api.h - declares the part of CUDA's runtime that plumb calls, for the emulator.
+ * Test layer. Replaces CUDA's header of the same name. Includes the C library only. */
 #ifndef PLUMB_EMU_CUDA_RUNTIME_API_H
 #define PLUMB_EMU_CUDA_RUNTIME_API_H
 
@@ -23,8 +23,8 @@ typedef enum cudaError {
     cudaErrorNotReady = 600
 } cudaError_t;
 
-/* Streams, events and graphs. The operations of a stream run at the latest when a synchronisation
- * needs them; the seed decides which of them run earlier. */
+/* Streams, events and graphs. An operation of a stream runs at the latest when a synchronisation
+ * needs it. The seed decides which operations run earlier. */
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
 typedef struct CUgraph_st *cudaGraph_t;
@@ -78,9 +78,9 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
-/* From begin to end a stream's operations are recorded, not run; a call that waits for the device
- * or that allocates or releases memory is a fault there. A launch checks every operation's memory.
- */
+/* Between begin and end of a capture, the operations of the stream are recorded and not run. A call
+ * that waits for the device, or that allocates or releases memory, is then a fault. A launch of the
+ * graph checks the memory of every operation. */
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
@@ -98,31 +98,35 @@ cudaError_t cudaEventQuery(cudaEvent_t e);
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what, int value);
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *kernel);
 
-/* Sets the seed of the order of threads and of streams from now on; PLUMB_EMU_SEED is the first. */
+/* Sets the seed that decides the order of threads and streams from now on. The environment variable
+ * PLUMB_EMU_SEED is the first seed. */
 void plumb_emu_seed(unsigned seed);
-/* Returns the sum of device bytes, pinned host blocks, streams, events, graphs and cuBLASLt handles
- * that were not released. */
+/* Returns a sum that is 0 if everything was released: bytes of device memory, plus the numbers of
+ * page-locked host blocks, streams, events, graphs and cuBLASLt handles. */
 size_t plumb_emu_live(void);
-/* Numbers of operations until now. A kernel of a graph counts once, when it is recorded. waits:
- * calls in which the host waits for the device. */
+/* Numbers of operations so far. A kernel of a graph counts once, when it is recorded. waits: number
+ * of calls in which the host waits for the device. */
 struct plumb_emu_counts {
     int kernels, products, copies, fills, waits;
 };
 struct plumb_emu_counts plumb_emu_counted(void);
-/* What the device has run under one name: kernels, those of graphs at each launch, and the
- * products, copies and fills of the libraries (their file is ""). The bytes of a kernel are the
- * 32-byte sectors of device memory that a launch touches, each counted once, if the kernel was
- * compiled with -fsanitize=thread; else 0. Those of copies and fills are their sizes. */
+/* What the device has run under one name: a kernel (those of graphs at each launch), or a product,
+ * copy or fill of the libraries (file is ""). The bytes of a kernel are the 32-byte sectors of
+ * device memory that a launch accesses, each counted once; they are 0 unless the kernel was
+ * compiled with -fsanitize=thread. The bytes of copies and fills are their sizes. */
 struct plumb_emu_work {
     const char *file, *name;
     long long runs, bytes_read, bytes_written;
-    long long early;          /* launches by PLUMB_LAUNCH_EARLY */
-    long long shared_atomics; /* 64-bit atomic operations in shared memory */
+    /* number of launches by PLUMB_LAUNCH_EARLY, which do not wait for the end of the previous
+     * kernel */
+    long long early;
+    long long shared_atomics; /* number of 64-bit atomic operations in shared memory */
 };
 typedef void plumb_emu_work_fn(void *arg, const struct plumb_emu_work *w);
 /* Calls fn for each name, in alphabetical order. */
 void plumb_emu_profile(plumb_emu_work_fn *fn, void *arg);
-/* Begins anew. With bytes = 0, the memory that kernels touch is not counted, which is faster. */
+/* Sets all counts to 0. With bytes = 0, the memory that kernels access is not counted from now on,
+ * which is faster. */
 void plumb_emu_profile_reset(int bytes);
 /* Returns the number of graphs that were launched. */
 size_t plumb_emu_graph_launches(void);

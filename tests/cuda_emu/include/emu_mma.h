@@ -1,6 +1,6 @@
-/* emu_mma.h - the instructions of kernels/cuda/mma.cuh for the emulator, written after the text and
- * the figures of the PTX ISA (9.7.14 warp-level matrix instructions, 9.7.9.25 cp.async).
- * Test layer. Included by mma.cuh. */
+/* emu_mma.h - emulates the instructions of kernels/cuda/mma.cuh, as the text and the figures of the
+ * PTX ISA define them (9.7.14 warp-level matrix instructions, 9.7.9.25 cp.async). Test layer.
+ * Included by mma.cuh. */
 #ifndef PLUMB_EMU_MMA_H
 #define PLUMB_EMU_MMA_H
 
@@ -8,12 +8,13 @@
 
 #include <cuda_runtime.h>
 
-extern "C" int64_t plumb_emu_bank_conflicts(void); /* of ldmatrix, since the program began */
+/* number of shared-memory bank conflicts in ldmatrix since the program began */
+extern "C" int64_t plumb_emu_bank_conflicts(void);
 
 namespace emu
 {
 
-/* Waits for all 32 lanes; then one of them calls `act` with the pointers `mine` of all lanes. */
+/* Waits for all 32 lanes. Then one lane calls `act` with the pointers `mine` of all lanes. */
 typedef void Together(void *const lane[32]);
 void warp_together(const char *site, Together *act, void *mine);
 bool is_shared(const void *at, size_t bytes);
@@ -25,8 +26,8 @@ uint32_t draw(uint32_t end);
 /* ---- mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 ------------------------------------- */
 
 struct Mma {
-    float *c;          /* 4: in C, out D */
-    const unsigned *a; /* 4 */
+    float *c;          /* 4 elements of the lane: C before, D afterwards */
+    const unsigned *a; /* 4 registers, each with two bfloat16 */
     unsigned b[2];
 };
 void multiply(void *const lane[32]); /* tensor.cpp */
@@ -41,14 +42,15 @@ static inline void mma(const char *site, float *c, const unsigned *a, unsigned b
  */
 
 struct Load {
-    unsigned *r; /* 4 */
+    unsigned *r; /* 4 registers of the result */
     const void *row;
     bool trans;
 };
 void count_conflicts(const void *const row[8]); /* tensor.cpp */
 
-/* The lanes 8i..8i+7 point to the rows of matrix i; lane l gets the elements 2(l%4) and 2(l%4)+1 of
- * row l/4 of each matrix or, transposed, of column l/4. */
+/* Loads four 8x8 matrices of 2-byte elements. Lanes 8i..8i+7 point to the rows of matrix i. Of
+ * each matrix, lane l gets the elements 2(l%4) and 2(l%4)+1 of row l/4 or, if transposed, of
+ * column l/4. */
 static inline void load_matrices(void *const lane[32])
 {
     for (int i = 0; i < 4; i++) {
@@ -78,14 +80,15 @@ static inline void ldmatrix(const char *site, unsigned *r, const void *row, bool
 
 /* ---- cp.async ------------------------------------------------------------------------------ */
 
-/* A copy that is not complete until a wait covers its group. Seed 0: the bytes are copied at the
- * wait; other seeds: at the wait or at once, as the hardware may do either. */
+/* A copy that is complete only when a wait covers its group. With seed 0, the bytes are copied at
+ * the wait. With other seeds, they are copied at the wait or at once, because hardware may do
+ * either. */
 struct AsyncCopy {
     void *to;
     const void *from;
     bool there, committed;
 };
-std::vector<AsyncCopy> &async_copies(); /* of the running thread */
+std::vector<AsyncCopy> &async_copies(); /* the copies of the running thread */
 
 static inline void copy_now(const AsyncCopy &c)
 {
@@ -108,12 +111,12 @@ static inline void copy16(void *to, const void *from, bool there, bool early)
     else
         async_copies().push_back(c);
 }
-/* An entry without an address is the end of a group, which may have no copies. */
+/* Ends a group of copies. An entry without an address marks the end; a group may have no copies. */
 static inline void copy_commit()
 {
     async_copies().push_back({nullptr, nullptr, false, true});
 }
-/* Completes groups until at most `left` of the committed ones are not complete. */
+/* Completes groups of copies until at most `left` committed groups are incomplete. */
 static inline void copy_wait(int left)
 {
     std::vector<AsyncCopy> &all = async_copies();
@@ -141,7 +144,7 @@ static inline void copy_wait(int left)
 #define copy16_async(to, from, there)       emu::copy16(to, from, there, false)
 #define copy16_async_early(to, from, there) emu::copy16(to, from, there, true)
 
-/* ex2.approx.ftz.f32 */
+/* emulates the PTX instruction ex2.approx.ftz.f32 */
 static inline float exp2_fast(float x)
 {
     const float y = exp2f(x);

@@ -1,5 +1,5 @@
-/* nccl.h - the part of NCCL that plumb calls, for the emulator.
- * Test layer. Stands in for NCCL's header of the same name; includes the emulated runtime. */
+/* nccl.h - declares the part of NCCL that plumb calls, for the emulator.
+ * Test layer. Replaces NCCL's header of the same name. Includes the emulated runtime. */
 #ifndef PLUMB_EMU_NCCL_H
 #define PLUMB_EMU_NCCL_H
 
@@ -41,7 +41,9 @@ typedef struct {
     int blocking;
 } ncclConfig_t;
 #define NCCL_CONFIG_INITIALIZER                                                                    \
-    {sizeof(ncclConfig_t), 0xcafebeef, NCCL_VERSION_CODE, NCCL_CONFIG_UNDEF_INT}
+    {                                                                                              \
+        sizeof(ncclConfig_t), 0xcafebeef, NCCL_VERSION_CODE, NCCL_CONFIG_UNDEF_INT                 \
+    }
 
 const char *ncclGetErrorString(ncclResult_t result);
 const char *ncclGetLastError(ncclComm_t comm);
