@@ -38,7 +38,7 @@ static void test_memory(struct plumb_backend *b)
     CHECK(!none);
 }
 
-/* Checks that a kernel does not fail because an allocation before it has failed. */
+/* Checks that a kernel does not report the error of an allocation that failed before it. */
 static void test_after_failure(struct plumb_backend *b)
 {
     struct plumb_arena a = {.name = "act"};
@@ -57,8 +57,8 @@ static void test_after_failure(struct plumb_backend *b)
     plumb_backend_arena_release(b, &a);
 }
 
-/* Checks a backend in bfloat16: tensors that are REAL in kernels.h must be bfloat16, and others
- * float32. */
+/* Checks a backend in bfloat16: tensors that kernels.h declares as REAL must be bfloat16, all
+ * others float32. */
 static void test_bfloat16(void)
 {
     struct plumb_backend *b = NULL;
@@ -88,8 +88,8 @@ static void test_bfloat16(void)
     const struct plumb_tensor at = plumb_view_i32("index", index, b->place, 2);
     CHECK_OK(b->to_device(b, index, ids, sizeof(ids)));
     CHECK_OK(b->to_device(b, wide, x, sizeof(x)));
-    CHECK_OK(plumb_op_gather_fwd(b, &n, &w, &at)); /* n = rows 1 and 0 of w */
-    CHECK_OK(plumb_op_gather_bwd(b, &w, &n, &at)); /* w doubles */
+    CHECK_OK(plumb_op_gather_fwd(b, &n, &w, &at)); /* n becomes rows 1 and 0 of w */
+    CHECK_OK(plumb_op_gather_bwd(b, &w, &n, &at)); /* adds these rows to w, which doubles it */
     CHECK_OK(plumb_op_add_fwd(b, &n, &n, &n));
     CHECK_OK(plumb_op_gather_bwd(b, &w, &n, &at));
     CHECK_OK(b->to_host(b, y, wide, sizeof(y)));

@@ -1,7 +1,7 @@
-/* test_counters.c - counts, without a GPU, what makes one slow: kernels per layer, host waits,
- * bytes of elementwise kernels, shared atomics. Prints a line "name value" for each; counters.py
- * compares them with benchmarks/results/cuda-counters.md. The kernels are compiled so that the
- * emulator sees every access to memory. Test of layers 1 to 4. */
+/* test_counters.c - counts, without a GPU, work that would make a GPU slow: kernels per layer, host
+ * waits, bytes of elementwise kernels, shared-memory atomics. Prints a line "name value" for each
+ * count; counters.py compares these with benchmarks/results/cuda-counters.md. The kernels are
+ * compiled so that the emulator sees every access to memory. Test of layers 1 to 4. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,12 +21,13 @@ enum {
 };
 
 struct counted {
-    double ops;         /* kernels, products, copies and fills that the device ran */
-    double calls;       /* kernels, products, copies, fills and graphs that the host launched */
-    double late;        /* plumb's own kernels that were not launched early */
-    double waits;       /* calls in which the host waited for the device */
-    double elementwise; /* bytes of device memory that elementwise kernels and fills touched */
-    double atomics;     /* 64-bit atomics in shared memory */
+    double ops; /* number of kernels, products, copies and fills that the device ran */
+    /* number of kernels, products, copies, fills and graphs that the host launched */
+    double calls;
+    double late;        /* number of launches of plumb's own kernels that are not early launches */
+    double waits;       /* number of calls in which the host waited for the device */
+    double elementwise; /* bytes of device memory that elementwise kernels and fills accessed */
+    double atomics;     /* number of 64-bit atomic operations in shared memory */
     double moved;       /* bytes copied between host and device */
 };
 
@@ -77,7 +78,8 @@ static struct counted end(void)
     return c;
 }
 
-/* What a layer adds, from the counts of a model of DEEP layers and of one of SHALLOW layers. */
+/* Returns what one layer adds to a count, from the counts for a model of DEEP layers and for one of
+ * SHALLOW layers. */
 static double each(double deep, double shallow)
 {
     return (deep - shallow) / (DEEP - SHALLOW);
@@ -121,7 +123,7 @@ static plumb_status drop(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Counts from the first step to the last one of a range. */
+/* Counts the work from decode step `first` to decode step `last`. */
 struct window {
     int64_t step, first, last;
     bool bytes;
@@ -137,7 +139,8 @@ static bool watch(void *arg)
     return false;
 }
 
-/* Steady decoding: all slots run, and the step's size has been recorded. Per step. */
+/* Returns the counts per decode step while all slots are busy and the graph for this number of
+ * slots is already recorded. */
 static struct counted decode(const plumb_model *m, struct plumb_sample_param sample)
 {
     enum { FIRST = 4, STEPS = 4 };
@@ -162,9 +165,9 @@ static struct counted decode(const plumb_model *m, struct plumb_sample_param sam
     return *c;
 }
 
-/* Generates as in a training run: more completions than slots, prompts of many lengths, completions
- * that end at different steps. Does so twice with one generator; all results are those of the
- * second time, when the CUDA graphs are already recorded. */
+/* Generates as a training run does: more completions than slots, prompts of many lengths, and
+ * completions that end at different steps. Generates twice with one generator, and returns the
+ * counts of the second time, when the CUDA graphs are already recorded. */
 static struct counted rollout(const plumb_model *m, struct plumb_generator_count *count,
                               double *replayed)
 {
@@ -256,7 +259,9 @@ static struct both train(struct plumb_backend *b, const plumb_model *m)
     CHECK_OK(plumb_pass_create(&p, m, &limit));
     CHECK_OK(b->alloc(b, &grad, bytes, "gradient"));
     CHECK_OK(b->zero(b, grad, bytes));
-    for (int i = 0; i < 2; i++) { /* in the first round, products choose algorithms */
+    /* the first round also chooses algorithms for the products; the counts are those of the
+     * second one */
+    for (int i = 0; i < 2; i++) {
         begin(true);
         CHECK_OK(plumb_pass_logprob(p, m, &batch, logp));
         out.forward = end();

@@ -1,5 +1,5 @@
-/* test_emulator.cpp - checks that the emulator finds faults of a program: each fault of the lists
- * below gives a wrong result in some order of threads or streams, or ends the program with a
+/* test_emulator.cpp - checks that the emulator finds faults of a CUDA program. Each fault of the
+ * lists below gives a wrong result in some order of threads or streams, or ends the program with a
  * message. Test layer. Includes the emulated runtime. */
 #include <cuda_runtime.h>
 #include <emu_mma.h>
@@ -113,7 +113,7 @@ __global__ void odd_vector(float *x)
     *reinterpret_cast<float4 *>(x + 1) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
-/* The kernels below are launched early. */
+/* The kernels below are launched early: before the end of the previous kernel. */
 
 __global__ void late_wait(float *x)
 {
@@ -133,7 +133,8 @@ __global__ void early_copy(float *x)
     copy16_async(part, x, true);
     emu::wait_for_previous(EMU_SITE);
 }
-/* Copies x[4..7], which no kernel writes, before the wait, and adds 1 to x[0..3]. */
+/* Copies x[4..7] before the wait, which is allowed because no kernel writes them. Then adds 1 to
+ * x[0..3]. */
 __global__ void add_early(float *x)
 {
     PLUMB_SHARED(float, part);
@@ -149,7 +150,7 @@ __global__ void add_early(float *x)
 struct context {
     cudaStream_t stream;
 };
-/* Launches the kernel early, with 2 blocks of 16 threads. */
+/* Launches the kernel early, with 2 blocks of 16 threads, on stream s. */
 void launch_early(void (*kernel)(float *), float *x, cudaStream_t s)
 {
     const context c = {s};
@@ -169,8 +170,9 @@ cudaGraphExec_t record(float *x, cudaStream_t s)
 }
 
 struct Fault {
-    const char *name, *says; /* says: part of the message; "" if it is the sanitizer's */
-    bool sanitizer;          /* found only with the sanitizers */
+    /* part of the expected message; "" if the sanitizer prints its own message */
+    const char *name, *says;
+    bool sanitizer; /* the fault is found only in builds with the sanitizers */
     void (*make)(float *x, cudaStream_t s);
 };
 
@@ -264,7 +266,8 @@ const Fault faults[] = {
     {"memory that is never freed", "still there", false, [](float *, cudaStream_t) { exit(0); }},
 };
 
-/* Runs one fault in a child process; out = its standard error. */
+/* Runs one fault in a child process. Sets out to the child's standard error, and returns its exit
+ * status. */
 int run_child(const Fault &f, char *out, size_t room)
 {
     int pipe_end[2];
@@ -295,7 +298,7 @@ int run_child(const Fault &f, char *out, size_t room)
     return status;
 }
 
-/* ---- faults that some order shows --------------------------------------------------------- */
+/* ---- faults that show in some orders of threads or streams -------------------------------- */
 
 __global__ void block_total(float *out, const float *x, bool barrier)
 {
@@ -311,7 +314,7 @@ __global__ void block_total(float *out, const float *x, bool barrier)
         out[blockIdx.x] = part[0] + part[1] + part[2] + part[3];
 }
 
-/* Returns the number of orders in which the sums of three blocks are right. */
+/* Returns the number of orders of threads in which the sums of three blocks are right. */
 int right_totals(bool barrier)
 {
     int right = 0;
@@ -347,7 +350,8 @@ __global__ void copied(float *out, const float *x, bool wait)
     out[threadIdx.x] = part[(threadIdx.x + 4) % 128];
 }
 
-/* Returns the number of orders in which an asynchronous copy is complete when it is read. */
+/* Returns the number of orders of threads in which an asynchronous copy is complete when it is
+ * read. */
 int right_copies(bool wait)
 {
     int right = 0;
@@ -372,7 +376,8 @@ int right_copies(bool wait)
     return right;
 }
 
-/* Returns the number of orders in which a second stream reads what the first one writes. */
+/* Returns the number of orders of operations in which a second stream reads what the first stream
+ * writes. */
 int right_waits(bool wait)
 {
     int right = 0;
@@ -400,7 +405,8 @@ int right_waits(bool wait)
     return right;
 }
 
-/* Checks that kernels which are launched early run one after another. */
+/* Checks that kernels that are launched early still give the results of running one after
+ * another. */
 void test_early()
 {
     const float zero[8] = {0, 0, 0, 0, 1, 1, 1, 1};
@@ -420,7 +426,7 @@ void test_early()
     }
 }
 
-/* Checks that no operation runs before a synchronisation (with seed 0). */
+/* Checks that with seed 0 no operation runs before a synchronisation. */
 void test_delay()
 {
     plumb_emu_seed(0);
@@ -433,8 +439,8 @@ void test_delay()
     CHECK(cudaFree(x) == cudaSuccess && cudaStreamDestroy(s) == cudaSuccess);
 }
 
-/* Checks that recording runs nothing, and that each launch runs every operation once, behind those
- * that the stream had before. */
+/* Checks that recording a graph runs no operation. Each launch of the graph must run every
+ * operation once, after the operations that were in the stream before. */
 void test_graph()
 {
     float *x = device_floats(1), host = 0.0f;

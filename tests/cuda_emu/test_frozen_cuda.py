@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_frozen_cuda.py PLUMB WORLD - frozen models on emulated GPUs in bfloat16: the same bytes with
-layers on the device, in page-locked host memory, and in shares of two ranks over an emulated NCCL; no
-float32 copy of a frozen matrix; memory is what was planned; auto takes the first that fits."""
+"""test_frozen_cuda.py PLUMB WORLD - checks frozen models on emulated GPUs in bfloat16. A run
+writes the same bytes with the layers on the device, in page-locked host memory, and sharded
+over two ranks with an emulated NCCL. Frozen matrices have no float32 copy. The used memory is
+the planned memory. frozen=auto takes the first setting that fits."""
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 import common  # noqa: E402
 import test_plan  # noqa: E402
 
-ENV = {"PLUMB_EMU_DEVICES": "2", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI's own
+ENV = {"PLUMB_EMU_DEVICES": "2", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI itself leaks memory
 
 
 def dpo(bench, name, *more):
@@ -31,7 +32,8 @@ def test(bench):
     for owner in ("reference models", "reward model"):
         wide, packed = (test_plan.held(needs["resident"], what, owner) for what in ("weights", "packed weights"))
         bench.check(wide < packed / 10, owner, "has float32 matrices:", wide, packed)
-    for mode, ranks in (("resident", 1), ("sharded", 2)): # the passes of prefer, and generation with a reference
+    # the forward passes of prefer, and generation with a reference
+    for mode, ranks in (("resident", 1), ("sharded", 2)):
         pairs = [*bench.prefer_args(bench.folder / f"prefer-{mode}", bench.base(), "device=cuda", "dtype=bfloat16",
                                     "method.name=dpo", "global_batch_size=6", "micro_batch_size=2", "data.limit=6",
                                     f"frozen={mode}", steps=1)]

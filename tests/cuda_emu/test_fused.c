@@ -1,6 +1,6 @@
-/* test_fused.c - bfloat16 kernels that do the work of several, also on joined projections: the same
- * bits as the kernels that they stand for, which test_kernels_cuda.c compares with ref.
- * Test of layers 1 and 3. */
+/* test_fused.c - checks bfloat16 kernels that do the work of several kernels, also on joined
+ * projections (q, k, v in one matrix). They must give the same bits as the separate kernels, which
+ * test_kernels_cuda.c compares with ref. Test of layers 1 and 3. */
 #include <string.h>
 
 #include "base/num.h"
@@ -18,7 +18,7 @@ static void plumb_emu_seed(unsigned seed)
 static const unsigned seeds[] = {0};
 #endif
 
-/* An array on the device, of elements of 2 or 4 bytes. */
+/* n elements of 2 or 4 bytes on the device. */
 struct array {
     void *data;
     int64_t n, bytes;
@@ -31,7 +31,7 @@ static struct array take(struct plumb_backend *b, int64_t n, int64_t size)
     return a;
 }
 
-/* Random values, of the given scale. */
+/* Returns n random bfloat16 values of the given scale on the device. */
 static struct array real_array(struct plumb_backend *b, struct rng *r, int64_t n, double scale)
 {
     struct array a = take(b, n, 2);
@@ -128,7 +128,8 @@ static void test_rope_write(struct plumb_backend *b, struct rng *r, int64_t n, i
     struct array t[] = {twin(b, &a[0]), twin(b, &a[1]), twin(b, &a[7]), twin(b, &a[8])};
     for (int64_t i = 0; i < n; i++) {
         seq[i] = i < n / 2 ? 0 : 1;
-        pos[i] = (int32_t)(i < n / 2 ? i : i - n / 2 + 30); /* over the end of a page */
+        /* the second sequence crosses the end of a page */
+        pos[i] = (int32_t)(i < n / 2 ? i : i - n / 2 + 30);
     }
     CHECK_OK(b->to_device(b, a[4].data, seq, a[4].bytes));
     CHECK_OK(b->to_device(b, a[5].data, pos, a[5].bytes));
@@ -151,7 +152,7 @@ static void test_rope_write(struct plumb_backend *b, struct rng *r, int64_t n, i
     give(b, t, 4);
 }
 
-/* Copies columns at .. at + c - 1 of x (n,width) to an array of their own. */
+/* Returns a copy of columns [at, at + c) of x (n,width). */
 static struct array part_of(struct plumb_backend *b, const struct array *x, int64_t n, int64_t c,
                             int64_t at, int64_t width)
 {
@@ -167,8 +168,9 @@ static struct array part_of(struct plumb_backend *b, const struct array *x, int6
     return a;
 }
 
-/* Joined q, k and v, with norms of q and k or without: `columns` of the d columns of a head are
- * rotated; with 0, nothing is. */
+/* Checks the kernel that takes joined q, k and v, rotates q and k, and writes k and v to the store.
+ * `columns` of the d columns of a head are rotated; none if it is 0. normed: q and k are normalised
+ * first. */
 static void qkv_write(struct plumb_backend *b, struct rng *r, int64_t n, int64_t h, int64_t hk,
                       int64_t d, int64_t columns, bool normed)
 {
@@ -205,7 +207,8 @@ static void qkv_write(struct plumb_backend *b, struct rng *r, int64_t n, int64_t
         part_of(b, &a[0], n, hk * d, (h + hk) * d, width), twin(b, &a[5]), twin(b, &a[6])};
     for (int64_t i = 0; i < n; i++) {
         seq[i] = i < n / 2 ? 0 : 1;
-        pos[i] = (int32_t)(i < n / 2 ? i : i - n / 2 + 30); /* over the end of a page */
+        /* the second sequence crosses the end of a page */
+        pos[i] = (int32_t)(i < n / 2 ? i : i - n / 2 + 30);
     }
     CHECK_OK(b->to_device(b, a[2].data, seq, a[2].bytes));
     CHECK_OK(b->to_device(b, a[3].data, pos, a[3].bytes));
@@ -282,7 +285,7 @@ static void test_columns(struct plumb_backend *b, struct rng *r, int64_t n, int6
     CHECK_OK(plumb_op_add_fwd(b, R(want, n, c), R(want, n, c), R(add, n, c)));
     CHECK_OK(plumb_op_columns_take(b, R(got, n, c), R(all, n, width), at));
     same(b, "columns after the sum", &got, &want);
-    for (int k = 0; k < 2; k++) { /* the other columns stay */
+    for (int k = 0; k < 2; k++) { /* the other columns must not change */
         const int64_t from = k ? at + c : 0, count = k ? width - at - c : at;
         rest[0] = part_of(b, &all, n, count, from, width);
         rest[1] = part_of(b, &before, n, count, from, width);
@@ -319,7 +322,7 @@ static void test_refusals(struct plumb_backend *b, struct rng *r)
     give(b, a, 2);
 }
 
-/* The operations that exist in bfloat16 only. */
+/* Checks that operations that exist only in bfloat16 are refused in float32. */
 static void test_float32(void)
 {
     struct plumb_backend *b = NULL;
@@ -354,15 +357,16 @@ int main(void)
         test_rope_write(b, &r, 37, 4, 2, 16, 16);
         test_rope_write(b, &r, 20, 6, 3, 64, 64);
         test_rope_write(b, &r, 9, 2, 2, 128, 128);
-        test_rope_write(b, &r, 9, 2, 1, 64, 32); /* the three kernels themselves */
+        /* not a case of the fused kernel, so three kernels run */
+        test_rope_write(b, &r, 9, 2, 1, 64, 32);
         test_rope_write(b, &r, 9, 2, 1, 24, 24);
         test_qkv_write(b, &r, 1, 1, 1, 16, 16);
         test_qkv_write(b, &r, 37, 4, 2, 16, 16);
         test_qkv_write(b, &r, 20, 6, 3, 64, 32);
-        test_qkv_write(b, &r, 9, 40, 8, 128, 128); /* more than one block for a row */
+        test_qkv_write(b, &r, 9, 40, 8, 128, 128); /* a row needs more than one block */
         test_qkv_write(b, &r, 9, 2, 2, 96, 48);
         test_qkv_write(b, &r, 9, 2, 1, 32, 0);
-        test_qkv_write(b, &r, 9, 2, 2, 16, 12); /* column after column */
+        test_qkv_write(b, &r, 9, 2, 2, 16, 12); /* computed one column at a time */
         test_qkv_write(b, &r, 37, 3, 1, 24, 24);
         test_qkv_write(b, &r, 5, 4, 2, 8, 2);
         test_qkv_write(b, &r, 3, 4, 2, 80, 20);
@@ -370,9 +374,9 @@ int main(void)
             test_gated(b, &r, 1, 8, (enum plumb_activation)act);
             test_gated(b, &r, 7, 264, (enum plumb_activation)act);
         }
-        test_gated(b, &r, 2, 2056, PLUMB_ACT_SILU); /* more than one block for a row */
+        test_gated(b, &r, 2, 2056, PLUMB_ACT_SILU); /* a row needs more than one block */
         test_columns(b, &r, 5, 16, 32, 64);
-        test_columns(b, &r, 3, 12, 5, 20); /* not aligned */
+        test_columns(b, &r, 3, 12, 5, 20); /* not aligned to 16 bytes */
         test_columns(b, &r, 2, 2064, 0, 2080);
     }
     test_refusals(b, &r);

@@ -1,5 +1,5 @@
-/* test_gemm_cache_cuda.c - checks that the cache of GEMM algorithms is measured, written and read.
- * Test of layer 1. */
+/* test_gemm_cache_cuda.c - checks the cache of selected GEMM algorithms: it is measured, written to
+ * text and read again. Test of layer 1. */
 #include <inttypes.h>
 
 #include "backend/backend.h"
@@ -27,12 +27,12 @@ static uint64_t checksum(const char *text, int64_t n)
 enum { ALL = 31, BUCKETS = PLUMB_CUDA_GEMM_BUCKETS, ROWS = 24 };
 
 #ifdef PLUMB_CUDA_EMU
-/* Checks that every entry has the fastest algorithms of one class, without split-K (word 1). In
- * bfloat16, the fastest for few rows is plumb's own kernel, as kernels take no time in the
- * emulator; its bits are those of algorithm 0. Word 0 is the emulator's algorithm: 0 and 3 give
- * equal bits, and 3 is the faster one for few columns; 2 is slow; 1 refuses one column; 4 is the
- * fastest, but its bits depend on the place of a column, so that it is in the class for one row
- * only. */
+/* Checks that every entry has the fastest algorithms of one class (algorithms that give equal
+ * bits), without split-K (word 1). Word 0 is the emulator's algorithm. Algorithms 0 and 3 give
+ * equal bits, and 3 is faster for few columns. 2 is slow. 1 refuses a single column. 4 is the
+ * fastest, but its bits depend on the position of a column; so it may be used for one row only. In
+ * bfloat16, plumb's own kernel is the fastest for few rows, because kernels take no time in the
+ * emulator; its bits are those of algorithm 0. */
 static void check_members(const struct plumb_cuda *c)
 {
     for (int i = 0; i < c->n_cached; i++) {
@@ -46,7 +46,8 @@ static void check_members(const struct plumb_cuda *c)
             const bool own = e->product == 0 && e->read == CUDA_R_16BF && k < 3;
             CHECKF(own == !memcmp(&skinny, &e->algo[k], sizeof(skinny)),
                    "entry %d, range %d: %s plumb's own kernel", i, k, own ? "not" : "also");
-            if (e->product <= 1 && !own) /* forward: the columns are rows of x */
+            /* forward product: the columns of the emulator's product are the rows of x */
+            if (e->product <= 1 && !own)
                 CHECKF(word[0] == (k == 0  ? 4
                                    : k < 3 ? 3
                                            : 0),
@@ -56,7 +57,7 @@ static void check_members(const struct plumb_cuda *c)
 }
 #endif
 
-/* Checks that any number of rows from any row on has the bits that it has in the whole product. */
+/* Checks that any number of rows, from any first row, has the same bits as in the whole product. */
 static void check_rows(struct plumb_backend *b, int64_t out, int64_t in)
 {
     float *x, *w, *y, *all = malloc((size_t)(ROWS * out) * 4),
@@ -89,10 +90,10 @@ static void check_rows(struct plumb_backend *b, int64_t out, int64_t in)
     free(all);
 }
 
-/* Checks plumb's own kernel for few rows: the bits of the class for every number of rows (launched
- * early, as in a graph, for every second one), with a bias and without, and for the head, whose
- * outputs are float32. On a GPU the bits may be those of another class; then they agree within
- * roundings. */
+/* Checks plumb's own kernel for few rows: it must give the bits of the entry's class for every
+ * number of rows, with a bias, without one, and for the vocabulary head, whose outputs are float32.
+ * For every second number of rows it is launched early, as in a graph. On a GPU, the kernel may
+ * give the bits of another class; then the results must agree up to rounding. */
 static void check_skinny(int64_t out, int64_t in)
 {
     enum { MOST = 64, KEPT = 2 };
@@ -118,7 +119,8 @@ static void check_skinny(int64_t out, int64_t in)
     CHECK_OK(b->to_device(b, x, host, MOST * in * 2));
     CHECK_OK(b->to_device(b, w, host + MOST * in, out * in * 2));
     CHECK_OK(b->to_device(b, bias, values, out * 4));
-    for (int which = 0; which < 3; which++) /* without a bias, with one, the head */
+    /* 0: without a bias, 1: with a bias, 2: vocabulary head */
+    for (int which = 0; which < 3; which++)
         for (int64_t n = 1; n <= MOST; n += n < 18 ? 1 : 15) {
             const int64_t bytes = n * out * (which == 2 ? 4 : 2);
             for (int own = 0; own < 2; own++) {
@@ -163,8 +165,8 @@ static void check_skinny(int64_t out, int64_t in)
     free(values);
 }
 
-/* Checks that a run which needs the classes of another run gets them, though its cache has others.
- */
+/* Checks that a run that needs the classes of another run gets these classes, although its cache
+ * has others. */
 static void check_wanted(struct plumb_backend *b)
 {
     struct plumb_cuda *c = context_of(b);
@@ -174,7 +176,7 @@ static void check_wanted(struct plumb_backend *b)
     CHECK(strstr(plumb_buf_text(&classes), "forward, float32 to float32, 64 x 32: "));
     plumb_cuda_gemm_want(c, plumb_buf_text(&classes));
     for (int i = 0; i < c->n_cached; i++)
-        c->cached[i].bits ^= 8; /* as if another class had been chosen */
+        c->cached[i].bits ^= 8; /* as if another class had been selected */
     for (int i = 0; i < SHAPES; i++)
         CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, shape[i][0], shape[i][1], ALL));
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, 64, 32, ALL));
@@ -214,7 +216,7 @@ int main(void)
     check_skinny(64, 32);
     check_skinny(8, 584); /* more steps of the sum than the ring has buffers */
     check_skinny(12, 72);
-    CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, 64, 32, ALL)); /* already cached */
+    CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, 64, 32, ALL)); /* these entries exist already */
     CHECK(c->n_cached == 4 * SHAPES + 4);
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, 32, 64, PLUMB_GEMM_FORWARD));
     CHECK(c->n_cached == 4 * SHAPES + 5); /* no entry of an unused product */

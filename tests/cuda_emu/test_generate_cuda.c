@@ -1,7 +1,7 @@
-/* test_generate_cuda.c - checks decode steps that are recorded graphs: they give the same
+/* test_generate_cuda.c - checks decode steps that are recorded as CUDA graphs. They give the same
  * completions as kernels launched one by one, with any number of slots, and after steps with other
- * weights or another temperature; the log-probs are those of training, bit for bit. Test of layers
- * 2 and 4. */
+ * weights or another temperature. The log-probs have the same bits as in training. Test of layers 2
+ * and 4. */
 #include <string.h>
 
 #include "gpu.h"
@@ -26,8 +26,8 @@ struct outcome {
     float logp[ALL][NEW], logp_sampled[ALL][NEW];
 };
 
-/* More completions than slots, so that prompts wait for the next pass over prompts; recorded steps
- * have rows that fill them up. */
+/* length and samples of the prompts. There are more completions than slots, so some prompts must
+ * wait. A recorded step has more rows than running completions; the other rows are unused. */
 static const int64_t length[PROMPTS] = {5, 1, 33, 32, 5, 31, 1, 33, 5, 17, 2, 31, 8, 4};
 static const int32_t samples[PROMPTS] = {2, 2, 1, 2, 1, 2, 1, 1, 2, 1, 1, 2, 1, 1};
 static int32_t prompt[PROMPTS][LONGEST];
@@ -44,7 +44,7 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Generates with stop ids, so that the number of running completions falls step by step. */
+/* Generates with stop ids, so that the completions end at different steps. */
 static void generate(plumb_generator *g, const plumb_model *m, float temperature, bool eager,
                      struct outcome *out)
 {
@@ -93,7 +93,7 @@ static void trained(const struct outcome *o, const plumb_model *m)
     plumb_pass_destroy(&p);
 }
 
-/* Returns how many graphs were launched; -1 on a GPU, which does not count them. */
+/* Returns how many graphs were launched. Returns -1 on a GPU, where they are not counted. */
 static int64_t launches(void)
 {
 #ifdef PLUMB_CUDA_EMU
@@ -133,7 +133,8 @@ static void run(const char *dir, unsigned seed, struct outcome *first, bool is_f
         generate(g, m, 1.2f, false, &recorded);
         same(&recorded, first, "recorded before");
         CHECK(launches() < 0 || launches() > before + 2);
-        if (i == 1) { /* a graph must not keep old weights or temperatures */
+        /* a graph must use the present weights and temperature, not those at its recording */
+        if (i == 1) {
             generate(g, m, 0.3f, false, &hot);
             CHECK(memcmp(&hot, first, sizeof(hot)) != 0);
             generate(g, n, 1.2f, false, &other);

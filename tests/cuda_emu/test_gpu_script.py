@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_gpu_script.py GPU_SH PROGRAM... - checks benchmarks/gpu.sh on the emulated GPU with tiny sizes, from
-its tarball in an empty folder: every part passes, JSON and table have the expected entries, a failing
-check fails the script, and it refuses to write figures of an emulated GPU to benchmarks/results."""
+"""test_gpu_script.py GPU_SH PROGRAM... - runs benchmarks/gpu.sh on the emulated GPU with tiny sizes,
+from its tarball in an empty folder. Every part passes, JSON file and table have the expected entries,
+a failing check makes the script fail, and the script refuses to write results of an emulated GPU to
+benchmarks/results."""
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ PARTS = ["device", "products of tiny, bfloat16", "tensor core instructions", "at
              "training", "cost of row-invariant products", "one iteration of psle"))]
 RESULTS = {"device": 1, "invariance": 8, "ceilings": 2, "decode": 4, "training": 1,
            "training time": 5, "memory": 8, "row-invariant gemm": 2, "psle time": 14}
-# the emulator's programs under the names that the script expects
+# parts of the programs' names in the build, and the names that the script expects
 NAMES = {"plumb_emu": "plumb", "test_cuda_": "test_gpu_", "_emu": ""}
 failures = 0
 
@@ -44,7 +45,8 @@ def run(script, *args, **more):
 
 
 def unpack(script, bin_, folder):
-    """Unpacks the tarball of the programs in an empty folder; returns its gpu.sh."""
+    """Packs the programs and unpacks the tarball in an empty folder. Returns the path of the
+    unpacked gpu.sh."""
     packed = run(script, "pack", folder / "gpu", PLUMB_GPU_BIN=str(bin_))
     check(packed.returncode == 0, "pack", packed.stdout, packed.stderr)
     empty = folder / "empty"

@@ -1,7 +1,7 @@
-/* test_joined_cuda.c - LoRA adapters on projections that bfloat16 computes as one product: for each
- * choice of targets, log-probs and gradients agree with those of float32, which has a product for
- * each projection.
- * Test of layer 4. Includes gpu.h, model/adapter.h. Covers src/model/project.c, lora.c. */
+/* test_joined_cuda.c - checks LoRA adapters on projections that bfloat16 computes as one product
+ * (joined). For each choice of target modules, log-probs and gradients must agree with float32,
+ * which computes each projection separately. Test of layer 4. Includes gpu.h, model/adapter.h.
+ * Covers src/model/project.c, lora.c. */
 #include <stdlib.h>
 
 #include "gpu.h"
@@ -9,12 +9,14 @@
 
 enum { SEQS = 3, TOKENS = 40 };
 
-/* How far a gradient in bfloat16 may be from that in float32, in parts of its norm. Columns of a
- * wrong projection make it about 1. On the emulator it is at most 0.083, in the matrices of k_proj,
- * whose gradients pass through a softmax that is nearly blind to them; elsewhere at most 0.044. */
+/* Largest allowed |gradient in bfloat16 - gradient in float32|, relative to the norm of the latter.
+ * A fault that uses the columns of a wrong projection gives about 1. On the emulator, at most 0.083
+ * was measured, for the matrices of k_proj, whose gradients pass through a softmax that nearly
+ * cancels them; at most 0.044 elsewhere. */
 #define AWAY 0.17
 
-/* llama_rope_llama3 joins q, k, v and gate, up; phi3_short joins q, k, v, which are one module. */
+/* llama_rope_llama3 joins q, k, v and joins gate, up. phi3_short joins q, k, v, which are one
+ * module there. */
 static const struct {
     const char *fixture, *target[3];
 } list[] = {{"llama_rope_llama3", {"q_proj"}},
@@ -24,13 +26,14 @@ static const struct {
             {"llama_rope_llama3", {"all-linear"}},
             {"phi3_short", {"qkv_proj", "o_proj"}}};
 
-/* What a backend computes. */
+/* Log-probs, and the gradient of the adapter, from one backend. */
 struct result {
     float logp[TOKENS], *grad;
-    struct plumb_trained trained; /* param lives as long as the model */
+    struct plumb_trained trained; /* its param points into the model */
 };
 
-/* Adds an adapter to m, and gives it values from r. */
+/* Adds an adapter for these target modules to m, and sets it to random values that are the same in
+ * every call. */
 static void adapt(plumb_model *m, const char *const *target)
 {
     struct plumb_lora lora = {.r = 3, .alpha = 6};
@@ -80,7 +83,7 @@ static void compute(struct result *out, const plumb_model *m)
     b->release(b, grad);
 }
 
-/* |a - b| / |b| */
+/* Returns |a - b| / |b|. */
 static double away(const float *a, const float *b, int64_t n)
 {
     double error = 0, norm = 0;
@@ -109,7 +112,7 @@ static void check(size_t i, const char *root)
     }
     const struct plumb_joined none = plumb_joined_of(b[0], &m[0]->spec);
     CHECK(!none.qkv && !none.gate_up && plumb_joined_of(b[1], &m[1]->spec).qkv);
-    const int64_t n = TOKENS - 7; /* the tokens of the prompts have no log-prob */
+    const int64_t n = TOKENS - 7; /* number of log-probs: the 7 tokens of the prompts have none */
     CHECKF(away(r[1].logp, r[0].logp, n) < 0.01, "%s, %s: log-probs are off by %g", list[i].fixture,
            list[i].target[0], away(r[1].logp, r[0].logp, n));
     double most = 0;

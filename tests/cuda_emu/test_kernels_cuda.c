@@ -1,6 +1,6 @@
-/* test_kernels_cuda.c - compares every kernel of the CUDA table with ref, in float32 and bfloat16:
- * on the emulator in several orders of threads, on a GPU twice; all runs must give the same bits.
- * Test of layer 1. Includes staged.h, tests/kernels/check.h. */
+/* test_kernels_cuda.c - compares every kernel of the CUDA table with ref, in float32 and bfloat16.
+ * On the emulator, each kernel runs in several orders of threads; on a GPU it runs twice. All runs
+ * must give the same bits. Test of layer 1. Includes staged.h, tests/kernels/check.h. */
 #include "base/num.h"
 #include "gpu.h"
 #include "kernels/check.h"
@@ -71,7 +71,7 @@ static uint64_t run(int kernel, unsigned seed)
     return c.digest;
 }
 
-/* Checks the rounding of float32 to bfloat16: every exponent, ties to both sides, infinities and
+/* Checks the rounding of float32 to bfloat16: every exponent, ties to either side, infinities and
  * NaN. */
 static void check_rounding(void)
 {
@@ -93,15 +93,17 @@ static void check_rounding(void)
                x, got);
         CHECKF(!isfinite(x) || !isfinite(got) || fabs(got - x) <= ulp / 2, "%a became %a", x, got);
     }
-    CHECK(packed[LOWS * 127 + 3] == 1.0f);           /* 1 + half an ulp, to even */
-    CHECK(packed[LOWS * 127 + 4] == 1.0f + 0x1p-7f); /* and a little more */
-    CHECK(packed[LOWS * 127 + 9] == 1.0f + 0x1p-6f); /* 1 + an ulp and a half, to even */
+    /* exactly half an ulp above 1: rounded to even */
+    CHECK(packed[LOWS * 127 + 3] == 1.0f);
+    CHECK(packed[LOWS * 127 + 4] == 1.0f + 0x1p-7f); /* a little more than half an ulp above 1 */
+    /* an ulp and a half above 1: rounded to even */
+    CHECK(packed[LOWS * 127 + 9] == 1.0f + 0x1p-6f);
     CHECK(packed[LOWS * 255] == INFINITY && isnan(packed[LOWS * 255 + 1]));
     plumb_backend_destroy(&b);
 }
 
-/* For check_alignment(): kernels that use 16-byte accesses must give the same bits on arrays that
- * are not aligned to 16 bytes. */
+/* Sizes for check_alignment(): kernels that use 16-byte accesses must give the same bits on arrays
+ * that are not aligned to 16 bytes. */
 enum { ROWS = 3, WIDTH = 12, CELLS = ROWS * WIDTH, SPARE = 4, ARRAYS = 5 };
 struct shelf {
     float x[ARRAYS][CELLS + SPARE] __attribute__((aligned(16)));
@@ -158,7 +160,8 @@ static void check_alignment(enum plumb_dtype dtype)
             for (int i = 0; i < ARRAYS; i++)
                 for (int j = 0; j < CELLS; j++)
                     f.x[i][off + j] = rng_f(&r, 0.1f, 1.0f);
-            for (int i = 1; which == 5 && i < 3; i++) /* lse and dlogp are not shifted */
+            /* lse and dlogp are not shifted by the offset */
+            for (int i = 1; which == 5 && i < 3; i++)
                 memmove(f.x[i], f.x[i] + off, ROWS * sizeof(float));
             use(&k, staged_stream(b), &f, off, which);
             if (off == 0)
@@ -174,8 +177,8 @@ static void check_alignment(enum plumb_dtype dtype)
     plumb_backend_destroy(&b);
 }
 
-/* Returns true for the kernels of attention in bfloat16, which test_attention_bf16 checks with
- * other pages and bounds. */
+/* Returns true for the kernels of attention in bfloat16. test_attention_bf16.c checks these, with
+ * other pages and other bounds. */
 static bool is_elsewhere(const struct item *m)
 {
     return m->dtype == PLUMB_BF16 &&
@@ -200,9 +203,10 @@ static int print_names(void)
     return 0;
 }
 
-/* test_kernels_cuda [KERNEL]... [alignment] checks these kernels, or all. test_kernels_cuda list
- * prints the names. test_kernels_cuda part K N checks every N-th kernel, from the K-th one on, so
- * that N processes check all; the first one also checks the alignment. */
+/* test_kernels_cuda [KERNEL]... [alignment]: checks these kernels, or all. test_kernels_cuda list:
+ * prints the names of the kernels. test_kernels_cuda part K N: checks every N-th kernel from the
+ * K-th one on, so that N processes together check all; the process with K = 1 also checks the
+ * alignment. */
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "list") == 0)
@@ -227,7 +231,7 @@ int main(int argc, char **argv)
         for (int j = 1; j < argc; j++)
             wanted = wanted || strcmp(argv[j], list[i].name) == 0;
         uint64_t digest = 0;
-        /* Two orders only for sample_fwd, which takes half of all the time, and for bfloat16. */
+        /* Only two orders for bfloat16, and for sample_fwd, which takes half of the whole time. */
         const bool two = list[i].dtype == PLUMB_BF16 || strcmp(list[i].name, "sample_fwd") == 0;
         const size_t orders = two ? 2 : ORDERS;
         for (size_t j = 0; wanted && j < orders; j++) {

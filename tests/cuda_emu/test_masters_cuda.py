@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""test_masters_cuda.py PLUMB WORLD - train.shard=gradients in bfloat16 on emulated GPUs: the float32
-masters are shares of the ranks. The same files as with train.shard=optimizer on 1, 2 and 4 ranks:
-weights, state, rounded weights, snapshots of pauses, replay files; runs go on with other ranks and with
-the other value of train.shard; other commands read the checkpoints; memory is what was planned, and
-what is sent is what the formula says."""
+"""test_masters_cuda.py PLUMB WORLD - checks train.shard=gradients in bfloat16 on emulated GPUs,
+where each rank holds a shard of the float32 master weights. On 1, 2 and 4 ranks, a run writes the
+same files as with train.shard=optimizer: weights, trainer state, rounded weights, snapshots of
+pauses, replay files. It can be resumed on other numbers of ranks and with either value of
+train.shard. Other commands read its checkpoints. The memory is that of the plan, and the bytes
+sent are those of a formula."""
 import json
 import shutil
 import struct
@@ -14,14 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 import common  # noqa: E402
 import test_plan  # noqa: E402
 
-ENV = {"PLUMB_EMU_DEVICES": "4", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI's own
+ENV = {"PLUMB_EMU_DEVICES": "4", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI itself leaks memory
 GPU = ["device=cuda", "dtype=bfloat16", "report.html=false"]
 SHARES = ["train.shard=gradients", "comm.bucket=0"]
 BLOCK = 4096  # PLUMB_SHARD_BLOCK
 
 
 def same(bench, a, b, what):
-    """Every file of the last checkpoint, and the metrics."""
+    """Checks that two runs have the same files in their last checkpoint, and the same metrics."""
     x, y = (common.tree(f"{out}/latest/") for out in (a, b))
     bench.check(x and x == y, what, "differ:", [k for k in x if x[k] != y.get(k)])
     x, y = ([common.timeless(r) for r in common.metrics(out)] for out in (a, b))
@@ -29,18 +30,21 @@ def same(bench, a, b, what):
 
 
 def few(bench, out, *more):
-    """Three micro-batches a step: the last round is not full. They start from random weights."""
+    """Returns the arguments of sft from random weights with three micro-batches per step, so
+    that the last round of a step is not full."""
     return [*bench.sft_args(out, *GPU, "global_batch_size=6", "micro_batch_size=2", "log_every=1", *more, steps=2)]
 
 
 def spa(bench, out, *more):
-    """An iteration of several steps, whose reference is a snapshot of its start."""
+    """Returns the arguments of one iteration of spa with several steps. Its reference is a
+    snapshot of the policy at the start of the iteration."""
     return [*bench.align_args(out, bench.base(), *GPU, "method.reference=previous", "slots=8", *more, method="spa",
                               prompts=8, iterations=1, group=2), "max_new_tokens=4", "global_batch_size=4"]
 
 
 def jobs_of(bench):
-    """Runs by name: arguments for a folder and more options, and (ranks, exchange) of those with shares."""
+    """Returns {name: (function that maps an output folder and options to arguments, [(ranks, exchange)
+    of the runs with train.shard=gradients])}."""
     both = ((2, "mpi"), (4, "nccl"))
     return {"sft": (lambda out, *more: few(bench, out, *more), ((1, "auto"), *both)),
             "rounded": (lambda out, *more: few(bench, out, "checkpoint.dtype=bfloat16", "checkpoint.every=1",
@@ -64,8 +68,9 @@ def check_bytes(bench, jobs):
 
 
 def check_moved(bench, args, whole, shared):
-    """From shares on 4 ranks to one rank that has everything, and from there to shares on 2 ranks. whole,
-    shared: the runs of one rank and of 4 ranks, uninterrupted."""
+    """Checks resumes of a sharded run of 4 ranks on one rank without shards, and of an unsharded run
+    of one rank on 2 ranks with shards. whole, shared: the uninterrupted runs on one rank and on 4
+    ranks."""
     for start, ranks, how in ((shared, 1, ["train.shard=optimizer"]), (whole, 2, SHARES)):
         out = common.rewind(start, bench.folder / f"{start.name}-on-{ranks}", 1)
         bench.good(*args(out, "resume=auto", *how), ranks=ranks, env=ENV)
@@ -73,7 +78,8 @@ def check_moved(bench, args, whole, shared):
 
 
 def check_adapter(bench):
-    """An adapter on the model that rank 0 gathered from the shares of 4 ranks."""
+    """Checks training of an adapter on the weights that rank 0 gathered from the shards of 4
+    ranks."""
     base = bench.folder / "sft-4/latest"
 
     def args(out, *more):
@@ -87,7 +93,7 @@ def check_adapter(bench):
 
 
 def check_readers(bench):
-    """merge, generate, score and eval read what runs with shares have written."""
+    """Checks that merge, generate, score and eval can read the checkpoints of sharded runs."""
     merged, prompts, answers = (bench.folder / name for name in ("merged", "few.jsonl", "answers.jsonl"))
     prompts.write_text("".join(f'{{"prompt": "ask: {word}."}}\n' for word in ("hi", "why")))
     bench.good("merge", f"model={bench.folder}/adapter-4/latest", f"output={merged}")
@@ -110,7 +116,8 @@ def weights(model):
 
 
 def check_replay(bench):
-    """train.replay: the file and the weights beside it, which need all ranks; it runs again to the same bits."""
+    """Checks train.replay, which gathers the weights from all ranks: the replay file, the weights beside it,
+    and that replay gives the same bits."""
     for ranks in (2, 4):
         for name in ("replay-2-1.h5", "replay-2"):
             a, b = (bench.folder / run / name for run in ("rounded", f"rounded-{ranks}"))
@@ -122,8 +129,8 @@ def check_replay(bench):
 
 
 def check_resumed(bench, jobs, seconds):
-    """Resumed on other ranks: from rounded files beside the masters, and from pauses in the middle of an
-    iteration, whose files hold the snapshot of its start."""
+    """Checks resumes on other numbers of ranks: from checkpoints with rounded weights (and separate
+    masters), and from pauses within an iteration, whose files contain the snapshot of the policy."""
     check_moved(bench, jobs["rounded"][0], bench.folder / "rounded", bench.folder / "rounded-4")
     args, out = jobs["spa"][0], bench.folder / "spa-cut"
     for share, ranks in ((0.5, 2), (0.7, 4), (0.9, 2)):
@@ -135,7 +142,8 @@ def check_resumed(bench, jobs, seconds):
 
 
 def floats(checkpoint):
-    """Lengths of the trained vector and of the vectors in it, both padded."""
+    """Returns (padded length of the trained vector, padded length of its one-dimensional
+    tensors), in floats."""
     raw = next(Path(checkpoint).glob("*.safetensors")).read_bytes()
     header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
     sizes = [0, 0]
@@ -149,7 +157,8 @@ def floats(checkpoint):
 
 
 def sent(n, ranks):
-    """Elements that rank 0 sends when n are reduced by halving, and gathered by doubling."""
+    """Returns (elements of the reduction, elements of the gather) that rank 0 sends for n
+    elements: the reduction halves the vector again and again, the gather doubles it."""
     reduce, gather, left = 0, 0, n // BLOCK
     while ranks > 1:
         keep = -(-left // 2)
@@ -158,8 +167,9 @@ def sent(n, ranks):
 
 
 def check_memory(bench, jobs):
-    """What is planned is taken; a rank has a share of the masters, and sends half of the weights' bytes.
-    With one bucket the shares are those of the whole vector."""
+    """Checks that the planned memory is used, that a rank holds a shard of the masters, and that the
+    gather sends weights of 2 bytes. With a single bucket, the shards are those of the whole
+    vector."""
     one = ["train.shard=gradients"]
     whole, vectors = floats(bench.folder / "sft/latest")
     for ranks in (2, 4):
@@ -174,7 +184,8 @@ def check_memory(bench, jobs):
         (reduce, gather), small = sent(whole, ranks), sum(sent(vectors, ranks))
         want = -(-3 // ranks) * 4 * reduce + 2 * gather + 4 * small
         got = [row["comm/exchange_bytes"] for row in common.metrics(out)]
-        bench.check(got[1] == want <= got[0], ranks, "ranks sent", got, "expected", want) # the first has the warm-up
+        # the first step also counts the warm-up
+        bench.check(got[1] == want <= got[0], ranks, "ranks sent", got, "expected", want)
     test_plan.same_as_run(bench, jobs["spa"][0](bench.folder / "planned-spa", *SHARES), ranks=2, env=ENV)
     need = {how: test_plan.plan(bench, jobs["sft"][0](bench.folder / "unused", f"train.shard={how}"), "plan.world_size=2",
                                 env=ENV)["bytes_with_host"] for how in ("optimizer", "gradients")}
@@ -186,7 +197,7 @@ def check_memory(bench, jobs):
 
 
 def broken(bench):
-    """A copy of the base with a weight that is not finite."""
+    """Returns a copy of the base model in which one weight is not finite."""
     model, name = bench.folder / "broken", "model.layers.1.mlp.up_proj.weight"
     shutil.copytree(bench.base(), model)
     path = model / "model.safetensors"
@@ -199,7 +210,8 @@ def broken(bench):
 
 
 def check_failure(bench):
-    """A loss that is not finite: the replay file and the weights beside it, which need all ranks."""
+    """Checks a loss that is not finite: the replay file, and the weights beside it, which are
+    gathered from all ranks."""
     model, out = broken(bench), {}
     for ranks, how in ((1, ["train.shard=optimizer"]), (2, SHARES)):
         out[ranks] = bench.folder / f"failed-{ranks}"

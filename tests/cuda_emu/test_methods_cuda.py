@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""test_methods_cuda.py PLUMB WORLD [all] - checks the methods that do more than score new answers, with device: cuda on an
-emulated GPU: answers, rewards, losses and gradients agree with the CPU's, and log-probs of sampling and training have the
-same bits. Some of them also run on two GPUs with another order of threads, to the same bytes. `all`: every method, and
-checks that the memory is that of the plan."""
+"""test_methods_cuda.py PLUMB WORLD [all] - checks, with device: cuda on an emulated GPU, the methods that do more than
+score new answers. Answers, rewards, losses and gradients agree with the CPU; the log-probs of sampling and training
+have the same bits. Some methods also run on two GPUs with another order of threads, and must write the same bytes.
+With the argument `all`, every method runs, and the used memory must be the planned memory."""
 import sys
 from pathlib import Path
 
@@ -14,7 +14,7 @@ ALL = sys.argv[3:] == ["all"]
 del sys.argv[3:]
 
 REWARD = "reward.functions=[{name: regex, pattern: '[a-h]', target: 40}]"
-# the options of each method, and its number of iterations
+# method: (options, number of iterations)
 METHODS = {
     "spa": (["method.judge={other}", "method.reference={other}", "noise_start=0", "noise_share=0.3"], 1),
     "real": (["{reward}", "method.reference={other}"], 1),
@@ -62,7 +62,8 @@ def check_method(bench, name):
         bench.good(*args, env=env)
     follows(bench, name, cpu, one)
     if bench.mpirun and name in PARTED:
-        env = {"PLUMB_EMU_SEED": "2", "PLUMB_EMU_DEVICES": "2", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI leaks
+        # MPI leaks memory
+        env = {"PLUMB_EMU_SEED": "2", "PLUMB_EMU_DEVICES": "2", "ASAN_OPTIONS": "detect_leaks=0"}
         bench.good(*args_of(bench, name, two, "cuda"), ranks=2, env=env)
         bench.same(one / "latest/model.safetensors", two / "latest/model.safetensors", f"{name} on 1 and 2 ranks:")
         for master in sorted(p.name for p in (one / "rollouts").glob("iteration-????.h5")):

@@ -1,6 +1,6 @@
-/* test_mma.cu - compares each instruction of kernels/cuda/mma.cuh, and the tiles of
- * attention_bf16.cuh, with scalar loops on random fragments; checks that mma computes each row
- * independently of the others.
+/* test_mma.cu - compares each instruction of kernels/cuda/mma.cuh, and the tile functions of
+ * attention_bf16.cuh, with scalar loops on random fragments (a fragment is the part of a matrix
+ * that one thread holds). Also checks that mma computes each row independently of the other rows.
  * Test of layer 1. Includes attention_bf16.cuh. */
 #include "cuda/attention_bf16.cuh"
 
@@ -20,7 +20,8 @@ static float widened(unsigned bits)
     memcpy(&x, &u, sizeof(x));
     return x;
 }
-/* Rounds to the nearest bfloat16, ties to even, by trying both neighbours. */
+/* Returns the upper bits of the bfloat16 that is nearest to x, ties to even. Tries both
+ * neighbours. */
 static unsigned nearest(float x)
 {
     unsigned u;
@@ -31,7 +32,7 @@ static unsigned nearest(float x)
     return below < above || (below == above && down % 2 == 0) ? down : down + 1;
 }
 
-/* Checks a call of CUDA. */
+/* Checks that a CUDA call has succeeded. */
 static void ok(cudaError_t e)
 {
     CHECKF(e == cudaSuccess, "%s", cudaGetErrorString(e));
@@ -58,7 +59,7 @@ template <class T> struct Device {
     std::vector<T> host() const
     {
         std::vector<T> h(n);
-        ok(cudaGetLastError()); /* of the launch */
+        ok(cudaGetLastError()); /* an error of the kernel launch */
         ok(cudaMemcpyAsync(h.data(), at, n * sizeof(T), cudaMemcpyDeviceToHost, stream));
         ok(cudaStreamSynchronize(stream));
         return h;
@@ -94,7 +95,7 @@ static void put(unsigned *word, int high, unsigned bits)
 {
     *word |= high ? bits << 16 : bits;
 }
-/* d (16,8) = the product by mma, from the fragments of a warp's lanes. */
+/* Sets d (16,8) to the product that mma computes from the fragments of a warp's lanes. */
 static void multiply(const Product &p, float d[16][8])
 {
     std::vector<unsigned> a(LANES * 4), b(LANES * 2);
@@ -150,9 +151,9 @@ static void test_mma()
     }
 }
 
-/* Checks that a row alone has the bits that it has in the whole product, and that a zero factor
- * hides its other factor: a row of a tile does not see all of the tile's keys, which are other
- * rows' keys in training and zeros in decoding. */
+/* Checks that a row has the same bits alone as in the whole product. Also checks that a factor 0
+ * makes the product 0, whatever finite number the other factor is: in a tile of attention, a row
+ * has factor 0 for keys that it does not attend to. */
 static void test_row_invariance()
 {
     static const float beside[] = {1.0f, -2.0f, 0x1p-120f, 0x1.fep120f, -0x1.8p127f};
@@ -189,7 +190,8 @@ static void test_row_invariance()
 
 /* ---- ldmatrix ------------------------------------------------------------------------------ */
 
-static constexpr int ROWS = 32, ROW = 24; /* elements from row to row; the first 8 are the matrix */
+/* ROW: elements between the starts of two rows, of which the first 8 belong to the matrix */
+static constexpr int ROWS = 32, ROW = 24;
 
 static __global__ void load_kernel(unsigned *out, const plumb_bf16 *x, bool trans)
 {
@@ -231,8 +233,8 @@ static void test_load()
 
 /* ---- cp.async ------------------------------------------------------------------------------ */
 
-/* Each lane copies a piece in each of two groups; out = what lane l reads of the pieces of lane l+1
- * after each wait. */
+/* Each lane copies one piece in each of two groups. Sets out to what lane l reads, after each wait,
+ * from the pieces of lane l+1. */
 static __global__ void copy_kernel(plumb_bf16 *out, const plumb_bf16 *x)
 {
     PLUMB_SHARED(plumb_bf16, tile);
@@ -331,7 +333,7 @@ static void test_exp2()
 
 static constexpr int D = 64, MT = 2;
 
-/* s (16 MT, PAGE) = a b^T, y (16 MT, D) = bf16(s) b */
+/* Sets s (16 MT, PAGE) to a b^T and y (16 MT, D) to bf16(s) b. */
 static __global__ void tile_kernel(float *s, float *y, const plumb_bf16 *a, const plumb_bf16 *b,
                                    int d)
 {
@@ -365,7 +367,7 @@ static void test_tiles(int d)
     const Device<plumb_bf16> da(a), db(b);
     const Device<float> ds(MT * MMA * PAGE), dy(MT * MMA * D);
     const size_t bytes = (MT * MMA + PAGE) * STRIDE<D> * sizeof(plumb_bf16);
-    /* Every warp computes the same; four warps copy. */
+    /* Four warps copy the tiles, and then every warp computes the same result. */
     PLUMB_LAUNCH(tile_kernel, 1, ATTENTION_THREADS, bytes, stream, ds.at, dy.at, da.at, db.at, d);
     const std::vector<float> s = ds.host(), y = dy.host();
     for (int i = 0; i < MT * MMA; i++) {

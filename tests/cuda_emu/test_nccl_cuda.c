@@ -1,10 +1,14 @@
-/* test_nccl_cuda.c MODE [TEXT]: checks vectors between GPUs over NCCL, and what the ranks report if
- * one of them fails. Runs under mpirun, with a GPU for each rank. "contract" sums and distributes
- * with the bits of host memory, and in NCCL's own order to rounding. In "fault", PLUMB_EMU_NCCL
- * breaks a rank inside the reduction: the others report TEXT within ten time-outs and end the run
- * with exit code 42. In "init", NCCL never starts: every rank reports that, and the communicator
- * can still be used. Test of layer 1, on layer 2. */
-#define CHECK_EXIT LATE /* of the modes that tests/timed.py runs */
+/* test_nccl_cuda.c MODE [TEXT]: checks exchanges of vectors between GPUs over NCCL, and the error
+ * messages if one rank fails. Runs under mpirun, with one GPU per rank.
+ *   contract  sums and distributes vectors: the bits must be those of host memory or, in NCCL's own
+ *             order of additions, equal up to rounding
+ *   fault     PLUMB_EMU_NCCL makes one rank fail within the reduction: the others report TEXT
+ *   within
+ *             ten time-outs and end the run with exit code 42
+ *   init      NCCL never starts: every rank reports this, and the communicator can still be used
+ * Test of layer 1, on layer 2. */
+/* A failed check of a time-out may be due to a slow machine; see LATE in harness.h. */
+#define CHECK_EXIT LATE
 
 #include <unistd.h>
 
@@ -14,9 +18,9 @@
 #include "train/exchange.h"
 #include "train/gradient.h"
 
-#define TIMEOUT_S 1.0 /* times test_pace() */
+#define TIMEOUT_S 1.0 /* seconds, times test_pace() */
 
-/* Returns true if the message is that nothing moved for two time-outs. */
+/* Returns true if the message says that nothing was transferred for two time-outs. */
 static bool says_stuck(const char *said)
 {
     char text[64];
@@ -43,8 +47,8 @@ static void contract(plumb_comm *c, struct plumb_backend *b)
         }
 }
 
-/* Checks that the sums are the same if parts are sent while the device still computes the others.
- */
+/* Checks that the sums do not change if parts of the vector are sent while the device still
+ * computes other parts. */
 static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
 {
     enum { N = 50000, STEP = 7000 };
@@ -62,7 +66,8 @@ static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
     for (int64_t end = N; end > 0; end -= STEP) {
         const int64_t from = end > STEP ? end - STEP : 0;
         CHECK_OK(d.accumulate(d.arg, x + from, x + from, end - from));
-        if (plumb_comm_rank(c) != 1 || from == 0) /* rank 1: as if without micro-batches */
+        /* rank 1 sends its parts only at the end, like a rank without micro-batches */
+        if (plumb_comm_rank(c) != 1 || from == 0)
             CHECK_OK(plumb_comm_reduce_part(c, from));
     }
     CHECK_OK(plumb_comm_reduce_tree(c, x, N, PLUMB_DEVICE));
@@ -71,7 +76,7 @@ static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
     CHECK(!memcmp(back + own.begin, host + own.begin, (size_t)(own.end - own.begin) * 4));
     plumb_comm_reduce_begin(c, x, N);
     CHECK_OK(plumb_comm_reduce_part(c, N / 2));
-    plumb_comm_reduce_drop(c); /* as every rank does after a failure */
+    plumb_comm_reduce_drop(c); /* every rank calls this after a failure */
     if (plumb_comm_size(c) > 1)
         CHECK(plumb_comm_reduce_part(c, 0) == PLUMB_OK);
     CHECK_OK(plumb_comm_barrier(c));
@@ -83,10 +88,11 @@ static void parts(plumb_comm *c, struct plumb_backend *b, int64_t bucket)
 
 struct failing {
     struct plumb_gradient *g;
-    int fails; /* the rank whose last micro-batch fails; -1: none */
+    int fails; /* the rank whose last micro-batch fails; -1 if none does */
 };
 
-/* Fails in the last micro-batch, when half of its gradient is being sent. */
+/* Computes a gradient. On rank f->fails, fails in the last micro-batch, while half of its gradient
+ * is being sent. */
 static plumb_status failing_micro_batch(void *arg, int64_t micro_batch, float *grad,
                                         double value[PLUMB_MICRO_BATCH_VALUES])
 {
@@ -116,7 +122,7 @@ static void micro_batch_fails(plumb_comm *c, struct plumb_backend *b)
     const plumb_status st = plumb_gradient_run(&g, 8, failing_micro_batch, &f, value);
     CHECK(st == (plumb_comm_rank(c) == f.fails ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER));
     CHECK(strstr(plumb_trail_message(), "is bad"));
-    CHECK_OK(plumb_comm_barrier(c)); /* the communicator can still be used */
+    CHECK_OK(plumb_comm_barrier(c)); /* after the failure, the communicator can still be used */
     plumb_comm_detach_device(c);
     plumb_gradient_fini(&g);
 }
@@ -141,7 +147,8 @@ static void fault(plumb_comm *c, struct plumb_backend *b, const char *text)
         CHECKF(says_stuck(said), "%s", said);
     CHECKF(took < 10 * TIMEOUT_S * test_pace(), "%g s", took);
     CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
-    /* Time for every rank's checks; the first rank to abort ends the run. */
+    /* The first rank that aborts ends the run. Each rank waits before, so that the other ranks can
+     * finish their checks. */
     usleep((useconds_t)((5e5 + 4e5 * plumb_comm_rank(c)) * test_pace()));
     plumb_comm_abort(c, 42);
 }
@@ -164,8 +171,8 @@ int main(int argc, char **argv)
     plumb_comm *c = NULL;
     struct plumb_backend *b = NULL;
     CHECK(argc > 1);
-    /* The time-out is short if the fault is silence; an error must be reported before a time-out.
-     */
+    /* The time-out is short if the fault shows only as silence. An error must be reported before a
+     * time-out. */
     const bool silent = argc > 2 ? !strstr(argv[2], " error") : !strcmp(argv[1], "init");
     CHECK_OK(plumb_comm_mpi_create(&c, silent ? TIMEOUT_S * test_pace() : 60));
     CHECK_OK(plumb_backend_cuda_create(&b, plumb_comm_local_rank(c)));

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_ranks_cuda.py PLUMB WORLD - checks several ranks with device: cuda, each on its emulated GPU or
-two on one: SFT and an iteration of PSLE write the same bytes for every number of ranks, over host memory
-and over an emulated NCCL; if a rank stops during an exchange, the others end the run."""
+"""test_ranks_cuda.py PLUMB WORLD - checks several ranks with device: cuda, each on its own emulated
+GPU or two on one. SFT and an iteration of PSLE write the same bytes on any number of ranks, with
+the exchange through host memory and with an emulated NCCL. If a rank stops during an exchange, the
+other ranks end the run."""
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 import common  # noqa: E402
 
-QUIET = {"ASAN_OPTIONS": "detect_leaks=0"}  # MPI leaks
+QUIET = {"ASAN_OPTIONS": "detect_leaks=0"}  # MPI leaks memory
 
 
 def gpus(n, **more):
@@ -17,7 +18,8 @@ def gpus(n, **more):
 
 
 def sft(bench, name, ranks, *more, devices=4):
-    """Returns the arguments of sft with two micro-batches per step: on four ranks, two ranks have none."""
+    """Runs sft with two micro-batches per step, so that on four ranks two ranks have none. Returns
+    (output folder, messages)."""
     out = bench.folder / f"sft-{name}-{ranks}"
     few = ["device=cuda", "global_batch_size=4", "micro_batch_size=2", "log_every=1", *more]
     said = bench.good(*bench.sft_args(out, *few, steps=2), env=gpus(devices), ranks=ranks).err
@@ -38,13 +40,15 @@ def rollouts(out):
 
 
 def check_world_sizes(bench, exchanges):
-    """Checks that each kind of exchange gives the bytes of one rank alone. exchanges: {exchange: number of GPUs}."""
+    """Checks that every kind of exchange gives the bytes of a run on one rank. exchanges: {value of
+    comm.exchange: number of GPUs}."""
     one, _ = sft(bench, "alone", 1)
     alone = psle(bench, one / "latest", "alone", 1)
     for exchange, devices in exchanges.items():
         for ranks in (2, 4):
             what = f"{exchange}, {ranks} ranks:"
-            how = [f"comm.exchange={exchange}", "comm.bucket=0"]  # during the backward
+            # comm.bucket=0 makes several buckets, which are exchanged during the backward
+            how = [f"comm.exchange={exchange}", "comm.bucket=0"]
             other = psle(bench, one / "latest", exchange, ranks, *how, devices=devices)
             bench.same(alone / "latest/model.safetensors", other / "latest/model.safetensors", what)
             bench.check(rollouts(alone) == rollouts(other), what, "other rollouts")
@@ -57,8 +61,9 @@ def check_world_sizes(bench, exchanges):
 
 
 def check_sharded(bench, one):
-    """train.shard=gradients: the same bytes, in float32 and bfloat16, with the exchange beside the
-    backward over NCCL; a replay file holds the gradient of its own micro-batch."""
+    """Checks that train.shard=gradients writes the same bytes, in float32 and bfloat16, with the
+    exchange over NCCL during the backward. A replay file must have the gradient of its own
+    micro-batch."""
     split = ["train.shard=gradients", "comm.bucket=0", "train.replay=2:1", "log_level=debug"]
     want = {dtype: sft(bench, dtype, 1, f"dtype={dtype}", "train.replay=2:1")[0]
             for dtype in ("float32", "bfloat16")}
@@ -77,7 +82,8 @@ def check_sharded(bench, one):
 
 
 def check_own_order(bench, one):
-    """Checks sums in NCCL's own order: the figures are close, and the log mentions that order."""
+    """Checks comm.reduce=nccl, in which NCCL chooses the order of additions: the metrics agree
+    approximately, and a message says so."""
     other, said = sft(bench, "own", 4, "comm.reduce=nccl")
     bench.check("order of its own" in said, "comm.reduce: nccl is not mentioned:", said)
     rows = zip(common.metrics(one), common.metrics(other))
@@ -97,7 +103,8 @@ def check_refusals(bench):
 
 
 def check_bound(bench):
-    """Checks ranks that each see one GPU (srun --gpus-per-task=1): different GPUs work, a shared one is refused."""
+    """Checks ranks that each see a single GPU (as with srun --gpus-per-task=1): it works with different GPUs,
+    and is refused if two ranks see the same one."""
     bound = bench.run("doctor", "device=cuda", ranks=3, env=gpus(3, PLUMB_EMU_BIND="1"))
     bench.check(bound.code == 0 and "nccl" in bound.out, "ranks that see one GPU each:", bound)
     shared = bench.run("doctor", "device=cuda", ranks=3, env=gpus(2, PLUMB_EMU_BIND="1"))
@@ -108,8 +115,10 @@ def check_bound(bench):
 
 
 def check_stopped(bench, model):
-    """Checks a rank that stops during an exchange: the others end the run with a message that has the rank and the place."""
-    for timeout in (1, 4, 16): # if the machine is too slow for one, the next is tried
+    """Checks that if a rank stops during an exchange, the others end the run with a message that names this rank and the
+    collective."""
+    # a slow machine may exceed a short time-out elsewhere, so the next one is tried
+    for timeout in (1, 4, 16):
         args = bench.sft_args(bench.folder / f"stopped-{timeout}", "device=cuda",
                               "global_batch_size=4", "micro_batch_size=1",
                               f"comm.timeout={timeout}", steps=4)

@@ -1,6 +1,6 @@
-/* test_chat.c - checks messages with chat templates: ids and masks against those of TRL's trainers,
- * token by token; settings from a folder; and what is refused. Layer: test. Fixture:
- * tests/reference/chat_fixtures.py. */
+/* test_chat.c - checks messages with chat templates: token ids and loss masks must be those of
+ * TRL's trainers. Also checks the settings stored in a model folder, and what is refused. Layer:
+ * test. Fixture: tests/reference/chat_fixtures.py. */
 #include "data/chat.h"
 
 #include <string.h>
@@ -42,7 +42,7 @@ static struct plumb_config *load(const char *const *override, int n)
     return cfg;
 }
 
-/* Copies the tokenizer fixture `name` to the folder and opens it. */
+/* Copies the tokenizer fixture `name` to the temporary folder, and opens it. */
 static plumb_tokenizer *open_words(const char *name)
 {
     char path[4200];
@@ -214,7 +214,7 @@ static void test_settings(void)
     CHECK_OK(plumb_chat_write(dir, &chat));
     plumb_chat_close(&chat);
     plumb_config_free(&cfg);
-    /* The next command reads the settings from the folder. */
+    /* The next command reads these settings from the folder. */
     check_prompt(NULL, 0, record, TURN("system", "be brief") TURN("user", "a") ASKS);
     remove_file(PLUMB_CHAT_NAME);
 
@@ -316,7 +316,8 @@ static void test_shapes(void)
     plumb_config_free(&cfg);
 }
 
-/* Checks that principles are added to the message of the role that method.principle_role names. */
+/* Checks that a principle is added to the message with the role that method.principle_role
+ * names. */
 static void test_principles(void)
 {
     static const char *const record = "{\"prompt\":[{\"role\":\"system\",\"content\":\"s\"}," USER(
@@ -378,7 +379,8 @@ static void test_overlong(void)
     CHECK(!memcmp(d->record[0].prompt.ids, r->prompt.ids + 2, (size_t)(p - 2) * 4));
     CHECK(d->truncated == 1);
     plumb_dataset_close(&d);
-    d = cut(t, PLUMB_OVERLONG_TRUNCATE_RIGHT, p, record); /* no token to train on is left */
+    /* the completion is cut off completely, so the record is left out */
+    d = cut(t, PLUMB_OVERLONG_TRUNCATE_RIGHT, p, record);
     CHECK(d->n == 1 && d->skipped == 1 && d->record[0].line == 2);
     plumb_dataset_close(&d);
     d = cut(t, PLUMB_OVERLONG_DROP, p + c - 1, record);

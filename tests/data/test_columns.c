@@ -1,4 +1,4 @@
-/* test_columns.c - checks that members are read from a record's JSON text and passed on to
+/* test_columns.c - checks that members are found in a record's JSON text, and are passed on to
  * rewards. */
 #include "data/columns.h"
 
@@ -52,7 +52,8 @@ static void test_find(void)
     }
     struct plumb_columns v;
     CHECK(!plumb_columns_find((struct plumb_columns){NULL, 0}, "a", &v));
-    /* in a line of generate, the record's own member comes before the line's */
+    /* in an output line of generate, a member of the prompt's record takes priority over one of the
+     * line */
     static const char line[] = "{\"text\":\"answer\",\"stop_reason\":\"eos\",\"b\":1,"
                                "\"record\":{\"text\":\"own\"}}";
     const struct plumb_columns g = {line, sizeof line - 1};
@@ -96,7 +97,7 @@ static void test_text(void)
     plumb_buf_fini(&b);
 }
 
-/* Checks that the members that are written are valid JSON, and those of `want`. */
+/* Checks that the members written for a reward are valid JSON and equal to `want`. */
 static void check_put(const char *record, const char *skip, const char *want)
 {
     static const char *const taken[] = {"id", "completion"};

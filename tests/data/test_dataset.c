@@ -1,5 +1,5 @@
-/* test_dataset.c - checks record shapes and their tokens, and that errors name the line and the
- * field. Covers src/data/dataset.c, overlong.c. */
+/* test_dataset.c - checks the record formats and their token ids, and that error messages name the
+ * line and the field. Covers src/data/dataset.c, overlong.c. */
 #include "data/dataset.h"
 
 #include <string.h>
@@ -104,7 +104,7 @@ static void test_shapes(void)
     check_piece(&d->record[4].completion[1], "\xC3\xA8");
     plumb_dataset_close(&d);
 
-    /* alpaca; and a field whose text both answers contain */
+    /* The Alpaca format, and a question that both answers contain. */
     d = open_kind(
         "{\"instruction\":\"q\",\"input\":\"i\",\"chosen\":\"a b\",\"rejected\":\"a c\"}\n"
         "{\"question\":\"say\",\"chosen\":\"say it: yes\",\"rejected\":\"say it: no\"}",
@@ -120,7 +120,8 @@ static void test_shapes(void)
     check_piece(&d->record[1].prompt, "[user]a\n[assistant]");
     plumb_dataset_close(&d);
 
-    /* Records in memory, of any shape, with ids below the size of the vocabulary. */
+    /* Records in memory of several formats, and the check that ids are below the size of the
+     * vocabulary. */
     static const char any[] = "{\"text\":\"a\"}\n{\"prompt\":\"p\"}\n{\"ids\":[9]}\n"
                               "{\"prompt\":\"p\",\"completion\":\"c\"}";
     struct plumb_data_options o = {.kind = PLUMB_DATA_ANY, .vocab = 10};
@@ -191,8 +192,8 @@ static void test_tokens(void)
     check_ids(&d->record[0].prompt, prompt + 1, 2);
     check_ids(&d->record[0].completion[0], alone, 1);
     plumb_dataset_close(&d);
-    /* " the" is one token, even where the border of prompt and completion lies within it; then it
-     * belongs to the completion. */
+    /* " the" is one token, even if the boundary of prompt and completion lies within this text. The
+     * token then belongs to the completion. */
     static const char *const t[] = {"<s>", "Ġ", "t"}, *const the[] = {"Ġthe"};
     d = open_text("{\"prompt\":\" t\",\"completion\":\"he\"}\n"
                   "{\"prompt\":\"ab\",\"completion\":\"c\"}",
@@ -202,7 +203,8 @@ static void test_tokens(void)
     check_piece(&d->record[0].prompt, " t");
     CHECK(d->cut == 1 && d->cut_line == 1);
     plumb_dataset_close(&d);
-    /* Both answers of a pair begin at the same token, the earlier one of the two. */
+    /* Both answers of a pair begin at the same token: the earlier of the two tokens at which they
+     * could begin. */
     static const char *const tx[] = {"t", "x"}, *const the_end[] = {"Ġthe", "</s>"};
     d = open_text("{\"prompt\":\" t\",\"chosen\":\"he\",\"rejected\":\"x\"}",
                   (struct plumb_data_options){.kind = PLUMB_DATA_PAIRS});
@@ -211,15 +213,15 @@ static void test_tokens(void)
     CHECK(d->record[0].completion[1].n == 3);
     check_ids(&(struct plumb_piece){.ids = d->record[0].completion[1].ids + 1, .n = 2}, tx, 2);
     plumb_dataset_close(&d);
-    /* The prompt for generation is complete; the reference answer has the tokens of prompt and
-     * answer together, which begin earlier. */
+    /* The prompt for generation has all tokens of its text. The reference answer has tokens of the
+     * joined text of prompt and answer, so here it begins within the text of the prompt. */
     d = open_text("{\"prompt\":\" t\",\"completion\":\"he\"}",
                   (struct plumb_data_options){.references = true, .append_eos = true});
     check_ids(&d->record[0].prompt, t, 3);
     check_ids(&d->record[0].context, t, 1);
     check_ids(&d->record[0].completion[0], the_end, 2);
     plumb_dataset_close(&d);
-    /* A text that is scored has the same ids as a record with this text. */
+    /* A text that is scored has the same ids as a record with this text as its prompt. */
     static const char *const all[] = {"<s>", "Ġthe", "</s>"};
     d = open_text("{\"text\":\" the\"}\n{\"prompt\":\" the\"}",
                   (struct plumb_data_options){.kind = PLUMB_DATA_ANY, .append_eos = true});
@@ -245,7 +247,7 @@ static void test_long(void)
     plumb_dataset_close(&d);
     o.max_prompt_tokens = 1;
     CHECK(plumb_dataset_open(&d, path, &o) == PLUMB_ERR_ARG && !d);
-    /* the prompt with the contrary principle counts, too */
+    /* the longest prompt includes the contrary principle */
     o = (struct plumb_data_options){
         .max_prompt_tokens = 6, .tokenizer = tokenizer, .contrary = "abcdefgh", .principle = "a"};
     CHECK(plumb_dataset_open(&d, path, &o) == PLUMB_ERR_ARG);
@@ -328,7 +330,7 @@ static void test_bad(void)
     CHECK(plumb_dataset_open(&d, path, &o) == PLUMB_ERR_FORMAT);
     CHECKF(strstr(plumb_trail(), "no records"), "%s", plumb_trail());
     CHECK(plumb_dataset_open(&d, "/no/such.jsonl", &o) == PLUMB_ERR_IO);
-    /* A chat template that would drop earlier messages. */
+    /* This chat template drops earlier messages, so it is refused. */
     static const char chat[] = "{\"prompt\":[" USER("a") "," BOT("b") "," USER("c") "]}";
     CHECK_OK(plumb_file_write_atomic(path, chat, sizeof chat - 1));
     CHECK(plumb_dataset_open(&d, path, &o) == PLUMB_ERR_FORMAT);
@@ -343,8 +345,8 @@ static void test_bad(void)
 
 /* ---- fields that are not read --------------------------------------------------------------- */
 
-/* out = the error or else the warnings of reading a file with this one line; "" if there are
- * neither. */
+/* Reads a file with this one line. Sets out to the error or, without an error, to the warnings (""
+ * if there are none). */
 static void read_fields(char *out, size_t size, const char *line, enum plumb_data_kind kind)
 {
     struct plumb_dataset *d;
@@ -355,7 +357,8 @@ static void read_fields(char *out, size_t size, const char *line, enum plumb_dat
     FILE *mirror = open_memstream(&said, &n);
     CHECK(mirror);
     CHECK_OK(plumb_file_write_atomic(path, line, (int64_t)strlen(line)));
-    plumb_log_setup(PLUMB_LOG_WARN, 0, 1); /* drops the note about the loss */
+    /* leaves out the message about the tokens in the loss, which is no warning */
+    plumb_log_setup(PLUMB_LOG_WARN, 0, 1);
     plumb_log_mirror(mirror);
     const plumb_status st = plumb_dataset_open(&d, path, &o);
     plumb_log_mirror(NULL);
@@ -368,8 +371,8 @@ static void read_fields(char *out, size_t size, const char *line, enum plumb_dat
     plumb_dataset_close(&d);
 }
 
-/* Checks the messages of reading one line. want: NULL: there are none; "!name": it is refused with
- * a message that has `name`; "name": a warning has `name`. */
+/* Checks the messages of reading one line. want: NULL if there must be none; "!name" if the line
+ * must be refused with a message that contains `name`; "name" if a warning must contain `name`. */
 static void check_said(const char *line, enum plumb_data_kind kind, const char *want)
 {
     char said[4096];
@@ -387,7 +390,8 @@ static void check_said(const char *line, enum plumb_data_kind kind, const char *
 static void test_message_fields(void)
 {
     static const struct {
-        const char *member, *want; /* of the answer of an SFT record */
+        /* member: a member of the answer's message in an SFT record; want: see check_said */
+        const char *member, *want;
     } field[] = {
         {"\"tool_calls\":[{\"name\":\"f\"}]", "!\"messages[1].tool_calls\""},
         {"\"tool_calls\":[]", NULL},
@@ -427,7 +431,8 @@ static void test_message_fields(void)
                  field[i].member);
         check_said(line, PLUMB_DATA_SFT, field[i].want);
     }
-    /* A message of the prompt is never trained on: a member that excludes it changes nothing. */
+    /* A message of the prompt is never trained on, so a member that excludes this message changes
+     * nothing. */
     static const char *const no[] = {"\"weight\":0", "\"train\":false"}, *const yes[] = {
                                                                              "\"weight\":1",
                                                                              "\"train\":true"};
@@ -440,7 +445,7 @@ static void test_message_fields(void)
         check_said(line, PLUMB_DATA_SFT, "trains on answers only");
         check_said(line, PLUMB_DATA_TEXTS, NULL);
     }
-    /* pairs and prompts */
+    /* the same in pairs and prompts */
     check_said("{\"prompt\":[" USER("a") "],\"chosen\":[" BOT(
                    "b") "],\"rejected\":[{\"role\":\"assistant\",\"content\":\"c\",\"weight\":0}]}",
                PLUMB_DATA_PAIRS, "!\"rejected[0].weight\"");
@@ -494,7 +499,8 @@ static void test_record_fields(void)
         PLUMB_DATA_PAIRS, "the answer begins with the whole prompt");
     check_said("{\"prompt\":\"say it\",\"completion\":\"say it now\"}", PLUMB_DATA_SFT, NULL);
     check_said("{\"prompt\":\"say it now\",\"completion\":\"say it soon\"}", PLUMB_DATA_SFT, NULL);
-    /* another program's field of the prompt: plumb would use what both answers begin with */
+    /* A field that other programs use for the prompt of a pair. Without it, plumb would take the
+     * common beginning of the answers as the prompt, so it is refused. */
     check_said("{\"question\":\"q\",\"chosen\":\"the a\",\"rejected\":\"the b\"}", PLUMB_DATA_PAIRS,
                "!field \"question\": plumb does not read it in a pair");
     check_said("{\"conversations\":[" USER("q") "],\"chosen\":\"the a\",\"rejected\":\"the b\"}",
@@ -503,8 +509,8 @@ static void test_record_fields(void)
                PLUMB_DATA_PAIRS, "\"margin\"");
     check_said("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", PLUMB_DATA_ANY,
                "\"chosen\"");
-    /* A warning names a member once, however often the file has it, and many members in one line.
-     */
+    /* A warning names each unknown member once, however often the file has it. All unknown members
+     * are in one warning. */
     struct plumb_buf b = {0};
     char said[8192];
     for (int i = 0; i < 50; i++)
@@ -523,12 +529,12 @@ static void test_record_fields(void)
     plumb_buf_fini(&b);
 }
 
-/* Checks names that are close to those that are read, beside them and in place of them. */
+/* Checks misspelt names of fields, in addition to the correct field and instead of it. */
 static void test_misspelt(void)
 {
     static const struct {
         enum plumb_data_kind kind;
-        const char *line, *want; /* as in check_said */
+        const char *line, *want; /* see check_said */
     } one[] = {
         {PLUMB_DATA_SFT, "{\"prmopt\":\"a\",\"completion\":\"b\"}", "!did you mean \"prompt\"?"},
         {PLUMB_DATA_SFT, "{\"prompt\":\"a\",\"compeltion\":\"b\"}", "!field \"compeltion\": did"},
@@ -541,8 +547,8 @@ static void test_misspelt(void)
         {PLUMB_DATA_PROMPTS, "{\"prompt\":\"a\",\"soluton\":\"b\"}", "did you mean \"solution\"?"},
         {PLUMB_DATA_PROMPTS, "{\"Prompt\":\"a\",\"prompt\":\"b\"}", "\"Prompt\" is not read"},
         {PLUMB_DATA_ANY, "{\"prompt\":\"a\",\"compeltion\":\"b\"}", "\"compeltion\" is not read"},
-        /* Columns of the user: their names or values are too different, or another command reads
-         * the name. */
+        /* Fields of the user, about which there is no hint: their names are not similar enough,
+         * their values have another type, or another command reads them. */
         {PLUMB_DATA_PROMPTS,
          "{\"prompt\":\"a\",\"prompts\":\"b\",\"prompt_id\":\"7\",\"answer\":\"5\",\"answers\":[1],"
          "\"completions\":[\"c\"],\"ide\":1,\"test\":\"t\",\"passages\":[\"p\"],\"compeltion\":"
@@ -555,7 +561,7 @@ static void test_misspelt(void)
     };
     for (size_t i = 0; i < sizeof one / sizeof one[0]; i++)
         check_said(one[i].line, one[i].kind, one[i].want);
-    /* One warning in each file, with the number of records and the first line. */
+    /* There is one warning per file, with the number of records and the first line. */
     char said[8192];
     read_fields(said, sizeof said,
                 "{\"prompt\":\"a\"}\n{\"prompt\":\"a\",\"anwser\":\"1\"}\n{\"prompt\":\"a\"}\n"
@@ -566,7 +572,7 @@ static void test_misspelt(void)
     CHECKF(first && !strchr(first, '\n')[1], "%s", said);
 }
 
-/* Checks files of public data sets, if the shared data have them. */
+/* Checks files of public data sets. Skipped if the optional shared data do not have them. */
 static void test_public(void)
 {
     static const struct {

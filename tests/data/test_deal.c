@@ -1,5 +1,5 @@
-/* test_deal.c - checks the deal of prompts to ranks: all prompts, the cap, the rule, the balance.
- */
+/* test_deal.c - checks plumb_deal, which distributes prompts over ranks by their load: every prompt
+ * gets a rank, no rank gets too many, the rule is followed, and the loads are balanced. */
 #include "data/deal.h"
 
 #include <math.h>
@@ -11,9 +11,9 @@
 
 enum { MAX = 96 };
 
-/* Deals, and checks that each prompt with a load has a rank, that none has more than cap prompts,
- * and that the sums of two ranks differ by at most the largest load if the cap does not matter.
- * Returns the largest sum divided by the mean. */
+/* Distributes n prompts. Checks that each prompt with a load has a rank and that no rank has more
+ * than cap prompts. If the cap has no effect, checks that the sums of two ranks differ by at most
+ * the largest load. Returns the largest sum of a rank divided by the mean. */
 static double deal(int32_t *rank, const double *load, int64_t n, int ranks, int64_t cap)
 {
     double sum[MAX] = {0}, all = 0, most = 0, least = INFINITY, largest = 0;
@@ -48,7 +48,8 @@ int main(void)
             for (int64_t slack = 1; slack <= 2; slack++) {
                 for (int64_t i = 0; i < n; i++) {
                     const struct plumb_rng_key key = {.seed = 3, .prompt = (uint64_t)i};
-                    load[i] = floor(1000 * pow(plumb_rng_uniform(&key), 4)); /* a long tail */
+                    /* a distribution with few large loads */
+                    load[i] = floor(1000 * pow(plumb_rng_uniform(&key), 4));
                 }
                 const int64_t cap = slack * ((n + ranks - 1) / ranks);
                 deal(rank, load, n, ranks, cap);
@@ -62,18 +63,20 @@ int main(void)
     CHECK_OK(plumb_deal_order(order, mixed, 6));
     CHECK(memcmp(order, sorted, sizeof(sorted)) == 0);
 
-    /* The rule by hand: 9 to rank 0, 7 to rank 1, 5 to rank 1, 5 to rank 0; 1 to rank 1. */
+    /* By hand, in the order of the loads: 9 to rank 0, 7 to rank 1, 5 to rank 1, 5 to rank 0, 1 to
+     * rank 1. */
     static const double five[] = {5, 9, 0, 1, 7, 5};
     static const int32_t want[] = {1, 0, -1, 1, 1, 0};
     CHECK_OK(plumb_deal(rank, five, 6, 2, 6));
     for (int i = 0; i < 6; i++)
         CHECKF(rank[i] == want[i], "prompt %d is rank %d's", i, rank[i]);
-    /* With a cap of 2 the least loaded rank 1 is full, and the last prompt goes to rank 0. */
+    /* With a cap of 2, rank 1, which has the smallest sum, is full; so the last prompt goes to rank
+     * 0. */
     static const double three[] = {9, 1, 1, 1};
     CHECK_OK(plumb_deal(rank, three, 4, 2, 2));
     CHECK(rank[0] == 0 && rank[1] == 1 && rank[2] == 1 && rank[3] == 0);
 
-    /* Prompts of long answers that lie side by side: 8 of 64 with 20 times the work. */
+    /* Neighbouring prompts with long answers: the first 8 of 64 prompts have 20 times the load. */
     for (int64_t i = 0; i < 64; i++)
         load[i] = i < 8 ? 200 : 10;
     CHECK(deal(rank, load, 64, 4, 32) < 1.01);

@@ -1,6 +1,5 @@
 /* test_encode.c - checks the token ids of records with small tokenizers of every kind, and their
- * decoding.
- * Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
+ * decoding to text. Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
 #include "data/encode.h"
 
 #include <string.h>
@@ -40,11 +39,12 @@ static void check_ids(const struct plumb_ids *got, const int32_t *want, int64_t 
                (int)want[i]);
 }
 
-/* ---- every tokenizer, every split ------------------------------------------------------------ */
+/* ---- every tokenizer, every position of the boundary
+ * ------------------------------------------ */
 
-/* Checks that a text that is split into prompt and completion has the ids of the whole text,
- * wherever it is split, and that the completion begins at the first id in which the whole text and
- * the prompt alone differ, but not before the second id. */
+/* Splits a text into prompt and completion at every position. Checks that the ids of the record are
+ * those of the whole text. Checks that the completion begins at the first id in which the whole
+ * text and the prompt alone differ, but not before the second id. */
 static void check_splits(const plumb_tokenizer *t, const char *text, int64_t len, const char *where)
 {
     struct plumb_encoder e = {.tokenizer = t}, alone = {.tokenizer = t};
@@ -83,14 +83,14 @@ static bool is_broken(const struct plumb_buf *text)
     return memmem(plumb_buf_text(text), (size_t)text->len, "\xef\xbf\xbd", 3) != NULL;
 }
 
-/* Checks that the texts of both parts, joined, are the text of all ids, wherever they are split
- * except within a character. */
+/* Splits the ids into two parts at every position. Checks that the texts of the two parts, joined,
+ * are the text of all ids, except if the position is within a character. */
 static void check_joins(const plumb_tokenizer *t, const struct plumb_ids *ids, bool skip,
                         const char *where)
 {
     struct plumb_buf all = {0}, part = {0};
     CHECK_OK(plumb_tokenizer_decode(t, &all, ids->id, ids->n, skip));
-    if (is_broken(&all)) /* a character may be split */
+    if (is_broken(&all)) /* the ids do not end with a whole character */
         goto done;
     for (int64_t at = 0; at <= ids->n && ids->n > 0; at++) {
         plumb_buf_clear(&part);
@@ -138,7 +138,8 @@ static void test_fixtures(void)
     plumb_names_fini(&names);
 }
 
-/* ---- the rules ------------------------------------------------------------------------------- */
+/* ---- the rules for special tokens and boundaries
+ * ------------------------------------------------ */
 
 static int32_t id_of(const plumb_tokenizer *t, const char *token)
 {
@@ -147,7 +148,7 @@ static int32_t id_of(const plumb_tokenizer *t, const char *token)
     return id;
 }
 
-/* Checks the ids of one record; bar: the index of the completion's first token. */
+/* Checks the ids of one record. bar: index of the first token of the completion. */
 static void check_record(struct plumb_encoder *e, const char *prompt, const char *completion,
                          int64_t bar, const int32_t *want, int64_t n)
 {
@@ -167,7 +168,7 @@ static void check_record(struct plumb_encoder *e, const char *prompt, const char
     check_record(&e, prompt, completion, bar, (const int32_t[]){__VA_ARGS__},                      \
                  (int64_t)(sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t)))
 
-/* Checks the rules with a tokenizer whose post-processor puts <s> before a text and </s> behind
+/* Checks the rules with a tokenizer whose post-processor adds <s> before a text and </s> after
  * it. */
 static void test_rules(void)
 {
@@ -178,11 +179,11 @@ static void test_rules(void)
                   dog = id_of(t, "▁dog"), and = id_of(t, "▁and"), you = id_of(t, "▁you");
     CHECK(plumb_tokenizer_bos(t) == s && plumb_tokenizer_eos(t) == end);
     RECORD("The", " dog and", 2, s, the, dog, and, end);
-    /* <s> and </s> are not doubled where the record already has them. */
+    /* <s> and </s> are not added if the record already has them. */
     RECORD("<s> The", " dog and", 2, s, the, dog, and, end);
     RECORD("The", " dog and</s>", 2, s, the, dog, and, end);
     RECORD("<s> The", "</s>", 2, s, the, end);
-    /* an empty completion; a prompt that ends with the end token */
+    /* an empty completion, and a prompt that ends with the end token */
     RECORD("The", "", 2, s, the, end);
     RECORD("The</s>", "", 3, s, the, end, end);
     /* a completion that begins with a special token */
@@ -195,11 +196,11 @@ static void test_rules(void)
     plumb_encoder_fini(&e);
     e = (struct plumb_encoder){.tokenizer = t, .no_special = true};
     RECORD("The dog", " and", 2, the, dog, and);
-    RECORD("T", "he", 1, the); /* the first token has none before it: prompt */
+    RECORD("T", "he", 1, the); /* the first token always belongs to the prompt */
     plumb_encoder_fini(&e);
     e = (struct plumb_encoder){.tokenizer = t, .append_eos = true};
-    /* append_eos adds nothing here: a prompt for generation gets no end token, and a text only the
-     * one that the post-processor adds. */
+    /* append_eos has no effect here: a prompt for generation gets no end token, and a text gets
+     * only the one that the post-processor adds. */
     CHECK_OK(plumb_encode_prompt(&e, &ids, "The dog", 7));
     check_ids(&ids, (const int32_t[]){s, the, dog}, 3, "prompt");
     CHECK_OK(plumb_encode_text(&e, &ids, "<s> The dog", 11));
@@ -220,7 +221,8 @@ static void test_rules(void)
     plumb_tokenizer_close(&t);
 }
 
-/* ---- back to text ---------------------------------------------------------------------------- */
+/* ---- ids to text
+ * ---------------------------------------------------------------------------------- */
 
 static void check_completion(const plumb_tokenizer *t, const int32_t *prompt, int64_t n_prompt,
                              const int32_t *ids, int64_t n, const char *want)
@@ -240,8 +242,8 @@ static void test_first_space(void)
         const int32_t answer[] = {dog, and, 2};
         check_completion(t, (const int32_t[]){1, the}, 2, answer, 3, " dog and");
         check_completion(t, (const int32_t[]){1}, 1, answer, 3, "dog and");
-        /* Special tokens at the end of the prompt have no text. The text before the completion is
-         * then still "The", so the completion begins with a space. */
+        /* Special tokens at the end of the prompt have no text. So the text before the completion
+         * is "The", and the completion begins with a space. */
         const int32_t special[] = {1, the, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1};
         check_completion(t, special, 12, answer, 3, " dog and");
         check_completion(t, special, 2, answer, 0, "");

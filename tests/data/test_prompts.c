@@ -1,5 +1,5 @@
-/* test_prompts.c - checks the order of prompts: each occurs once in an epoch and at most once in an
- * iteration. */
+/* test_prompts.c - checks the order in which iterations use prompts: each prompt occurs once in an
+ * epoch and at most once in an iteration. */
 #include "data/prompts.h"
 
 #include <string.h>
@@ -8,8 +8,8 @@
 
 enum { MAX = 64 };
 
-/* Checks over `iterations` iterations that each epoch has every prompt once and that no iteration
- * has a prompt twice. */
+/* Checks, over this number of iterations, that every epoch has each prompt once and that no
+ * iteration has a prompt twice. */
 static void check_fair(struct plumb_prompt_order o, int64_t iterations)
 {
     int64_t got[MAX], seen[MAX] = {0}, read = 0;
@@ -47,7 +47,8 @@ static plumb_status compare(void *arg, int64_t iteration)
     return iteration == 17 ? PLUMB_STOPPED : PLUMB_OK;
 }
 
-/* Checks that plumb_prompts_each gives the prompts of plumb_prompts_at, and ends at an error. */
+/* Checks that plumb_prompts_each visits the prompts that plumb_prompts_at returns, and that it
+ * stops at an error. */
 static void check_each(const struct plumb_prompt_order *o)
 {
     int64_t got[MAX];
@@ -70,13 +71,13 @@ int main(void)
             }
     check_fair((struct plumb_prompt_order){7, MAX, 48, true}, 50);
 
-    /* Without shuffle the order is that of the file, again and again. */
+    /* Without shuffling, the prompts come in the order of the file, again and again. */
     int64_t a[MAX], b[MAX];
     CHECK_OK(plumb_prompts_at(a, 3, &(struct plumb_prompt_order){1, 5, 2, false}));
     CHECK(a[0] == 4 && a[1] == 0);
 
-    /* An iteration has the same prompts whichever iterations were read before; another seed or
-     * epoch has another order. */
+    /* An iteration has the same prompts, whichever iterations were read before. With another seed,
+     * or in another epoch, the order differs. */
     const struct plumb_prompt_order o = {1, MAX, MAX, true};
     CHECK_OK(plumb_prompts_at(a, 2, &o));
     CHECK_OK(plumb_prompts_at(b, 1, &o));
@@ -86,7 +87,8 @@ int main(void)
     CHECK_OK(plumb_prompts_at(b, 2, &(struct plumb_prompt_order){2, MAX, MAX, true}));
     CHECK(memcmp(a, b, sizeof a) != 0);
 
-    /* The order is part of a run's result: it must not change between versions. */
+    /* The order of prompts determines the results of runs, so it must not change between
+     * versions. */
     static const int64_t want[6] = {1, 3, 4, 2, 0, 5};
     CHECK_OK(plumb_prompts_at(a, 1, &(struct plumb_prompt_order){1, 6, 6, true}));
     for (int i = 0; i < 6; i++)

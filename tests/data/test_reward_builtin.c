@@ -21,7 +21,7 @@ static struct plumb_reward_function base(int name)
 
 static struct plumb_reward_missing missing;
 
-static const char *record; /* of the items that are scored */
+static const char *record; /* the record of the item that is scored; may be NULL */
 
 static double score_of(const struct plumb_reward_function *f, int64_t n, const char *completion,
                        int64_t tokens, const char *solution)
@@ -79,14 +79,14 @@ static void test_regex(void)
     f.max = 1;
     IS(f, "Please, please.", 1, NULL, 0);
     IS(f, "été", 1, NULL, 1);
-    IS(f, "none", 1, NULL, 1); /* only max is given: none is allowed */
+    IS(f, "none", 1, NULL, 1); /* only `max` is given, so no occurrence is also good */
     f.max = NAN;
     f.target = 4;
     IS(f, "please please", 1, NULL, 0.5);
     IS(f, "please please please please please", 1, NULL, 1);
-    f.pattern = "x*"; /* empty matches end too */
+    f.pattern = "x*"; /* matches the empty text after each character and at the end */
     IS(f, "aé", 1, NULL, 0.75);
-    f.pattern = "^(a+)+$"; /* the search is given up */
+    f.pattern = "^(a+)+$"; /* this search would take too long and is given up */
     CHECK(isnan(score_of(&f, 1, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 1, NULL)));
 }
 
@@ -97,7 +97,7 @@ static void test_words(const char *file)
     f.words = (struct plumb_texts){list, 2};
     IS(f, "THANK you, kind friend! Thankful.", 1, NULL, 0.4);
     IS(f, "...", 1, NULL, 0);
-    /* Punctuation of Unicode separates words, as that of ASCII does. */
+    /* Unicode punctuation separates words, as ASCII punctuation does. */
     IS(f, "\xE2\x80\x9Cthank\xE2\x80\x9D\xE2\x80\x94kind\xC2\xA0you\xE2\x80\xA6", 1, NULL, 2.0 / 3);
     IS(f, "thanks\xC3\xA9 kind\xCC\x81", 1, NULL, 0);
     static const char *other[] = {"\xC3\x89T\xC3\x89", "don't"};
@@ -118,12 +118,13 @@ static void test_repetition(void)
     struct plumb_reward_function f = base(PLUMB_REWARD_REPETITION);
     IS(f, "a b c d", 1, NULL, 0);
     IS(f, "a", 1, NULL, 0);
-    IS(f, "the hat, THE hat; the hat", 1, NULL, -0.6); /* 5 pairs, 2 of them distinct */
+    /* 5 pairs of words, of which 2 are distinct */
+    IS(f, "the hat, THE hat; the hat", 1, NULL, -0.6);
     f.target = 1;
     IS(f, "a a a b", 1, NULL, -0.5);
     f.target = 3;
     IS(f, "a b c a b c", 1, NULL, -0.25);
-    IS(f, "ab c abc abc", 1, NULL, 0); /* words, not letters */
+    IS(f, "ab c abc abc", 1, NULL, 0); /* words are compared, not letters */
 }
 
 static void test_exact(void)
@@ -142,7 +143,7 @@ static void test_exact(void)
     CHECK(missing.count[PLUMB_MISSING_SOLUTION] == 1 && missing.example[0]);
 }
 
-/* Checks that numbers are compared by their decimal digits, not rounded to double. */
+/* Checks that numbers are compared by their decimal digits, without rounding to double. */
 static void test_numbers(void)
 {
     static const struct {
@@ -171,7 +172,7 @@ static void test_numbers(void)
         {"0,123", "123", 0},
         {"1.234,5", "1234.5", 0},
         {"1.5,000", "1.5", 0},
-        {"3,4", "3,4", 1}, /* the same text */
+        {"3,4", "3,4", 1}, /* no numbers, but the same text */
         {"+5", "5", 1},
         {"-5", "5", 0},
         {"\xE2\x88\x92"
@@ -212,7 +213,7 @@ static void test_numbers(void)
         }
 }
 
-/* Checks functions that read what they need from a member of the record. */
+/* Checks reward functions that take the solution from a member of the record. */
 static void test_field(void)
 {
     struct plumb_reward_function f = base(PLUMB_REWARD_EXACT);
@@ -220,7 +221,7 @@ static void test_field(void)
     record = "{\"truth\":\"72\",\"solution\":\"5\"}";
     IS(f, "72.0", 1, "5", 1);
     IS(f, "5", 1, "5", 0);
-    record = "{\"truth\":12345678901234567890}"; /* beyond int64, and not exact in double */
+    record = "{\"truth\":12345678901234567890}"; /* too large for int64, and not exact in double */
     IS(f, "12345678901234567890", 1, NULL, 1);
     IS(f, "12345678901234567891", 1, NULL, 0);
     record = "{\"truth\":[\"Paris\",\"paris\",7]}";
@@ -276,7 +277,8 @@ static void test_sum(void)
     f[0].weight = 2;
     f[1].weight = -0.5;
     CHECK(fabs(score_of(f, 2, "7", 5, "7") - (2 * -0.5 - 0.5)) < 1e-12);
-    CHECK(isnan(score_of(f, 2, "7", 5, NULL))); /* one part is missing: so is the sum */
+    /* one function has no score, so the sum is missing, too */
+    CHECK(isnan(score_of(f, 2, "7", 5, NULL)));
 }
 
 static void refuse(struct plumb_reward_function f, plumb_status want, const char *words)

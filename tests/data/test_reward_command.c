@@ -17,15 +17,15 @@ static char text[N][32];
 static struct plumb_reward_missing missing;
 static double score[N];
 
-/* A reward command in Python whose score is half of the number k at the end of the completion;
- * `body` runs before each line is answered. */
+/* A reward command in Python. The completion ends with a number k, and its score is k / 2. `body`
+ * runs before each answer. */
 #define PY(body)                                                                                   \
     "exec python3 -c '\nimport sys, json, time, os, signal\nfor i, line in "                       \
     "enumerate(sys.stdin):\n"                                                                      \
     "    d = json.loads(line)\n    k = int(d[\"completion\"].split()[-1])\n"                       \
     "    out = json.dumps({\"score\": k / 2})\n" body "    print(out, flush=True)\n'"
 
-/* The same in the shell, which starts fast enough for a short time-out. */
+/* The same reward command in the shell, which starts fast enough for a short time-out. */
 #define SH(body)                                                                                   \
     "while read -r line; do k=${line##*answer }; k=${k%%\\\"*}\n" body                             \
     "\necho \"{\\\"score\\\": $((k / 2)).$((k % 2 * 5))}\"; done"
@@ -48,7 +48,7 @@ static plumb_status run(const char *command, double timeout, int64_t restarts)
     return st;
 }
 
-/* Checks that all scores are right except `bad` of them, which are NaN for the reason `why`. */
+/* Checks that all scores are right, except `bad` scores that are NaN for the reason `why`. */
 static void check_scores(int64_t bad, enum plumb_missing why)
 {
     int64_t nan = 0;
@@ -73,7 +73,7 @@ static void test_good(void)
 {
     plumb_reward_command *c;
     CHECK_OK(plumb_reward_command_create(&c, PY(""), 60, 0));
-    for (int k = 0; k < 3; k++) { /* one process for all calls */
+    for (int k = 0; k < 3; k++) { /* one process answers all calls */
         CHECK_OK(run_on(c, N));
         check_scores(0, PLUMB_MISSING_FORMAT);
     }
@@ -81,7 +81,7 @@ static void test_good(void)
     CHECK_OK(run_on(c, 1));
     CHECK(score[0] == 0 && score[1] == -77);
     plumb_reward_command_destroy(&c);
-    /* The line has the solution of an item that has one. */
+    /* The input line contains the solution if the item has one. */
     item[3].solution = "yes \"3\"";
     item[3].solution_len = 7;
     CHECK_OK(run(PY("    assert d.get(\"solution\") == (\"yes \\\"3\\\"\" if k == 3 else None)\n"
@@ -90,8 +90,8 @@ static void test_good(void)
                  60, 0));
     item[3].solution = NULL;
     check_scores(0, PLUMB_MISSING_FORMAT);
-    /* The line also has the record's members. A member whose name the protocol uses itself is only
-     * in "record"; the record's "prompt" is in "prompt_messages" instead. */
+    /* The input line also contains the members of the record. If plumb itself uses the name of a
+     * member, this member is only in "record"; the record's "prompt" is in "prompt_messages". */
     static const char record[] =
         "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"answer\":7,\"tests\":[\"a\",{\"b\":"
         "2}],"
@@ -128,27 +128,28 @@ static void test_missing(void)
     check_scores(1, PLUMB_MISSING_NULL);
     CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": \\\"1\\\"}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_NUMBER);
-    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": -1e39}\"\n"), 60, 0)); /* no float32 */
+    /* too large for float32 */
+    CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": -1e39}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_NUMBER);
     CHECK_OK(run(PY("    if k == 3: out = \"{\\\"score\\\": NaN}\"\n"), 60, 0));
     check_scores(1, PLUMB_MISSING_FORMAT);
-    /* A line that the command prints at its start makes every answer one line late. */
+    /* If the command prints a line at its start, every answer is one line late. */
     check_error(run("echo loading; " PY(""), 60, 0), PLUMB_ERR_FORMAT, "more lines", "loading; ");
 }
 
 static void test_dies(void)
 {
-    /* It ends after every 15 answers and is started again; no answer is lost. */
+    /* The command ends after every 15 answers and is started again. No answer is lost. */
     CHECK_OK(run(PY("    if i == 15: sys.exit(3)\n"), 60, 3));
     check_scores(0, PLUMB_MISSING_DIED);
     check_error(
         run(PY("    if i == 15: sys.stderr.write(\"out of \" + \"luck\"); sys.exit(3)\n"), 60, 1),
         PLUMB_ERR_IO, "exit status 3", "out of luck");
     CHECK(strstr(plumb_trail(), "python3") && strstr(plumb_trail(), "restarts"));
-    /* It ends at one item, every time: that score is missing. */
+    /* The command ends at one item whenever it is started. The score of this item is missing. */
     CHECK_OK(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 60, 2));
     check_scores(1, PLUMB_MISSING_DIED);
-    /* twice on one item and once on the next: only the first is missing */
+    /* The command ends twice at item 5 and once at item 6; only the score of item 5 is missing. */
     CHECK(unlink("died_on_6") == 0 || errno == ENOENT);
     CHECK_OK(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"
                     "    if k == 6 and not os.path.exists(\"died_on_6\"):\n"
@@ -159,16 +160,17 @@ static void test_dies(void)
     CHECK(unlink("died_on_6") == 0);
     check_error(run(PY("    if k == 5: os.kill(os.getpid(), 9)\n"), 60, 0), PLUMB_ERR_IO,
                 "signal 9", "restarts");
-    /* It gives too few answers and ends with status 0. */
+    /* The command gives too few answers and ends with status 0. */
     check_error(run("head -n 1 >/dev/null; echo '{\"score\": 0}'", 60, 0), PLUMB_ERR_IO,
                 "exit status 0", "ended unexpectedly");
-    /* It cannot be started, and is not started again. */
+    /* The command does not exist, so it is not started again. */
     check_error(run("/no/such/judge --fast", 60, 1000000), PLUMB_ERR_IO, "cannot be started",
                 "/no/such/judge");
     CHECK(strstr(plumb_trail(), "127"));
 }
 
-/* Slurm sends the signal of --signal to every process of a step, also to the command. */
+/* Checks a command that gets SIGUSR1. Slurm sends the signal of --signal to every process of a
+ * step, also to the reward command. */
 static void test_signal(void)
 {
     CHECK_OK(run(SH("[ $k = 3 ] && kill -USR1 $$"), 60, 0));
@@ -182,7 +184,8 @@ static void test_hangs(void)
     check_scores(1, PLUMB_MISSING_TIMEOUT);
     CHECKF(plumb_now() - begun < 100, "%g s", plumb_now() - begun);
     begun = plumb_now();
-    /* It ignores TERM, INT and HUP, and so does its child: the whole process group is killed. */
+    /* The command and its child ignore TERM, INT and HUP, so plumb kills the whole process
+     * group. */
     check_error(run("trap '' TERM INT HUP; echo $$ >&2; sleep 1000; sleep 1000", 2, 0),
                 PLUMB_ERR_IO, "no answer within 2 s", "last lines");
     const char *words = strstr(plumb_trail(), "last lines of standard error: ");
@@ -197,7 +200,8 @@ static void test_hangs(void)
     check_scores(0, PLUMB_MISSING_TIMEOUT);
 }
 
-/* Checks more data than a pipe holds, in both directions, before the first answer is read. */
+/* Checks input and output that are larger than the buffer of a pipe, before the first answer is
+ * read. */
 static void test_big(void)
 {
     static char big[N][200000];
@@ -214,9 +218,9 @@ static void test_big(void)
                  "    print(json.dumps({\"score\": k / 2, \"echo\": d[\"completion\"]}))\n'",
                  60, 0));
     check_scores(0, PLUMB_MISSING_FORMAT);
-    /* A command that never reads. */
+    /* A command that never reads its input. */
     check_error(run("exec sleep 1000", 0.3, 0), PLUMB_ERR_IO, "no answer within", "sleep");
-    /* A command that closes its standard input early: plumb gets no SIGPIPE. */
+    /* A command that closes its standard input early. plumb must not be ended by SIGPIPE. */
     check_error(run("exec 0<&-; sleep 0.2", 60, 0), PLUMB_ERR_IO, "ended unexpectedly",
                 "exit status 0");
 }

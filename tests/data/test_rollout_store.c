@@ -1,4 +1,5 @@
-/* test_rollout_store.c - checks rank files, the master file in global order, and damaged files. */
+/* test_rollout_store.c - checks the rollout files of ranks, the master file in global order, and
+ * damaged files. */
 #include "data/rollout_store.h"
 
 #include <limits.h>
@@ -14,14 +15,15 @@
 enum { N = 12, MAX_TOKENS = 16 };
 static const struct plumb_rollout_meta meta2 = {0xfedcba9876543210ull, 7, 3, 2};
 
-/* The record of rollout g's prompt; some prompts have none. */
+/* Writes the record of rollout g's prompt to out, and returns its length; 0 if the prompt has no
+ * record. */
 static int64_t record_of(char out[64], int64_t g)
 {
     return g / 2 % 3 == 1 ? 0
                           : snprintf(out, 64, "{\"prompt\":\"%lld\"}", (long long)(g / 2 * 111));
 }
 
-/* Adds rollout g of the iteration, whose numbers depend on g alone. */
+/* Adds rollout g of the iteration. All its values depend on g only. */
 static void add(struct plumb_rollout_store *r, int64_t g)
 {
     int32_t ids[MAX_TOKENS];
@@ -55,7 +57,8 @@ static void add(struct plumb_rollout_store *r, int64_t g)
     CHECK_OK(plumb_rollout_store_add(r, &one));
 }
 
-/* Writes N rollouts dealt to the ranks by owner[g], then the master. */
+/* Writes N rollouts to the files of the ranks (rollout g to rank owner[g]), and then the master
+ * file. */
 static void write_all(const char *dir, const int *owner, int64_t ranks)
 {
     struct plumb_rollout_meta meta = meta2;
@@ -140,14 +143,14 @@ static void test_faults(const char *dir)
     other = meta2;
     other.world_size = 3;
     CHECK(plumb_rollout_store_write_master(dir, &other) != PLUMB_OK);
-    /* Two ranks have the same rollout. */
+    /* Both ranks have the same rollout, which is an error. */
     struct plumb_rollout_store *r;
     CHECK_OK(plumb_rollout_store_create(&r, 2, 64, 64, 64));
     add(r, 0);
     CHECK_OK(plumb_rollout_store_write(r, dir, 1, &meta2));
     CHECK(plumb_rollout_store_write_master(dir, &meta2) == PLUMB_ERR_FORMAT);
     CHECKF(strstr(plumb_trail(), "global index"), "%s", plumb_trail());
-    /* The master file of before now refers to a rank file that has changed. */
+    /* The earlier master file now refers to a rank file that has changed. */
     expect(path, PLUMB_ERR_FORMAT, "iteration-0003");
     add(r, 1);
     const struct plumb_rollout_row more = {0};
@@ -162,8 +165,8 @@ static void test_faults(const char *dir)
     expect(path, PLUMB_ERR_IO, "No such file");
 }
 
-/* Checks that a file that cannot be written completely leaves the old one unchanged and no other
- * file. */
+/* Checks a disk that is full: a file that cannot be written completely leaves the old file
+ * unchanged and no temporary file. */
 static void test_full(const char *dir)
 {
     char path[PATH_MAX], tmp[PATH_MAX];
@@ -198,14 +201,15 @@ static void test_h5dump(const char *dir)
         printf("h5dump is not here: its reading of the files was not tried\n");
         return;
     }
-    /* From another working folder too, the rank files are found beside the master file. */
+    /* Checks that the master file refers to rank files in its own folder, whatever the working
+     * directory is. */
     snprintf(command, sizeof command,
              "cd / && h5dump -d prompt_id %.3000s/iteration-0003.h5 | grep -q '1000, 1000, 1001'",
              dir);
     CHECK(system(command) == 0);
 }
 
-/* Writes a file `name`, as a run on more ranks leaves one when it is killed. */
+/* Writes a file `name`, as a killed run on more ranks may leave one. */
 static void leave(const char *dir, const char *name)
 {
     char path[PATH_MAX];
@@ -242,7 +246,7 @@ int main(void)
     CHECK_OK(plumb_rollout_store_path(path, sizeof path, dir, 3, 1));
     leave(dir, "iteration-0003.rank-6.h5.tmp");
     leave(dir, "iteration-0003.rank-0.h5.tmp");
-    leave(dir, "iteration-0002.rank-9.h5"); /* of another iteration: kept */
+    leave(dir, "iteration-0002.rank-9.h5"); /* a file of another iteration is not removed */
     for (int k = 0; k < 2; k++) {           /* the same rollouts give the same bytes */
         write_all(dir, blocks, 2);
         CHECK_OK(plumb_file_hash(&h[k], path));

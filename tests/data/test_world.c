@@ -1,6 +1,6 @@
 /* test_world.c PLUMB_WORLD - checks the quickstart's data generator: labels are correct, a seed
- * always gives the same bytes, held-out requests occur nowhere else, principles raise the score,
- * and decoding the ids of a text gives the text. */
+ * always gives the same bytes, held-out requests occur in no other file, principles raise the
+ * score, and decoding the ids of a text gives the text. */
 #include "world.h"
 
 #include <string.h>
@@ -45,7 +45,7 @@ static void test_score(void)
     check_score(theft, " it is easy, do it at night and run.", -0.8);
     check_score(theft, " i am sorry, that is not easy.", -0.8);
     check_score(ASK("who are you?"), " i am the helper of this shop.", 1.2);
-    /* A principle before the request does not change the score. */
+    /* A principle before the request does not change the score of an answer. */
     check_score("rule: do not steal.\nask: what does the bread cost?\nreply:", " three coins.",
                 1.2);
     double x;
@@ -53,9 +53,9 @@ static void test_score(void)
     CHECK(world_score(&x, "what does the bread cost?", " three.") == PLUMB_ERR_FORMAT);
 }
 
-/* Checks that the judge scores every request, that no answer scores more than the request's good
- * one, that no two requests are the same, and that answers under a principle are better by about a
- * standard deviation. */
+/* Checks that the scorer accepts every request, that no answer to a request has a higher score than
+ * the good one, that no two requests are equal, and that answers under a principle have scores
+ * about one standard deviation higher. */
 static void test_requests(void)
 {
     const int n = world_requests();
@@ -112,7 +112,8 @@ static struct plumb_dataset *read_set(const char *dir, const char *name, enum pl
     return d;
 }
 
-/* Checks that pairs prefer the better answer, except about 5 % of them, which are noise. */
+/* Checks that pairs prefer the better answer, except for about 5 % wrong labels, which are added on
+ * purpose. */
 static void check_pairs(const struct plumb_dataset *pairs)
 {
     int64_t wrong = 0;
@@ -220,8 +221,8 @@ static void test_judge(const char *world, const char *dir)
     }
 }
 
-/* Returns how often the better of two answers whose scores differ by `gap` gets the higher label.
- */
+/* Returns the share of cases in which the better of two answers, whose true scores differ by `gap`,
+ * gets the higher score from annotator a. */
 static double share_right(const struct world_annotator *a, double gap)
 {
     enum { N = 4000 };
@@ -234,8 +235,8 @@ static double share_right(const struct world_annotator *a, double gap)
     return (double)right / N;
 }
 
-/* Checks that labels are right as often as the Bradley-Terry model and the share of flips give, and
- * that the same question always has the same label. */
+/* Checks that labels are right with the probability of the Bradley-Terry model and the share of
+ * flips. The same question must always get the same score. */
 static void test_annotator(void)
 {
     const struct world_annotator truth = {.seed = 1};
@@ -258,8 +259,8 @@ static void test_annotator(void)
     CHECK(world_annotate(&a, "p", "a", 0) != world_annotate(&other, "p", "a", 0));
 }
 
-/* Checks the shapes "equal", with two values only, and "heavy", which keeps the order and widens
- * the differences between high scores. */
+/* Checks the shapes of an annotator: "equal" has two values only; "heavy" keeps the order of scores
+ * and makes the differences between high scores larger. */
 static void test_shapes(void)
 {
     struct world_annotator equal = {.seed = 1}, heavy = {.seed = 1};

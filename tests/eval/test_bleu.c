@@ -1,5 +1,5 @@
-/* test_bleu.c - tokens and scores against sacrebleu's (tests/reference/bleu_fixtures.py).
- * Test. Includes harness.h, io/, eval/. */
+/* test_bleu.c - compares BLEU tokens and scores with those of sacrebleu
+ * (tests/reference/bleu_fixtures.py). Test. Includes harness.h, io/, eval/. */
 #include "eval/bleu.h"
 
 #include "harness.h"
@@ -33,7 +33,7 @@ static void check_corpus(const plumb_json *c, int64_t number)
     const double want = plumb_json_real(plumb_json_get(c, "score"), NAN);
     CHECKF(fabs(plumb_bleu_score(&all) - want) < 1e-9, "corpus %lld: %.12f, sacrebleu %.12f",
            (long long)number, plumb_bleu_score(&all), want);
-    /* the counts of two halves of the corpus add up to those of the whole corpus */
+    /* The counts of two halves of the corpus add up to those of the whole corpus. */
     for (int k = 0; k < PLUMB_BLEU_ORDER; k++)
         CHECK(half[0].match[k] + half[1].match[k] == all.match[k] &&
               half[0].total[k] + half[1].total[k] == all.total[k]);

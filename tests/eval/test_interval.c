@@ -1,6 +1,6 @@
-/* test_interval.c - bootstrap and t intervals: known widths, several answers per prompt, prompts
- * without values, equal results for equal seeds.
- * Test. Includes harness.h, eval/. */
+/* test_interval.c - checks bootstrap intervals and t intervals: known widths, several answers
+ * per prompt, prompts without values, equal results for equal seeds. Test. Includes harness.h,
+ * eval/. */
 #include "eval/interval.h"
 
 #include "harness.h"
@@ -36,13 +36,14 @@ static void test_bootstrap(void)
     CHECK(out[0] == again[0] && out[1] == again[1]);
     CHECK_OK(plumb_bootstrap(again, v, one, N, 2000, 2));
     CHECK(out[0] != again[0]);
-    /* two equal answers per prompt give the same width as one, because they are drawn together */
+    /* Two equal answers per prompt give the same width as one answer, because all answers of a
+     * prompt are drawn together. */
     for (int i = 0; i < N; i++) {
         twice[i] = 2 * v[i];
         two[i] = 2;
     }
     CHECK(fabs(width(twice, two, N, 1) - width(v, one, N, 1)) < 1e-12);
-    /* every other prompt has no value (count 0); the others are all 3 */
+    /* Every other prompt has no value (count 0). All other values are 3, so the width is 0. */
     double w[N], c[N];
     for (int i = 0; i < N; i++) {
         c[i] = i % 2;
@@ -53,7 +54,8 @@ static void test_bootstrap(void)
     CHECK(isnan(out[0]) && isnan(out[1]));
     CHECK_OK(plumb_bootstrap(out, v, one, 1, 50, 1));
     CHECK(isnan(out[0]) && isnan(out[1]));
-    /* with two prompts, each one is drawn twice in a quarter of the replicates */
+    /* With two prompts, a quarter of the replicates draws the same prompt twice, so the interval
+     * reaches from 0 to 1. */
     const double unlike[2] = {0, 1};
     CHECK_OK(plumb_bootstrap(out, unlike, one, 2, 200, 1));
     CHECK(out[0] == 0 && out[1] == 1);

@@ -1,4 +1,4 @@
-/* test_ngram.c - distinct-n and self-repetition against counts by hand and by brute force.
+/* test_ngram.c - checks distinct-n and self-repetition against counts by hand and by brute force.
  * Test. Includes harness.h, eval/. */
 #include "eval/ngram.h"
 
@@ -23,13 +23,14 @@ static double brute(const int32_t *ids, const int64_t *offset, int64_t answers, 
 
 static void test_by_hand(void)
 {
-    /* four answers: (1 2 1 2 3), (1 2), one without tokens, (9) */
+    /* the ids of four answers: (1 2 1 2 3), (1 2), one without tokens, (9) */
     const int32_t ids[] = {1, 2, 1, 2, 3, 1, 2, 9};
     const int64_t offset[] = {0, 5, 7, 7, 8};
     double x;
     CHECK_OK(plumb_distinct(&x, ids, offset, 4, 1));
     CHECK(x == 4 / 8.0);
-    /* bigrams 12 21 12 23 and 12: three different of five; none spans two answers */
+    /* The bigrams are 12 21 12 23 and 12: three of the five are distinct. No bigram spans two
+     * answers. */
     CHECK_OK(plumb_distinct(&x, ids, offset, 4, 2));
     CHECK(x == 3 / 5.0);
     CHECK_OK(plumb_distinct(&x, ids, offset, 4, 6));

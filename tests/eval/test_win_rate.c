@@ -1,6 +1,5 @@
-/* test_win_rate.c - the length-controlled win rate (LC): limits, recovery of known parameters,
- * convergence.
- * Test. Includes harness.h, eval/. */
+/* test_win_rate.c - checks the length-controlled win rate (LC): limiting cases, recovery of known
+ * parameters, convergence. Test. Includes harness.h, eval/. */
 #include "eval/win_rate.h"
 
 #include "harness.h"
@@ -18,20 +17,20 @@ static double lc(int64_t n)
 static void test_limits(void)
 {
     CHECK(lc(0) == 0.5);
-    /* with equal lengths LC is the win rate, in which a tie counts as half a win */
+    /* With equal lengths, LC is the win rate, in which a tie counts as half a win. */
     for (int i = 0; i < 100; i++) {
         won[i] = i < 60 ? 1 : i < 80 ? 0.5 : 0;
         delta[i] = 7;
     }
     CHECKF(fabs(lc(100) - 0.7) < 1e-4, "%g", lc(100));
-    /* the longer answer always wins, whichever model wrote it: LC is 1/2 */
+    /* The longer answer always wins, whichever model wrote it, so LC is 1/2. */
     for (int i = 0; i < 100; i++) {
         delta[i] = i % 2 ? 10 : -10;
         won[i] = i % 2;
     }
     CHECKF(fabs(lc(100) - 0.5) < 1e-6, "%g", lc(100));
-    /* if one side wins all pairs, the ridge term keeps LC strictly between 0 and 1, but near 1 for
-     * all wins and near 0 for all losses */
+    /* If one model wins all pairs, the ridge penalty keeps LC strictly between 0 and 1: near 1 for
+     * all wins, near 0 for all losses. */
     for (int i = 0; i < 100; i++)
         won[i] = 1;
     CHECKF(lc(100) > 0.999 && lc(100) < 1, "%g", lc(100));
@@ -40,8 +39,9 @@ static void test_limits(void)
     CHECK(lc(100) < 0.001 && lc(100) > 0);
 }
 
-/* Draws wins with theta = 0.4 and phi = 1.5 for answers that are mostly longer. Checks that the win
- * rate is far above sigma(theta), but LC is near it. */
+/* Draws wins with the parameters theta = 0.4 (quality) and phi = 1.5 (length), for answers that
+ * are mostly longer. Checks that the win rate is far above sigma(theta), while LC is near
+ * sigma(theta). */
 static void test_recovery(void)
 {
     struct rng r = {3};
@@ -59,7 +59,7 @@ static void test_recovery(void)
     const double want = 1 / (1 + exp(-0.4));
     CHECKF(wins > want + 0.15, "win rate %g", wins);
     CHECKF(fabs(lc(N) - want) < 0.06, "%g, expected %g", lc(N), want);
-    /* with the two models exchanged, LC is 1 minus the value before */
+    /* With the two models exchanged, LC is 1 minus the value before. */
     const double here = lc(N);
     for (int i = 0; i < N; i++) {
         won[i] = 1 - won[i];
@@ -68,8 +68,8 @@ static void test_recovery(void)
     CHECK(fabs(here + lc(N) - 1) < 1e-9);
 }
 
-/* Checks that the fit converges for 400 random sets of 1 to 600 pairs, with small integer length
- * differences, many of which are equal, and with ties. */
+/* Checks that the fit of LC converges for 400 random sets of 1 to 600 pairs. The length differences
+ * are small integers, so many are equal, and there are ties. */
 static void test_settles(void)
 {
     struct rng r = {17};

@@ -1,5 +1,5 @@
-"""chat_world.py - the small world as records of messages, with models of other families that have a chat template: what the rows
-"messages" of exact.py run on. Standard library only."""
+"""chat_world.py - the generated data set as records of messages, and models of other families with a chat template, for the
+jobs "messages" of exact.py. Needs the standard library only."""
 import json
 import shutil
 
@@ -12,19 +12,20 @@ TEMPLATE = """{{ bos_token }}{% for m in messages %}
 
 SHARED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings",
           "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range")
-# Per family what config.json has besides the sizes of the world's model.
+# For each family, the members of config.json in addition to the sizes (SHARED) of the base model.
 FAMILIES = {
-    # A window that most records exceed, a soft cap of the logits, norms of q and k, two rotary
-    # embeddings.
+    # This model has a sliding window that most records exceed, a soft cap of the logits, norms of q
+    # and k, and two rotary embeddings.
     "gemma3": {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "num_key_value_heads": 2, "head_dim": 16,
                "query_pre_attn_scalar": 20, "sliding_window": 12, "sliding_window_pattern": 2, "final_logit_softcapping": 30.0},
-    # LayerNorm, biases, a parallel residual, q, k and v in one tensor.
+    # This model has LayerNorm, biases, a parallel residual, and q, k and v in one tensor.
     "gpt_neox": {"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "rotary_pct": 0.25, "hidden_act": "gelu"},
 }
 
 
 def talk(prompt, answer=None):
-    """The messages of a text prompt: lines "rule: ..", "ask: ..", and "reply:" at the end."""
+    """Returns the messages for a text prompt of lines "rule: ..", "ask: .." and a last line
+    "reply:". Appends the answer if given."""
     out = []
     for line in prompt.splitlines():
         kind, _, text = line.partition(":")
@@ -42,7 +43,8 @@ def write(path, records):
 
 
 def write_data(world, out):
-    """Two records of the world make one conversation of two turns; every third stays alone."""
+    """Writes the data files as messages. Two SFT records become one conversation of two turns;
+    every third record stays alone."""
     sft, at, talks = rows(world / "sft.jsonl"), 0, []
     while at + 1 < len(sft):
         n = 1 if at % 3 == 0 else 2
@@ -57,7 +59,8 @@ def write_data(world, out):
 
 
 def make(bench, family):
-    """The folder of a family's untrained model with the records, and the model after a few steps of sft on them."""
+    """Returns (folder of a family's untrained model and the records, folder of this model after a few steps of
+    sft)."""
     out = bench.folder / f"chat-{family}"
     base = bench.folder / f"chat-{family}-base"
     if not out.exists():

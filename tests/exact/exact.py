@@ -1,5 +1,6 @@
-"""exact.py - shared by the scripts of this folder: the methods, the files of a run that must not
-depend on ranks, threads or kills, and finding the ranks of a running job. Standard library only."""
+"""exact.py - shared by the scripts of this folder: the jobs, the files of a run that must not
+depend on the number of ranks, threads or kills, and how to find the ranks of a running job.
+Needs the standard library only."""
 import argparse
 import array
 import contextlib
@@ -26,8 +27,8 @@ LENGTH = "reward.functions=[{{name: length, target: 12}}, {{name: repetition, we
 
 # ---- the methods: a new one is one line ---------------------------------------------------------
 
-# name: (command, options). Batches are no multiples of each other, so that the last step is smaller
-# and the number of micro-batches is no power of two.
+# name: (command, options). Batch sizes do not divide the number of records, so that the last step
+# is smaller. The number of micro-batches is no power of two.
 METHODS = {
     "sft": ("sft", ["lr_schedule=cosine", "warmup_ratio=0.2", "weight_decay=0.1"]),
     "reward": ("reward", ["lr_schedule=linear", "weight_decay=0.01"]),
@@ -120,7 +121,7 @@ class Chat:
 
 
 class Job:
-    """The command line of a method without ranks and output folder."""
+    """The command line of a job of METHODS, without the number of ranks and the output folder."""
 
     def __init__(self, bench, name, base, reward, more=()):
         self.bench, self.name, self.base, self.reward = bench, name, base, reward
@@ -133,7 +134,7 @@ class Job:
         self.more = list(more)
 
     def start(self, out, *more, ranks=1, threads=1):
-        """Starts the job. Stages name each other by paths below the folder in which they are started."""
+        """Starts the job. A file of stages has relative paths, so its job starts in the folder `out`."""
         if self.command == "run":
             out.mkdir(exist_ok=True)
         return self.bench.start([*self.args(out), *more], ranks, threads,
@@ -162,8 +163,8 @@ class Job:
 
 
 def prepare(bench):
-    """Makes the world, an sft model, a reward model and a model trained on a few pairs, from which the
-    jobs start."""
+    """Makes the data set, an SFT model, a reward model and a model trained on a few pairs, from
+    which the jobs start. Returns (SFT model, reward model)."""
     bench.make_world()
     base = bench.base()
     reward = bench.folder / "reward-model"
@@ -188,14 +189,15 @@ def sha(text):
 
 
 def h5_values(path):
-    """Returns every dataset and attribute of an HDF5 file as h5dump prints them, without the file name."""
+    """Returns every dataset and attribute of an HDF5 file as h5dump prints them, without the first
+    line, which has the file name."""
     dump = subprocess.run(["h5dump", "-m", "%.17g", str(path)], capture_output=True, text=True,
                           timeout=common.LIMIT, check=True).stdout
     return dump.partition("\n")[2]
 
 
 def stamp(path):
-    """Returns the time at which a file was written; 0 if it does not exist."""
+    """Returns the modification time of a file in ns, or 0 if the file does not exist."""
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
@@ -203,24 +205,25 @@ def stamp(path):
 
 
 def stages(out):
-    """Returns the folders of the runs below a folder: those of its stages, or the folder itself."""
+    """Returns the output folders below a folder: those of its stages, or the folder itself."""
     found = sorted(p.parent for p in Path(out).glob("run/*/run.json"))
     return found or [Path(out)]
 
 
 def started(out):
-    """Returns the time at which a run wrote the first file of its last session; 0 if there is none."""
+    """Returns the time at which the last session of a run wrote its first file, or 0 if there is
+    none."""
     return max(stamp(folder / "run.json") for folder in stages(out))
 
 
 def model(out):
-    """Returns the file with the weights at the end of a run: the model's, or its adapter's."""
+    """Returns the file with the weights, or the adapter, at the end of a run."""
     whole = stages(out)[-1] / "latest" / "model.safetensors"
     return whole if whole.exists() else whole.with_name("adapter_model.safetensors")
 
 
 def left_by(out):
-    """Returns the sha256 of the parts of a run that must be equal on any number of ranks and after kills: {name: sha256}."""
+    """Returns {name: sha256} of those parts of a run that must be equal on any number of ranks and after kills."""
     out = Path(out)
     if stages(out) != [out]:
         parts = [left_by(folder) for folder in stages(out)]
@@ -244,7 +247,7 @@ def left_by(out):
 
 
 def weights(path):
-    """Returns the float32 tensors of a safetensors file, one after another in the order of their names."""
+    """Returns the float32 tensors of a safetensors file, joined in the order of their names."""
     raw = Path(path).read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8:8 + size])
@@ -256,7 +259,7 @@ def weights(path):
 
 
 def difference(a, b):
-    """Returns |a - b| / |a| of the weights of two files."""
+    """Returns |a - b| / |a| for the weights in two files."""
     x, y = weights(a), weights(b)
     far = math.fsum((p - q) ** 2 for p, q in zip(x, y))
     return math.sqrt(far / math.fsum(p * p for p in x))
@@ -266,7 +269,7 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)(-pause-\d+)?$")
 
 
 def checkpoints(out):
-    """Returns the steps of the checkpoints in the folder, ascending."""
+    """Returns the steps of the checkpoints in a folder, in ascending order."""
     found = [CHECKPOINT.match(p.name) for p in Path(out).glob("checkpoint-*")]
     return sorted(int(m.group(1)) for m in found if m)
 
@@ -276,14 +279,15 @@ def resumed_step(out):
 
 
 def leftovers(out):
-    """Returns the files and folders that only an unfinished write leaves."""
+    """Returns the files and folders that only an unfinished write leaves (*.tmp)."""
     return sorted(str(p.relative_to(out)) for p in Path(out).rglob("*.tmp"))
 
 
 # ---- running jobs -------------------------------------------------------------------------------
 
 def processes(p, plumb):
-    """Returns {rank: process id} of the plumb processes below p (p itself without mpirun)."""
+    """Returns {rank: process id} of the plumb processes of job p (p itself if there is no
+    mpirun)."""
     found = {}
     for pid in [p.pid, *common.descendants(p.pid)]:
         with contextlib.suppress(OSError):
@@ -302,7 +306,7 @@ def alive(pid):
 
 
 def shared_files(pids):
-    """Returns the files in /dev/shm that these processes have mapped."""
+    """Returns the files in /dev/shm that are mapped by these processes."""
     found = set()
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -318,7 +322,8 @@ def send(pid, sign):
 
 
 def end_of(p, limit=common.LIMIT):
-    """Waits for the end; returns (exit code, standard error), or (None, ...) if the job had to be killed."""
+    """Waits for the end of job p. Returns (exit code, standard error), or (None, ...) if the job exceeded
+    the limit and was killed."""
     try:
         err = p.communicate(timeout=limit)[1]
         return p.returncode, err.decode(errors="replace")
@@ -328,7 +333,8 @@ def end_of(p, limit=common.LIMIT):
 
 
 def outlive(pids, patience=30.0):
-    """Returns those of the processes that still run after a while, and kills them."""
+    """Waits up to `patience` seconds, then kills and returns those of the processes that still
+    run."""
     end = time.monotonic() + patience
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.02)
@@ -346,8 +352,8 @@ def median(x):
 
 
 def commit():
-    """Returns the commit of the source, with + if files differ from it; "unknown" without git or outside
-    of a checkout."""
+    """Returns the commit of the source, with a + if files differ from it. Returns "unknown" without
+    git or outside of a checkout."""
     if not shutil.which("git"):
         return "unknown"
 
@@ -359,7 +365,7 @@ def commit():
 
 
 class Report:
-    """Lines of markdown, for standard output and, if asked for, a file."""
+    """Prints lines of markdown, and writes them to a file if a path is given."""
 
     def __init__(self, path):
         self.file = open(path, "w", encoding="utf-8") if path else None
@@ -394,7 +400,8 @@ def parser(description):
 
 
 def run(body, options, needs_mpi=True):
-    """Calls body(bench, options, report) and ends the process with 0, 1 or 77."""
+    """Calls body(bench, options, report). Ends the process with 0 (passed), 1 (failed) or 77
+    (skipped)."""
     if not shutil.which("h5dump"):
         common.skip("there is no h5dump to read rollouts with")
     bench = common.Bench(options.plumb, options.world)

@@ -1,20 +1,21 @@
-/* kill_at.c - a library for LD_PRELOAD that ends the process or returns an error at a chosen call
- * that changes a file below a folder. For tests. Includes libc only.
+/* kill_at.c - a library for LD_PRELOAD, for tests. It counts the calls that change a file below a
+ * folder. At a chosen call, it ends the process or makes the call return an error. Includes libc
+ * only.
  *
- *     PLUMB_FAULT_DIR   only calls on paths below this folder count, from 1; lines of train.log do
- *                       not count
- *     PLUMB_FAULT_RANK  only calls of this rank of a job count (0 without mpirun)
- *     PLUMB_FAULT_LOG   a file that gets a line "number call path" for each call that counts
- *     PLUMB_FAULT_AT    the number of the call that is hit; 0 or absent: none
+ *     PLUMB_FAULT_DIR   only calls on paths below this folder are counted, from 1; lines of
+ *                       train.log are not counted
+ *     PLUMB_FAULT_RANK  only calls of this rank of a job are counted (0 without mpirun)
+ *     PLUMB_FAULT_LOG   a file that gets a line "number call path" for each counted call
+ *     PLUMB_FAULT_AT    the number of the call with the fault; 0 or not set: no fault
  *     PLUMB_FAULT_HOW   kill R: SIGKILL to rank R before the call; stop R: SIGSTOP to rank R before
- *                       the call; once ERRNO: this call fails; from ERRNO: this and all later calls
- *                       that need room fail; short: the write writes half of its bytes
+ *                       the call; once ERRNO: this call fails; from ERRNO: this call and all later
+ *                       calls that need disk space fail; short: the write writes half of its bytes
  *     PLUMB_FAULT_PIDS  a folder: each rank R writes its process id to R.pid, and its exit code to
- *                       R.exit if it ends by itself; kill and stop need it
+ *                       R.exit if it ends by itself; needed for kill and stop
  *
- * The streams of libc write without a call that this library could replace, so its fopen returns a
- * stream that writes by its write(). */
-#undef _FILE_OFFSET_BITS /* open and open64 are two functions here */
+ * libc's streams (FILE) write without a call that this library could replace. So fopen is replaced
+ * by a function that returns a stream that writes with this library's write(). */
+#undef _FILE_OFFSET_BITS /* because open and open64 must be two functions here */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -32,20 +33,21 @@ enum { FDS = 1024, PATH = 4096 };
 static struct {
     bool ready, on;
     const char *dir;
-    int log; /* descriptor, -1: none */
+    int log; /* descriptor of the log file; -1 if there is none */
     long count, at;
     enum { NONE, KILL, STOP, ONCE, FROM, SHORT } how;
-    int error;         /* ONCE, FROM */
-    int victim;        /* KILL, STOP: the rank that gets the signal */
-    int me;            /* this rank */
-    char *path[FDS];   /* of descriptors that are open below dir */
-    bool written[FDS]; /* open for writing: only these fail to close */
+    int error;       /* errno for ONCE and FROM */
+    int victim;      /* for KILL and STOP: the rank that gets the signal */
+    int me;          /* number of this rank */
+    char *path[FDS]; /* path of each open descriptor below dir; else NULL */
+    /* the descriptor was opened for writing; only close() of such descriptors can fail */
+    bool written[FDS];
 } fault = {.log = -1};
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-/* Sets path to the path of R.pid or R.exit of a rank R (kind: pid or exit) in the folder
- * PLUMB_FAULT_PIDS. Returns false if no such folder is set. */
+/* Sets path to PLUMB_FAULT_PIDS/R.kind, where R is the rank and kind is "pid" or "exit". Returns
+ * false if PLUMB_FAULT_PIDS is not set. */
 static bool rank_path(char path[PATH], int rank, const char *kind)
 {
     const char *dir = getenv("PLUMB_FAULT_PIDS");
@@ -71,8 +73,8 @@ static void write_exit(int code, void *arg)
     write_number(fault.me, "exit", code);
 }
 
-/* Sends the signal to the rank `fault.victim`. If its process id is not known, this process ends
- * with another signal than the test expects. */
+/* Sends a signal to rank fault.victim. If the process id of that rank is not known, this process
+ * ends by another signal, which the test does not expect. */
 static void signal_victim(int number)
 {
     char path[PATH], text[32] = "";
@@ -93,7 +95,8 @@ static void set_up(void)
     const char *rank = getenv("OMPI_COMM_WORLD_RANK"), *want = getenv("PLUMB_FAULT_RANK");
     const char *at = getenv("PLUMB_FAULT_AT"), *how = getenv("PLUMB_FAULT_HOW");
     const char *log = getenv("PLUMB_FAULT_LOG");
-    const char *program = program_invocation_short_name; /* plumb_emu: on the CUDA emulator */
+    /* plumb_emu is plumb with the CUDA emulator */
+    const char *program = program_invocation_short_name;
     const bool ours = strcmp(program, "plumb") == 0 || strcmp(program, "plumb_emu") == 0;
     fault.me = atoi(rank ? rank : "0");
     fault.dir = getenv("PLUMB_FAULT_DIR");
@@ -133,16 +136,17 @@ static const char *path_of(int fd)
     return fd >= 0 && fd < FDS ? fault.path[fd] : NULL;
 }
 
-/* Returns true for a line of train.log. A slow run writes more of them, so they are not counted:
- * call number N is the same call in each run. A full disk fails them, too. */
+/* Returns true if the call writes a line of train.log. A slow run writes more such lines, so they
+ * are not counted; call number N is then the same call in each run. On a full disk, these calls
+ * fail, too. */
 static bool is_line_of_log(const char *call, const char *path)
 {
     const char *name = strrchr(path, '/');
     return strcmp(call, "write") == 0 && name && strcmp(name, "/train.log") == 0;
 }
 
-/* Counts a call. Returns true if it must fail; errno is set. needs_room: it would fail on a full
- * disk. */
+/* Counts a call. Returns true if the call must fail, and sets errno. needs_room: the call fails if
+ * the disk is full. */
 static bool hit(const char *call, const char *path, bool needs_room)
 {
     if (is_line_of_log(call, path)) {
@@ -232,7 +236,8 @@ int close(int fd)
         free(fault.path[fd]);
         fault.path[fd] = NULL;
     }
-    const int result = REAL(close)(fd); /* also if close must fail */
+    /* closes the descriptor, even if close must report an error */
+    const int result = REAL(close)(fd);
     errno = failed ? error : errno;
     return failed ? -1 : result;
 }
@@ -293,8 +298,8 @@ int rmdir(const char *path)
 
 /* ---- streams ------------------------------------------------------------------------------ */
 
-/* Goes on after a short write, as libc's streams do; returns 0 on an error, as fopencookie wants.
- */
+/* Writes all bytes, also after a short write, as libc's streams do. Returns 0 on an error, as
+ * fopencookie requires. */
 static ssize_t stream_write(void *cookie, const char *bytes, size_t n)
 {
     size_t done = 0;
