@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""summary.py LOG - reads meson's testlog.json, names each skipped test and the reason, and prints the numbers of tests."""
+"""summary.py LOG - reads meson's testlog.json, prints each skipped test with its reason, and prints the numbers of
+passed, failed and skipped tests."""
 import json
 import sys
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""timed.py CODE COMMAND...: succeeds if the command ends with exactly this exit code.
+"""timed.py CODE COMMAND...: runs the command, and succeeds if its exit code is CODE.
 
-The exit code LATE means that a time was not as expected, perhaps because the machine was too slow:
-the command is run again with all its times multiplied (PLUMB_TEST_PACE). A fault of the program
-fails with longer times too."""
+The exit code LATE means that something took longer or shorter than expected, perhaps because the
+machine was too slow. Then the command is run again with all its times multiplied
+(PLUMB_TEST_PACE). A real fault fails with longer times, too."""
 import os
 import subprocess
 import sys
 
-LATE = 75  # as in harness.h
+LATE = 75  # same value as in tests/harness.h
 PACES = (1, 4, 16)
 
 

@@ -195,7 +195,7 @@ static void test_hangs(void)
     for (int i = 0; i < 1000 && kill(-group, 0) == 0; i++)
         usleep(20000);
     CHECKF(kill(-group, 0) != 0, "group %d is still there", group);
-    /* The start and all items together take longer than the time-out, but no item does. */
+    /* Start and all items together take longer than the time-out, but no single item does. */
     CHECK_OK(run("sleep 0.5; " SH("sleep 0.1"), 3, 0));
     check_scores(0, PLUMB_MISSING_TIMEOUT);
 }

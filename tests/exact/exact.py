@@ -110,8 +110,9 @@ METHODS = {
 
 
 class Chat:
-    """{chat:FAMILY} in a set stands for chat_world.py's model and records of that family,
-    {talks:FAMILY} for the model trained on them. Both are made when they are first named."""
+    """Formats {chat:FAMILY} in an option as the folder of chat_world.py's model and records of
+    that family, and {talks:FAMILY} as that of the model trained on them. Both are made when
+    they are first used."""
 
     def __init__(self, bench, which):
         self.bench, self.which = bench, which

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """kills.py PLUMB PLUMB_WORLD - kills a random rank of an alignment run at a random moment of each
-phase, again and again, and each time resumes with another number of ranks; and stops ranks (SIGSTOP).
-The files must be those of a run without kills."""
+phase, again and again, and each time resumes the run on another number of ranks. Also stops
+ranks (SIGSTOP). The run must write the files of an uninterrupted run."""
 import contextlib
 import json
 import os
@@ -16,7 +16,8 @@ import where
 from exact import common
 
 PHASES = tuple(where.PHASES)
-WAYS_OUT = ("USR1", "TERM", "stop file") # ways to ask a run to pause, mixed with the kills
+# ways to ask a run to pause; such requests are mixed with the kills
+WAYS_OUT = ("USR1", "TERM", "stop file")
 
 REWARD = """import json, sys, time
 for line in sys.stdin:
@@ -26,25 +27,32 @@ for line in sys.stdin:
 
 
 class Story:
-    """A run that is killed and resumed until it ends."""
+    """Runs that are killed and resumed until they end, and counts of what happened."""
 
     def __init__(self, bench, where_, rng, args, whole, seconds):
         self.bench, self.where, self.rng, self.args = bench, where_, rng, args
         self.whole, self.seconds = whole, seconds
-        self.kills = [] # (phase, how, ranks, seconds to the end of the job, exit code)
-        self.latest = 0.6 # share of a run's time that may pass before a kill waits for its phase
-        self.misses = 0 # runs that ended before the kill, since the last one: makes the next kill earlier
+        # a tuple per kill: (phase, way, number of ranks, seconds until the job had ended, exit
+        # code)
+        self.kills = []
+        # largest share of a run's duration that passes before the script looks for the phase
+        self.latest = 0.6
+        # number of runs since the last kill that ended before the kill; each makes the next kill
+        # come earlier
+        self.misses = 0
         self.resumes = self.orphans = self.shared = self.finished = 0
 
     def start(self, out, ranks, *more):
-        """Starts or resumes the run; returns when it writes its first file, before its work."""
+        """Starts or resumes the run. Returns when the run has written its first file, which is
+        before its work begins."""
         before = exact.started(out)
         p = self.bench.start([*self.args(out), "resume=auto", *more], ranks)
         common.until(p, lambda: exact.started(out) != before)
         return p
 
     def victim(self, p, phase):
-        """Stops a random rank in this phase (None: any) and returns it; None if the run has ended."""
+        """Stops a random rank that is in this phase (None: in any phase). Returns (rank, {rank:
+        process id}, phase), or None if the run has ended."""
         end = time.monotonic() + common.LIMIT
         ranks = {}
         while p.poll() is None and time.monotonic() < end:
@@ -62,12 +70,13 @@ class Story:
         return None
 
     def wait(self, ranks):
-        """Waits for a random time after the start of a run."""
+        """Waits for a random part of the duration of a run."""
         time.sleep(self.rng.uniform(0, self.latest * 0.8**self.misses) * self.seconds[ranks])
 
     def ended(self, p, pids, shared, what, launcher=False):
-        """Waits for the end of the job and checks what it leaves in the system. If the launcher itself was
-        killed, Open MPI's shared memory remains: it is counted."""
+        """Waits for the end of the job. Checks that no process and no shared memory is left. If the
+        launcher itself was killed, Open MPI's shared memory may be left; it is counted and removed.
+        Returns (exit code, standard error, seconds)."""
         began = time.monotonic()
         code, err = exact.end_of(p)
         took = time.monotonic() - began
@@ -83,7 +92,8 @@ class Story:
         return code, err, took
 
     def hit(self, p, out, phase, way):
-        """Makes one kill or request to pause; returns False if the run ended before."""
+        """Kills a rank, or asks the run to pause, in the given way. Returns False if the run
+        ended before."""
         got = self.victim(p, phase)
         if got is None:
             return False
@@ -106,7 +116,7 @@ class Story:
         code, err, took = self.ended(p, pids, shared, what, way == "launcher")
         with contextlib.suppress(FileNotFoundError):
             (out / "stop").unlink()
-        if code == 0 and found == "unknown": # it was already ending when it was stopped
+        if code == 0 and found == "unknown": # the job was already ending when the rank was stopped
             return False
         if way in ("KILL", "launcher"):
             self.bench.check(code != 0, what, "the job ends with 0", err[-500:])
@@ -118,7 +128,7 @@ class Story:
         return True
 
     def tell(self, out, plan, worlds):
-        """Makes one run from its start to its end with the kills of plan: [(phase, way)]."""
+        """Makes one run from start to end, with the interruptions of plan: [(phase, way)]."""
         ranks, self.least = self.rng.choice(worlds), 0
         while True:
             p = self.start(out, ranks)
@@ -146,7 +156,8 @@ class Story:
 
 
 def make_plan(options, rng):
-    """Returns a plan with the same number of kills in each phase, in random order, mixed with requests to pause."""
+    """Returns a plan [(phase, way)] in random order, with the same number of kills in each phase and some
+    requests to pause."""
     plan = [(PHASES[i % len(PHASES)], "KILL") for i in range(options.kills)]
     plan += [(rng.choice(PHASES), WAYS_OUT[i % len(WAYS_OUT)]) for i in range(options.leaves)]
     plan += [(rng.choice(PHASES), "launcher") for _ in range(options.leaves // 4)]
@@ -185,8 +196,8 @@ def kills(story, options, report):
 
 
 def stops(story, options, report):
-    """Checks that ranks which are stopped but not killed are found by the others within comm.timeout. If a
-    run ends before the phase begins, another one is started."""
+    """Checks that if some ranks are stopped but not killed, the other ranks detect it within
+    comm.timeout. If a run ends before the phase begins, another run is started."""
     took, wrong, rows, number = [], 0, [], 0
     while len(took) < options.stops and number < 10 + 10 * options.stops:
         number += 1
@@ -230,7 +241,8 @@ def stops(story, options, report):
 def body(bench, options, report):
     bench.make_world()
     config = json.loads((bench.world / "config.json").read_text())
-    config.update(hidden_size=128, intermediate_size=256, head_dim=32) # for a longer backward
+    # a larger model makes the backward longer
+    config.update(hidden_size=128, intermediate_size=256, head_dim=32)
     (bench.world / "config.json").write_text(json.dumps(config, indent=1))
     base = bench.base()
     (bench.folder / "reward.py").write_text(REWARD)
@@ -276,7 +288,8 @@ def main():
     p.add_argument("--per-run", type=int, default=10, help="kills until a run may end")
     options = p.parse_args()
     options.worlds = exact.WORLDS
-    options.timeout = 8.0 if options.quick else 3.0 # comm.timeout of the runs with stopped ranks
+    # comm.timeout in seconds, for the runs with stopped ranks
+    options.timeout = 8.0 if options.quick else 3.0
     if options.quick:
         options.worlds, options.kills, options.leaves, options.stops = (1, 2, 4), 5, 1, 1
     exact.run(body, options)

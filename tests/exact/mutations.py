@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""mutations.py - faults that the tests must find: each is put into a copy of the source, and the
-tests named with it must fail. --check only checks that the texts to replace still exist."""
+"""mutations.py - puts each of a list of faults (mutations) into a copy of the source; the tests
+named with the fault must then fail. --check only checks that the texts to replace exist."""
 import argparse
 import json
 import shutil
@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# compiles fast: the kernels of the sanitized build need not be fast
+# without optimisation, which compiles faster; the tests in this build are not slow
 SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dmpi=disabled",
              "-Doptimization=0"]
 
 
 class Mutation:
-    """Replaces old by new in file; every test of `tests` must then fail. asan: in a build with sanitizers."""
+    """Replaces the text old by new in file. Every test of `tests` must then fail. asan: in a build with
+    sanitizers."""
 
     def __init__(self, name, file, old, new, *tests, asan=False):
         self.name, self.file, self.old, self.new = name, file, old, new
@@ -25,7 +26,7 @@ class Mutation:
 
 
 MUTATIONS = [
-    # those that STYLE.md names
+    # the faults that STYLE.md lists
     Mutation("flipped gradient sign", "src/align/pair_term.c",
              "beta * dh, -beta * dh};", "-beta * dh, beta * dh};", "align objective"),
     Mutation("flipped gradient sign, weighted loss", "src/align/pair_term.c",
@@ -132,7 +133,7 @@ MUTATIONS = [
     Mutation("reference log-prob of the current weights", "src/train/references.c",
              "plumb_pass_logprob(pass, weights, &batch, pack->logp)",
              "plumb_pass_logprob(pass, r->policy, &batch, pack->logp)", "app ranks"),
-    # promises 1 to 4
+    # equal bits on any number of ranks, resume, and detection of errors
     Mutation("sum in leaf order, not along the tree", "src/comm/tree.c",
              "return (struct plumb_tree_step){height, t == count - 1 ? height : full};",
              "(void)height, (void)full;\n    return (struct plumb_tree_step){t > 0, t > 0};",
@@ -455,7 +456,7 @@ MUTATIONS = [
 
 
 def check():
-    """Checks that every text to replace occurs exactly once."""
+    """Checks that every text to replace occurs exactly once. Returns the exit code."""
     bad = 0
     for m in MUTATIONS:
         found = (ROOT / m.file).read_text().count(m.old)
@@ -467,7 +468,7 @@ def check():
 
 
 class Copy:
-    """A copy of the committed and changed files, and its builds."""
+    """A copy of the source files as they are in the working tree, and builds of this copy."""
 
     def __init__(self, folder, fresh):
         self.folder = Path(folder).resolve()
@@ -491,7 +492,7 @@ class Copy:
         return where
 
     def test(self, tests, asan):
-        """Returns {name: result} of each test, with meson's word for the result; {} if the build fails."""
+        """Returns {test: result of meson, such as "OK" or "FAIL"}, or {} if the build fails."""
         where = self.build(asan)
         log = where / "meson-logs" / "testlog.json"
         log.unlink(missing_ok=True)
@@ -505,7 +506,7 @@ class Copy:
 
 
 def unsound(copy, mutations, asan):
-    """Returns the tests that fail without any mutation and so prove nothing."""
+    """Returns the tests that already fail without a mutation. They prove nothing."""
     tests = sorted({t for m in mutations for t in m.tests})
     result = copy.test(tests, asan)
     wrong = {t: result.get(t, "does not run") for t in tests if result.get(t) != "OK"}

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""saves.py PLUMB PLUMB_WORLD KILL_AT_LIBRARY - kills a run, or makes a call fail, at every call that
-changes a file, and damages every file of a checkpoint. Each time the run must resume from the newest
-valid checkpoint and write the files of a run without faults. If the ranks have shares of what is saved
-(train.shard=gradients), other ranks than the writing one are killed and stopped, too."""
+"""saves.py PLUMB PLUMB_WORLD KILL_AT_LIBRARY - makes faults at every call that changes a file:
+kills the run, or makes the call fail. Also damages every file of a checkpoint. After each fault,
+the run must resume from the newest valid checkpoint and write the files of a run without faults.
+If the saved data are sharded over the ranks (train.shard=gradients), also kills and stops ranks
+other than the writing one."""
 import concurrent.futures
 import errno
 import os
@@ -17,7 +18,9 @@ from pathlib import Path
 import exact
 from exact import common
 
-KINDS = { # the fault at the call: PLUMB_FAULT_HOW; {rank}: the rank of the call, {other}: another one
+# kind of fault: value of PLUMB_FAULT_HOW (kill_at.c). {rank}: the rank that makes the call,
+# {other}: another rank
+KINDS = {
     "kill": "kill {rank}",
     "EIO": f"once {errno.EIO}",
     "EDQUOT": f"once {errno.EDQUOT}",
@@ -28,20 +31,21 @@ SHARED_KINDS = {**KINDS, "kill of another rank": "kill {other}", "stop": "stop {
                 "stop of another rank": "stop {other}"}
 ERROR = {"EIO": errno.EIO, "EDQUOT": errno.EDQUOT, "full disk": errno.ENOSPC}
 NEEDS_ROOM = ("open", "write", "pwrite", "ftruncate", "fsync", "fdatasync", "symlink", "mkdir")
-TIMEOUT = 60 # s, the default of comm.timeout
-MOST_STOPS = 10 # no more, because each of these runs waits for comm.timeout
-SHARED = ["train.shard=gradients", "comm.bucket=0"] # comm.bucket=0: this small model has several buckets, too
+TIMEOUT = 60 # seconds; the default of comm.timeout
+MOST_STOPS = 10 # limits the number of stops, because each of these runs waits for comm.timeout
+# comm.bucket=0 makes several buckets, although the model is small
+SHARED = ["train.shard=gradients", "comm.bucket=0"]
 
 
 def may_fail(call, path):
-    """Returns true for calls whose failure loses nothing: the removal of old checkpoints, a line of the log,
-    and a close after fsync."""
+    """Returns true for calls whose failure loses no data: the removal of old checkpoints, a line of the
+    log, and a close after fsync."""
     return call in ("unlink", "rmdir", "close") or path.endswith("train.log") or \
         (call == "rename" and path.endswith(".tmp"))
 
 
 class Checks:
-    """Counts the failed checks of one fault; `what` begins their messages."""
+    """Counts the failed checks of one fault. Their messages begin with `what`."""
 
     def __init__(self, bench, what):
         self.bench, self.what, self.wrong = bench, what, 0
@@ -52,8 +56,9 @@ class Checks:
 
 
 class Case:
-    """A job, the rank that gets the fault, and the calls and files of a run without faults. shares: the
-    options with which the ranks have shares of what is saved; quick: faults of each kind in CI."""
+    """A job, the rank that gets the faults, and the calls and files of its run without faults.
+    shares: options that shard the saved data over the ranks. quick: {kind: number of faults in
+    CI}."""
 
     def __init__(self, bench, preload, name, args, quick, ranks=1, rank=0, shares=(), more_env=()):
         self.bench, self.preload, self.name, self.args = bench, preload, name, args
@@ -79,7 +84,7 @@ class Case:
         return {**env, "PLUMB_FAULT_LOG": str(log)} if log else env
 
     def exit_codes(self, out):
-        """Returns the exit codes of the ranks that ended by themselves."""
+        """Returns the set of exit codes of the ranks that ended by themselves."""
         files = out.with_name(f"{out.name}.pids").glob("*.exit")
         return {int(f.read_text()) for f in files}
 
@@ -88,7 +93,8 @@ class Case:
                 "latest": os.readlink(out / "latest")}
 
     def durable(self, at):
-        """Returns the newest checkpoint that was complete before call `at`; only rank 0 writes checkpoints."""
+        """Returns the step of the newest checkpoint that was complete before call number `at`. Only rank 0
+        writes checkpoints."""
         step = 0
         for call, path in self.calls[:at - 1]:
             found = exact.CHECKPOINT.search(path)
@@ -97,14 +103,15 @@ class Case:
         return step
 
     def resume(self, out, turn):
-        """Resumes a run. With shares it resumes in turn on as many ranks as before, on one rank, which has
-        everything, and on another number of ranks."""
+        """Resumes a run. With sharded data, resumes in turn on the same number of ranks, on one rank
+        (without shards), and on another number of ranks."""
         ranks = (self.ranks, 1, 4 if self.ranks == 2 else 2)[turn % 3] if self.shares else self.ranks
         return self.bench.run(*self.args(out), *(self.shares if ranks > 1 else []), "resume=auto",
                               ranks=ranks, env=self.more_env)
 
     def go_on(self, check, out, least, turn=0):
-        """Resumes the run; it must use the newest checkpoint, and its files must be the same."""
+        """Resumes the run. Checks that it continues from the newest checkpoint, which is at
+        least that of step `least`, and that its files are those of the run without faults."""
         newest = max(exact.checkpoints(out), default=0)
         if not check(newest >= least, "checkpoint", least, "is gone, there is", newest):
             return
@@ -125,14 +132,16 @@ class Case:
 
 
 def check_error(case, check, kind, at, r, out):
-    """Checks a run that ended with an error: the exit code of all ranks, and that it says what failed and where."""
+    """Checks a run that ended with an error: all ranks have the same exit code, and the message says what failed
+    in which file."""
     check(r.code is not None and 0 < r.code < 100 and kind != "short write", "ends badly:", r)
-    # the launcher may kill a rank that ends later than the first
+    # only the ranks that ended by themselves: the launcher may kill the other ones
     check(case.exit_codes(out) == {r.code}, "the ranks end with other codes:", case.exit_codes(out), r)
     if kind == "short write":
         return
     failed = case.calls[at - 1:]
-    if kind == "full disk": # the first call that needs room and whose failure ends the run
+    # the error is that of the first call that needs disk space and whose failure ends the run
+    if kind == "full disk":
         failed = [c for c in failed if c[0] in NEEDS_ROOM and not may_fail(*c)] or failed
     name = Path(failed[0][1].replace(str(case.whole), str(out))).name.removesuffix(".tmp")
     check((os.strerror(ERROR[kind]) in r.err and name in r.err) or "no room for" in r.err,
@@ -140,7 +149,8 @@ def check_error(case, check, kind, at, r, out):
 
 
 def check_signal(case, check, kind, r):
-    """Checks a run of which a rank was killed or stopped: a stopped rank is named by the others."""
+    """Checks a run of which one rank was killed or stopped. The other ranks must name a stopped
+    rank."""
     check(r.code not in (0, None), "goes on:", r)
     if kind.startswith("kill"):
         check(r.code in (-signal.SIGKILL, 128 + signal.SIGKILL), "was not killed:", r)
@@ -151,7 +161,8 @@ def check_signal(case, check, kind, r):
 
 
 def one(case, kind, at, timeout):
-    """Makes one fault; returns its kind, its effect (killed, error or ignored) and the failed checks."""
+    """Makes one fault at call number `at`. Returns (kind, effect: killed, error or ignored, number of
+    failed checks)."""
     call, path = case.calls[at - 1]
     out = case.folder / f"{kind}-{at}".replace(" ", "-")
     what = f"{case.name}: {kind} at call {at} ({call} {Path(path).name}):"
@@ -178,8 +189,8 @@ def one(case, kind, at, timeout):
 
 
 def fits(case, kind, at):
-    """Returns true if this fault can occur at the call: a short write needs a write. With shares, faults
-    are made only while the files of a checkpoint are written."""
+    """Returns true if this kind of fault can be made at the call: a short write needs a write. With
+    sharded data, faults are made only while the files of a checkpoint are written."""
     call, path = case.calls[at - 1]
     if case.shares and (not re.search(r"/checkpoint-\d+\.tmp/", path) or call in ("unlink", "rmdir")):
         return False
@@ -187,13 +198,14 @@ def fits(case, kind, at):
 
 
 def decides(call, path):
-    """Returns true for calls that create, remove or point to checkpoints."""
+    """Returns true for calls that create or remove a checkpoint, or change what `latest` points
+    to."""
     return call in ("rename", "symlink", "rmdir") and \
         Path(path).name.startswith(("checkpoint-", "latest"))
 
 
 def most_of(case, kind, options):
-    """Returns the number of faults of this kind to make; 0: all, -1: none."""
+    """Returns the number of faults of this kind to make (0: at all calls, -1: none)."""
     if options.quick:
         return case.quick.get(kind, -1)
     most = options.most if case.ranks == 1 else options.most_ranks
@@ -201,8 +213,8 @@ def most_of(case, kind, options):
 
 
 def drawn(case, kind, points, most, rng):
-    """Returns `most` of the calls, at equal distances from a random one on. Without shares, kills are
-    also made at each call of decides()."""
+    """Returns `most` of the calls in `points`, at equal distances from a random first one. For
+    kills without sharded data, also returns each call of decides()."""
     if not 0 < most < len(points):
         return points
     apart = len(points) / most
@@ -214,7 +226,7 @@ def drawn(case, kind, points, most, rng):
 
 
 def faults(case, options, report, rng):
-    """Makes the faults of all kinds, several at the same time."""
+    """Makes the faults of all kinds, several of them at the same time."""
     tried, points = [], {}
     for kind in SHARED_KINDS if case.shares else KINDS:
         most = most_of(case, kind, options)
@@ -233,7 +245,8 @@ def faults(case, options, report, rng):
 # ---- damage on disk -----------------------------------------------------------------------------
 
 def rewound(case, out, step):
-    """Returns a copy of the complete run in the state after a kill behind checkpoint-STEP."""
+    """Copies the complete run and removes what was written after checkpoint-STEP, so that it
+    looks like a killed run. Returns the copy."""
     shutil.copytree(case.whole, out, symlinks=True)
     for c in out.glob("checkpoint-*"):
         if int(exact.CHECKPOINT.match(c.name).group(1)) > step:
@@ -244,7 +257,8 @@ def rewound(case, out, step):
 
 
 def damages(size, rng, flips):
-    """Returns name and change of each kind of damage for a file of this size."""
+    """Returns [(name, function that changes the bytes)] for each kind of damage of a file of
+    this size."""
     def flip(at, bit):
         def change(raw):
             raw[at] ^= 1 << bit
@@ -258,12 +272,12 @@ def damages(size, rng, flips):
 
 
 def damage(case, options, report, rng):
-    """Damages every file of the newest checkpoint: it must be found and named, and the checkpoint before it
-    used."""
+    """Damages every file of the newest checkpoint in turn. The resumed run must name the damaged file
+    and continue from the checkpoint before."""
     steps = exact.checkpoints(case.whole)
     newest, before = steps[-2], steps[-3]
     names = sorted(p.name for p in (case.whole / f"checkpoint-{newest}").iterdir())
-    if options.quick and case.shares: # the files that are gathered
+    if options.quick and case.shares: # only the files for which rank 0 gathers data from all ranks
         names = [n for n in names if n in ("model.safetensors", "trainer_state.h5")]
 
     def one_damage(job):
@@ -278,7 +292,7 @@ def damage(case, options, report, rng):
         r = case.resume(out, number)
         seen = f"checkpoint-{newest}" in r.err and "passed over" in r.err
         if check(r.code == 0, "cannot go on:", r):
-            # the list of hashes is JSON: a change of a blank changes nothing
+            # hashes.json is JSON, so a changed blank has no effect
             check((seen and name in r.err) or name == "hashes.json", "is not noticed and named:", r)
             check(exact.resumed_step(out) == (before if seen else newest), "goes on from step",
                   exact.resumed_step(out))
@@ -290,7 +304,8 @@ def damage(case, options, report, rng):
     for name in names:
         size = (case.whole / f"checkpoint-{newest}" / name).stat().st_size
         cases = damages(size, rng, 1 if options.quick else 6)
-        if options.quick and case.shares: # three flipped bits in all: the runs resume on 2, 1 and 4 ranks
+        # three flipped bits in all, so that the runs resume on 2, 1 and 4 ranks
+        if options.quick and case.shares:
             cases = rng.sample([c for c in cases if "flipped" in c[0]], 1 if jobs else 2)
         elif options.quick:
             cases = rng.sample(cases, 1)
@@ -304,7 +319,8 @@ def damage(case, options, report, rng):
 
 
 def torn(case, options, report, rng):
-    """Cuts metrics.jsonl and the files of the rollouts at places behind the checkpoint."""
+    """Cuts metrics.jsonl and the rollout files at places after those that the checkpoint refers
+    to, and checks that the run resumes."""
     step = exact.checkpoints(case.whole)[-2]
     lines = (case.whole / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     kept = sum(len(x) for x in lines if int(re.search(rb'"step": (\d+)', x).group(1)) <= step)
@@ -339,7 +355,8 @@ def torn(case, options, report, rng):
 # ---- the cases ----------------------------------------------------------------------------------
 
 RULE = "reward.functions=[{name: length, target: 5}]"
-ONE_RANK = {kind: 5 if kind == "kill" else 2 for kind in KINDS} # faults of each kind in CI
+# number of faults of each kind in CI
+ONE_RANK = {kind: 5 if kind == "kill" else 2 for kind in KINDS}
 
 
 def sft(bench, *more):
@@ -353,7 +370,7 @@ def align(bench, *more, method="psle"):
 
 
 def whole_cases(bench):
-    """Every rank, or rank 0 alone, has whole what a save writes."""
+    """Yields jobs in which rank 0 alone, or every rank, holds all data that are saved."""
     last = "checkpoint.keep_last=1"
     yield {"name": "sft", "args": sft(bench, last), "quick": ONE_RANK}
     yield {"name": "align", "args": align(bench, last), "quick": ONE_RANK}
@@ -364,7 +381,7 @@ def whole_cases(bench):
 
 
 def shared_cases(bench, quick):
-    """The ranks have shares of the moments, and of frozen models."""
+    """Yields jobs in which the moments, and frozen models, are sharded over the ranks."""
     last = "checkpoint.keep_last=1"
     yield {"name": "sft, shares of 2 ranks", "args": sft(bench, last), "shares": SHARED, "ranks": 2,
            "quick": {"kill": 1, "full disk": 1, "kill of another rank": 1, "stop": 1}}
@@ -377,12 +394,12 @@ def shared_cases(bench, quick):
 
 
 def emulated_cases(bench, quick):
-    """bfloat16 on emulated GPUs: the ranks have shares of the float32 masters, too. Rank 0 gathers them
-    for the rounded weights, for their fingerprint and for the state file."""
+    """Yields jobs in bfloat16 on emulated GPUs, in which the float32 master weights are sharded,
+    too. Rank 0 gathers them to write the rounded weights, their fingerprint and the state file."""
     gpu = ["device=cuda", "dtype=bfloat16", "report.html=false", "global_batch_size=4",
            "micro_batch_size=2", "checkpoint.every=1", "checkpoint.keep_last=1",
            "checkpoint.dtype=bfloat16"]
-    # the preloaded library is loaded before the address sanitizer
+    # accepts that the preloaded library is loaded before the address sanitizer
     env = {"PLUMB_EMU_DEVICES": "4", "ASAN_OPTIONS": "detect_leaks=0:verify_asan_link_order=0"}
     for ranks in (2,) if quick else (2, 4):
         yield {"name": f"sft, bfloat16, shares of {ranks} ranks", "shares": SHARED, "ranks": ranks,
@@ -424,7 +441,7 @@ def body(bench, options, report):
 
 
 def damaged(bench, options, report, rng):
-    """Damages files of runs with three checkpoints, and checks that they resume."""
+    """Makes runs with three checkpoints, damages their files, and checks that they resume."""
     report("| job | damaged or cut | times | outcome |")
     report("|---|---|---|---|")
     three = sft(bench, "checkpoint.keep_last=0", "max_steps=6")

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""table.py PLUMB PLUMB_WORLD - prints a markdown table of methods x numbers of ranks x {uninterrupted,
-killed and resumed} with the sha256 of all that must be equal. A difference within a method is a failure.
+"""table.py PLUMB PLUMB_WORLD - prints a markdown table of jobs x numbers of ranks x {uninterrupted,
+killed and resumed} with the sha256 of all that must be equal. The script fails if two rows of a
+job differ.
 
-In a killed run a random rank is killed (SIGKILL) at a random moment, again and again; each time the run
-is resumed with another number of ranks."""
+In a killed run, a random rank is killed (SIGKILL) at a random moment, again and again; each time the
+run is resumed on another number of ranks."""
 import random
 import shutil
 import signal
@@ -12,21 +13,23 @@ import time
 import exact
 from exact import common
 
-TO_ROUNDING = (3, 5, 6)  # numbers of ranks that are no power of two: equal to rounding only
-# Options that some methods also run with: (option, what it does, methods). All rows of a method must
-# be equal.
+# numbers of ranks that are no power of two: weights are equal only up to rounding
+TO_ROUNDING = (3, 5, 6)
+# Options with which some jobs run once more: (option, what it does, jobs). All rows of a job must be
+# equal.
 VARIANTS = (
     ("train.shard=gradients", "gradients split",
      ("sft", "reward, lora", "psle, quantile, tokens", "psle, lora", "spa, previous", "prefer, dpo, lora", "sft, micro-batch tokens",
       "psle, micro-batch tokens")),
     ("frozen=sharded", "frozen layers in shares",
      ("spa", "selm", "real, easy", "prefer, dpo", "prefer, real", "prefer, dpo, lora, folder")))
-QUICK = {"sft": 1, "sft, micro-batch tokens": 1, "psle, quantile, tokens": 2, "psle, messages, gemma3": 1}  # kills of a run in CI
+# job: number of kills of its run in CI
+QUICK = {"sft": 1, "sft, micro-batch tokens": 1, "psle, quantile, tokens": 2, "psle, messages, gemma3": 1}
 ANNOUNCED = "{} ranks is no power of two"
 
 
 def plain(bench, job, ranks, threads, out, *more):
-    """Makes an uninterrupted run; returns its seconds from its first file on."""
+    """Makes an uninterrupted run. Returns the seconds from its first written file to its end."""
     p = job.start(out, *more, ranks=ranks, threads=threads)
     began = time.monotonic()
     common.until(p, lambda: exact.started(out))
@@ -38,9 +41,10 @@ def plain(bench, job, ranks, threads, out, *more):
 
 
 def killed(bench, job, worlds, seconds, kills, rng, out, *more):
-    """Makes the job with `kills` kills; returns the numbers of ranks it ran on, the last of them to
-    the end. With `more`, every second session has these options."""
-    used, tries, early = [], 0, 0.9 # early: share of the remaining time that may pass before a kill
+    """Makes a run with `kills` kills. Returns the numbers of ranks of its sessions, the last of
+    which ran to the end. Every second session also has the options `more`."""
+    # early: largest share of the remaining time that passes before a kill
+    used, tries, early = [], 0, 0.9
     while len(used) < kills and tries < 60:
         tries += 1
         ranks = rng.choice([w for w in worlds if w != (used[-1] if used else None)])
@@ -53,7 +57,7 @@ def killed(bench, job, worlds, seconds, kills, rng, out, *more):
             exact.send(rng.choice(sorted(pids.values())), signal.SIGKILL)
         code, err = exact.end_of(p)
         bench.check(code is not None, job.name, "hangs after a kill:", err[-2000:])
-        if code == 0: # the run ended before the kill; again from the start
+        if code == 0: # the run ended before the kill, so start again, with earlier kills
             shutil.rmtree(out)
             used, early = [], 0.8 * early
         else:

@@ -1,5 +1,6 @@
-"""where.py - finds the phase of a running plumb: it stops the process for a moment and looks up the
-return addresses on its stack. Needs objdump, and permission to read the process's memory."""
+"""where.py - finds the phase of a running plumb process: stops it for a moment and looks for
+certain return addresses on its stack. Needs objdump, and permission to read the process's
+memory."""
 import contextlib
 import os
 import re
@@ -10,8 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-# Phases of an iteration and the functions of each. The outermost of these functions on the stack
-# decides, as a save gathers shards too.
+# Phases of an iteration, and the functions of each phase. If several of these functions are on the
+# stack, the outermost one counts, because a save calls the gather of shards, too.
 PHASES = {
     "generation": ("plumb_rollouts_generate",),
     "scoring": ("plumb_scores_compute", "plumb_rewards_score"),
@@ -19,7 +20,8 @@ PHASES = {
     "reduce": ("plumb_optim_step", "plumb_comm_reduce_tree"),
     "save": ("plumb_trainer_save", "plumb_checkpoint_save", "plumb_align_write_rollouts"),
 }
-OTHERS = {"reference": ("plumb_align_reference",)} # known, so that it is not taken for another phase
+# the script must know this phase, or it could take it for another one
+OTHERS = {"reference": ("plumb_align_reference",)}
 STACK = 1 << 20
 
 
@@ -27,11 +29,11 @@ CALL = re.compile(r"\s*([0-9a-f]+):\s+(?:call|callq|bl)\s+(?:0x)?[0-9a-f]+ <(\w+
 
 
 class Where:
-    """Finds the phases of processes of one program."""
+    """Finds the phases of processes that run one program."""
 
     def __init__(self, program):
         self.program = Path(program).resolve()
-        self.after = {} # return address of a call of one of these functions -> its phase
+        self.after = {} # {return address of a call of one of these functions: its phase}
         if not shutil.which("objdump"):
             return
         of = {f: phase for phase, names in {**PHASES, **OTHERS}.items() for f in names}
@@ -49,7 +51,8 @@ class Where:
         return set(self.after.values()) - set(OTHERS)
 
     def _base(self, pid):
-        """Returns the program's address in memory; 0 if it is not position-independent."""
+        """Returns the address at which the program is loaded, or 0 if it is not
+        position-independent."""
         with open(self.program, "rb") as f:
             if struct.unpack_from("<H", f.read(18), 16)[0] != 3: # ET_DYN
                 return 0
@@ -67,13 +70,14 @@ class Where:
             memory.seek(stack)
             raw = memory.read(STACK)
         words = struct.unpack(f"<{len(raw) // 8}Q", raw[:len(raw) // 8 * 8])
-        # Outermost first: return addresses that earlier calls left are only deeper in the stack, as
-        # all calls of a function put their return address at the same place.
+        # From the outermost frame inwards. Return addresses of earlier calls are still in memory,
+        # but only deeper in the stack: all calls in a function store their return address at the
+        # same place.
         return next((self.after[w - base] for w in reversed(words) if w - base in self.after), None)
 
     def stop(self, pid):
-        """Stops the process; returns its phase, "other", or None if that is unknown. The caller continues or
-        ends the process."""
+        """Stops the process. Returns its phase, "other", or None if the phase is unknown. The caller must
+        continue or end the process."""
         with contextlib.suppress(OSError, ValueError, struct.error):
             os.kill(pid, signal.SIGSTOP)
             end = time.monotonic() + 1

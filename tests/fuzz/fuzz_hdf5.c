@@ -1,12 +1,12 @@
-/* fuzz_hdf5.c - valid rollout, trainer state and replay files with parts replaced, and any bytes as
- * an HDF5 file. They must be refused, or read within their bounds.
- * Test. Includes data/, train/, io/, hdf5.
+/* fuzz_hdf5.c - reads valid rollout, trainer state and replay files with changed parts, and any
+ * bytes as an HDF5 file. plumb must refuse them, or read them within their bounds. Test. Includes
+ * data/, train/, io/, hdf5.
  *
- * The HDF5 library keeps checksums of its metadata, so that it refuses most files with changed
- * bytes. So the input is a list of changes that the library makes: an attribute or array of another
- * type, number of dimensions, extent, layout or value, a link in place of an array. The first byte
- * selects the file; 5 bytes are a change. A first byte of 255 is followed by the bytes of a file.
- */
+ * HDF5 files have checksums of their metadata, so the HDF5 library refuses most files with changed
+ * bytes. Therefore the input is a list of changes that are made by the library itself: another
+ * type, number of dimensions, extent, layout or value of an attribute or array, or a link instead
+ * of an array. The first byte of the input selects the file, and each change takes 5 bytes. If the
+ * first byte is 255, the bytes of a whole file follow. */
 #include <hdf5.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -39,7 +39,8 @@ static void must(plumb_status st)
     abort();
 }
 
-/* Writes a file without flushing it to disk: this runs some hundred times a second. */
+/* Writes a file without flushing it to disk, because the fuzzer does this some hundred times per
+ * second. */
 static void put_file(const char *path, const void *bytes, int64_t n)
 {
     FILE *f = fopen(path, "w");
@@ -223,7 +224,7 @@ static hid_t space_of(unsigned char b, unsigned char size, long long most)
 static void new_attr(hid_t f, const char *name, const unsigned char *b)
 {
     H5Adelete(f, name);
-    /* At most 100 values: the HDF5 library crashes later if an attribute is too large. */
+    /* at most 100 values, because the HDF5 library crashes later if an attribute is too large */
     hid_t type = type_of(b[2]), space = space_of(b[3], b[4], 100);
     hid_t attr = H5Acreate2(f, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     if (attr >= 0)
@@ -232,14 +233,14 @@ static void new_attr(hid_t f, const char *name, const unsigned char *b)
     H5Tclose(type);
 }
 
-/* Changes the value of an attribute, not its type and extent. */
+/* Changes the value of an attribute, but not its type and extent. */
 static void poke_attr(hid_t f, const char *name, const unsigned char *b)
 {
     const int64_t v = number(b[2]);
     hid_t attr = H5Aopen(f, name, H5P_DEFAULT);
     hid_t space = attr < 0 ? -1 : H5Aget_space(attr);
     if (space >= 0 && H5Sget_simple_extent_npoints(space) == 1)
-        H5Awrite(attr, H5T_NATIVE_INT64, &v); /* fails for a text */
+        H5Awrite(attr, H5T_NATIVE_INT64, &v); /* fails if the attribute is a string */
     if (space >= 0)
         H5Sclose(space);
     if (attr >= 0)
@@ -283,7 +284,7 @@ static void new_set(hid_t f, const char *name, const unsigned char *b)
     H5Tclose(type);
 }
 
-/* Changes one value of an array. */
+/* Changes one value of an array, but not its type and extent. */
 static void poke_set(hid_t f, const char *name, const unsigned char *b)
 {
     const int64_t v = number(b[3]);
@@ -346,7 +347,7 @@ static void change(hid_t f, int k, const unsigned char *b)
 
 /* ---- reading ---- */
 
-/* Reads every value of the rollouts if the file is accepted. */
+/* If the rollout file is accepted, reads all its values. */
 static void use_rollouts(const char *path)
 {
     struct plumb_rollout_store *r = NULL;
@@ -366,7 +367,7 @@ static void use_rollouts(const char *path)
                 abort();
         }
     if (sum == 0.12345)
-        abort(); /* keeps the compiler from removing the reads */
+        abort(); /* never true; keeps the compiler from removing the reads */
     plumb_rollout_store_destroy(&r);
 }
 
@@ -419,7 +420,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n)
     use_rollouts(path);
     use_state(path);
     use_replay(path);
-    if (k == MASTER) /* no other input reads it: it need not be restored */
+    if (k == MASTER) /* no other input reads the master file, so it need not be restored */
         return 0;
     put_file(path, file[k].whole.data, file[k].whole.len);
     return 0;

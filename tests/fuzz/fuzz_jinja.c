@@ -1,6 +1,5 @@
-/* fuzz_jinja.c - any text as a chat template, rendered with a conversation and with the text itself
- * as the variable s.
- * Layer: test. */
+/* fuzz_jinja.c - renders any text as a chat template, with a conversation, and with the text itself
+ * as the variable s. Layer: test. */
 #include "io/utf8.h"
 #include "text/jinja/jinja.h"
 

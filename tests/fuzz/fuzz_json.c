@@ -1,6 +1,5 @@
-/* fuzz_json.c - any bytes as JSON. They must be refused, or give a tree that can be read
- * completely, written and parsed again.
- * Test. Includes io/, base/. */
+/* fuzz_json.c - reads any bytes as JSON. plumb must refuse them, or give a tree that can be read
+ * completely, written and parsed again. Test. Includes io/, base/. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,8 +8,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Visits every node. Looking up a member by its index and by its key must give the same node, and
- * every string must be valid UTF-8. */
+/* Visits every node. Access to a member by its index and by its key must give the same node. Every
+ * string must be valid UTF-8. */
 static void walk(const plumb_json *v)
 {
     const int64_t n = plumb_json_count(v);

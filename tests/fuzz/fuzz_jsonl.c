@@ -1,8 +1,9 @@
-/* fuzz_jsonl.c - any bytes as a data set of any kind with any options. They must be refused with a
- * message that names the line, or give records as dataset.h describes them.
- * Test. Includes data/, text/, base/.
+/* fuzz_jsonl.c - reads any bytes as a data set, with any kind of record and any options. plumb
+ * must refuse them with a message that names the line, or give records as dataset.h describes
+ * them. Test. Includes data/, text/, base/.
  *
- * The first byte selects the kind, the second the options; the file follows. */
+ * The first byte of the input selects the kind, the second byte the options. The rest is the
+ * file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@ enum {
 static plumb_tokenizer *tokenizer(void)
 {
     static const char config[] = "{\"bos_token\":\"<s>\",\"eos_token\":\"w\"}";
-    static plumb_tokenizer *t; /* for all inputs; never closed */
+    static plumb_tokenizer *t; /* the same tokenizer for all inputs; never closed */
     if (!t && plumb_tokenizer_parse(&t, spm, sizeof spm - 1, config, sizeof config - 1, "spm"))
         abort();
     return t;
@@ -99,7 +100,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n)
         check(d, &o, 12);
     else
         require(!d && (st == PLUMB_ERR_FORMAT || st == PLUMB_ERR_ARG ||
-                       st == PLUMB_ERR_UNSUPPORTED), /* a field such as "partial" */
+                       /* for a field that plumb does not support, such as "partial" */
+                       st == PLUMB_ERR_UNSUPPORTED),
                 plumb_trail());
     plumb_dataset_close(&d);
     return 0;

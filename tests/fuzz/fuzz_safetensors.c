@@ -1,6 +1,5 @@
-/* fuzz_safetensors.c - any bytes as a safetensors file. They must be refused, or all data of every
- * tensor must be readable.
- * Test. Includes io/, base/. */
+/* fuzz_safetensors.c - reads any bytes as a safetensors file. plumb must refuse them, or all data
+ * of every tensor must be readable. Test. Includes io/, base/. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -29,7 +28,7 @@ static void read_all(const plumb_st *st)
         free(x);
     }
     if (sum == 12345678)
-        abort(); /* keeps the compiler from removing the reads */
+        abort(); /* hardly ever true; keeps the compiler from removing the reads */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

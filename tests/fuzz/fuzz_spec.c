@@ -1,6 +1,5 @@
-/* fuzz_spec.c - any bytes as config.json. They must be refused, or give sizes whose memory layout
- * can be computed.
- * Test. Includes model/, base/.
+/* fuzz_spec.c - reads any bytes as config.json. plumb must refuse them, or give sizes whose memory
+ * layout can be computed. Test. Includes model/, base/.
  *
  * The bytes after the last NUL byte of the input are generation_config.json. */
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* fuzz_template.c - any text as a prompt template, and as messages that are inserted into one.
- * Layer: test. */
+/* fuzz_template.c - uses any text as a prompt template, and as messages that are inserted into a
+ * template. Layer: test. */
 #include "text/template.h"
 
 #include <stdlib.h>
@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n)
     const struct plumb_message m[] = {{"system", "be kind"}, {"user", s}, {s, "yes"}};
     const plumb_status checked = plumb_template_check(s);
     const plumb_status rendered = plumb_template_render(&out, s, m, 3);
-    if (checked != rendered) /* there is a user message: only the template can be wrong */
+    if (checked != rendered) /* there is a user message, so only an invalid template can fail */
         abort();
     if (plumb_template_render(&out, "{#messages}<{role}>{content}{/messages}", m, 3))
         abort();

@@ -1,6 +1,5 @@
-/* fuzz_tfrecord.c - TFRecord framing: any bytes are read to an end or refused, and any bytes come
- * back from a record.
- * Test. Includes io/tfrecord.h. */
+/* fuzz_tfrecord.c - checks TFRecord framing: any bytes are read to their end or refused, and any
+ * bytes written as a record are read back. Test. Includes io/tfrecord.h. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* fuzz_tokenizer.c - any bytes as a tokenizer.json, as a regular expression in one, or as a text.
- * Layer: test.
+/* fuzz_tokenizer.c - uses any bytes as a tokenizer.json, as a regular expression in one, or as a
+ * text. Layer: test.
  *
- * The first byte selects which. The input is split at its last NUL byte: the file or the expression
- * is before it, the text after it. */
+ * The first byte of the input selects the use. The rest is split at its last NUL byte: the file or
+ * expression comes first, the text after it. */
 #include "io/json.h"
 #include "spm.h"
 #include "text/tokenizer.h"
@@ -12,8 +12,8 @@
 
 int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n);
 
-/* Encodes a text twice, which must give the same ids, and decodes ids, which may fail: those of the
- * text all at once and one after another, and any others. */
+/* Encodes a text twice, which must give the same ids. Then decodes ids, which may fail: the ids of
+ * the text, all at once and one after another, and arbitrary ids. */
 static void use(const plumb_tokenizer *t, const char *text, int64_t n)
 {
     struct plumb_ids ids = {0}, again = {0};
@@ -29,7 +29,7 @@ static void use(const plumb_tokenizer *t, const char *text, int64_t n)
         (void)!plumb_decode_stream_end(&s, t, &out);
     }
     ids.n = 0;
-    for (int64_t i = 0; i < n && i < 64; i++) /* any ids */
+    for (int64_t i = 0; i < n && i < 64; i++) /* arbitrary ids */
         if (plumb_ids_add(&ids, (unsigned char)text[i]))
             abort();
     plumb_buf_clear(&out);

@@ -1,6 +1,5 @@
-/* replay.c - runs one fuzz target on a folder of inputs, without a fuzzer: each file, beginnings of
- * the file, and copies with one byte changed.
- * Test. Includes io/, base/. */
+/* replay.c - runs a fuzz target without a fuzzer on a folder of input files: on each file, on
+ * beginnings of it, and on copies with one changed byte. Test. Includes io/, base/. */
 #include <stdio.h>
 
 #include "harness.h"
@@ -10,8 +9,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t n);
 
 enum { PIECES = 64, CHANGES = 512 };
 
-/* Runs the target on a copy in memory of exactly n bytes, so that the address sanitizer finds reads
- * behind it. change: XORed to the byte at `at`. */
+/* Runs the target on a copy of exactly n bytes, so that the address sanitizer finds reads after its
+ * end. The byte at `at` is XORed with `change`. */
 static void run(const unsigned char *bytes, int64_t n, int64_t at, unsigned char change)
 {
     unsigned char *copy = malloc((size_t)n + (n == 0));

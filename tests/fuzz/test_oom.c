@@ -1,10 +1,9 @@
 /* test_oom.c - runs each constructor with its k-th allocation failing, for every k. The constructor
- * must report that memory is exhausted, return nothing and leak nothing (checked by the address
- * sanitizer).
- * Test. Includes harness.h and every layer below train/.
+ * must report that there is no memory, return nothing and leak nothing (the address sanitizer
+ * checks leaks). Test. Includes harness.h and every layer below train/.
  *
- * The test is linked with --wrap, so that only allocations of our own code fail, not those of the
- * shared libraries. */
+ * The test is linked with --wrap, so that only allocations by plumb's own code fail, not those of
+ * the shared libraries. */
 #include <stdatomic.h>
 
 #include "base/pool.h"
@@ -68,7 +67,7 @@ char *__wrap_strndup(const char *s, size_t n)
     return fails() ? NULL : __real_strndup(s, n);
 }
 
-/* Arguments of the constructors below; created before any allocation fails. */
+/* Arguments of the constructors below. They are created before any allocation fails. */
 static struct {
     char model[512], config[512];
     struct plumb_backend *backend;
@@ -77,9 +76,9 @@ static struct {
     plumb_tokenizer *tokenizer;
 } given;
 
-/* The result of a constructor. */
+/* The result of a constructor; which member is used depends on the constructor. */
 union made {
-    void *object; /* any of the pointers; NULL at first */
+    void *object; /* stands for any of the pointers; NULL at first */
     plumb_comm *comm[3];
     plumb_pool *pool;
     struct plumb_backend *backend;
@@ -316,7 +315,8 @@ static const struct {
     const char *name;
     plumb_status (*make)(union made *x);
     void (*drop)(union made *x);
-    bool partial; /* a failure may leave a part of the result, which the caller must drop */
+    /* after a failure, a part of the result may exist, which the caller must release */
+    bool partial;
 } constructor[] = {
     {"thread ranks", make_comm, drop_comm, false},
     {"single rank", make_single, drop_single, false},
@@ -381,7 +381,8 @@ static int64_t logprob(plumb_pass *p, float *grad)
     return seen;
 }
 
-/* Checks that a pass allocates all its memory when it is created and none later. */
+/* Checks that a forward and backward pass allocates all its memory when it is created, and none
+ * later. */
 static void check_planned(void)
 {
     union made x = {0};

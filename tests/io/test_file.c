@@ -53,8 +53,8 @@ static void test_write_and_copy(void)
     holds(path, "two");
     CHECK(plumb_file_write_atomic(in_root("no/such/dir/x"), "x", 1) == PLUMB_ERR_IO);
     says("No such file");
-    /* A link in place of the temporary file is not followed; the file's permissions do not
-     * change. */
+    /* A link with the name of the temporary file is not followed. The permissions of the written
+     * file do not change. */
     struct stat s;
     CHECK_OK(plumb_file_write_atomic(in_root("target"), "target", 6));
     CHECK(symlink("target", in_root("a.txt.tmp")) == 0 && chmod(path, 0640) == 0);
@@ -75,7 +75,7 @@ static void test_write_and_copy(void)
 
 static void test_hash(void)
 {
-    /* XXH3 reference: the empty input, seed 0 (xxHash/tests/sanity_test_vectors.h) */
+    /* The XXH3 hash of the empty input with seed 0, from xxHash/tests/sanity_test_vectors.h. */
     CHECK(plumb_hash("", 0, 0) == 0x2D06800538D394C2ull);
     const char *path = in_root("hash.bin");
     enum { N = 3 << 20 };
@@ -158,7 +158,7 @@ static void test_dirs(void)
     CHECK(plumb_dir_publish(in_root("d2"), in_root("p")) == PLUMB_ERR_EXISTS);
     holds(in_root("p/z"), "z");
 
-    /* A link inside a removed folder is removed, but not the folder that it points to. */
+    /* A link inside a removed folder is removed, but not the folder to which it points. */
     CHECK_OK(plumb_file_write_atomic(in_root("keep"), "k", 1));
     CHECK(symlink(root, in_root("p/e/up")) == 0);
     CHECK_OK(plumb_dir_remove(in_root("p")));
@@ -179,8 +179,8 @@ static void test_paths(void)
     CHECK(plumb_path_join(p, sizeof(p), "abc", "cdef") == PLUMB_ERR_ARG);
 }
 
-/* Checks a write that does not fit on a file system of 256 KiB: the message names the cause, the
- * old file is unchanged, and no temporary file is left. */
+/* Checks a write that does not fit on a file system of 256 KiB. The message names the cause, the
+ * old file does not change, and no temporary file is left. */
 static bool test_full_disk(void)
 {
     const char *small = in_root("small");

@@ -1,5 +1,6 @@
-/* test_format.c - checks that each format accepts the versions of its line in the table, and that
- * the error for another version names it. Test. Includes harness.h, io/. */
+/* test_format.c - checks that each file format accepts the versions in its line of the table
+ * (io/format.h), and that the error about another version names this version. Test. Includes
+ * harness.h, io/. */
 #include <string.h>
 
 #include "harness.h"
@@ -17,7 +18,7 @@ static const struct {
 #undef X
 };
 
-/* Writes a file with these attributes; NULL: without the attribute. */
+/* Writes a file with these attributes. An attribute whose argument is NULL is left out. */
 static void write_file(const char *text, const char *key, int64_t version, const char *writer)
 {
     plumb_h5 *f;

@@ -1,12 +1,13 @@
 /* test_gzip.c - checks gzip data: several members, padding, data cut at every byte, damage, and
- * bytes behind the end. Test of layer 1. */
+ * bytes after the end. Test of layer 1. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "harness.h"
 #include "io/gzip.h"
 
-/* Python: gzip.compress(b'{"text": "a"}\n' * 3, mtime=0) and gzip.compress(b"end\n", mtime=0) */
+/* Made by Python: gzip.compress(b'{"text": "a"}\n' * 3, mtime=0) and gzip.compress(b"end\n",
+ * mtime=0) */
 static const char first[] =
     "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\x2a\x49\xad\x28\x51\xb2\x52\x50"
     "\x4a\x54\xaa\xe5\xaa\xc6\xc3\x03\x00\xb5\xf1\xe1\x3f\x2a\x00\x00\x00";
@@ -31,7 +32,7 @@ int main(void)
     CHECK(b.len == (int64_t)strlen(TEXT) && !strcmp(b.data, TEXT));
     memcpy(all, first, N);
     memcpy(all + N, second, M);
-    CHECK_OK(unpack(&b, all, N + M + 8)); /* two members and eight zero bytes */
+    CHECK_OK(unpack(&b, all, N + M + 8)); /* two members, then eight zero bytes as padding */
     CHECK(!strcmp(b.data, TEXT "end\n"));
     all[N + M + 2] = 'x';
     CHECK(unpack(&b, all, N + M + 8) == PLUMB_ERR_FORMAT);
@@ -40,7 +41,7 @@ int main(void)
     for (size_t n = 1; n < N; n++)
         CHECKF(unpack(&b, first, n) == PLUMB_ERR_FORMAT, "the first %d bytes are accepted", (int)n);
     CHECK(strstr(plumb_trail_message(), "packed: the gzip data ends too early"));
-    for (size_t i = 10; i < N; i++) { /* behind the header any changed byte is found */
+    for (size_t i = 10; i < N; i++) { /* after the header, a change of any byte is detected */
         memcpy(all, first, N);
         all[i] ^= 1;
         CHECKF(unpack(&b, all, N) == PLUMB_ERR_FORMAT, "damage of byte %d is accepted", (int)i);

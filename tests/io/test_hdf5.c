@@ -1,6 +1,5 @@
-/* test_hdf5.c - checks that HDF5 files which plumb wrote are read back, and that damaged or foreign
- * ones are refused.
- * Test. Includes harness.h, io/, hdf5. */
+/* test_hdf5.c - checks that plumb reads back the HDF5 files that it wrote, and refuses damaged
+ * files and files of other programs. Test. Includes harness.h, io/, hdf5. */
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
@@ -14,7 +13,8 @@
 #include "io/file.h"
 #include "io/hdf5.h"
 
-/* The HDF5 library calls this flock, which fails as on a file system without locks. */
+/* Replaces flock, which the HDF5 library calls. This one fails, as on a file system without
+ * locks. */
 int flock(int fd, int operation);
 int flock(int fd, int operation)
 {
@@ -81,7 +81,7 @@ static void test_round_trip(void)
 
 /* ---- files that another program wrote ---- */
 
-/* Creates a file by the HDF5 library with its default driver. */
+/* Creates a file with the HDF5 library and its default driver. */
 static hid_t make(const char *name)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
@@ -110,8 +110,8 @@ static void put_attr(hid_t file, const char *name, hid_t type, int rank, const h
     H5Sclose(space);
 }
 
-/* Checks attributes that are no single value: an earlier version wrote the many values of one over
- * the variable for a single value. */
+/* Checks attributes that are not a single value. An earlier version wrote all values of such an
+ * attribute into a variable for one value. */
 static void test_attributes(void)
 {
     static int64_t many[1000];
@@ -198,8 +198,8 @@ static void refused(const plumb_h5 *f, const char *name, plumb_status code, cons
                plumb_trail_message());
 }
 
-/* Checks arrays without storage, with storage in another file, and links: none is followed, and no
- * memory is allocated for their size. */
+/* Checks arrays without storage, arrays with storage in another file, and links. plumb must follow
+ * none of them and must not allocate memory for their size. */
 static void test_arrays(void)
 {
     static const int64_t values[8] = {1, 2, 3, 4, 5, 6, 7, 8};
@@ -267,7 +267,7 @@ static void put_virtual(hid_t file, const char *name, const char *source, const 
 }
 
 /* Checks virtual arrays: complete ones; ones with missing parts, for which the HDF5 library alone
- * reads zeros; and ones that plumb refuses, such as parts in another folder. */
+ * would read zeros; and ones that plumb refuses, such as arrays with parts in another folder. */
 static void test_virtual(void)
 {
     const plumb_status format = PLUMB_ERR_FORMAT, other = PLUMB_ERR_UNSUPPORTED;

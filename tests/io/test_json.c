@@ -1,4 +1,4 @@
-/* test_json.c - checks the JSON reader and writer with JSONTestSuite and with cases of its own.
+/* test_json.c - checks the JSON reader and writer with JSONTestSuite and with further cases.
  * Test. Includes harness.h, io/. */
 #include <stdbool.h>
 #include <string.h>
@@ -62,8 +62,9 @@ static void test_values(void)
     plumb_json_free(&v);
 }
 
-/* Checks an integer that is too wide for int64, such as transformers writes for a tokenizer without
- * a limit: reading it as real must not change the other numbers. */
+/* Checks an integer that is too large for int64, such as transformers writes for a tokenizer
+ * without a length limit. It is read as a real number and must not change how the other numbers are
+ * read. */
 static void test_too_wide(void)
 {
     plumb_json *v = good("{\"max\": 1000000000000000019884624838656, \"n\": -3, \"x\": 0.5,"
@@ -73,13 +74,13 @@ static void test_too_wide(void)
     CHECK(plumb_json_type_of(plumb_json_get(v, "n")) == PLUMB_JSON_INT);
     CHECK(plumb_json_int(plumb_json_get(v, "n"), 0) == -3);
     CHECK(plumb_json_real(plumb_json_get(v, "x"), 0) == 0.5);
-    /* This one is not exact in double, so it does not count as an integer. */
+    /* This number is not exact in double, so it does not count as an integer. */
     CHECK(plumb_json_type_of(plumb_json_get(v, "edge")) == PLUMB_JSON_REAL);
     plumb_json_free(&v);
 }
 
-/* Checks an object with enough members for the hash table: the members keep the order of the file.
- */
+/* Checks an object with so many members that it has a hash table. The members must keep the order
+ * of the file. */
 static void test_large_object(void)
 {
     enum { N = 5000 };
@@ -196,7 +197,7 @@ static void test_numbers(void)
         plumb_buf_clear(&b);
         CHECK_OK(plumb_json_put_f32(&b, y));
         CHECK(!isfinite(y) || strtof(b.data, NULL) == y);
-        /* A number with fewer digits would be read as another value. */
+        /* A number with fewer digits would be read as another float32. */
         char shorter[32];
         int digits = 0;
         for (const char *c = b.data; *c && *c != 'e'; c++)
@@ -244,8 +245,9 @@ static void test_strings(void)
 
 static void test_utf8(void)
 {
-    /* valid: sequences at the ends of the rows of Unicode's table 3-7. invalid: sequences just
-     * outside of the rows, a sequence that is cut off, and bytes that never begin one. */
+    /* valid: the first and last sequence of each row of table 3-7 in the Unicode standard. invalid:
+     * sequences just outside of these rows, a sequence that is cut off, and bytes that never begin
+     * a sequence. */
     static const char *const valid[] = {"\x7f",         "\xc2\x80",         "\xdf\xbf",
                                         "\xe0\xa0\x80", "\xed\x9f\xbf",     "\xee\x80\x80",
                                         "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"};
@@ -275,9 +277,9 @@ static void test_put_node(void)
     plumb_json_free(&v);
 }
 
-/* Checks JSONTestSuite: files y_ must be read, files n_ must not. Three files y_ are refused on
- * purpose: duplicate keys, as a file should not give a key two values, and a NUL inside a key, as
- * keys are C strings. */
+/* Checks JSONTestSuite. Files y_ must be read, files n_ must be refused. Three files y_ are refused
+ * on purpose: two with duplicate keys, because a file should not give a key two values, and one
+ * with a NUL inside a key, because keys are C strings. */
 static bool test_suite(void)
 {
     static const char *const refused[] = {"y_object_duplicated_key.json",
@@ -306,7 +308,7 @@ static bool test_suite(void)
             parses = parses && strcmp(name, refused[k]) != 0;
         CHECKF(name[0] == 'i' || parses == (st == PLUMB_OK), "%s: status %d", name, (int)st);
         seen[name[0] == 'y' ? 0 : name[0] == 'n' ? 1 : 2]++;
-        if (v) { /* what was read can be written and read back */
+        if (v) { /* what was read can be written and read again */
             struct plumb_buf b = {0};
             CHECK_OK(plumb_json_put_node(&b, v));
             plumb_json *again = NULL;

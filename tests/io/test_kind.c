@@ -1,6 +1,6 @@
-/* test_kind.c - checks the detection of file kinds, and that the readers of JSON, YAML, texts,
- * lines and safetensors name the kind of a file that they refuse, folders and FIFOs among them.
- * Test. Includes harness.h, io/. */
+/* test_kind.c - checks the detection of file kinds. The readers of JSON, YAML, texts, lines and
+ * safetensors must name the kind of a file that they refuse, also of folders and FIFOs. Test.
+ * Includes harness.h, io/. */
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,7 +28,7 @@ static const struct {
     enum plumb_file_kind kind;
     const char *bytes;
     size_t n;
-    const char *said; /* part of the message of a reader of JSON; NULL: the kind is text */
+    const char *said; /* part of the message of the JSON reader; NULL if the kind is text */
 } heads[] = {
     {PLUMB_FILE_TEXT, HEAD("model: x\n"), NULL},
     {PLUMB_FILE_TEXT, HEAD("GGUF is a file format, PAR1 and BZh are letters\n"), NULL},
@@ -89,8 +89,8 @@ static void test_heads(void)
         CHECK_OK(plumb_file_kind_at(&found, path));
         CHECKF(found == heads[i].kind, "case %d", i);
     }
-    /* Each head, cut at any byte, is in memory of exactly that size, so that a sanitizer finds a
-     * read behind its end. */
+    /* Every beginning of each head, in memory of exactly that size, so that a sanitizer finds a
+     * read after its end. */
     for (int i = 0; i < HEADS; i++)
         for (size_t n = 0; n <= heads[i].n; n++) {
             char *copy = malloc(n + (n == 0));
@@ -110,7 +110,8 @@ static plumb_status no_line(void *arg, const char *line, int64_t len, int64_t no
     return PLUMB_OK;
 }
 
-/* Checks that the readers of JSON, YAML, text, lines and safetensors name the kind of the file. */
+/* Checks that the readers of JSON, YAML, text, lines and safetensors name the kind of the file that
+ * they refuse. */
 static void test_readers(void)
 {
     const char *path = path_of("x");
@@ -125,7 +126,8 @@ static void test_readers(void)
             CHECK(strstr(plumb_trail_message(), path));
             CHECK_FAILS(plumb_yaml_read_file(&y, path), PLUMB_ERR_FORMAT, heads[i].said);
             CHECK_FAILS(plumb_file_read_text(&b, path, "a text"), PLUMB_ERR_FORMAT, heads[i].said);
-            /* The reader of lines takes gzip, but this file has only the beginning of one. */
+            /* The reader of lines accepts gzip, but this file has only the beginning of gzip
+             * data. */
             CHECK_FAILS(plumb_file_lines(path, no_line, NULL), PLUMB_ERR_FORMAT,
                         heads[i].kind == PLUMB_FILE_GZIP ? "ends too early" : heads[i].said);
         }
@@ -164,8 +166,8 @@ static void test_text(void)
     unlink(path);
 }
 
-/* Checks that the readers refuse what is no regular file: a FIFO may not make them wait for a
- * writer. */
+/* Checks that the readers refuse what is not a regular file. In particular, they must not wait for
+ * a writer of a FIFO. */
 static void test_no_regular_file(void)
 {
     const char *fifo = path_of("fifo"), *link = path_of("link"), *dir = path_of("dir");

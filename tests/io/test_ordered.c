@@ -1,6 +1,5 @@
-/* test_ordered.c - checks that texts which are put in any order are written in the order of their
- * numbers.
- * Test. Includes harness.h, io/. */
+/* test_ordered.c - checks that numbered texts that are put in any order are written in the order of
+ * their numbers. Test. Includes harness.h, io/. */
 #include "io/ordered.h"
 
 #include "harness.h"
@@ -9,7 +8,7 @@ enum { N = 1000, NOTHING = -1 };
 
 struct sink {
     struct plumb_buf text;
-    int64_t calls, fails_at; /* the call that fails */
+    int64_t calls, fails_at; /* fails_at: number of the call that fails */
 };
 
 static plumb_status take(void *arg, const char *text, int64_t len)
@@ -26,7 +25,7 @@ static plumb_status put(struct plumb_ordered *o, int64_t number)
     return plumb_ordered_put(o, number, line, n);
 }
 
-/* Checks that the lines first .. end-1 and no others were written, in order. */
+/* Checks that exactly the lines first .. end-1 were written, in order. */
 static void check_lines(const struct sink *s, int64_t first, int64_t end)
 {
     struct plumb_buf want = {0};
@@ -54,15 +53,16 @@ static void any_order(uint64_t seed, int64_t first)
     for (int64_t i = 0; i < N; i++) {
         CHECK_OK(put(&o, order[i]));
         CHECK(o.waiting == i + 1 - (o.next - first));
-        check_lines(&sink, first, o.next); /* every text whose turn has come is written, no other */
+        /* each text is written as soon as all earlier ones are written */
+        check_lines(&sink, first, o.next);
     }
     CHECK(o.next == first + N && o.waiting == 0 && o.bytes == 0 && sink.calls == N);
     plumb_ordered_fini(&o);
     plumb_buf_fini(&sink.text);
 }
 
-/* Checks that texts that come in order are not kept, and that texts at a short distance from their
- * turn need a small ring only, however many there are. */
+/* Checks that texts put in order are not kept in memory. Texts put a little too early need only a
+ * small ring buffer, however many texts there are. */
 static void distance(void)
 {
     struct sink sink = {.fails_at = NOTHING};
@@ -93,9 +93,9 @@ static void faults(void)
     CHECK_OK(put(&o, 6));
     CHECK(sink.calls == 0);
     CHECK_FAILS(put(&o, 5), PLUMB_ERR_IO, "the sink is full");
-    check_lines(&sink, 5, 6); /* line 5 was written, the error came after it */
+    check_lines(&sink, 5, 6); /* line 5 was written before the error */
     CHECK(o.next == 6 && o.waiting == 2);
-    plumb_ordered_fini(&o); /* frees the texts that wait */
+    plumb_ordered_fini(&o); /* frees the texts that are not written yet */
     plumb_buf_fini(&sink.text);
 }
 

@@ -1,5 +1,5 @@
-/* test_safetensors.c - compares the reader and writer with the reference library: both write the
- * same bytes, and refuse the same files. Test. Includes harness.h, io/. */
+/* test_safetensors.c - compares the reader and writer with the reference library. Both must write
+ * the same bytes and refuse the same files. Test. Includes harness.h, io/. */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
@@ -28,7 +28,8 @@ static void says(const char *part)
            part);
 }
 
-/* Returns the path of a file with this header and `data` bytes 0, 1, 2 ... */
+/* Writes a file with this header and with data bytes 0, 1, 2 ..., `data` of them. Returns its
+ * path. */
 static const char *file_of(const char *header, int64_t data)
 {
     const char *path = in_root("made.safetensors");
@@ -132,8 +133,8 @@ static void test_order_and_find(void)
     plumb_st_close(&st);
 }
 
-/* Checks that a file which changes while it is open gives an error that names it. If the file were
- * mapped, the process could end by a signal. */
+/* Checks a file that changes while it is open: plumb must return an error that names the file. If
+ * plumb mapped the file, a signal could end the process. */
 static void test_changed_while_open(void)
 {
     enum { N = 100000 };
@@ -164,7 +165,7 @@ static void test_changed_while_open(void)
     says("big.safetensors: another program wrote to the file");
     plumb_st_close(&st);
 
-    /* A new file of the same name does not change the open one. */
+    /* If the file is replaced by a new file of the same name, the open file does not change. */
     CHECK_OK(plumb_st_write(path, &e, 1, NULL));
     CHECK_OK(plumb_st_open(&st, path));
     CHECK_OK(plumb_st_write(path, &e, 1, NULL));
@@ -174,7 +175,8 @@ static void test_changed_while_open(void)
     free(out);
 }
 
-/* Checks every pattern of 16 bits as float16 and as bfloat16 against the definition. */
+/* Checks the conversion to float32 of all 65536 float16 and bfloat16 numbers against the
+ * definition. */
 static void test_conversions(void)
 {
     enum { N = 65536 };
@@ -182,7 +184,7 @@ static void test_conversions(void)
     float *out = malloc(N * sizeof(*out));
     CHECK(in && out);
     for (int i = 0; i < N; i++)
-        memcpy(in + 1 + 2 * i, &(uint16_t){(uint16_t)i}, 2); /* at an odd address */
+        memcpy(in + 1 + 2 * i, &(uint16_t){(uint16_t)i}, 2); /* at an odd address, as in a file */
     struct plumb_st_entry e = {.name = "x",
                                .file = "f",
                                .dtype = PLUMB_F16,
@@ -216,7 +218,7 @@ static void test_conversions(void)
     free(out);
 }
 
-/* The tensors of tests/reference/io_safetensors.py, in its order. */
+/* The tensors that tests/reference/io_safetensors.py writes, in its order. */
 static const float b[6] = {1.5f, -2.0f, 3.25f, 0.0f, -0.0f, 1e-40f}, a[2] = {1.0f, 0.1f};
 static const float scalar = 2.5f;
 static const uint16_t half[3] = {0x7bff, 0x8001, 0x3554}, brain[2] = {0x7f80, 0x3f80};
@@ -314,7 +316,8 @@ static void test_shards(void)
     CHECK(plumb_st_open_dir(&st, in_root("absent")) == PLUMB_ERR_IO);
     CHECK(plumb_st_open_dir(&st, dir) == PLUMB_ERR_IO);
     says("model.safetensors.index.json");
-    /* The bytes of the tensors, file by file: 24 | 8 6 4 | 8 16 | 4 3 0 4. */
+    /* The bytes of the tensors in the files, which have at most 24 bytes of data: 24 | 8 6 4 | 8 16
+     * | 4 3 0 4. */
     CHECK_OK(plumb_st_write_dir(dir, entry, ENTRIES, 24));
     struct plumb_names names;
     CHECK_OK(plumb_dir_list(&names, dir));
@@ -351,7 +354,8 @@ static void test_shards(void)
     CHECK(plumb_st_open_dir(&st, dir) == PLUMB_ERR_FORMAT);
     says("'model.b' is in");
 
-    /* The folder now has model.safetensors and the index: the former is read. */
+    /* The folder now has model.safetensors and an index of several files. model.safetensors is
+     * read. */
     CHECK_OK(plumb_st_write_dir(dir, entry, ENTRIES, 77));
     CHECK_OK(plumb_st_open_dir(&st, dir));
     same_entries(st);

@@ -1,5 +1,5 @@
-/* test_tfrecord.c - CRC-32C and TFRecord framing: known values, round trips, damaged and cut files.
- * Test. Includes harness.h, io/tfrecord.h. */
+/* test_tfrecord.c - checks CRC-32C and TFRecord framing: known values, records that are written and
+ * read back, damaged and cut files. Test. Includes harness.h, io/tfrecord.h. */
 #include "io/tfrecord.h"
 
 #include <string.h>
@@ -38,12 +38,12 @@ static void test_round_trip(void)
     CHECK(data && n == 300 && at == b.len);
     CHECK_OK(plumb_tfrecord_next(&data, &n, b.data, b.len, &at, "test"));
     CHECK(!data && at == b.len);
-    for (int64_t cut = 0; cut < 19; cut++) { /* a file that a kill has cut */
+    for (int64_t cut = 0; cut < 19; cut++) { /* a file that was cut when the writer was killed */
         at = 0;
         CHECK_OK(plumb_tfrecord_next(&data, &n, b.data, cut, &at, "test"));
         CHECK(!data && at == 0);
     }
-    for (int64_t i = 0; i < 19; i++) { /* every damaged byte is found */
+    for (int64_t i = 0; i < 19; i++) { /* a change of any byte is detected */
         b.data[i] ^= 4;
         at = 0;
         CHECK_FAILS(plumb_tfrecord_next(&data, &n, b.data, b.len, &at, "test"), PLUMB_ERR_FORMAT,

@@ -1,6 +1,5 @@
-/* test_yaml.c - checks the YAML tree, the lines and columns of its values, and the texts that are
- * refused.
- * Test. Includes harness.h, io/. */
+/* test_yaml.c - checks the YAML tree, the lines and columns of its values, and that certain texts
+ * are refused. Test. Includes harness.h, io/. */
 #include <string.h>
 
 #include "harness.h"
@@ -101,8 +100,8 @@ static void test_refusals(void)
     plumb_buf_fini(&deep);
 }
 
-/* Checks that the text which put_string writes is read as the same string, in block and in flow
- * context. */
+/* Checks that the text written by put_string is read back as the same string, in YAML's block style
+ * and flow style. */
 static void test_put_string(void)
 {
     static const char *const text[] = {"",

@@ -1,4 +1,4 @@
-/* check.c - buffers between canaries, kinds of input, and comparisons.
+/* check.c - buffers between guard bytes (canaries), kinds of input, and comparisons.
  * Test of layer 1. */
 #include "check.h"
 
@@ -168,5 +168,5 @@ void check_digest(struct check *c, const void *x, int64_t bytes)
 {
     const unsigned char *p = x;
     for (int64_t i = 0; i < bytes; i++)
-        c->digest = (c->digest ^ p[i]) * 0x100000001B3ull; /* FNV-1a */
+        c->digest = (c->digest ^ p[i]) * 0x100000001B3ull; /* the hash FNV-1a */
 }

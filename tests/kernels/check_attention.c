@@ -1,21 +1,21 @@
-/* check_attention.c - checks of the KV store and of attention: a row must have the same bits in
- * training, prefill and decoding.
- * Test of layer 1. */
+/* check_attention.c - checks the kernels of the KV store and of attention. A row must have the same
+ * bits in training, prefill and decoding. Test of layer 1. */
 #include <string.h>
 
 #include "check.h"
 
-/* Heads of up to SMALL elements are checked with every kind of input, larger ones with RANDOM. */
+/* Heads of up to SMALL elements are checked with every kind of input, larger heads only with
+ * RANDOM. */
 enum { PAGE = PLUMB_KV_PAGE, SEQS = 4, PAGES = 24, SMALL = 20 };
 
-/* Complete sequences, with q, k and v of all their rows. */
+/* The inputs of one case: SEQS complete sequences, with q, k and v of all their rows. */
 struct world {
     int64_t len[SEQS], start[SEQS], n;
     struct plumb_attn_shape shape;
-    const float *q, *k, *v; /* (n,...) of all rows, sequence after sequence */
+    const float *q, *k, *v; /* arrays of all rows, (n,...), one sequence after another */
 };
 
-/* Rows of a world that one call of a kernel gets, and a KV store. */
+/* The rows of a world that one call of a kernel computes, and a KV store. */
 struct scene {
     struct plumb_rows rows;
     int32_t *seq, *pos, *page;
@@ -38,7 +38,7 @@ static struct world world_of(struct check *c, int64_t h, int64_t hk, int64_t d, 
     return w;
 }
 
-/* Appends the positions [begin, end) of sequence i to the rows. */
+/* Appends positions [begin, end) of sequence i to the rows of the scene. */
 static void add_rows(struct scene *s, int i, int64_t begin, int64_t end)
 {
     for (int64_t p = begin; p < end; p++) {
@@ -47,8 +47,8 @@ static void add_rows(struct scene *s, int i, int64_t begin, int64_t end)
     }
 }
 
-/* Returns a scene without rows, whose pages are in an order that depends on `order` and hold NaN.
- */
+/* Returns a scene without rows. The order of its pages depends on `order`, and the pages contain
+ * NaN. */
 static struct scene scene_of(struct check *c, const struct world *w, uint64_t order)
 {
     const int64_t hk = w->shape.hk, d = w->shape.d;
@@ -66,7 +66,7 @@ static struct scene scene_of(struct check *c, const struct world *w, uint64_t or
     return s;
 }
 
-/* Returns the rows of the world's array x (n,width) in the order of the scene. */
+/* Returns the scene's rows of x (n,width), an array of the world. */
 static float *pick(struct check *c, const struct world *w, const struct scene *s, const float *x,
                    int64_t width)
 {
@@ -77,7 +77,7 @@ static float *pick(struct check *c, const struct world *w, const struct scene *s
     return y;
 }
 
-/* Writes the keys and values of the positions [0, end) of sequence i to the store. */
+/* Writes the keys and values of positions [0, end) of sequence i to the store. */
 static void write_keys(struct check *c, const struct world *w, struct scene *s, int i, int64_t end)
 {
     const int64_t width = w->shape.hk * w->shape.d, keep = s->rows.n;
@@ -99,7 +99,8 @@ static struct scene training(struct check *c, const struct world *w)
     return s;
 }
 
-/* Checks that row r of the results o and lse has the bits of the world's row (i, p). */
+/* Checks that row r of the results o and lse has the bits of position p of sequence i in the
+ * results of the whole world. */
 static void same_row(struct check *c, const struct world *w, const char *what, const float *o,
                      const float *lse, const float *want_o, const float *want_lse, int i, int64_t p,
                      int64_t r)
@@ -109,8 +110,8 @@ static void same_row(struct check *c, const struct world *w, const char *what, c
     check_same(c, what, lse + r * h, want_lse + at * h, h * 4);
 }
 
-/* Checks that the rows of the positions [begin, end) of sequence i keep their bits if the KV cache
- * holds no keys from position `end` on. */
+/* Checks that positions [begin, end) of sequence i have the same bits if the KV store has no keys
+ * from position `end` on. */
 static void partial(struct check *c, const struct world *w, const char *what, const float *want_o,
                     const float *want_lse, int i, int64_t begin, int64_t end)
 {
@@ -131,7 +132,8 @@ static void partial(struct check *c, const struct world *w, const char *what, co
     }
 }
 
-/* Checks a decode step over all sequences at once, and the training batch in another order. */
+/* Checks a decode step of all sequences together, and the training batch with the sequences in
+ * another order. */
 static void mixed(struct check *c, const struct world *w, const float *want_o,
                   const float *want_lse)
 {
@@ -172,7 +174,7 @@ void check_kv_write_fwd(struct check *c)
         CHECK_OK(c->ref.kv_write_fwd(NULL, kc, vc, w.k, w.v, &s.rows, hk, d));
         check_same(c, "kc", s.kc, kc, PAGES * width * PAGE * 4);
         check_same(c, "vc", s.vc, vc, PAGES * width * PAGE * 4);
-        /* The layout that kernels.h defines, by the last row of the last sequence. */
+        /* Checks the layout that kernels.h defines with the last row of the last sequence. */
         const int64_t r = w.n - 1, pos = s.pos[r], page = s.page[3 * s.rows.max_pages + pos / PAGE];
         CHECK(kc[((page * hk + hk - 1) * d + d - 1) * PAGE + pos % PAGE] == w.k[w.n * width - 1]);
         CHECK(vc[((page * hk + hk - 1) * PAGE + pos % PAGE) * d + d - 1] == w.v[w.n * width - 1]);
@@ -182,7 +184,8 @@ void check_kv_write_fwd(struct check *c)
 
 void check_attention_fwd(struct check *c)
 {
-    c->huge = 3.0f; /* scores below 100: the rounding of larger ones changes the weights */
+    /* keeps scores below 100; with larger scores, their rounding would change the weights */
+    c->huge = 3.0f;
     EACH(i, shape) for (int kind = 0; kind < KINDS; kind++)
     {
         const int64_t h = shape[i].h, d = shape[i].d;
@@ -231,7 +234,7 @@ void check_attention_work_count(struct check *c)
 void check_attention_bwd(struct check *c)
 {
     c->huge = 3.0f;
-    c->floor = 1.0; /* with equal keys the gradients of the scores cancel */
+    c->floor = 1.0; /* with equal keys, the gradients of the scores cancel */
     EACH(i, shape) for (int kind = 0; kind < KINDS; kind++)
     {
         const int64_t h = shape[i].h, hk = shape[i].hk, d = shape[i].d;

@@ -1,5 +1,5 @@
-/* check_linear.c - checks of the linear kernels with check.h; test_gemm.c checks them in more
- * cases. Test of layer 1. */
+/* check_linear.c - checks of the linear kernels with check.h. test_gemm.c has more cases. Test of
+ * layer 1. */
 #include "check.h"
 
 static const struct {
@@ -18,14 +18,16 @@ void check_linear_packed_count(struct check *c)
 void check_linear_work_count(struct check *c)
 {
     EACH(i, size)
-    for (int64_t n = 1; n < size[i].n; n++) /* the head's last block has fewer rows */
+    /* fewer rows must not need more work memory, because the last block of the head has fewer
+     * rows */
+    for (int64_t n = 1; n < size[i].n; n++)
         CHECKF(c->k.linear_work_count(n, size[i].out, size[i].in, c->threads) <=
                    c->k.linear_work_count(size[i].n, size[i].out, size[i].in, c->threads),
                "%s", c->at);
 }
 
-/* Checks that the rows of y (n,out), a product with x (n,in), have the same bits alone and in
- * products that begin at a later row. */
+/* Checks that the rows of y (n,out), a product with x (n,in), have the same bits if they are
+ * computed alone or in products that begin at a later row. */
 static void fwd_places(struct check *c, const float *y, const float *x, const float *packed,
                        const float *bias, int64_t n, int64_t out, int64_t in)
 {

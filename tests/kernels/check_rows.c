@@ -40,7 +40,8 @@ void check_gather_bwd(struct check *c)
         CHECK_OK(c->k.gather_bwd(c->s, dx, dy, index, n, w, m));
         CHECK_OK(c->ref.gather_bwd(NULL, want, dy, index, n, w, m));
         check_round(c, want, m * w);
-        check_same(c, "dx", dx, want, m * w * 4); /* the order is defined */
+        /* the order of the sum is defined, so the bits must be equal */
+        check_same(c, "dx", dx, want, m * w * 4);
         check_done(c);
     }
 }
@@ -53,8 +54,8 @@ void check_move_rows(struct check *c)
             const int64_t w = columns_of[b], m = 3 * n, stride = m * w + (planes > 2 ? 5 : 8);
             const int64_t all = (planes - 1) * stride + m * w;
             int32_t *pair = check_bytes(c, 2 * n * (int64_t)sizeof(*pair));
-            for (int64_t i = 0; i < n;
-                 i++) { /* from the even third, to the last third, backwards */
+            /* pairs: from an even row of the first third to a row of the last third, backwards */
+            for (int64_t i = 0; i < n; i++) {
                 pair[2 * i] = (int32_t)(2 * (i / 2));
                 pair[2 * i + 1] = (int32_t)(m - 1 - i);
             }
@@ -93,7 +94,7 @@ void check_segment_mean_fwd(struct check *c)
             CHECK_OK(c->k.segment_mean_fwd(c->s, alone, x, offset + i, 1, w));
             check_same(c, "segment alone", alone, y + i * w, w * 4);
             for (int64_t j = 0; j < w; j++) {
-                double sum = 0.0; /* computed here: checks ref too */
+                double sum = 0.0; /* computed here from the definition, which also checks ref */
                 for (int64_t r = offset[i]; r < offset[i + 1]; r++)
                     sum += x[r * w + j];
                 const double n = (double)(offset[i + 1] - offset[i]);
@@ -205,7 +206,7 @@ static void rmsnorm_bwd(struct check *c, int64_t n, int64_t w, float shift, enum
     CHECK_OK(c->k.rmsnorm_bwd(c->s, dx, dw, dy, x, g, rstd, n, w, shift));
     CHECK_OK(c->ref.rmsnorm_bwd(NULL, want, want_w, dy, x, g, rstd, n, w, shift));
     check_stored(c, "dx", dx, want, n * w, 1e-5, 2e-6);
-    c->floor = 1.0; /* terms of size 1, one of which is the old dw, may cancel */
+    c->floor = 1.0; /* terms of size 1 may cancel; one of them is the old value of dw */
     check_close(c, "dw", dw, want_w, w, 1e-5, 2e-6);
     c->floor = 0.0;
     check_digest(c, dx, n * w * 4);
@@ -215,7 +216,7 @@ static void rmsnorm_bwd(struct check *c, int64_t n, int64_t w, float shift, enum
 
 void check_rmsnorm_bwd(struct check *c)
 {
-    /* so many rows that a kernel may divide the sums over them */
+    /* so many rows that a kernel may divide the sums over them into parts */
     static const int64_t many[][2] = {{257, 130}, {777, 17}, {1500, 16}};
     EACH(a, rows_of)
     EACH(b, columns_of)
@@ -232,7 +233,8 @@ void check_layernorm_fwd(struct check *c)
     EACH(a, rows_of) EACH(b, columns_of) for (int kind = 0; kind < KINDS; kind++)
     {
         const int64_t n = rows_of[a], w = columns_of[b];
-        /* The variance of a row of equal values is 0, and eps alone decides its rstd. */
+        /* The variance of a row of equal values is 0, so eps alone decides its reciprocal standard
+         * deviation. */
         const float eps = kind == TINY ? 1e-26f : kind == ONES ? 1e-2f : 1e-5f;
         check_at(c, "n %lld c %lld kind %d", (long long)n, (long long)w, kind);
         const float *x = check_in(c, n * w, (enum kind)kind);
@@ -312,7 +314,8 @@ static void check_rope(struct check *c, plumb_rope_fwd_fn *k, plumb_rope_fwd_fn 
 void check_rope_fwd(struct check *c)
 {
     check_rope(c, c->k.rope_fwd, c->ref.rope_fwd);
-    /* Which elements are a pair: with d = 4, cos 0 and sin 1, (1,2,3,4) becomes (-3,-4,1,2). */
+    /* Checks which elements form a pair: with d = 4, cos 0 and sin 1, (1,2,3,4) becomes
+     * (-3,-4,1,2). */
     float x[4] = {1, 2, 3, 4};
     const float table[4] = {0, 0, 1, 1}, want[4] = {-3, -4, 1, 2};
     const int32_t pos = 0;
@@ -325,7 +328,7 @@ void check_rope_bwd(struct check *c)
     check_rope(c, c->k.rope_bwd, c->ref.rope_bwd);
 }
 
-/* The forms of the activations: form 2a is activation a, form 2a + 1 the gated activation a. */
+/* Numbers of the cases: 2a is activation a, 2a + 1 is the gated form of activation a. */
 enum { FORMS = 2 * (PLUMB_ACT_GELU_TANH + 1) };
 
 void check_act_fwd(struct check *c)
@@ -342,7 +345,8 @@ void check_act_fwd(struct check *c)
         float *y = check_out(c, n), *want = check_out(c, n), *alone = check_out(c, n);
         CHECK_OK(c->k.act_fwd(c->s, y, g, u, n, act));
         CHECK_OK(c->ref.act_fwd(NULL, want, g, u, n, act));
-        /* Far below 0, GELU is tiny, and its relative error grows with the exponent. */
+        /* For inputs far below 0, GELU is tiny and its relative error large, so there is an
+         * absolute tolerance. */
         const bool silu = act == PLUMB_ACT_SILU;
         check_stored(c, "y", y, want, n, silu ? 1e-6 : 2e-6, silu ? 0.0 : 1e-9);
         check_digest(c, y, n * 4);
@@ -406,7 +410,8 @@ void check_sumsq(struct check *c)
     }
 }
 
-/* Checks that every bit is that of the host's formula, for keys that differ in every field. */
+/* Checks that every bit of the normal numbers is that of the formula on the host, for keys that
+ * differ in every field. */
 void check_normal(struct check *c)
 {
     EACH(a, counts)
@@ -437,7 +442,8 @@ static uint64_t hash_of(struct check *c, const float *x, int64_t n)
     return out[0];
 }
 
-/* Checks the hashes against ref, and that a changed sign and two swapped values change them. */
+/* Checks the hashes against ref. Checks that a changed sign and two exchanged values change the
+ * hash. */
 void check_hash_blocks(struct check *c)
 {
     static const int64_t count[] = {1, 2, 31, 32, 33, 63, 64, 100, 4095, 4096, 4097, 12345};
@@ -464,7 +470,8 @@ void check_hash_blocks(struct check *c)
             CHECKF(hash_of(c, y, n) != out[0], "%s: swapped", c->at);
         check_done(c);
     }
-    float golden[40]; /* 1 .. 40; the hash is from a Python program of the definition */
+    /* The numbers 1 .. 40. The expected hash is from a Python program of the definition. */
+    float golden[40];
     for (int i = 0; i < 40; i++)
         golden[i] = (float)(i + 1);
     CHECK(hash_of(c, golden, 40) == 0x274FE3EBA615799Cull);
@@ -492,7 +499,8 @@ void check_adamw(struct check *c)
         check_digest(c, w, n * 4);
         check_done(c);
     }
-    /* Computed by hand: with w 1, g 2, lr 0.1, eps 0 and no decay, both steps subtract lr. */
+    /* Computed by hand: with w = 1, g = 2, lr = 0.1, eps = 0 and no weight decay, each of the two
+     * steps subtracts lr. */
     float w = 1.0f, m = 0.0f, v = 0.0f, g = 2.0f;
     for (int step = 1; step <= 2; step++) {
         const struct plumb_adamw q = {.lr = 0.1f,

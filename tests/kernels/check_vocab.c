@@ -1,4 +1,4 @@
-/* check_vocab.c - checks of the log-probabilities and of sampling.
+/* check_vocab.c - checks of the log-prob kernels and of sampling.
  * Test of layer 1. */
 #include <string.h>
 
@@ -85,9 +85,9 @@ void check_logprob_bwd(struct check *c)
     }
 }
 
-/* Checks the draws of one setting: ref must draw the same id for u, u - 1e-6 or u + 1e-6. Ids
- * between those draws are right too: together they have less than 2e-6 of the probability, which
- * the roundings of the cumulative sums may give to their neighbours. */
+/* Checks the draws of one setting. ref must draw the same id for u - 1e-6, u or u + 1e-6. An id
+ * between the draws of ref for u - 1e-6 and u + 1e-6 is right, too: the rounding of the cumulative
+ * sums can move up to 2e-6 of probability to a neighbour. */
 static void check_draw(struct check *c, const struct plumb_sample_param *p, int64_t n, int64_t v,
                        enum kind kind)
 {
@@ -108,7 +108,8 @@ static void check_draw(struct check *c, const struct plumb_sample_param *p, int6
     CHECK_OK(c->k.logprob_fwd(c->s, want_logp, lse, z, token, n, v));
     check_same(c, "logp and logprob_fwd", logp, want_logp, n * 4);
     bool agreed[64] = {0};
-    int between[64] = {0}; /* draws of ref below the token, minus draws above it */
+    /* number of draws of ref that are below the token, minus the number above it */
+    int between[64] = {0};
     for (int side = -1; side <= 1; side++) {
         for (int64_t i = 0; i < n; i++)
             near_u[i] = fmin(1.0 - 0x1p-53, fmax(0.0, u[i] + side * 1e-6));
@@ -159,8 +160,8 @@ void check_sample_fwd(struct check *c)
                  (long long)vocabulary[b], kind);
         check_draw(c, &param[i], rows_of[a], vocabulary[b], (enum kind)kind);
     }
-    /* Computed by hand: ids 1, 0 and 2 have the probabilities 1/2, 1/4 and 1/4; top_p 0.7 keeps ids
-     * 1 and 0. */
+    /* Computed by hand: ids 1, 0 and 2 have the probabilities 1/2, 1/4 and 1/4, so top_p = 0.7
+     * keeps ids 1 and 0. */
     const float z[3] = {0.0f, logf(2.0f), 0.0f};
     const struct plumb_sample_param top = {1.0f, 0, 0.7f, 0.0f};
     static const double u[] = {0.0, 0.332, 0.334, 0.999};
@@ -196,7 +197,7 @@ void check_penalty_fwd(struct check *c)
         check_digest(c, y, n * v * 4);
         check_done(c);
     }
-    /* Computed by hand: ids 0, 1 and 33 were seen. */
+    /* Computed by hand: the bits of `seen` mark ids 0, 1 and 33. */
     float x[34] = {3.0f, -3.0f, 3.0f}, y[34];
     const int32_t seen[2] = {3, 2};
     x[33] = -1.0f;
@@ -221,7 +222,7 @@ void check_entropy_fwd(struct check *c)
         check_freeze(c, lse);
         CHECK_OK(c->k.entropy_fwd(c->s, got, mean, z, lse, n, v));
         CHECK_OK(c->ref.entropy_fwd(NULL, want, want_mean, z, lse, n, v));
-        c->floor = 10.0; /* terms p (lse - z) of a few nats */
+        c->floor = 10.0; /* the terms p (lse - z) have the size of a few nats */
         check_close(c, "entropy", got, want, n, 2e-6, 1e-6);
         c->floor = kind == HUGE_VALUES || kind == SPIKE ? 300.0 : 1.0;
         check_close(c, "mean", mean, want_mean, n, 2e-6, 1e-6);

@@ -1,8 +1,7 @@
-/* test_accuracy.c - compares gradients that are long sums, at the sizes of a real model, with sums
- * in double: the head over a vocabulary of 49,152 tokens, weights over 4,096 rows, attention over
- * 2,048 keys. A single chain of float additions is several times less accurate than sums in blocks
- * and fails here.
- * Test of layer 1. */
+/* test_accuracy.c - compares gradients that are long sums with sums in double, at the sizes of a
+ * real model: the head over a vocabulary of 49,152 tokens, weights over 4,096 rows, attention over
+ * 2,048 keys. One chain of float additions is several times less accurate than sums in blocks, and
+ * would fail here. Test of layer 1. */
 #include "harness.h"
 
 #include <string.h>
@@ -16,7 +15,7 @@ static float *array(int64_t n)
     return x;
 }
 
-/* Returns n values in [low, high), the same ones in every run. */
+/* Returns n values in [low, high). Every run gets the same values. The caller frees them. */
 static float *values(int64_t n, float low, float high, uint64_t seed)
 {
     struct rng r = {seed * 2654435761u + 1};
@@ -26,7 +25,7 @@ static float *values(int64_t n, float low, float high, uint64_t seed)
     return x;
 }
 
-/* Checks that the Euclidean |x - want| / |want| is at most `bound`. */
+/* Checks that |x - want| / |want| (Euclidean norms) is at most `bound`. */
 static void close_to(const char *isa, const char *what, const float *x, const float *want,
                      int64_t n, double bound)
 {
@@ -40,9 +39,9 @@ static void close_to(const char *isa, const char *what, const float *x, const fl
     CHECKF(error <= bound, "%s: %s: relative error %.3g, at most %.3g", isa, what, error, bound);
 }
 
-/* Bounds are about twice the error measured with blocks of PLUMB_SUM_BLOCK terms: dx 2.0e-7,
- * dw 9.0e-8, dbias 7.7e-8, rmsnorm dw 6.2e-8, dk and dv 1.5e-7. One chain over all terms
- * gave 2.7e-6, 9.6e-7, 1.0e-6, 7.7e-7, 1.0e-6 and 9.9e-7. */
+/* Each bound is about twice the error measured with sums in blocks of PLUMB_SUM_BLOCK terms: dx
+ * 2.0e-7, dw 9.0e-8, dbias 7.7e-8, rmsnorm dw 6.2e-8, dk and dv 1.5e-7. One chain of additions over
+ * all terms gave 2.7e-6, 9.6e-7, 1.0e-6, 7.7e-7, 1.0e-6 and 9.9e-7. */
 static void check_linear(const char *isa, const struct plumb_kernels *k,
                          const struct plumb_kernels *ref)
 {
@@ -95,8 +94,8 @@ static void check_layernorm(const char *isa, const struct plumb_kernels *k,
     free(want_w), free(db), free(want_b);
 }
 
-/* Checks one sequence. Its scores are small, so that a row's weights are spread over all its keys.
- */
+/* Checks attention of one sequence. Its scores are small, so the attention weights of a row spread
+ * over all its keys. */
 static void check_attention(const char *isa, const struct plumb_kernels *k,
                             const struct plumb_kernels *ref)
 {
@@ -121,7 +120,8 @@ static void check_attention(const char *isa, const struct plumb_kernels *k,
                                 &shape));
     CHECK_OK(k->attention_bwd(NULL, dq, dk, dv, dout, o, lse, q, kc, vc, work, &rows, &shape));
     close_to(isa, "attention dq", dq, want_q, N * H * D,
-             1.7e-5); /* its terms cancel: measured 8.1e-6, as in one chain */
+             /* the terms of dq cancel: 8.1e-6 was measured, as with one chain of additions */
+             1.7e-5);
     close_to(isa, "attention dk", dk, want_k, N * D, 3e-7);
     close_to(isa, "attention dv", dv, want_v, N * D, 3e-7);
     free(q), free(key), free(value), free(dout), free(kc), free(vc), free(o), free(lse), free(work);
@@ -132,7 +132,7 @@ int main(void)
 {
     struct plumb_kernels ref, k;
     plumb_kernels_init_ref(&ref);
-    CHECK(ref.linear_plain); /* else ref would keep a packed copy of the weights */
+    CHECK(ref.linear_plain); /* if this were not set, ref would keep a packed copy of the weights */
     for (int i = 0; plumb_kernels_isa[i]; i++) {
         if (!plumb_kernels_init_isa(&k, plumb_kernels_isa[i]))
             continue;

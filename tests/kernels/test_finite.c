@@ -1,5 +1,5 @@
-/* test_finite.c - compares every backward of ref with finite differences of its forward.
- * Test of layer 1. */
+/* test_finite.c - compares every backward kernel of ref with finite differences of its forward
+ * kernel. Test of layer 1. */
 #include "harness.h"
 
 #include <string.h>
@@ -8,7 +8,8 @@
 
 enum { PAGE = PLUMB_KV_PAGE, MOST = 4096 };
 
-/* A scalar function of one input array: the sum of coef * output of a forward. */
+/* Data of a scalar function L of one input array: L is the sum of coef * output of a forward
+ * kernel. */
 struct problem {
     struct plumb_kernels k;
     struct rng r;
@@ -31,8 +32,9 @@ static void random_fill(struct problem *p, float *x, int64_t n)
         x[i] = rng_f(&p->r, -1.0f, 1.0f);
 }
 
-/* Compares grad with the fourth-order central difference of the loss in x. The step is large, as
- * outputs are float: the rounding error is about 1e-7 / step, the truncation error step^4. */
+/* Compares grad with the fourth-order central difference of the loss in x. The step is large,
+ * because outputs are float: the rounding error is about 1e-7 / step, the truncation error about
+ * step^4. */
 static void compare(const struct problem *p, const char *what, loss_fn *loss, float *x,
                     const float *grad, int64_t n)
 {
@@ -56,7 +58,7 @@ static void compare(const struct problem *p, const char *what, loss_fn *loss, fl
     printf("%s\n", what);
 }
 
-/* Subtracts the values from before a kernel that adds to its gradient. */
+/* Subtracts from x the values that it had before a kernel added its gradient to x. */
 static void subtract(float *x, const float *before, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -269,7 +271,7 @@ static void test_logprob(struct problem *p, float cap)
     compare(p, "logprob dlogits", vocab_loss, a.z, dz, 33);
 }
 
-/* Two sequences of 3 and 35 rows; the longer one needs two pages. */
+/* Two sequences of 3 and 35 rows. The longer one needs two pages. */
 enum { H = 4, HK = 2, D = 6, N = 38 };
 struct attention {
     float q[N * H * D], k[N * HK * D], v[N * HK * D];

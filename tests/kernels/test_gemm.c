@@ -1,5 +1,6 @@
-/* test_gemm.c - compares the linear kernels with ref, and checks that any cut of the rows, number
- * of threads and instruction set gives the same bits. Test of layer 1. */
+/* test_gemm.c - compares the linear kernels with ref. Checks that the bits do not depend on how the
+ * rows are divided into calls, on the number of threads, or on the instruction set. Test of layer
+ * 1. */
 #include "harness.h"
 
 #include <float.h>
@@ -11,7 +12,7 @@
 enum { GUARD = 64 };
 #define CANARY 12345.75f
 
-/* An array between two guards of canaries. */
+/* An array v (n,) between two guard areas that are filled with CANARY. */
 struct guarded {
     float *all, *v;
     int64_t n;
@@ -63,7 +64,8 @@ static void fill(struct guarded *g, enum kind kind, uint64_t seed)
 struct problem {
     int64_t n, out, in;
     enum kind kind;
-    struct guarded x, w, bias, dy, dx0, dw0, dbias0; /* ...0: values that gradients are added to */
+    /* dx0, dw0, dbias0: the values to which the kernels add gradients */
+    struct guarded x, w, bias, dy, dx0, dw0, dbias0;
 };
 
 static struct problem problem_new(int64_t n, int64_t out, int64_t in, enum kind kind)
@@ -84,7 +86,7 @@ static void problem_free(struct problem *p)
         guarded_free(array[i], "an input");
 }
 
-/* The results of one table's kernels for a problem. */
+/* The results of a kernel table for one problem. */
 struct answer {
     struct guarded y, y_plain, dx, dx_more, dw, dbias;
 };
@@ -149,9 +151,9 @@ static void check_equal(const struct answer *a, const struct answer *b, const ch
                (long long)p->n, (long long)p->out, (long long)p->in, kind_name[p->kind]);
 }
 
-/* |got - want| <= terms * 2^-24 * (the sum of the magnitudes of what was added up), the bound
- * of one chain of fused multiply-adds (Higham 2002, eq. 3.5); products that underflow may be
- * lost. */
+/* Checks that |got - want| <= terms * 2^-24 * size, where size is the sum of the magnitudes of the
+ * terms. This is the bound of one chain of fused multiply-adds (Higham 2002, eq. 3.5). A small
+ * addition allows that products underflow. */
 static void check_near(const float *got, const float *want, const double *size, int64_t n,
                        int64_t terms, const char *what, const struct problem *p)
 {
@@ -164,8 +166,9 @@ static void check_near(const float *got, const float *want, const double *size, 
     }
 }
 
-/* Compares the results with those of ref. The bound of an element's error is proportional to the
- * sum of the magnitudes of its terms: the result of ref for the absolute values of the inputs. */
+/* Compares the results with those of ref. The error bound of an element is proportional to the
+ * sum of the magnitudes of its terms, which is the result of ref for the absolute values of the
+ * inputs. */
 static void check_against_ref(const struct answer *a, const struct problem *p)
 {
     struct plumb_kernels ref;
@@ -197,7 +200,7 @@ static void check_against_ref(const struct answer *a, const struct problem *p)
     problem_free(&m);
 }
 
-/* Checks that y has the same bits if the rows are given 1, 3, 7 ... at a time. */
+/* Checks that y has the same bits if the rows are computed 1, 3, 7 ... at a time. */
 static void check_rows(const struct plumb_kernels *k, const struct answer *a,
                        const struct problem *p)
 {
@@ -216,8 +219,8 @@ static void check_rows(const struct plumb_kernels *k, const struct answer *a,
     guarded_free(&packed, "packed");
 }
 
-/* Checks that two calls, cut between two blocks of rows, give dw and dbias of one call, and that dx
- * of a row does not depend on where the rows are cut. */
+/* Checks that two calls, divided between two blocks of rows, give the same dw and dbias as one
+ * call, and that dx of a row does not depend on the division. */
 static void check_split(const struct plumb_kernels *k, const struct answer *a,
                         const struct problem *p)
 {
@@ -275,7 +278,8 @@ static void check_problem(struct problem *p, plumb_pool *pool[3])
     problem_free(p);
 }
 
-/* Checks that PLUMB_ISA chooses the instruction set, and that an unknown name changes nothing. */
+/* Checks that the environment variable PLUMB_ISA selects the instruction set, and that an unknown
+ * name changes nothing. */
 static void check_choice(void)
 {
     struct plumb_kernels chosen, named, best;

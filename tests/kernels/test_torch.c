@@ -1,6 +1,6 @@
 /* test_torch.c - compares kernels and their gradients, of ref and of every CPU table, with torch in
- * float64. tests/reference/kernel_fixtures.py makes the expected numbers.
- * Test of layer 1. Includes torch_golden.h. */
+ * float64. tests/reference/kernel_fixtures.py makes the expected numbers. Test of layer 1. Includes
+ * torch_golden.h. */
 #include "harness.h"
 
 #include <string.h>
@@ -17,7 +17,7 @@ struct subject {
     plumb_stream *s;
 };
 
-/* Checks that |got - want| is at most 2e-6 of the largest |want|. */
+/* Checks that every |got - want| is at most 2e-6 times the largest |want|. */
 static void close_to(const struct subject *t, const char *what, const float *got, const float *want,
                      int64_t n)
 {
@@ -42,7 +42,7 @@ static void check_act(const struct subject *t, enum plumb_activation act, const 
     CHECK_OK(t->k.act_bwd(t->s, got_gate, got_up, dy, gate, up, N, act));
     close_to(t, name, got_gate, dgate, N);
     close_to(t, name, got_up, dup, N);
-    /* A plain activation is the gated one with a factor of 1. */
+    /* An activation without gate is the gated one with a factor of 1. */
     for (int i = 0; i < N; i++)
         ones[i] = 1.0f;
     float plain[N], plain_gate[N];

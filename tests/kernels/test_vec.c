@@ -1,5 +1,5 @@
-/* test_vec.c - checks that the operations on vectors give the same bits on every instruction set,
- * and compares exp and tanh with libm in double. Test of layer 1. */
+/* test_vec.c - checks that the vector operations of cpu/vec.h give the same bits on every
+ * instruction set, and compares exp and tanh with libm in double. Test of layer 1. */
 #include "harness.h"
 
 #include <float.h>
@@ -25,7 +25,7 @@ static vec_probe_fn *probe_of(const char *isa)
     return vec_probe_baseline;
 }
 
-/* Returns true if the bits are equal or both are NaN: which NaN an operation gives depends on the
+/* Returns true if the bits of a and b are equal or both are NaN. The bits of a NaN depend on the
  * machine. */
 static bool same(float a, float b)
 {
@@ -42,7 +42,8 @@ static float tree_sum(const float *x)
     return h[0];
 }
 
-/* tame: a float between -20 and 20; else one of random bits, which may be of any kind. */
+/* Returns a float between -20 and 20 if `tame`; else a float of random bits, which may be of any
+ * kind. */
 static float any_float(struct rng *r, bool tame)
 {
     if (tame)
@@ -145,7 +146,7 @@ static float tanh_of(vec_probe_fn *probe, float x)
     return out[16 * TANH];
 }
 
-/* Checks tanh for small arguments of both signs down to 1e-30 and for arguments up to 12, where
+/* Checks tanh for arguments of both signs: small ones down to 1e-30, and large ones up to 12, where
  * tanh is 1. */
 static void check_tanh(const char *isa, vec_probe_fn *probe)
 {

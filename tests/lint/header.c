@@ -1,5 +1,5 @@
-/* header.c - a program that includes one of plumb's headers twice: it must compile without other
- * headers. Built once per header with -DHEADER. */
+/* header.c - includes one of plumb's headers twice, without other headers; this must compile. Built
+ * once per header with -DHEADER. */
 #include HEADER
 #include HEADER
 int main(void)

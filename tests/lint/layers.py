@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """layers.py ROOT - fails if a file includes a header of a layer that it may not include.
 
-The table is DESIGN section 2: arrows go down only, folders of kernels do not include each other, and
-each foreign library has one folder that may include it."""
+The rules are those of src/README.md: a folder includes only lower folders, the folders of kernels
+do not include each other, and each foreign library has few folders that may include it."""
 import pathlib
 import re
 import sys
 
-ALLOW = {  # folder: folders it may include from, besides itself
+ALLOW = {  # folder: other folders from which it may include headers
     "base": set(),
     "kernels": {"base"},
     "io": {"base"},
@@ -25,7 +25,7 @@ ALLOW = {  # folder: folders it may include from, besides itself
     "stage": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report", "train"},
     "app": {"base", "kernels", "io", "comm", "align", "backend", "op", "text", "config", "model", "data", "report", "eval", "train", "stage"},
 }
-ONLY_IN = {  # foreign header: folders that may include it
+ONLY_IN = {  # header of a foreign library: folders that may include it
     "mpi.h": {"comm"},
     "nccl.h": {"comm"},
     "hdf5.h": {"io"},
@@ -40,7 +40,7 @@ ONLY_IN = {  # foreign header: folders that may include it
     "cublasLt.h": {"kernels"},
     "hwloc.h": {"backend"},
 }
-PRIVATE = {  # header shared by several stages or parts: files that may include it
+PRIVATE = {  # header shared by a few files of the stages: files that may include it
     "stage/align_run.h": {"src/stage/align.c", "src/stage/setup.c", "src/stage/pause.c"},
 }
 INCLUDE = re.compile(r'\s*#\s*include\s+(["<])([^">]+)[">]')
@@ -73,9 +73,9 @@ def main(root):
                 continue
             head = name.split("/")[0] if "/" in name else "kernels"
             if me == "backend" and name == "cuda/cuda.h":
-                continue  # the type that the streams of the CUDA table point to
+                continue  # declares the type to which the streams of the CUDA kernel table point
             if me == "config" and name == "align/param_list.h":
-                continue  # a list without code, from which the options of the methods are generated
+                continue  # a list without code, from which the options of the methods are made
             if me == "kernels" and head in ("ref", "cpu", "cuda"):
                 if head != device:
                     print(f"{where}: kernels/{device} may not see kernels/{head}")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """pages.py ROOT - fails if a page of the project contradicts the sources.
 
-Checked: every path in back quotes exists; the table of file formats in src/README.md is that of
-src/io/format.h; the picture of the layers names every folder of src; the newest release of
-CHANGELOG.md is the version of meson.build."""
+Checks that every path in back quotes exists, that the table of file formats in src/README.md is
+that of src/io/format.h, that the picture of the layers names every folder of src, and that the
+newest release in CHANGELOG.md is the version in meson.build."""
 import pathlib
 import re
 import sys

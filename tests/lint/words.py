@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""words.py ROOT - fails on marks of unfinished work, missing file heads and lines over 100 columns."""
+"""words.py ROOT - fails on marks of unfinished work, on missing file heads, and on lines of more
+than 100 columns."""
 import pathlib
 import re
 import sys
@@ -17,7 +18,7 @@ def main(root):
             if not text.startswith("/* "):
                 print(f"{where}:1: expected a file head: what it is, its layer")
                 bad += 1
-            table = False  # tables that clang-format does not format may be wider
+            table = False  # lines of tables that clang-format does not format may be longer
             for number, line in enumerate(text.splitlines(), 1):
                 table = (table or "clang-format off" in line) and "clang-format on" not in line
                 if MARKS.search(line):

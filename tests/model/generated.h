@@ -1,6 +1,6 @@
 /* generated.h - requests with prompts of several lengths, a function that generates their
- * completions, and one that checks that two outcomes are the same. Test. Includes harness.h,
- * model/. */
+ * completions, and one that checks that two sets of completions are equal. Test. Includes
+ * harness.h, model/. */
 #ifndef PLUMB_TESTS_MODEL_GENERATED_H
 #define PLUMB_TESTS_MODEL_GENERATED_H
 
@@ -12,7 +12,7 @@
 #define MAX_OUT 64
 #define MAX_LEN 128
 
-/* Completions in the order in which they came; find() looks one up by request and sample. */
+/* Completions in the order in which they finished. find() returns one by its request and sample. */
 struct outcome {
     int64_t n;
     struct {
@@ -50,8 +50,8 @@ static inline int64_t find(const struct outcome *o, int64_t request, int32_t sam
     return at;
 }
 
-/* Prompts of these lengths. The samples of the last request start at 5 instead of 0, and one
- * request has no samples. */
+/* Lengths of the prompts, and numbers of samples. The sample numbers of the last request begin at 5
+ * instead of 0. One request has no samples. */
 #define N_REQUEST 7
 static const int64_t length[N_REQUEST] = {1, 7, 32, 33, 5, 64, 40};
 static const int32_t samples[N_REQUEST] = {3, 1, 4, 2, 0, 3, 2};
@@ -111,7 +111,7 @@ static inline void check_same(const struct outcome *a, const struct outcome *b, 
 
 static struct outcome base, other;
 
-/* dir = the folder of the model fixture `name` */
+/* Sets dir to the path of the model fixture `name`. */
 static inline void fixture(char dir[600], const char *name)
 {
     const char *root = getenv("PLUMB_SOURCE_ROOT");

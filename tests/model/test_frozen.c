@@ -1,5 +1,6 @@
-/* test_frozen.c - src/model/frozen.c, provider.c: a frozen model computes the same bits as the
- * model that is trained, wherever its layers are, and has its fingerprint. */
+/* test_frozen.c - checks src/model/frozen.c and provider.c: a frozen model computes the same bits
+ * as the trained model with the same weights, wherever its layers are stored, and has the same
+ * fingerprint. */
 #include <string.h>
 
 #include "harness.h"
@@ -15,14 +16,15 @@ static const char *in(const char *fixture)
     return path;
 }
 
-/* Two ranks in one process: a gather takes the other rank's share from a model that has it all. It
- * ends when `gathered` is called; until then the share is not there. */
+/* Simulates two ranks in one process. A gather takes the other rank's share of a layer from a model
+ * that has all weights. The share is there only after `gathered` was called. */
 struct world {
     int rank;
-    int64_t cut; /* tenths of a layer that rank 0 has */
+    int64_t cut; /* rank 0 has this many tenths of every layer */
     const struct plumb_provider *all;
     int64_t layers, gathers;
-    float *x; /* what the gather that has not ended fills: n floats of `whole`; NULL if none */
+    /* destination of the gather in progress: n floats of `whole`; NULL if there is none */
+    float *x;
     const float *whole;
     int64_t n;
 };
@@ -40,7 +42,8 @@ static plumb_status gather(void *arg, float *x, int64_t n)
     struct world *w = arg;
     int64_t begin, end;
     const float *whole = (const float *)(const void *)w->all->host;
-    whole += w->all->begin[w->gathers++ % w->layers]; /* every pass takes the layers in turn */
+    /* each pass gathers the layers one after another */
+    whole += w->all->begin[w->gathers++ % w->layers];
     share(w, n, &begin, &end);
     CHECK(memcmp(x + begin, whole + begin, (size_t)(end - begin) * sizeof(*x)) == 0);
     CHECK(!w->x);
@@ -75,7 +78,7 @@ static struct plumb_batch batch_of(const struct plumb_spec *s)
     return (struct plumb_batch){SEQ, ids, offset, prompt};
 }
 
-/* The log-probs or scores of the batch. Returns their number. */
+/* Sets out to the log-probs or scores of the batch. Returns their number. */
 static int64_t run(float *out, const plumb_model *m, plumb_pass *pass)
 {
     const struct plumb_batch batch = batch_of(&m->spec);
@@ -104,13 +107,13 @@ static void check_mode(struct plumb_backend *b, const char *fixture, const plumb
     CHECK(hash == whole->fingerprint);
     m->w[m->net->norm] += 1;
     CHECK_OK(plumb_model_hash(m, &hash));
-    CHECK(hash != whole->fingerprint); /* a flipped bit shows */
+    CHECK(hash != whole->fingerprint); /* a changed weight changes the hash */
     CHECK(plumb_model_each(m, NULL, NULL) == PLUMB_ERR_ARG);
     plumb_model_destroy(&m);
 }
 
-/* Ranks that gather: each pass gathers every layer once, also one that fails, and one that only
- * another rank runs. */
+/* Checks ranks that gather: each pass gathers every layer once, also a pass that fails, and a pass
+ * in which only the other rank computes. */
 static void check_sharded(struct plumb_backend *b, const char *fixture, const plumb_model *whole,
                           const float *want, int64_t n, plumb_pass *pass)
 {
@@ -160,7 +163,8 @@ static void check_fixture(struct plumb_backend *b, const char *fixture)
     plumb_model_destroy(&whole);
 }
 
-/* A frozen model takes fewer bytes; on the CPU that is the second form of its matrices. */
+/* Checks that a frozen model takes fewer bytes than a trained one. On the CPU, it lacks the second
+ * copy of its matrices. */
 static void check_bytes(struct plumb_backend *b)
 {
     const struct plumb_frozen resident = {.mode = PLUMB_FROZEN_RESIDENT};

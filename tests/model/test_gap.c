@@ -1,7 +1,7 @@
-/* test_gap.c - checks that the log-prob stored at sampling and the one of the training forward have
- * the same bits, over at least 100,000 tokens of models of many shapes, batch sizes, slots, lengths
- * and temperatures, on the CPU. `test_model_gap ROUNDS` repeats all of them with other numbers.
- * Test. Includes harness.h, io/file.h, model/. */
+/* test_gap.c - checks that the log-prob stored at sampling and the log-prob of the training forward
+ * have the same bits: over at least 100,000 tokens, on the CPU, with models of many shapes and with
+ * many batch sizes, slots, lengths and temperatures. `test_model_gap ROUNDS` repeats this with
+ * other random numbers. Test. Includes harness.h, io/file.h, model/. */
 #include <unistd.h>
 
 #include "harness.h"
@@ -11,9 +11,9 @@
 enum { REQUESTS = 24, MAX_PROMPT = 60, MAX_NEW = 90, MAX_SAMPLES = 5, MAX_OUT = 24 * 5 };
 enum { LONGEST = MAX_PROMPT + MAX_NEW, MOST_SEQ = 31 };
 
-/* The fields of a config.json that differ between the models: vocabulary v, hidden size c,
- * feed-forward size f, l layers, h heads, hk key/value heads of size d, attention window (0: none),
- * tied embeddings, and further fields as JSON. */
+/* The fields of config.json in which the models differ: vocabulary v, hidden size c, feed-forward
+ * size f, l layers, h heads, hk key/value heads of size d, attention window (0: none), tied
+ * embeddings, and further fields as JSON. */
 static const struct shape {
     const char *name, *type;
     int64_t v, c, f, l, h, hk, d, window;
@@ -53,7 +53,7 @@ static const struct shape {
 };
 enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
 
-/* One way to sample, and to pack the sampled sequences for training. */
+/* One way to sample, and to combine the sampled sequences into micro-batches for training. */
 static const struct setting {
     int64_t slots, micro, head_rows;
     int threads;
@@ -109,8 +109,8 @@ static void write_config(const struct shape *s)
     plumb_buf_fini(&b);
 }
 
-/* Adds random numbers to every vector of the weights: a new model has norms of 1 and biases of 0,
- * which would not show a norm or a bias that is left out. */
+/* Adds random numbers to every vector of the weights. A new model has norms of 1 and biases of 0,
+ * with which the test could not detect a norm or bias that is left out. */
 static void stir(plumb_model *m, struct rng *r)
 {
     for (int64_t p = 0; p < m->n_param; p++)
@@ -131,8 +131,8 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Generates for prompts of 1 to MAX_PROMPT tokens, with 1 to MAX_SAMPLES samples each and with stop
- * ids. */
+/* Generates completions for prompts of 1 to MAX_PROMPT tokens, with 1 to MAX_SAMPLES samples each
+ * and with stop ids. */
 static void sample(struct bench *b, const struct setting *s, struct rng *r)
 {
     static const int32_t stop[] = {3, 11, 29};
@@ -177,8 +177,8 @@ static void compare(const struct bench *b, const float *logp, int64_t first, int
     }
 }
 
-/* Runs the training forward over the sampled sequences, s->micro in each micro-batch, packed end to
- * end as in training, and compares its log-probs with the stored ones. */
+/* Runs the training forward over the sampled sequences, s->micro of them in each micro-batch and
+ * without padding, as in training. Compares its log-probs with the stored ones. */
 static void train(const struct bench *b, const struct setting *s, const char *what,
                   struct totals *t)
 {

@@ -1,13 +1,13 @@
 /* test_generate.c - checks that the tokens generated for a request do not depend on slots, order,
- * threads or the other requests; that their log-probs are those of the training forward bit for
- * bit; and that only tokens within top_k, top_p and min_p are drawn.
- * Test. Includes harness.h, base/, model/. Covers src/model/generate.c, prefill.c, kv.c. */
+ * threads or other requests; that their log-probs have the bits of the training forward; and that
+ * only tokens allowed by top_k, top_p and min_p are drawn. Test. Includes harness.h, base/, model/.
+ * Covers src/model/generate.c, prefill.c, kv.c. */
 #include "model/generate.h"
 
 #include "base/rng.h"
 #include "generated.h"
 
-/* Checks that the stored log-probs are those of one training batch of all sequences. */
+/* Checks that the stored log-probs are those of a training batch of all sequences. */
 static void check_logprob(const struct outcome *o, const plumb_model *m, const char *what)
 {
     static int32_t ids[MAX_OUT * MAX_LEN];
@@ -63,7 +63,8 @@ static void check_invariance(const char *dir, int threads)
     for (int64_t i = 0; i < other.n; i++)
         other.c[i].request = N_REQUEST - 1 - other.c[i].request;
     check_same(&base, &other, "requests the other way round");
-    /* Every sample is a request of its own, so that no two of them share the work on a prompt. */
+    /* Every sample becomes a request of its own, so that no two samples share the computation of a
+     * prompt. */
     struct plumb_request single[MAX_OUT];
     int64_t from[MAX_OUT], n = 0;
     for (int64_t i = 0; i < N_REQUEST; i++)
@@ -81,8 +82,8 @@ static void check_invariance(const char *dir, int threads)
     plumb_backend_destroy(&b);
 }
 
-/* Requests that become ready one by one, each at the third call of open_gate() after which nothing
- * runs. There are `last` requests. */
+/* A supply of `last` requests that become available one by one: the next one at the third call of
+ * open_gate() while nothing is running. */
 struct gate {
     const plumb_generator *g;
     struct plumb_supply supply;
@@ -132,13 +133,13 @@ static void check_ready(const plumb_model *m)
     CHECKF(c.tokens == tokens && c.steps == steps && c.running == 0, "%lld tokens, %lld steps",
            (long long)c.tokens, (long long)c.steps);
 
-    /* the supply ends early: the requests behind are never read */
+    /* The supply ends early, so the requests after its end are never read. */
     struct plumb_request few[N_REQUEST] = {request[0], request[1]};
     x = (struct gate){.g = g, .last = 2};
     other.n = 0;
     CHECK_OK(plumb_generate(g, m, few, N_REQUEST, &o, keep, &other));
     CHECK(x.supply.closed && other.n == request[0].n_samples + request[1].n_samples);
-    /* a request that does not fit is found when it is ready */
+    /* An invalid request is detected when it becomes available. */
     few[2].ids = request[0].ids;
     x = (struct gate){.g = g, .last = 3};
     other.n = 0;
@@ -147,8 +148,8 @@ static void check_ready(const plumb_model *m)
     plumb_generator_destroy(&g);
 }
 
-/* Checks 12 prompts of 100 tokens, which are more prompt rows than one step takes: all at once
- * against one slot, where they come one by one. */
+/* Checks 12 prompts of 100 tokens, which have more rows than one step can take: generated together,
+ * and with one slot, in which they come one by one. */
 static void check_chunks(const plumb_model *m)
 {
     struct plumb_request q[12];
@@ -166,8 +167,8 @@ static void check_chunks(const plumb_model *m)
     check_same(&base, &other, "prompts in pieces");
 }
 
-/* Checks every drawn token against top_k, top_p, min_p and temperature by the row of logits that it
- * was drawn from. */
+/* Checks every drawn token against top_k, top_p, min_p and temperature, with the row of logits from
+ * which it was drawn. */
 static void check_limits(const plumb_model *m)
 {
     static const struct plumb_sample_param p[] = {
@@ -195,7 +196,8 @@ static void check_limits(const plumb_model *m)
         memcpy(ids, request[1].ids, (size_t)start * 4);
         memcpy(ids + start, base.c[first].ids, (size_t)base.c[first].n * 4);
         CHECK_OK(plumb_pass_create(&pass, m, &limit));
-        CHECK(plumb_pass_logprob(pass, m, &b, logits) == PLUMB_ERR_SHAPE); /* over max_targets */
+        /* the batch has more targets than max_targets */
+        CHECK(plumb_pass_logprob(pass, m, &b, logits) == PLUMB_ERR_SHAPE);
         plumb_pass_destroy(&pass);
         const struct plumb_pass_limit more = {.max_tokens = MAX_LEN, .max_seq = 1};
         CHECK_OK(plumb_pass_create(&pass, m, &more));
@@ -219,8 +221,8 @@ static void check_limits(const plumb_model *m)
             CHECK(exp((z[id] - top) / heat) > p[t].min_p - 1e-6);
             if (t == 3) {
                 CHECK(fabs((z[id] - top) / heat - log(all) - base.c[first].logp_sampled[i]) < 1e-5);
-                /* The random number behind the draw is that of its seed, iteration, prompt, sample
-                 * and position. */
+                /* The random number of the draw must be that of its key: seed, iteration, prompt,
+                 * sample and position. */
                 const struct plumb_rng_key key = {.seed = o.seed,
                                                   .purpose = PLUMB_RNG_SAMPLE,
                                                   .iteration = o.iteration,
@@ -262,7 +264,8 @@ static void check_refusals(plumb_model *m)
     o = options();
     o.max_new_tokens = 0;
     CHECK(plumb_generate(g, m, request, 1, &o, keep, &base) == PLUMB_ERR_ARG);
-    /* A weight that is NaN fails at the first token; afterwards the generator can still be used. */
+    /* With a weight that is NaN, generation fails at the first token. Afterwards the generator can
+     * still be used. */
     o = options();
     const struct plumb_param *norm = plumb_model_find(m, "model.norm.weight");
     CHECK(norm);

@@ -1,13 +1,13 @@
-/* test_generate_stop.c - checks every reason for which a completion ends, and that a generation
- * that pauses and goes on gives what one without a pause gives. Test. Includes harness.h, io/,
- * model/. */
+/* test_generate_stop.c - checks every reason for which a completion ends. Also checks that a
+ * generation that is paused and continued gives the same completions as one without a pause. Test.
+ * Includes harness.h, io/, model/. */
 #include <unistd.h>
 
 #include "generated.h"
 #include "io/file.h"
 
-/* Checks that `other` is `base` with each completion cut behind its first token that is in `stop`,
- * and behind max_new tokens at the latest. */
+/* Checks that the completions in `other` are those in `base`, each cut after its first token that
+ * is in `stop`, and after max_new tokens at the latest. */
 static void check_cut(const int32_t *stop, int64_t n_stop, enum plumb_stop why, int64_t max_new)
 {
     int64_t cut = 0;
@@ -48,7 +48,7 @@ static void check_stops(const plumb_model *m)
     o.max_new_tokens = 12;
     generate(&other, m, 4, MAX_LEN, request, N_REQUEST, &o);
     check_cut(stop, 2, PLUMB_STOP_ID, 12);
-    /* The limit of tokens per sequence ends the completions before max_new_tokens. */
+    /* The limit of tokens per sequence ends the completions before max_new_tokens does. */
     o = options();
     o.ignore_eos = true;
     o.max_new_tokens = 1000;
@@ -64,11 +64,11 @@ static void check_stops(const plumb_model *m)
 
 /* ---- pausing -------------------------------------------------------------------------------- */
 
-/* sofar: the completions that came until now, some of them paused. held: a copy of it, to which the
- * requests in `rest` point, which go on with what is not complete. */
+/* sofar: the completions up to now, some of them paused. held: a copy of sofar to which the
+ * requests in `rest` point; these requests continue the incomplete completions. */
 static struct outcome sofar, held;
 static struct plumb_request rest[MAX_OUT];
-static int64_t rest_of[MAX_OUT]; /* index in `request` */
+static int64_t rest_of[MAX_OUT]; /* for each request of `rest`: its index in `request` */
 
 static bool count_down(void *arg)
 {
@@ -93,7 +93,7 @@ static plumb_status keep_newest(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-/* Fills `rest` with *n requests; returns how many tokens they give. */
+/* Fills `rest` with *n requests. Returns how many tokens these requests already have. */
 static int64_t make_rest(int64_t *n)
 {
     int64_t given = 0;
@@ -121,8 +121,8 @@ static int64_t make_rest(int64_t *n)
     return given;
 }
 
-/* Pauses before decode step 0, 1, 2 ..., goes on with another number of slots, and every other time
- * pauses once more. Checks that the completions are in the end those of the run without a pause. */
+/* Pauses before decode step 0, 1, 2 ..., and continues with another number of slots. Every second
+ * time, pauses once more. Checks that the final completions are those without a pause. */
 static void check_pause(const plumb_model *m, const plumb_tokenizer *t,
                         const struct plumb_generate_options *options, const char *what)
 {
@@ -197,8 +197,8 @@ static void check_pauses(const plumb_model *m, const plumb_tokenizer *t)
     CHECK(!strcmp(plumb_stop_name(PLUMB_STOP_PAUSED), "paused"));
 }
 
-/* Returns a tokenizer whose 64 tokens are the pairs of the letters a to h; an id is 8 times the
- * number of the first letter plus that of the second. Its decoder removes one `strip` at the
+/* Returns a tokenizer with 64 tokens: all pairs of the letters a to h. An id is 8 * (number of the
+ * first letter) + (number of the second letter). Its decoder removes one letter `strip` at the
  * beginning of a text, as other decoders remove a space. */
 static plumb_tokenizer *letters(char strip)
 {
@@ -235,8 +235,8 @@ static void write_letters(char *out, const int32_t *ids, int64_t n)
     out[2 * n] = '\0';
 }
 
-/* Checks stop strings that cross token borders: `other` must be `base` with each completion cut
- * behind the token that completes a stop string. */
+/* Checks stop strings that extend over several tokens. The completions in `other` must be those in
+ * `base`, each cut after the token that completes a stop string. */
 static void check_stop_strings(const plumb_model *m)
 {
     plumb_tokenizer *t = letters(' ');
@@ -248,9 +248,9 @@ static void check_stop_strings(const plumb_model *m)
     o.ignore_eos = true;
     generate(&base, m, 4, MAX_LEN, request, N_REQUEST, &o);
     write_letters(text, base.c[1].ids, base.c[1].n);
-    memcpy(cross, text + 2 * 9 + 1, 3); /* ends with token 10 */
+    memcpy(cross, text + 2 * 9 + 1, 3); /* a stop string that ends with the end of token 10 */
     write_letters(text, base.c[4].ids, base.c[4].n);
-    memcpy(longer, text + 2 * 20 + 1, 6); /* ends in the middle of token 23 */
+    memcpy(longer, text + 2 * 20 + 1, 6); /* a stop string that ends in the middle of token 23 */
     o.stop = stop;
     o.n_stop = 3;
     CHECK_OK(plumb_generator_create(
@@ -280,9 +280,9 @@ static void check_stop_strings(const plumb_model *m)
     plumb_tokenizer_close(&t);
 }
 
-/* Checks two stop strings: one at the very beginning of a completion, with a first letter that the
- * decoder removes at the beginning of a text; and one that begins in the prompt and ends in the
- * completion. */
+/* Checks two stop strings: one at the very beginning of a completion, whose first letter the
+ * decoder would remove at the beginning of a text; and one that begins in the prompt and ends in
+ * the completion. */
 static void check_stop_at_border(const plumb_model *m)
 {
     struct plumb_generate_options o = options();

@@ -1,7 +1,7 @@
-/* test_mix.c - checks the log-probs under the mixed logits of two models: against the mixture, in
- * double, of the logits that each model gives; that they are the same for every head_rows; and
- * against the log-probs of one model, where the mixture is that model alone.
- * Test. Includes harness.h, model/. */
+/* test_mix.c - checks the log-probs under mixed logits of two models: against the mixture of both
+ * models' logits, computed in double; that they do not depend on head_rows; and against the
+ * log-probs of one model, if the mixture consists of this model only. Test. Includes harness.h,
+ * model/. */
 #include "model/mix.h"
 
 #include <string.h>
@@ -11,9 +11,9 @@
 enum { SEQ = 4, TOKENS = 40 };
 
 static struct plumb_backend *backend;
-static double near_enough; /* of a log-prob */
+static double near_enough; /* largest allowed difference of a log-prob, in nats */
 
-/* tests/cuda_emu builds this file once more, for the CUDA backend. */
+/* tests/cuda_emu builds this file a second time, for the CUDA backend. */
 #ifdef PLUMB_TEST_CUDA
 #include "cuda_emu/gpu.h"
 enum { BACKENDS = 2 };
@@ -22,7 +22,7 @@ static void create(int which)
     CHECK_OK(plumb_backend_cuda_create(&backend, 0));
     if (which)
         CHECK_OK(plumb_backend_set_dtype(backend, PLUMB_BF16));
-    near_enough = which ? 0.04 : 2e-5; /* bfloat16 rounds the scaled logits: 0.015 was measured */
+    near_enough = which ? 0.04 : 2e-5; /* bfloat16 rounds the scaled logits; 0.015 was measured */
 }
 #else
 enum { BACKENDS = 1 };
@@ -30,7 +30,7 @@ static void create(int which)
 {
     (void)which;
     CHECK_OK(plumb_backend_cpu_create(&backend, 2, 1));
-    near_enough = 2e-5; /* float32 logits of up to 10, times up to 1 + far = 3 */
+    near_enough = 2e-5; /* float32 logits of up to 10, multiplied by up to 1 + far = 3 */
 }
 #endif
 
@@ -69,7 +69,8 @@ static plumb_pass *pass_of(const struct bench *x, int64_t head_rows, bool train)
     return p;
 }
 
-/* want (targets,) = the log-probs under (1 + far) a - far b, in double from whole rows of logits */
+/* Sets want (targets,) to the log-probs under the logits (1 + far) a - far b, computed in double
+ * from whole rows of logits. */
 static void mixture(const struct bench *x, double far, double *want)
 {
     const int64_t v = x->a->spec.v;
@@ -144,7 +145,8 @@ int main(void)
 {
     enum { EACH = 3 };
     const char *const fixtures[][EACH] = {
-        {"llama_gqa_tied", "llama_odd_untied", "gemma2"}, /* tied, untied, soft cap */
+        /* a model with tied embeddings, one with untied embeddings, one with a soft cap */
+        {"llama_gqa_tied", "llama_odd_untied", "gemma2"},
         {"llama_gqa_tied", "qwen3_norm", "gemma2"}};
 #ifdef PLUMB_TEST_CUDA
     skip_without_gpu();

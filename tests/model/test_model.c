@@ -1,7 +1,6 @@
-/* test_model.c - opens, creates and saves models: checks the messages of what is refused, and that
- * what was saved is read back the same.
- * Test. Includes harness.h, io/, model/. Covers src/model/open.c, build.c, load.c, weights.c,
- * save.c. */
+/* test_model.c - opens, creates and saves models. Checks the messages about models that are
+ * refused, and that a saved model is read back unchanged. Test. Includes harness.h, io/, model/.
+ * Covers src/model/open.c, build.c, load.c, weights.c, save.c. */
 #include "model/model.h"
 
 #include <string.h>
@@ -29,8 +28,8 @@ static void use(const char *fixture)
     snprintf(source, sizeof source, "%s/tests/fixtures/model/%s", root ? root : ".", fixture);
 }
 
-/* Writes the source's checkpoint to dir with tensor `name` changed: dropped (new_name NULL), or
- * renamed, and with `rows` rows unless rows is 0. */
+/* Writes the checkpoint `source` to dir with tensor `name` changed: removed if new_name is NULL,
+ * else renamed to new_name and, unless rows is 0, given `rows` rows. */
 static void spoil(const char *name, const char *new_name, int64_t rows)
 {
     char from[700];
@@ -42,7 +41,8 @@ static void spoil(const char *name, const char *new_name, int64_t rows)
     CHECK(plumb_st_count(st) <= 64);
     for (int64_t i = 0; i < plumb_st_count(st); i++) {
         e[n] = *plumb_st_at(st, i);
-        void *data = calloc(2, (size_t)e[n].bytes); /* room for more rows */
+        /* twice the size, because the changed tensor may have more rows */
+        void *data = calloc(2, (size_t)e[n].bytes);
         CHECK(data);
         CHECK_OK(plumb_st_read(data, &e[n], 0, e[n].bytes));
         owned[i] = e[n].data = data;
@@ -88,8 +88,8 @@ static void check_open(void)
                   PLUMB_ERR_SHAPE,
                   "model.layers.1.mlp.up_proj.weight has shape (47, 32), config.json asks for "
                   "(48, 32)");
-    /* rotary_emb.inv_freq is allowed and not read, but the tensor that was renamed to it is
-     * missing. */
+    /* plumb accepts a tensor named rotary_emb.inv_freq and ignores it. But then the renamed tensor
+     * is missing. */
     check_refused("model.norm.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", 0,
                   PLUMB_ERR_FORMAT, "model.norm.weight");
     check_refused("model.layers.0.self_attn.q_proj.weight", "lm_head.weight", 0, PLUMB_ERR_SHAPE,
@@ -118,8 +118,8 @@ static void check_files(void)
     plumb_buf_fini(&a);
 }
 
-/* Checks that the folder `out` has the source's tensors, with the same shapes and values except for
- * one number. */
+/* Checks that the folder `out` has the tensors of `source`: the same shapes, and the same values
+ * except for one number. */
 static void check_tensors(const char *out)
 {
     plumb_st *a, *b;
@@ -196,17 +196,19 @@ static void check_classifier(void)
     plumb_json_free(&j);
     plumb_model_destroy(&again);
     CHECK_OK(plumb_model_open_classifier(&again, backend, source, 2, 10));
-    CHECK(again->fingerprint != m->fingerprint); /* other seed, other score rows */
+    CHECK(again->fingerprint != m->fingerprint); /* another seed gives other score rows */
     plumb_model_destroy(&again);
     CHECK_OK(plumb_model_open_classifier(&again, backend, out, 2, 10));
-    CHECK(again->fingerprint == m->fingerprint); /* it has score rows: seed unused */
+    /* the folder has score rows, so the seed is not used */
+    CHECK(again->fingerprint == m->fingerprint);
     plumb_model_destroy(&again);
     CHECK(plumb_model_open_classifier(&again, backend, out, 3, 10) == PLUMB_ERR_SHAPE);
     CHECK(plumb_model_open_classifier(&again, backend, out, 0, 10) == PLUMB_ERR_ARG);
     plumb_model_destroy(&m);
 }
 
-/* Each size is allowed, but the number of parameters does not fit into int64. */
+/* Checks a config.json in which each size is allowed, but the number of parameters does not fit
+ * into int64. */
 static void check_too_large(void)
 {
     static const char config[] =
@@ -249,7 +251,7 @@ static void check_create(void)
     plumb_model_destroy(&b);
 }
 
-/* Checks what a pass refuses, and which batches it takes. */
+/* Checks which batches a pass accepts, and which calls it refuses. */
 static void check_pass(void)
 {
     plumb_model *m;
@@ -274,7 +276,8 @@ static void check_pass(void)
     b.n_seq = 4;
     CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_SHAPE);
     b.n_seq = 3;
-    CHECK(plumb_pass_logprob_backward(p, m, logp, grad) == PLUMB_ERR_ARG); /* no forward before */
+    /* there was no forward before */
+    CHECK(plumb_pass_logprob_backward(p, m, logp, grad) == PLUMB_ERR_ARG);
     CHECK_OK(plumb_pass_logprob(p, m, &b, logp));
     CHECK(plumb_pass_score_backward(p, m, score, grad) == PLUMB_ERR_ARG);
     CHECK_OK(plumb_pass_logprob_backward(p, m, logp, grad));
@@ -297,14 +300,14 @@ static void check_pass(void)
     offset[1] = 128;
     CHECK_OK(plumb_pass_logprob(p, m, &b, logp));
     offset[1] = 0;
-    CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_ARG); /* an empty sequence */
+    CHECK(plumb_pass_logprob(p, m, &b, logp) == PLUMB_ERR_ARG); /* the first sequence is empty */
     plumb_pass_destroy(&p);
     plumb_model_destroy(&m);
     free(grad);
 }
 
-/* Checks other names of the same tensors: a GPT-2 that was saved without its head lacks
- * "transformer.", and transformers 5 names GPT-NeoX's head lm_head. */
+/* Checks other names for the same tensors: a GPT-2 model that was saved without its head has names
+ * without "transformer.", and transformers 5 names the head of GPT-NeoX lm_head. */
 static void check_other_names(void)
 {
     static const char *const name[][3] = {
@@ -323,8 +326,8 @@ static void check_other_names(void)
     }
 }
 
-/* Checks GPT-2's files: old ones hold attention masks, which are skipped, and the matrices of its
- * layers are stored as (in,out). */
+/* Checks GPT-2's files: old files contain attention masks, which plumb ignores, and the matrices of
+ * the layers are stored as (in,out). */
 static void check_gpt2_files(void)
 {
     static const char fc[] = "transformer.h.1.mlp.c_fc.weight";
@@ -336,13 +339,14 @@ static void check_gpt2_files(void)
     check_refused(fc, fc, 23, PLUMB_ERR_SHAPE, "has shape (23, 44), config.json asks for (24, 44)");
 }
 
-/* Checks which of longrope's two lists of factors is used: the longest sequence of the run decides,
- * not the length of each sequence. */
+/* Checks which of longrope's two lists of factors is used. It depends on the longest sequence of
+ * the run (tokens), not on the length of each sequence. */
 static void check_longest(void)
 {
     enum { N = 5, V = 51 };
     const int64_t tokens[] = {0, 64, 65, 1000,
-                              1}; /* short_factor holds up to 64, the model up to 128 */
+                              /* short_factor is for at most 64 tokens, the model for at most 128 */
+                              1};
     const int64_t takes[] = {128, 64, 65, 128, 1};
     static const int32_t ids[N] = {3, 9, 4, 1, 5};
     const int64_t offset[] = {0, N}, prompt[] = {1};
@@ -367,7 +371,8 @@ static void check_longest(void)
     plumb_model_destroy(&m);
 }
 
-/* transformers has no sequence classifier of Granite, so plumb refuses to make one. */
+/* Checks that plumb refuses to make a Granite sequence classifier, because transformers has
+ * none. */
 static void check_no_classifier(void)
 {
     plumb_model *m = NULL;

@@ -1,7 +1,8 @@
-/* test_parity.c - every family and feature against transformers and autograd in float64: logits,
- * embeddings, scores and every parameter gradient (tests/reference/model_fixtures.py). In bfloat16
- * the limit is a multiple of the error that transformers has in bfloat16
- * (tests/reference/bfloat16_fixtures.py): FURTHER_NORM and FURTHER_LARGEST below. */
+/* test_parity.c - compares every family and feature with transformers and autograd in float64:
+ * logits, embeddings, scores and the gradient of every parameter
+ * (tests/reference/model_fixtures.py). In bfloat16, the allowed error is a multiple of the error
+ * that transformers has in bfloat16 (tests/reference/bfloat16_fixtures.py): see FURTHER_NORM and
+ * FURTHER_LARGEST. */
 #include <string.h>
 
 #include "harness.h"
@@ -11,7 +12,7 @@
 
 #define MAX_SEQ 8
 
-/* tests/cuda_emu builds this file once more, for the CUDA backend. */
+/* tests/cuda_emu builds this file a second time, for the CUDA backend. */
 typedef plumb_status create_fn(struct plumb_backend **out);
 #ifdef PLUMB_TEST_CUDA
 #include "cuda_emu/gpu.h"
@@ -34,14 +35,14 @@ static create_fn *const backends[] = {plumb_backend_ref_create, cpu_create};
 #endif
 
 struct fixture {
-    plumb_st *st, *allowed; /* allowed: bfloat16's errors; NULL in float32 */
+    plumb_st *st, *allowed; /* allowed: the errors of transformers in bfloat16; NULL in float32 */
     int32_t ids[256];
     int64_t n, offset[MAX_SEQ + 1], prompt[MAX_SEQ];
     struct plumb_batch batch;
 };
 
-/* Returns the length of the fixture's longest sequence: transformers chose longrope's factors by
- * it. */
+/* Returns the length of the fixture's longest sequence. transformers chose longrope's factors by
+ * this length. */
 static int64_t longest(const struct fixture *f)
 {
     int64_t most = 0;
@@ -92,14 +93,15 @@ static void read_fixture(struct fixture *f, const char *dir, bool narrow)
     f->batch = (struct plumb_batch){n, f->ids, f->offset, f->prompt};
 }
 
-/* How many times the error of transformers in bfloat16 an error in bfloat16 may be, plus 0.001: in
- * a tensor's norm, and in its largest element. transformers rounds at other places, so single
- * errors can be larger than its own. The ratio on the emulator, which rounds each addition inside
- * mma to nearest, over 865 tensors: 0.72 (geometric mean). At most 2.10 in a tensor's norm and 2.77
- * in its largest element, both in Gemma 2's gradient of the key bias: a softmax is nearly blind to
- * that bias, so the terms of the sum cancel, and roundings are left. Next are 1.70 and 2.13. The
- * tensor cores of Hopper truncate these additions, which errs in one direction and by up to twice
- * as much per addition. So the limits on a GPU are wider. */
+/* Limits in bfloat16: the error of plumb may be this many times the error of transformers, plus
+ * 0.001, in the norm of a tensor (NORM) and in its largest element (LARGEST). plumb and
+ * transformers round at different places, so some errors of plumb are larger. Measured on the
+ * emulator, which rounds each addition inside mma to nearest, over 865 tensors: the geometric mean
+ * of the ratio is 0.72. The largest ratios are 2.10 for a norm and 2.77 for an element, both in
+ * Gemma 2's gradient of the key bias; the softmax nearly cancels the terms of this sum, so mostly
+ * rounding errors are left. The next largest are 1.70 and 2.13. The tensor cores of Hopper truncate
+ * these additions; this error has one direction and is up to twice as large per addition. So the
+ * limits on a GPU are wider. */
 #ifdef PLUMB_CUDA_EMU
 #define FURTHER_NORM    2.2
 #define FURTHER_LARGEST 2.9
@@ -108,8 +110,7 @@ static void read_fixture(struct fixture *f, const char *dir, bool narrow)
 #define FURTHER_LARGEST 5.0
 #endif
 
-/* Checks the norm of the error and its largest element, relative to those of the expected values.
- */
+/* Checks the error, relative to the expected values: its norm, and its largest element. */
 static void check_near(const char *model, const struct fixture *f, const char *what,
                        const float *got, const float *want, int64_t n, double tolerance)
 {
@@ -149,8 +150,8 @@ static void check_logits(const char *name, const struct fixture *f, const plumb_
     free(got);
 }
 
-/* Adds the gradient of the loss, the mean of -logp over the targets, to grad, for the caller to
- * check. Checks the loss and the embeddings against the fixture. */
+/* Adds the gradient of the loss (the mean of -logp over the targets) to grad, which the caller
+ * checks. Checks the loss and the embeddings against the fixture. */
 static void causal_gradient(const char *name, const struct fixture *f, const plumb_model *m,
                             plumb_pass *p, float *grad)
 {
@@ -225,7 +226,7 @@ static float *gradient(const char *name, const struct fixture *f, const plumb_mo
     return grad;
 }
 
-/* Copies the gradient of parameter q to its place in a tensor of the files. */
+/* Copies the gradient of parameter q to its place in a tensor as the model files have it. */
 static void place_gradient(float *tensor, const float *grad, const struct plumb_param *q)
 {
     const int64_t width = q->count / q->dim[0];
@@ -245,8 +246,8 @@ static void check_gradient(const char *name, const struct fixture *f, const plum
         const struct plumb_param *q = &m->param[i];
         char full[128];
         snprintf(full, sizeof full, "grad.%s", q->file);
-        /* The whole tensor of the file at once: the gradient of one part alone, such as the bias of
-         * the keys, may be zero, and check_near() divides by the norm. */
+        /* Compares the whole tensor of the file at once. The gradient of a part, such as the bias
+         * of the keys, may be zero, and check_near() divides by the norm. */
         const int64_t count = q->count / q->dim[0] * q->file_rows;
         float *want = read_f32(f, full, count), *got = malloc((size_t)count * sizeof *got);
         CHECK(got);
@@ -264,8 +265,8 @@ static void check_gradient(const char *name, const struct fixture *f, const plum
     }
 }
 
-/* Checks that the bfloat16 kernels refuse heads whose size is no multiple of 8, with a message that
- * says that the head size is the reason. */
+/* Checks that the bfloat16 kernels refuse a head size that is no multiple of 8, and that the
+ * message names the head size. */
 static void refused(const char *name, const struct fixture *f, const plumb_model *m)
 {
     plumb_pass *p;

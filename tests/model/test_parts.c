@@ -1,6 +1,7 @@
-/* test_parts.c - every backward writes each part of the trained vector where the caller wants it,
- * and nothing else: the parts are in buffers of their own, and their bits are those of one vector.
- * Test. Includes harness.h, model/adapter.h. Covers src/model/trained.c, pass.c, head.c. */
+/* test_parts.c - checks that every backward writes each part of the trained vector to the place
+ * that the caller chooses, and nothing else. The parts are in separate buffers; their bits must be
+ * those of a gradient in one vector. Test. Includes harness.h, model/adapter.h. Covers
+ * src/model/trained.c, pass.c, head.c. */
 #include <stdlib.h>
 
 #include "harness.h"
@@ -32,7 +33,7 @@ static const char *const fixtures[] = {"llama_gqa_tied",
 
 struct parts {
     const plumb_model *m;
-    int64_t n, final; /* [final, count) was said to be final */
+    int64_t n, final; /* the backward has declared the elements [final, count) final */
     float *part[MOST_PARTS];
     bool asked[MOST_PARTS];
 };
@@ -47,7 +48,7 @@ static plumb_status place(void *arg, float **grad, int64_t begin, int64_t end)
     struct parts *p = arg;
     for (int64_t i = 0; i < p->n; i++)
         if (plumb_model_part(p->m, i) == begin && size_of(p, i) == end - begin) {
-            CHECK(end <= p->final); /* nothing is written after it was final */
+            CHECK(end <= p->final); /* a part must not be written after it was declared final */
             CHECK(!p->asked[i] || (i == 0 && plumb_model_tied(p->m)) || i == p->n - 1);
             p->asked[i] = true;
             *grad = (float *)((uintptr_t)p->part[i] - (uintptr_t)(begin * 4));
@@ -65,7 +66,7 @@ static plumb_status final(void *arg, int64_t from)
     return PLUMB_OK;
 }
 
-/* One forward and backward; grad is NULL if the parts are used. */
+/* Runs one forward and one backward. grad is NULL if the gradient is written to the parts. */
 static void backward(plumb_pass *pass, const plumb_model *m, float *grad)
 {
     int32_t ids[TOKENS];

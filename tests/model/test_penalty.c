@@ -1,13 +1,13 @@
-/* test_penalty.c - checks generation with a repetition penalty against transformers: the tokens,
- * and their log-probs under the raw logits and under the distribution that they are drawn from.
- * tests/reference/penalty_fixtures.py makes the fixture.
- * Test of layer 4. Covers model/generate.c and model/decode.c. */
+/* test_penalty.c - compares generation with a repetition penalty with transformers: the tokens,
+ * their log-probs under the raw logits, and their log-probs under the distribution from which they
+ * are drawn. tests/reference/penalty_fixtures.py makes the fixture. Test of layer 4. Covers
+ * model/generate.c and model/decode.c. */
 #include <math.h>
 
 #include "generated.h"
 #include "io/json.h"
 
-#define BOUND 2e-5 /* nats; float32 against float64, measured 2e-6 */
+#define BOUND 2e-5 /* nats; float32 against float64; the largest measured difference is 2e-6 */
 
 static void read_ids(int32_t *out, const plumb_json *list)
 {
@@ -57,8 +57,8 @@ static void check_case(const plumb_model *m, const plumb_json *v, int64_t at, in
         compare(base.c[k].logp_sampled, plumb_json_get(v, "logp_sampled"), "logp_sampled", at);
 }
 
-/* Checks that a completion whose first 11 tokens are given goes on as it did without them: the
- * penalty counts given tokens too. */
+/* Checks that a completion whose first 11 tokens are given continues in the same way: the penalty
+ * also counts the given tokens. */
 static void check_given(const plumb_model *m)
 {
     struct plumb_generate_options o = options();

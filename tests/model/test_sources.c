@@ -1,6 +1,6 @@
-/* test_sources.c - checks settings of a model that have two sources: plumb takes what transformers
- * takes or refuses, and where the sources contradict each other it logs that. Layer: test. Fixture:
- * tests/reference/sources_fixtures.py. */
+/* test_sources.c - checks settings of a model that two fields or files can give. plumb must use the
+ * value that transformers uses, or refuse the model, and must log a contradiction. Layer: test.
+ * Fixture: tests/reference/sources_fixtures.py. */
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,7 +15,7 @@
 static char base[] = "/tmp/plumb_sources_XXXXXX";
 static char dir[64];
 static struct plumb_backend *backend;
-static char *said; /* what was logged since hear() */
+static char *said; /* all messages since the last call of hear() */
 static size_t said_bytes;
 static FILE *ear;
 
@@ -30,7 +30,7 @@ static void hear(void)
     plumb_log_mirror(ear);
 }
 
-/* Makes a new folder the current one: the same warning about the same file is logged only once. */
+/* Changes to a new folder, because the same warning about the same file is logged only once. */
 static void next_folder(void)
 {
     static int number;
@@ -91,8 +91,8 @@ static void check_rope(const struct plumb_spec *s, const plumb_json *want, const
                where, s->rope[0].original_max_pos);
 }
 
-/* Checks the end tokens. Without any in generation_config.json transformers ends a completion only
- * at its length; plumb takes those of config.json and logs that. */
+/* Checks the end tokens. If generation_config.json has none, transformers ends a completion only at
+ * its length; plumb uses those of config.json and logs this. */
 static void check_stops(const struct plumb_spec *s, const plumb_json *want, const char *where)
 {
     const int64_t n = plumb_json_count(want);
@@ -106,7 +106,8 @@ static void check_stops(const struct plumb_spec *s, const plumb_json *want, cons
                (int)s->eos[i]);
 }
 
-/* Returns a part of the message with which a family without attention windows refuses one. */
+/* Returns a part of the message with which plumb refuses an attention window for a family without
+ * windows. */
 static const char *none_of(const plumb_json *config)
 {
     static char text[64];
@@ -133,7 +134,8 @@ static void check_case(const plumb_json *c, const char *where)
                "%s: %s", where, st ? plumb_trail() : "read");
         return;
     }
-    if (st == PLUMB_ERR_UNSUPPORTED) { /* transformers' result depends on its cache here */
+    /* in these cases, the result of transformers depends on the kind of its cache */
+    if (st == PLUMB_ERR_UNSUPPORTED) {
         CHECKF(strstr(plumb_trail_message(), none_of(config)) ||
                    strstr(plumb_trail_message(), "layer_types contradicts sliding_window"),
                "%s: %s", where, plumb_trail());
@@ -170,7 +172,7 @@ static void against_transformers(void)
     (void)unlink(in("generation_config.json"));
 }
 
-/* ---- a contradiction is said -------------------------------------------------------------- */
+/* ---- a contradiction is logged --------------------------------------------------------------- */
 
 #define SIZES                                                                                      \
     "\"vocab_size\":64,\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":2,"       \
@@ -246,7 +248,7 @@ static void contradictions(void)
                "%s: said %s%s", spoken[i].fields, st ? plumb_trail_message() : "",
                said ? said : "");
     }
-    /* Fields that change nothing log no warning. */
+    /* Fields without effect cause no warning. */
     write_text("config.json",
                "{\"model_type\":\"llama\"," SIZES
                ",\"logit_scale\":1.0,\"num_experts\":0,\"is_causal\":true,\"final_logit_softcapping"
@@ -287,8 +289,9 @@ static void use(const char *fixture)
     snprintf(source, sizeof source, "%s/tests/fixtures/model/%s", root ? root : ".", fixture);
 }
 
-/* Writes the source's weights to dir. embed: the name of the embedding; head: the name under which
- * its values are written once more, with `step` added to the first; NULL: left out. */
+/* Writes the weights of `source` to dir. embed: the name of the embedding. head: the name under
+ * which its values are written a second time, with `step` added to the first value. A NULL name
+ * leaves this tensor out. */
 static void write_weights(const char *embed, const char *head, float step)
 {
     plumb_st *st;
@@ -346,8 +349,8 @@ static void save(const plumb_model *m)
     CHECK_OK(plumb_model_save(m, in("out"), (int64_t)1 << 30));
 }
 
-/* Checks tie_word_embeddings against the tensors of the file: what transformers' tie_weights does.
- */
+/* Checks tie_word_embeddings against the tensors in the file. plumb must do what transformers'
+ * tie_weights does. */
 static void heads(void)
 {
     static const char embed[] = "model.embed_tokens.weight", head[] = "lm_head.weight";
@@ -355,18 +358,18 @@ static void heads(void)
     use("llama_gqa_tied");
     copy_config();
     CHECK_OK(plumb_model_open(&plain, backend, source));
-    write_weights(embed, head, 0); /* both, with the same values */
+    write_weights(embed, head, 0); /* the file has both tensors, with the same values */
     hear();
     CHECK_OK(plumb_model_open(&m, backend, dir));
     CHECK(m->spec.tied && m->fingerprint == plain->fingerprint && !heard("warning"));
     plumb_model_destroy(&m);
-    write_weights(NULL, head, 0); /* only the head */
+    write_weights(NULL, head, 0); /* the file has only the head */
     hear();
     CHECK_OK(plumb_model_open(&m, backend, dir));
     CHECK(m->spec.tied && m->fingerprint == plain->fingerprint &&
           heard("lm_head.weight is used for both"));
     plumb_model_destroy(&m);
-    write_weights(embed, head, 0.25f); /* both, with other values */
+    write_weights(embed, head, 0.25f); /* the file has both tensors, with different values */
     hear();
     CHECK_OK(plumb_model_open(&m, backend, dir));
     CHECK(!m->spec.tied && heard("tie_word_embeddings") && heard(head));
@@ -397,7 +400,7 @@ static float score(plumb_pass *p, const plumb_model *m, const int32_t *ids, int6
     return out;
 }
 
-/* Writes the source's config.json to dir with `pad` as the value of pad_token_id. */
+/* Writes the config.json of `source` to dir, with `pad` as the value of pad_token_id. */
 static void set_pad(const char *pad)
 {
     struct plumb_buf text = {0}, whole = {0};
@@ -422,7 +425,7 @@ static void padding(void)
     plumb_pass *p;
     use("llama_score1");
     write_weights("model.embed_tokens.weight", NULL, 0);
-    set_pad("2"); /* the end token */
+    set_pad("2"); /* token 2 is also the end token */
     hear();
     CHECK_OK(plumb_model_open(&m, backend, dir));
     CHECK_OK(plumb_model_fit_tokenizer(m, NULL, dir));
@@ -430,7 +433,8 @@ static void padding(void)
     CHECK_OK(plumb_pass_create(&p, m, &limit));
     const float before = score(p, m, ids, 3);
     CHECK(score(p, m, ids, 4) == before && score(p, m, ids, 5) == before);
-    CHECK(score(p, m, ids + 3, 2) == score(p, m, ids + 3, 1)); /* only padding: the first */
+    /* a text of pad tokens only is read at its first token */
+    CHECK(score(p, m, ids + 3, 2) == score(p, m, ids + 3, 1));
     save(m);
     plumb_pass_destroy(&p);
     plumb_model_destroy(&m);
@@ -443,16 +447,16 @@ static void padding(void)
     CHECK(score(p, m, ids, 3) == before && score(p, m, ids, 4) != before);
     plumb_pass_destroy(&p);
     plumb_model_destroy(&m);
-    /* The saved model has the pad token of the model that was saved, and so reads its score at the
-     * same token. */
+    /* A saved model has the pad token of the original model, so it reads its score at the same
+     * token. */
     CHECK_OK(plumb_model_open(&m, backend, in("out")));
     CHECK(m->spec.pad == 2);
     plumb_model_destroy(&m);
 }
 
-/* Checks a new classifier: where the base model's pad token is the end token, the classifier has no
- * pad token, in the saved config.json too, so that transformers reads the score at the same token.
- */
+/* Checks a new classifier. If the pad token of the base model is its end token, the classifier and
+ * its config.json have no pad token, so that transformers reads the score at the same token as
+ * plumb. */
 static void fresh_classifier(void)
 {
     plumb_model *m;
@@ -466,7 +470,8 @@ static void fresh_classifier(void)
     plumb_model_destroy(&m);
     CHECK_OK(plumb_json_read_file(&j, in("out/config.json")));
     CHECK(plumb_json_member(j, "pad_token_id") && !plumb_json_get(j, "pad_token_id"));
-    CHECK(!plumb_json_member(j, "problem_type")); /* transformers refuses it for 1 label */
+    /* transformers refuses this field in a classifier with 1 label */
+    CHECK(!plumb_json_member(j, "problem_type"));
     plumb_json_free(&j);
     set_pad("7");
     CHECK_OK(plumb_model_open_classifier(&m, backend, dir, 1, 9));
@@ -478,8 +483,8 @@ static void fresh_classifier(void)
     plumb_model_destroy(&m);
 }
 
-/* Checks that a model is saved with the files of the tokenizer that was used, not of the model's
- * folder. */
+/* Checks that a model is saved with the tokenizer files that the run used, not with those in the
+ * model's folder. */
 static void tokenizer_folder(void)
 {
     plumb_model *m;

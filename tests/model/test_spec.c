@@ -1,5 +1,5 @@
-/* test_spec.c - checks config.json: the defaults of each family, and that a refusal names the
- * field. */
+/* test_spec.c - checks the reading of config.json: the defaults of each family, and that a message
+ * of refusal names the field. */
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,8 +37,8 @@ static void put(struct plumb_buf *b, const char *key, const char *value)
     CHECK_OK(plumb_buf_addf(b, "%s\"%s\": %s", b->len > 1 ? ", " : "", key, value));
 }
 
-/* Reads the base configuration with some fields replaced or added; the value NULL removes a field.
- */
+/* Reads the base configuration with changed or additional fields. The value NULL removes a
+ * field. */
 static plumb_status read_with(struct plumb_spec *s, const char *const change[][2], int n)
 {
     struct plumb_buf b = {0};
@@ -186,7 +186,7 @@ static bool qkv_biases(const struct plumb_spec *s)
     WITH(&s, FAMILY("gpt_neox"), {"num_key_value_heads", NULL}, {"num_attention_heads", "2"},      \
          __VA_ARGS__)
 
-/* Checks defaults and refusals of GPT-2 and GPT-NeoX, whose fields have other names. */
+/* Checks defaults and refusals of GPT-2 and GPT-NeoX, which name the fields differently. */
 static void check_gpt(void)
 {
     struct plumb_spec s;
@@ -226,7 +226,8 @@ static void check_gpt(void)
     CHECK(strstr(plumb_trail(), "model_type gpt_neox has no head_dim"));
 }
 
-/* EXAONE 4: every fourth layer has no window and, if the others have one, no rotation. */
+/* Checks EXAONE 4: every fourth layer has no window. If the other layers have one, the fourth
+ * layers also have no rotation. */
 static void check_exaone4(void)
 {
     struct plumb_spec s;
@@ -394,7 +395,8 @@ static void check_families(void)
         WITH(&s, FAMILY("gemma3_text"), {"original_max_position_embeddings", "48"},
              {"rope_parameters", "{\"full_attention\": {\"rope_type\": \"yarn\", \"factor\": 2}, "
                                  "\"sliding_attention\": {\"rope_type\": \"default\"}}"}));
-    CHECK(s.rope[0].original_max_pos == 128); /* the top-level field does not hold here */
+    /* the top-level field original_max_position_embeddings is not used here */
+    CHECK(s.rope[0].original_max_pos == 128);
     CHECK(WITH(&s, FAMILY("gemma3_text"), {"attn_logit_softcapping", "50"}) ==
           PLUMB_ERR_UNSUPPORTED);
     CHECK(WITH(&s, FAMILY("gemma3_text"), {"rope_parameters", "{\"rope_type\": \"default\"}"}) ==
@@ -408,7 +410,7 @@ static void check_families(void)
     CHECK(strstr(plumb_trail(), "JSON"));
     check_gpt();
     check_small_families();
-    /* A field of Granite is refused in OLMo 2. */
+    /* A field that Granite reads is refused in OLMo 2. */
     CHECK(WITH(&s, FAMILY("olmo2"), {"residual_multiplier", "0.5"}) == PLUMB_ERR_UNSUPPORTED);
 }
 

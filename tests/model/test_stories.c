@@ -1,4 +1,4 @@
-/* test_stories.c - checks a pretrained model against its float64 reference: the tokens of greedy
+/* test_stories.c - compares a pretrained model with a float64 reference: the tokens of greedy
  * generation, their log-probs, and logits. */
 #include <string.h>
 

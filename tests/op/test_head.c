@@ -1,5 +1,5 @@
-/* test_head.c - checks that the fused head gives the same bits for every number of rows per block.
- * Test of layer 3. */
+/* test_head.c - checks that the fused vocabulary head gives the same bits for every number of rows
+ * per block. Test of layer 3. */
 #include "harness.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@
 
 enum { N = 21, V = 77, C = 12 };
 
-/* Matrices begin at multiples of 16 bytes, as in an arena. */
+/* The matrices are aligned to 16 bytes, as in an arena. */
 struct data {
     _Alignas(16) float x[N * C];
     _Alignas(16) float w[V * C];
@@ -25,7 +25,8 @@ static float *floats(struct plumb_backend *b, int64_t n)
     return data;
 }
 
-/* Runs the head forward and backward in the memory of b; dx and dw are added to 1. */
+/* Runs the forward and backward of the head in the memory of b. The gradients dx and dw are added
+ * to 1. */
 static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, bool kept, float cap)
 {
     const enum plumb_place at = b->place;
@@ -62,8 +63,8 @@ static void run(struct plumb_backend *b, struct data *host, int64_t head_rows, b
     b->release(b, work_data);
 }
 
-/* Computes logp, dx and dw by their definition, in double; dx and dw without the 1 that run() adds
- * to. */
+/* Computes logp, dx and dw by their definition, in double. dx and dw do not contain the 1 to which
+ * run() adds the gradients. */
 static void define(struct data *d, float cap)
 {
     static double dx[N * C], dw[V * C];
@@ -95,7 +96,7 @@ static void define(struct data *d, float cap)
         d->dw[i] = (float)(1.0 + dw[i]);
 }
 
-/* tests/cuda_emu builds this file once more, for the CUDA backend. */
+/* tests/cuda_emu builds this file a second time, for the CUDA backend. */
 #ifdef PLUMB_TEST_CUDA
 #include "cuda_emu/gpu.h"
 enum { BACKENDS = 1 };
@@ -112,9 +113,9 @@ static plumb_status create(struct plumb_backend **b, int which)
 }
 #endif
 
-/* Compares one backend with the definition, for one soft cap of the logits (0: none). Other numbers
- * of rows per block must give the same bits of logp, lse and dx, and the same dw within a
- * tolerance. Keeping the logits must not change a bit. */
+/* Compares one backend with the definition, for one soft cap of the logits (0: no cap). Other
+ * numbers of rows per block must give the same bits of logp, lse and dx, and the same dw within a
+ * tolerance. If the logits are kept for the backward, no bit may change. */
 static void check(struct plumb_backend *b, struct data *whole, float cap)
 {
     static struct data part, want;

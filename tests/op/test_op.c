@@ -1,5 +1,5 @@
-/* test_op.c - checks that a wrong tensor is refused before the kernel runs: the message names it,
- * and nothing is written. Test of layer 3. */
+/* test_op.c - checks that an operation refuses a wrong tensor before its kernel runs: the message
+ * names the tensor, and nothing is written. Test of layer 3. */
 #include "harness.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@
 
 #define F32(name, ...) plumb_view_f32(name, store, b->place, __VA_ARGS__)
 
-/* Checks that st is PLUMB_ERR_SHAPE and that its message has both texts. */
+/* Checks that st is PLUMB_ERR_SHAPE and that its message contains both texts. */
 static void refused(plumb_status st, const char *name, const char *detail, int line)
 {
     CHECKF(st == PLUMB_ERR_SHAPE, "line %d: status %d", line, (int)st);
@@ -18,14 +18,14 @@ static void refused(plumb_status st, const char *name, const char *detail, int l
            plumb_trail_message());
 }
 #define REFUSED(e, name, detail) refused((e), name, detail, __LINE__)
-/* For the values of an array of indices, which are checked only in host memory. */
+/* For wrong values in an array of indices, which are checked only in host memory. */
 #define REFUSED_ON_HOST(e, name, detail)                                                           \
     do {                                                                                           \
         if (b->place == PLUMB_HOST)                                                                \
             REFUSED(e, name, detail);                                                              \
     } while (0)
 
-/* Checks a call with right tensors: y (3,8) = rows 0, 3 and 1 of a (4,8). */
+/* Checks a call with valid tensors: y (3,8) becomes rows 0, 3 and 1 of a (4,8). */
 static void test_good(struct plumb_backend *b, float *store)
 {
     static const int32_t row[3] = {0, 3, 1};
@@ -178,7 +178,7 @@ static void test_vocab_and_optim(struct plumb_backend *b, float *store)
     CHECK(plumb_op_adamw(b, &w, &w, &w, &w, &step) == PLUMB_ERR_ARG);
 }
 
-/* tests/cuda_emu builds this file once more, for the CUDA backend. */
+/* tests/cuda_emu builds this file a second time, for the CUDA backend. */
 #ifdef PLUMB_TEST_CUDA
 #include "cuda_emu/gpu.h"
 static plumb_status create(struct plumb_backend **b)

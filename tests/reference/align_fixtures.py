@@ -1,9 +1,9 @@
 """Writes tests/fixtures/align/{objective,decide,method,noise,pick}.json: losses and gradients by
-torch autograd (and again by objective_numpy.py, which must agree), decisions by plain numpy, all in
-float64 and from the formulas, not from the C code.
+torch autograd, which are written only if objective_numpy.py computes the same, and decisions
+by plain numpy. Everything is computed in float64 and from the formulas of the papers, not
+from the C code.
 
-Run with a Python that has torch and numpy:  python align_fixtures.py ../fixtures/align
-"""
+Run with a Python that has torch and numpy:  python align_fixtures.py ../fixtures/align"""
 import json
 import pathlib
 import sys
@@ -25,7 +25,7 @@ DEFAULT = dict(tau=0.2, alpha=0.9, rank_loss="hinge", weighted_loss="softmax",
 
 
 def clean(x):
-    """Returns null for NaN, which JSON lacks."""
+    """Replaces NaN, which JSON does not have, by None (null)."""
     if isinstance(x, dict):
         return {k: clean(v) for k, v in x.items()}
     if isinstance(x, (list, tuple, np.ndarray)):
@@ -42,14 +42,16 @@ def clean(x):
 # --- objectives -----------------------------------------------------------------------------
 
 def adaptive(h, rho):
-    """Returns the minimum over t of -t log sigma(h/t) + rho t, by golden section. t is a constant for the
-    gradient: the derivative by t is 0 at the minimum, and at a bound t does not change."""
+    """Returns the minimum over t in [0.1, 5] of -t log sigma(h/t) + rho t, found by golden-section
+    search. In the gradient t counts as a constant, because the derivative by t is 0 at the minimum,
+    and at a bound t does not change."""
     value = lambda t: -t * F.logsigmoid(h.detach() / t) + rho * t
     low, high = 0.1, 5.0
     for _ in range(200):
         a, b = high - 0.6180339887498949 * (high - low), low + 0.6180339887498949 * (high - low)
         low, high = (low, b) if value(a) < value(b) else (a, high)
-    # Golden section is exact to the square root of the rounding only; bisection of the slope is exact.
+    # Golden-section search finds t only to the square root of the rounding error. A bisection of the
+    # slope finds it exactly.
     slope = lambda t: F.softplus(-h.detach() / t) + h.detach() / t * torch.sigmoid(-h.detach() / t) + rho
     t = (low + high) / 2
     a, b = max(0.1, t - 1e-3), min(5.0, t + 1e-3)
@@ -96,7 +98,8 @@ def pro(s, x, y, ref, r, p):
 
 
 def imitated(s, size, mean_len, p):
-    """Returns the part of an imitation term of each sequence: s over the batch's mean length, over its own, or s."""
+    """Returns what each sequence adds to an imitation term: s over the batch's mean length, s over its own
+    length, or s."""
     return s / mean_len if p["loss_aggregation"] == "token" else s / size if p["loss_aggregation"] == "sequence" else s
 
 
@@ -111,7 +114,7 @@ PAIR_KINDS = ("dpo", "ipo", "reward", "rdo", "aps", "dlma")
 
 
 def pair_term(kind, p, s, ref, x, reward, score, w, l, e):
-    """Returns the term of the pair w over l, whose label is smoothed by e."""
+    """Returns the loss of the pair in which w is preferred to l, with label smoothing e."""
     d = s - ref
     if kind == "hinge":
         return torch.relu(x[l] - x[w])
@@ -157,7 +160,8 @@ def objective_case(rng, name, pairs=PAIRS, one_token=False, weighted=True, **ove
     scale = 1.0 / 7
     size = torch.tensor(length, dtype=torch.float64)
     x = s / size if p["length_normalize"] else s
-    mean_len = 1.5 + float(length.mean()) # any number: the mean is over the global batch, which the case does not have
+    # an arbitrary value: the mean length is that of the global batch, which a case does not have
+    mean_len = 1.5 + float(length.mean())
     y = imitated(s, size, mean_len, p)
     loss = torch.zeros((), dtype=torch.float64)
 
@@ -226,7 +230,8 @@ def normalised(r, norm):
 
 
 def best(norm, which):
-    """Returns the index of the largest value among `which`, the first one of equal values; None without any."""
+    """Returns the index of the largest value among the indices `which`; of equal values, the first index.
+    Returns None if there is none."""
     which = [i for i in which if np.isfinite(norm[i])]
     return max(which, key=lambda i: (norm[i], -i)) if which else None
 
@@ -237,7 +242,8 @@ PRINCIPLED = ("psle", "psle_curriculum", "context_distillation")
 
 
 def extremes(norm, which):
-    """Returns the best and the worst, the first ones of equal values."""
+    """Returns the indices of the largest and of the smallest value; of equal values, the first
+    index."""
     return best(norm, which), best(-norm, which)
 
 
@@ -324,7 +330,8 @@ def decide(method, p, state, kind, reward, group, total):
 
 
 def fixed(method, over):
-    """Returns all parameters: those of the case and those that the method itself sets."""
+    """Returns all parameters of a case: the defaults, those in `over`, and those that the method
+    itself sets."""
     p = {**DEFAULT, **over}
     if method == "psle_curriculum":
         p.update(threshold="quantile")
@@ -372,7 +379,8 @@ def decide_cases():
 # --- a method's loss, from rewards to derivatives ---------------------------------------------
 
 def method_case(rng, method, group, prompts, missing=0.0, **over):
-    """Returns the decisions of one iteration, and the loss over all its prompts as one batch."""
+    """Returns the decisions of one iteration, and the loss and its derivatives for all its
+    prompts as one batch."""
     p, n = fixed(method, over), prompts * group
     case = decide_case(rng, method, group, prompts, missing, **over)
     first = case["iterations"][0]
@@ -405,7 +413,7 @@ def method_case(rng, method, group, prompts, missing=0.0, **over):
             part = [i for i in range(q * group, (q + 1) * group) if np.isfinite(r[i])]
             term = GROUP[method](s[part], x[part], y[part], ref[part], torch.tensor(r[part]), p)
         if where != "skip":
-            if method == "selm": # sequence n + q: the reference's own answer
+            if method == "selm": # sequence n + q is the greedy answer of the reference to prompt q
                 term = term + p["optimism"] * p["beta"] * z[n + q]
             loss, terms = loss + c * term, terms + d["choice_mass"][q]
     (loss / terms).backward()
@@ -440,7 +448,8 @@ def method_cases():
 # --- labels smoothed where the margin is small (noise_*) --------------------------------------
 
 def noise_case(rng, batch, steps, none=0.0, **over):
-    """Returns steps of `batch` prompts each; the margins of a step are added to the window before its labels are used."""
+    """Returns a case of `steps` steps with `batch` prompts each. The margins of a step enter the window before the
+    labels of the step are used."""
     p = {**DEFAULT, **over}
     margin, tau, smooth = [], [], []
     for step in range(steps):
@@ -462,7 +471,7 @@ def noise_cases():
             noise_case(rng, 4, 5, noise_share=0.0), noise_case(rng, 4, 5, noise_share=1.0, noise_start=0.0)]
 
 
-# --- pairs by likeness ----------------------------------------------------------------------
+# --- pairs by similarity --------------------------------------------------------------------
 
 def pick_case(rng, n, c, alike=False):
     e = rng.normal(size=(n, c)).astype(np.float32)

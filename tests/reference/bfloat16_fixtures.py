@@ -1,10 +1,10 @@
-"""bfloat16_fixtures.py FIXTURES [NAME ...] - writes the errors of transformers in bfloat16 against the
-float64 of FIXTURES/<name>/expected.safetensors (model_fixtures.py), for tests/model/test_parity.c. There the
-errors of plumb in bfloat16 may be a fixed multiple of them. Needs torch, transformers, safetensors; no network.
+"""bfloat16_fixtures.py FIXTURES [NAME ...] - writes the errors of transformers in bfloat16, compared with
+its float64 results in FIXTURES/<name>/expected.safetensors (by model_fixtures.py).
+tests/model/test_parity.c allows plumb a fixed multiple of these errors in bfloat16. Needs torch,
+transformers, safetensors; no network.
 
-FIXTURES/<name>/bfloat16.safetensors: under the names of expected.safetensors, each (2,): the error
-relative to the norm, and the largest relative to the largest.
-"""
+FIXTURES/<name>/bfloat16.safetensors has, for each tensor of expected.safetensors, two numbers: the norm of
+the error over the norm of the tensor, and the largest error over the largest element."""
 import json
 import pathlib
 import sys

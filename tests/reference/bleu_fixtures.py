@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""bleu_fixtures.py OUT.json - writes corpora with sacrebleu's tokens and BLEU, for tests/eval/test_bleu.c.
+"""bleu_fixtures.py OUT.json - writes texts with sacrebleu's tokens and BLEU scores, for
+tests/eval/test_bleu.c.
 
-Needs sacrebleu 2.x. Every corpus: answers, one reference each, the 13a tokens of the answers, and the score of
-sacrebleu.metrics.BLEU() as it stands (13a, case kept, exponential smoothing)."""
+Needs sacrebleu 2.x. Every corpus has answers, one reference for each answer, the 13a tokens of the answers,
+and the score of sacrebleu.metrics.BLEU() with its default settings (13a, case-sensitive, exponential
+smoothing)."""
 import json
 import random
 import sys
@@ -26,8 +28,9 @@ def corpora():
     yield HARD, HARD[1:] + HARD[:1]
     yield ["the cat sat on the mat"], ["the cat sat on the mat"]
     yield ["the the the the the the the"], ["the cat is on the mat"]
-    yield ["one two"], ["one two three"]                       # no 3-grams: 0
-    yield ["a b c d e"], ["a x c y e"]                         # smoothed orders
+    yield ["one two"], ["one two three"]                       # no 3-grams, so the score is 0
+    # orders without a match, which are smoothed
+    yield ["a b c d e"], ["a x c y e"]
     yield ["nothing in common here"], ["other words only now"]
     yield ["short answer to a question"], ["a much longer answer to a question than the short one"]
     for _ in range(12):

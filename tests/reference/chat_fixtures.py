@@ -1,11 +1,10 @@
-"""Writes tests/fixtures/chat/cases.json: records of messages as TRL's trainers tokenise them.
+"""Writes tests/fixtures/chat/cases.json: records of messages, and how TRL's trainers tokenise them.
 
-Every case has a chat template, a record and the ids that transformers' apply_chat_template and
-TRL's common_prefix_length make of it: of prompts as maybe_apply_chat_template renders them, of SFT
-and preference records as SFTTrainer and DPOTrainer do, and the mask of assistant_only_loss. A
-template without {% generation %} has a twin with it, whose mask is the expected one. A record that
-the template refuses has its message. Run with a Python that has trl and transformers:  python chat_fixtures.py ../fixtures
-"""
+Every case has a chat template, a record, and the ids that transformers' apply_chat_template and TRL's
+common_prefix_length give: for prompts, as maybe_apply_chat_template renders them; for SFT and preference records, as
+SFTTrainer and DPOTrainer do, with the mask of assistant_only_loss. For a template without {% generation %}, the mask is
+that of a copy of the template with {% generation %}. A case that the template refuses has the message. Run with a
+Python that has trl and transformers:  python chat_fixtures.py ../fixtures"""
 import json
 import pathlib
 import sys
@@ -17,7 +16,7 @@ from trl.data_utils import _tokenize, common_prefix_length
 
 import smollm2_trl
 
-# The template of SmolLM2-Instruct, which renders every turn by the same words.
+# The chat template of SmolLM2-Instruct. It renders every turn with the same expression.
 SMOLLM2 = ("{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
            "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
            "<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
@@ -34,7 +33,7 @@ TURNS = ("{{ bos_token }}{% for m in messages %}{{ '[' + m.role + '] ' }}"
          "{% if m.role == 'assistant' %}GEN{{ m.content | trim }}{{ eos_token }}{{ '\n' }}END"
          "{% else %}{{ m.content | trim }}{{ '\n' }}{% endif %}{% endfor %}"
          "{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}")
-SHORT = TURNS.replace("{{ '\n' }}END", "END{{ '\n' }}") # its marks are before the line break
+SHORT = TURNS.replace("{{ '\n' }}END", "END{{ '\n' }}") # the text END comes before the line break
 THINK = ("{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
          "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
          "{% if m.role == 'assistant' and loop.last and m.reasoning_content %}"
@@ -43,8 +42,9 @@ THINK = ("{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% e
          "{{ '<|im_start|>assistant\n' }}{% if enable_thinking is defined and not enable_thinking %}"
          "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}")
 
-# Templates of the same construction as those of four families, in other words. FAMILIES says whether they
-# render a conversation's beginning as the beginning of the whole: then plumb finds the answers without marks.
+# Templates constructed like those of four model families, in other words. FAMILIES says for each whether the
+# beginning of a conversation renders to the beginning of the whole conversation's text. If so, plumb finds
+# the answers without {% generation %}.
 GEMMA1 = ("{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn here') }}"
           "{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
           "{{ raise_exception('the turns must alternate') }}{% endif %}{% if (message['role'] == 'assistant') %}"
@@ -108,7 +108,7 @@ def cases_of(tok, template, twin, **kwargs):
         return _tokenize(tok, messages, chat_template=template, **kwargs, **more)["input_ids"]
 
     def refuses(kind, **record):
-        """Appends the case, if the template refuses its messages."""
+        """Adds a case if the template refuses the messages of the record."""
         try:
             ids(record.get("prompt") or record["messages"])
         except TemplateError as e:
@@ -163,7 +163,7 @@ def thinking(tok):
 
 
 def smollm2(tok):
-    """Whole conversations, trained on every answer."""
+    """Returns cases of whole conversations, in which every answer is trained on."""
     out, twin = [], smollm2_trl.marked(SMOLLM2)
     for record in smollm2_trl.conversations()[0]:
         got = _tokenize(tok, record["messages"], chat_template=twin, return_assistant_tokens_mask=True)

@@ -1,8 +1,7 @@
 """Writes tests/io/data/reference.safetensors with the reference library (safetensors, torch).
 
-The writer of plumb must produce the same bytes from the same tensors (tests/io/test_safetensors.c).
-Run: python3 tests/reference/io_safetensors.py
-"""
+plumb's writer must write the same bytes for the same tensors (tests/io/test_safetensors.c).
+Run: python3 tests/reference/io_safetensors.py"""
 import pathlib
 
 import torch

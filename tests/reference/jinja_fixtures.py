@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""jinja_fixtures.py OUT - writes small cases of the template language, rendered by transformers' Jinja.
+"""jinja_fixtures.py OUT - writes small cases of the template language, rendered by transformers'
+Jinja.
 
-Needs transformers and jinja2 (made with 5.24 and 3.1.6). Each case is a template, its variables and
-the result: a text with its {% generation %} spans in bytes, or an error. tests/text/test_jinja.c
-reads the file. `--case` prints the rows of src/text/jinja/case_table.h instead."""
+Needs transformers and jinja2 (made with 5.24 and 3.1.6). Each case has a template, its variables and
+the result: a text with the byte ranges of its {% generation %} blocks, or an error.
+tests/text/test_jinja.c reads this file. With `--case`, prints the rows of
+src/text/jinja/case_table.h instead."""
 import json
 import sys
 
@@ -25,7 +27,7 @@ VARS = {
     "q": "it's", "qq": "say \"it's\"", "ctl": "\x07\x7f\u200b\u00a0é\U0001f600\\",
 }
 
-# Templates over VARS.
+# One template per case, for the variables VARS.
 CASES = r'''
 plain text
 {{ s }}
@@ -302,7 +304,8 @@ b' }}
 def cases():
     out, text = [], []
     lines = CASES.strip("\n").split("\n")
-    # A case includes the lines below it while its braces are open, or as many as noted here.
+    # A case continues on the next lines while its braces are open, or over the number of lines
+    # given here.
     longer = {"  {% if t %}": 4, "a": 3, "x {# c #}": 3, "{# comment #}a{#- b -#} c {# multi": 2, "{{ 'a": 2,
               "{% for x in [1, 2, 3] %}{{ x }}{% else %}no{% endfor -%}": 2}
     at = 0
@@ -350,7 +353,7 @@ def answer(compile_template, render, case):
         if " at 0x" in text:
             return {"error": "the text of an object has its address"}
         return {"text": text, "spans": [byte_span(text, s) for s in spans]}
-    except Exception as e:  # every kind of error counts: the case must be refused
+    except Exception as e:  # whatever the error is, plumb must refuse the case
         return {"error": f"{type(e).__name__}: {e}"[:200]}
 
 

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 
 torch.manual_seed(11)
-ROWS, WIDTH, SEEN = 5, 19, 35  # rows and columns of a norm; positions of attention
+ROWS, WIDTH, SEEN = 5, 19, 35  # rows and columns of a norm; number of positions in attention
 HEADS, KV_HEADS, HEAD, WINDOW = 2, 1, 4, 9
 SCALE, CAP, LOGIT_CAP, VOCAB = 0.3, 0.8, 2.5, 23
-ROTATED = 2  # of HEAD columns
+ROTATED = 2  # number of rotated columns, out of HEAD
 
 
 def drawn(*shape, size=1.0):
-    """Returns random values that are exact in float32, as the kernels get them."""
+    """Returns random float64 values that float32 can represent, because the kernels get them as
+    float32."""
     return (size * torch.randn(*shape)).double().requires_grad_()
 
 
@@ -26,7 +27,8 @@ def write(name, x):
 
 
 def both(name, out, weight, inputs):
-    """Writes an output, its weights, and the gradients of the weighted sum."""
+    """Writes the inputs, the output, the weights of its elements in the loss, and the gradients
+    of the weighted sum by the inputs."""
     for key, x in inputs.items():
         write(f"{name}_{key}", x)
     write(f"{name}_y", out)
@@ -66,7 +68,7 @@ def rope():
 
 
 def attention():
-    """Writes causal attention of one sequence, with a window, a scale and a soft cap."""
+    """Writes a case of causal attention: one sequence, with a window, a scale and a soft cap."""
     q, k, v = drawn(SEEN, HEADS, HEAD), drawn(SEEN, KV_HEADS, HEAD), drawn(SEEN, KV_HEADS, HEAD)
     dy = drawn(SEEN, HEADS, HEAD)
     group = HEADS // KV_HEADS

@@ -1,5 +1,5 @@
-"""Writes tests/fixtures/lora/ with peft and torch: adapters for the model of tests/fixtures/prefer,
-and their results in float64.
+"""Writes tests/fixtures/lora/ with peft and torch: adapters for the model of
+tests/fixtures/prefer, and results of these adapters in float64.
 
   all/      adapter of all projections, r 4, alpha 8, as peft saves it
   rs/       adapter of q_proj and v_proj with rslora, r 3, alpha 5
@@ -10,9 +10,9 @@ and their results in float64.
   steps.safetensors    `all` after two AdamW steps on that loss (learning rate 0.1, epsilon 1)
   merged.safetensors   the model with `all` merged by peft
 
-The values are float32, every computation on them float64. Run with a Python that has peft,
-transformers, torch:  python lora_fixtures.py ../fixtures/prefer/model ../fixtures/lora
-"""
+Weights are float32; all computations with them are in float64. Run with a Python that has peft,
+transformers and torch:
+  python lora_fixtures.py ../fixtures/prefer/model ../fixtures/lora"""
 import copy
 import json
 import pathlib
@@ -55,7 +55,8 @@ def adapted(cls, base, seed, **options):
 
 
 def keep(model, folder):
-    """Saves the adapter without the path of the base, which is that of this machine."""
+    """Saves the adapter to a folder, without the path of its base model, which only exists on
+    this machine."""
     model.peft_config["default"].base_model_name_or_path = "base"
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
@@ -72,7 +73,7 @@ def loss_of(model, ids):
 
 
 def two_steps(model, ids):
-    """Takes two AdamW steps on the adapter. Returns the loss before each."""
+    """Runs two AdamW steps on the adapter. Returns the loss before each step."""
     optim = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **STEP)
     losses = []
     for _ in range(2):
@@ -116,7 +117,8 @@ def main(base, folder):
     out["rs"] = [logprobs(model, i, p).tolist() for i, p in zip(ids, PROMPTS)]
     model = keep(adapted(AutoModelForSequenceClassification, base, 3, r=2, lora_alpha=4,
                          target_modules="all-linear", task_type="SEQ_CLS"), folder / "score")
-    model.config.pad_token_id = None # one sequence at a time: the score is read at its last token
+    # each sequence is computed alone, so the score is read at its last token
+    model.config.pad_token_id = None
     out["score"] = [model(i[None]).logits[0, 0].item() for i in ids]
     (folder / "expected.json").write_text(json.dumps(out, indent=1) + "\n")
 

@@ -1,17 +1,18 @@
-"""Writes tests/fixtures/lora_fused/ with peft and torch: adapters for models whose files have modules of
-other names than Llama's, most of them several projections in one, and what they compute, in float64.
+"""Writes tests/fixtures/lora_fused/ with peft and torch: adapters and their results in float64, for
+models whose modules have other names than Llama's. Most of these modules contain several
+projections.
 
   phi3/        of tests/fixtures/model/phi3_short: qkv_proj, gate_up_proj
   gpt2/        of gpt2: c_attn, a Conv1D (fan_in_fan_out)
-  gpt_neox/    of gpt_neox: query_key_value, head by head
-  starcoder2/  of starcoder2: c_proj, which is of the MLP alone here; GPT-2's attention has one, too
-  helium/      of helium: q_proj, whose rotated rows are neighbours in the files
-  glm4/        of glm4: gate_up_proj beside q_proj, k_proj and v_proj
+  gpt_neox/    of gpt_neox: query_key_value, which is stored head by head
+  starcoder2/  of starcoder2: c_proj, here only in the MLP; GPT-2's attention also has a c_proj
+  helium/      of helium: q_proj, in whose files the two rows of a rotary pair are neighbours
+  glm4/        of glm4: gate_up_proj, together with q_proj, k_proj and v_proj
 
-In each: all/ (adapter of all modules, r 3, alpha 6), one/ (of the module named here first, r 2, alpha
-5), input.jsonl, expected.json, gradient.safetensors, steps.safetensors, merged.safetensors, as
-lora_fixtures.py describes.  Run:  python lora_fused_fixtures.py ../fixtures/model ../fixtures/lora_fused
-"""
+Each folder has all/ (an adapter of all modules, r 3, alpha 6), one/ (an adapter of the first module
+named above, r 2, alpha 5), and input.jsonl, expected.json, gradient.safetensors, steps.safetensors,
+merged.safetensors as in lora_fixtures.py. Run:  python lora_fused_fixtures.py ../fixtures/model
+../fixtures/lora_fused"""
 import copy
 import json
 import pathlib

@@ -1,18 +1,18 @@
-"""model_fixtures.py OUT [NAME ...] - writes the fixtures of tests/model/test_parity.c, by transformers and torch autograd.
+"""model_fixtures.py OUT [NAME ...] - writes the fixtures of tests/model/test_parity.c with transformers and torch
+autograd.
 
-Tiny models with random weights, one per family and feature. The weights are float32, every
-computation on them float64: the layers that Hugging Face computes in float32 whatever the model's
-dtype (RMSNorm) are replaced by the same formula in float64; the rotation angles stay float32, as
-they are part of the definition. Needs torch, transformers, safetensors; no network.
+The models are tiny, with random weights, one per family and feature. The weights are float32; all computations with
+them are in float64. Hugging Face computes some layers (RMSNorm) in float32 whatever the model's dtype; these are
+replaced by the same formula in float64. The rotation angles stay float32, because they are part of the definition.
+Needs torch, transformers, safetensors; no network.
 
-OUT/<name>/config.json, model.safetensors, and expected.safetensors:
-  ids (tokens,) lengths (n,) prompts (n,)    the sequences, end to end (no id is the padding id: Hugging Face
-                                             reads a score at the last token that is not padding)
+OUT/<name>/ has config.json, model.safetensors, and expected.safetensors with:
+  ids (tokens,) lengths (n,) prompts (n,)    the sequences, one after another (none contains the padding id, because
+                                             Hugging Face reads a score at the last token that is not padding)
   logits (tokens,v)  embedding (n,c)         causal models; embedding: mean last hidden state of the completion
   loss (1,)                                  mean negative log-likelihood of all completion tokens
   score (n,labels)  dscore (n,labels)        classifiers; their loss is sum(score * dscore)
-  grad.<parameter>                           of the loss
-"""
+  grad.<parameter>                           gradient of the loss"""
 import json
 import pathlib
 import sys
@@ -111,7 +111,7 @@ MODELS = {  # name: (model_type, architecture, fields)
     "gemma": ("gemma", "GemmaForCausalLM", dict(TINY, hidden_act="gelu", hidden_activation="gelu_pytorch_tanh",
                                                 attention_bias=True)),
     "gemma_score": ("gemma", "GemmaForSequenceClassification", dict(TINY, hidden_act="gelu_pytorch_tanh", **LABELS)),
-    # [0] is yarn with the base 10000, [1] the class's 500000
+    # rotation [0] is yarn with base 10000, rotation [1] has the class default, base 500000
     "olmo3": ("olmo3", "Olmo3ForCausalLM",
               dict(OLMO3, num_hidden_layers=4, rope_scaling={k: v for k, v in YARN.items() if not k.startswith("mscale")})),
     "olmo3_score": ("olmo3", "Olmo3ForSequenceClassification",
@@ -153,12 +153,14 @@ def norm64(module):
 
 
 def softmax64(x, dim=-1, dtype=None):
-    """Returns the softmax in float64: that of eager attention is in float32 for every dtype."""
+    """Replaces torch's softmax in eager attention, which is computed in float32 for every dtype,
+    by one in float64."""
     return torch.softmax(x, dim)
 
 
 def one_rope(model):
-    """Makes longrope use the factors of the longest sequence for every sequence, as plumb does."""
+    """Makes longrope use the factors for the longest sequence of the batch for every sequence,
+    as plumb does."""
     rope = getattr(model.base_model, "rotary_emb", None)
     if rope is not None and rope.rope_type == "longrope":
         rope(torch.zeros(1, dtype=torch.float64), torch.tensor([[max(LENGTHS) - 1]]))
@@ -166,7 +168,7 @@ def one_rope(model):
 
 
 def head(model, hidden):
-    """Returns the logits of the last hidden states."""
+    """Returns the logits for the last hidden states."""
     logits, cap = model.get_output_embeddings()(hidden), getattr(model.config, "final_logit_softcapping", None)
     if model.config.model_type == "granite":
         return logits / model.config.logits_scaling
@@ -174,12 +176,14 @@ def head(model, hidden):
 
 
 def in_files(key, config):
-    """Returns the name of a parameter in files; transformers 5 reads both names of GPT-NeoX's head."""
+    """Returns the name of a parameter in the files. transformers 5 reads both names of GPT-NeoX's
+    head."""
     return "embed_out.weight" if config.model_type == "gpt_neox" and key == "lm_head.weight" else key
 
 
 def attention_of(model_type):
-    """Returns the kind of attention: eager for models with a soft cap, which sdpa lacks."""
+    """Returns the attention implementation: eager for models with a soft cap, which sdpa does
+    not support."""
     return "eager" if model_type == "gemma2" else "sdpa"
 
 

@@ -1,9 +1,9 @@
-"""Writes tests/fixtures/monitor/events.bin: what report.to makes of three lines of metrics.
+"""Writes tests/fixtures/monitor/events.bin: the TensorBoard events that plumb's report.to must
+write for three lines of metrics.
 
 The events are serialised and framed by tensorboard's own classes.
 
-Run with a Python that has tensorboard:  python monitor_fixtures.py
-"""
+Run with a Python that has tensorboard:  python monitor_fixtures.py"""
 import io
 import pathlib
 

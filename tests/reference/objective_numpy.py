@@ -1,24 +1,25 @@
-"""Every objective a second time, in numpy and in another form than in align_fixtures.py with torch:
-closed forms instead of sums, scalars instead of tensors. Derivatives are by the complex step,
-f'(x) = Im f(x + i h) / h, which has no cancellation. align_fixtures.py writes a case only if both
-agree."""
+"""Computes every objective in numpy, in another form than align_fixtures.py does with torch:
+closed forms instead of sums, scalars instead of tensors. Derivatives are computed by the
+complex step, f'(x) = Im f(x + i h) / h, in which nothing cancels. align_fixtures.py writes a
+case only if both results agree."""
 import numpy as np
 
 STEP = 1e-30
 
 
 def softplus(z):
-    """Returns log(1 + e^z) for complex z, in the form that does not overflow."""
+    """Returns log(1 + e^z) for complex z, computed without overflow."""
     return z + np.log(1 + np.exp(-z)) if z.real > 0 else np.log(1 + np.exp(z))
 
 
 def entropy(z):
-    """Returns the entropy of a coin with log-odds z."""
+    """Returns the entropy, in nats, of a binary choice with log-odds z."""
     return np.log1p(np.exp(-z)) + z * np.exp(-z) / (1 + np.exp(-z))
 
 
 def temperature(h, rho):
-    """Returns the temperature at which the slope of aps is 0: entropy(|h| / t) = -rho."""
+    """Returns the temperature t at which the derivative of the loss of aps by t is 0:
+    entropy(|h| / t) = -rho."""
     low, high = 0.0, 700.0
     for _ in range(2000):
         z = (low + high) / 2
@@ -44,7 +45,7 @@ def pair(kind, p, s, ref, x, reward, score, w, l, e):
         e = e + p["label_smoothing"]
     if kind == "dlma":
         h = h - p["margin_beta"] * np.clip(reward[w] - reward[l], -p["margin_limit"], p["margin_limit"])
-    # (1 - e) softplus(-h) + e softplus(h), as softplus(h) - softplus(-h) = h
+    # equals (1 - e) softplus(-h) + e softplus(h), because softplus(h) - softplus(-h) = h
     return (softplus(-h) + e * h) * (reward[w] - reward[l] if kind == "rdo" else 1)
 
 
@@ -70,7 +71,8 @@ def pro(p, s, x, y, ref, r):
     order = np.argsort(-r)
     loss = -p["sft_weight"] * y[order[0]]
     for k, best in enumerate(order[:-1]):
-        own = (r[best] - r[order[-1]]) * x[best] # its factor is the largest gap, that to the last
+        # the factor of the best answer is the largest reward gap, that to the last answer
+        own = (r[best] - r[order[-1]]) * x[best]
         loss = loss + np.log(1 + sum(np.exp((r[best] - r[i]) * x[i] - own) for i in order[k + 1:]))
     return loss
 
@@ -108,7 +110,7 @@ def derivatives(f, at):
 
 
 def check(case, p):
-    """Raises if the case's loss or derivatives are others."""
+    """Fails if the loss or the derivatives in the case differ from those computed here."""
     s, score = np.array(case["logp"], complex), np.array(case["score"], complex)
     for what, got, want in (
             ("loss", np.real(loss(case, p, s, score)), case["loss"]),

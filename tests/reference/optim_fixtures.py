@@ -1,7 +1,8 @@
-"""Writes tests/train/optim_golden.h: AdamW and schedules from torch and transformers, float64.
+"""Writes tests/train/optim_golden.h: steps of AdamW and learning rate schedules, from torch and
+transformers in float64.
 
-Run with a Python that has torch and transformers:  python optim_fixtures.py > ../train/optim_golden.h
-"""
+Run with a Python that has torch and transformers:  python optim_fixtures.py >
+../train/optim_golden.h"""
 import torch
 from transformers import (get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup,
                           get_cosine_with_min_lr_schedule_with_warmup,
@@ -55,7 +56,8 @@ def adamw():
         weights += [x for p in params for x in p.detach().clone().flatten()]
     array("double", "golden_norm", norms)
     array("double", "golden_lr", rates)
-    array("double", "golden_weight", weights)  # the weights after every step
+    # the weights after every step, one step after another
+    array("double", "golden_weight", weights)
 
 
 print("/* optim_golden.h - AdamW and schedules, float64; written by tests/reference/"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""penalty_fixtures.py PLUMB: writes tests/fixtures/penalty.json: transformers' results with a repetition
-penalty on a fixture model, in float64.
-For each case: prompt, penalty, temperature, the completion (temperature 0: transformers' own greedy one; otherwise
-the one that PLUMB drew with seed 5), the log-probs of its tokens under the raw logits, and under transformers'
-RepetitionPenaltyLogitsProcessor followed by its TemperatureLogitsWarper."""
+"""penalty_fixtures.py PLUMB: writes tests/fixtures/penalty.json: results of transformers in float64 for a
+fixture model with a repetition penalty. Each case has the prompt, the penalty, the temperature and the
+completion. With temperature 0, transformers generates the completion greedily; otherwise it is the one that
+PLUMB drew with seed 5. Each case also has the log-probs of its tokens under the raw logits, and under
+transformers' RepetitionPenaltyLogitsProcessor followed by its TemperatureLogitsWarper."""
 import json
 import pathlib
 import subprocess
@@ -17,7 +17,8 @@ FOLDER, LENGTH = FIXTURES / "qwen3_norm", 24
 
 
 def drawn(plumb, index, prompt, penalty, temperature):
-    """Returns the completion of record `index`; the random numbers depend on the record's number."""
+    """Returns the completion that plumb draws for record number `index`. The random numbers
+    depend on this number, so all records before it are generated, too."""
     lines = "".join(json.dumps({"prompt_ids": prompt}) + "\n" for _ in range(index + 1))
     out = subprocess.run([plumb, "generate", f"model={FOLDER}", "prompts=-", f"max_new_tokens={LENGTH}", "seed=5", "ignore_eos=true",
                           f"temperature={temperature}", f"repetition_penalty={penalty}"],
@@ -27,7 +28,7 @@ def drawn(plumb, index, prompt, penalty, temperature):
 
 def main():
     model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float64)
-    model.generation_config.eos_token_id = None  # as ignore_eos
+    model.generation_config.eos_token_id = None  # plumb runs with ignore_eos
     v = model.config.vocab_size
     cases = []
     for index, (penalty, temperature) in enumerate([(1.0, 0), (1.4, 0), (1.4, 0.7), (0.8, 1.3)]):

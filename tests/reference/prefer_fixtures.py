@@ -1,12 +1,13 @@
-"""Writes tests/fixtures/prefer/: a tiny Llama with a byte-level tokenizer, preference pairs,
-the figures of TRL's DPOTrainer at each step of training the Llama on the pairs, and the weights
-after two steps of DPO, DPO with smoothed labels and IPO (float32, CPU).
+"""Writes tests/fixtures/prefer/: a tiny Llama with a byte-level tokenizer, preference pairs, the
+metrics of TRL's DPOTrainer at each step of training this model on the pairs, and the weights
+after two steps of DPO, of DPO with label smoothing and of IPO (float32, CPU).
 
-AdamW divides a gradient by its own size. The weights after two steps are made with an epsilon that is
-large against it, and without clipping, nearly as by plain SGD, so that they depend on that size too.
+AdamW divides a gradient by its own size. The runs for the weights after two steps use a large
+epsilon and no gradient clipping, nearly like plain SGD, so that the weights depend on the size of
+the gradient, too.
 
-Run with a Python that has trl, transformers, torch:  python prefer_fixtures.py ../fixtures/prefer
-"""
+Run with a Python that has trl, transformers and torch:  python prefer_fixtures.py
+../fixtures/prefer"""
 import json
 import pathlib
 import shutil
@@ -21,7 +22,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
 
 STEPS, BATCH = 8, 6
-# Completions of one length, the end token included: TRL's IPO divides log-ratios by length.
+# Number of tokens of each completion in level.jsonl, including the end token. TRL's IPO divides
+# log-ratios by this length.
 LEVEL = 10
 WORDS = "the cat sat on a mat and saw one red bird while rain fell over two old roofs".split()
 
@@ -62,13 +64,14 @@ class InOrder(DPOTrainer):
 
 
 def level(pairs):
-    """Returns the same pairs, with completions cut or filled to LEVEL - 1 bytes."""
+    """Returns the pairs with every completion cut or filled to LEVEL - 1 bytes."""
     cut = lambda text: text.ljust(LEVEL - 1, "s")[:LEVEL - 1]
     return [dict(p, chosen=cut(p["chosen"]), rejected=cut(p["rejected"])) for p in pairs]
 
 
 def run(folder, pairs, keep=None, steps=STEPS, batch=BATCH, **options):
-    """Trains and returns the rows of the log; keep: the file for the weights."""
+    """Trains with DPOTrainer. Returns the rows of its log. keep: file to which the weights are
+    written."""
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tok = PreTrainedTokenizerFast.from_pretrained(folder)
     scratch = tempfile.mkdtemp()
@@ -105,7 +108,7 @@ def main(folder):
     trl = dict(steps=[run(folder / "model", pairs, beta=beta, **adam) for beta in (0.1, 0.5)])
     trl["dpo"] = run(folder / "model", pairs, folder / "dpo.safetensors", beta=0.5, adam_epsilon=1.0,
                      **near_sgd)
-    # `aot` sorts its batch; of one pair it is DPO with label smoothing.
+    # `aot` sorts the pairs of its batch. With one pair per batch it is DPO with label smoothing.
     trl["doubt"] = run(folder / "model", pairs, folder / "doubt.safetensors", batch=1, beta=0.5,
                        adam_epsilon=1.0, loss_type=["aot"], label_smoothing=0.2, **near_sgd)
     trl["ipo"] = run(folder / "model", level(pairs), folder / "ipo.safetensors", beta=0.5,

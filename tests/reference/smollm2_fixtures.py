@@ -1,15 +1,15 @@
-"""smollm2_fixtures.py MODEL FOLDER - writes FOLDER/smollm2.json and smollm2.safetensors, the fixtures of tests/real: the
-results of transformers with SmolLM2-135M-Instruct in float64.
+"""smollm2_fixtures.py MODEL FOLDER - writes FOLDER/smollm2.json and smollm2.safetensors, the fixtures of tests/real:
+the results of transformers with SmolLM2-135M-Instruct in float64.
 
-MODEL is the folder that configs/smollm2/convert_smollm2.py writes.
-  lines    2,000 texts with their ids, and the text that these decode to where it differs
-  logprob  conversations with the log-prob of every token of the answer, given as ids
-  greedy   conversations with the tokens that the model answers greedily, up to 100, and the positions where the best token
+MODEL is a folder that configs/smollm2/convert_smollm2.py has written.
+  lines    2,000 texts with their ids, and with the text to which these ids decode if it differs
+  logprob  conversations with the log-prob of every token of the answer, whose tokens are given as ids
+  greedy   conversations with up to 100 tokens of the model's greedy answer, and the positions at which the best token
            and the second best are closer than 0.02 nats, with this distance
-  gradient the norm of the gradient of the mean negative log-likelihood of the answers of `logprob`, per tensor; the
-           safetensors file holds 1,024 entries of each (all of smaller ones), those of sample()
-Run with a Python that has torch and transformers.
-"""
+  gradient for each tensor, the norm of the gradient of the mean negative log-likelihood of the answers in `logprob`.
+           The safetensors file has 1,024 elements of each gradient, chosen by sample() (all elements if there are
+           fewer)
+Run with a Python that has torch and transformers."""
 import json
 import pathlib
 import sys
@@ -50,7 +50,7 @@ def lines():
     out = ["", " ", "  ", "\n", "\n\n", "\t", " a", "a ", "  a  b   c", "a\n\n\nb", *CODE, *SPECIAL, *OTHER, *LATIN]
 
     def part(kind):
-        if kind == 4: # characters of a block of Unicode
+        if kind == 4: # characters of one Unicode block
             begin, size = BLOCKS[int(rng.integers(len(BLOCKS)))]
             return "".join(chr(begin + int(k)) for k in rng.integers(0, size, int(rng.integers(1, 6))))
         words = (LATIN, OTHER, CODE, SPECIAL)[kind]
@@ -63,7 +63,8 @@ def lines():
 
 
 def sample(n):
-    """Returns the indices of the entries that are kept of a tensor of n; test_smollm2.py computes the same ones."""
+    """Returns the indices of the elements that are kept of a tensor with n elements. test_smollm2.py computes
+    the same indices."""
     return [i * 2654435761 % n for i in range(SAMPLES)] if n > SAMPLES else list(range(n))
 
 
@@ -72,7 +73,7 @@ def prompt_ids(tokenizer, chat):
 
 
 def answers(tokenizer, model):
-    """Returns the part `logprob`; the gradient is left in the model."""
+    """Returns the part `logprob`. The gradient stays in the parameters of the model."""
     out, total, count = [], 0.0, 0
     for chat, text in CHATS:
         prompt = prompt_ids(tokenizer, chat)
@@ -105,7 +106,8 @@ def greedy(tokenizer, model, most=100):
 def main(folder, to):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
-    # transformers drops the gradient of the pad token's input embedding. Here the pad token is the end token of every message.
+    # transformers drops the gradient of the pad token's embedding. Here the pad token is also the end token of every message,
+    # so the pad index is removed.
     model.model.embed_tokens.padding_idx = None
     to = pathlib.Path(to)
     to.mkdir(parents=True, exist_ok=True)

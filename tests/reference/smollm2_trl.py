@@ -1,14 +1,12 @@
-"""smollm2_trl.py MODEL FOLDER - writes FOLDER/trl.json: SFT and DPO of SmolLM2-135M-Instruct by TRL, 5 steps each in float32,
-on conversations of several turns that the file holds, too.
+"""smollm2_trl.py MODEL FOLDER - writes FOLDER/trl.json: SFT and DPO of SmolLM2-135M-Instruct by TRL, 5 steps each in
+float32, on conversations of several turns, which the file contains, too.
 
-MODEL is the folder that configs/smollm2/convert_smollm2.py writes.
-  sft     records of messages, and loss, gradient norm, learning rate and entropy of every step with TRL's assistant_only_loss
-  dpo     pairs of answers to conversations, and the figures of every step; the reference is the start
-transformers marks the assistant's text by {% generation %}, which the model's template does not have. The script adds it and
-asserts that the text stays the same. What follows an answer, its end token and the line break, is trained on, as in the
-templates that TRL has for the ChatML family.
-Run with a Python that has trl, transformers and torch.
-"""
+MODEL is a folder that configs/smollm2/convert_smollm2.py has written.
+  sft     records of messages; loss, gradient norm, learning rate and entropy of every step with TRL's assistant_only_loss
+  dpo     pairs of answers to conversations; the metrics of every step. The reference is the start model.
+transformers needs {% generation %} to mark the assistant's text, which the model's template does not have. The script adds
+it and asserts that the text stays the same. The end token and the line break after an answer are trained on, as in TRL's
+own templates for the ChatML family. Run with a Python that has trl, transformers and torch."""
 import json
 import pathlib
 import random
@@ -55,7 +53,7 @@ def conversations():
 
 
 def marked(template):
-    """The template with {% generation %} around what the assistant says."""
+    """Returns the template with {% generation %} around the assistant's text."""
     turn = template[template.index("{{'<|im_start|>' + message['role']"):template.index("{% endfor %}")]
     said = "message['content'] + '<|im_end|>' + '\n'"
     assert turn == "{{'<|im_start|>' + message['role'] + '\n' + " + said + "}}", turn
@@ -75,7 +73,8 @@ class DPOInOrder(DPOTrainer):
 
 def load(folder):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    # transformers drops the gradient of the pad token's input embedding. Here the pad token is the end token of every message.
+    # transformers drops the gradient of the pad token's embedding. Here the pad token is also the end token of every message,
+    # so the pad index is removed.
     model.model.embed_tokens.padding_idx = None
     return model
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""sources_fixtures.py OUT - writes OUT/config.json and OUT/tokenizer.json: what transformers reads from
-folders in which two fields, or two files, give one setting. Needs torch and transformers (written
-with 5.24).
+"""sources_fixtures.py OUT - writes OUT/config.json and OUT/tokenizer.json: what transformers reads from model
+folders in which two fields, or two files, give the same setting. Needs torch and transformers (made with
+5.24).
 
-Each case of config.json: the fields that change in a small config.json, generation_config.json or null, and what
-the model that transformers builds from them uses: rotary description, layers with a window and its
-size, end tokens of generate(); or the error with which it refuses.
-Each case of tokenizer.json: the files beside it, and the ids of the texts, with what the
-post-processor adds and decoded without special tokens, and the tokens with a role."""
+Each case in config.json has the fields that differ from a small base config.json, a generation_config.json or
+null, and what the model that transformers builds from these files uses: the description of the rotation, the
+layers with an attention window and its size, and the end tokens of generate(); or the error with which
+transformers refuses the files. Each case in tokenizer.json has the contents of the other tokenizer files, the
+ids of some texts (with the tokens that the post-processor adds), the text decoded without special tokens, and
+the tokens with a role (begin, end, padding)."""
 import json
 import pathlib
 import sys
@@ -62,7 +63,8 @@ WINDOW = [
     {"layer_types": None, "sliding_window": 7, "use_sliding_window": True, "max_window_layers": 0},
 ]
 NEWER = ("ministral", "olmo2", "smollm3", "granite", "phi3", "gemma2", "gemma3_text")
-PADDED = {"pad_token_id": 0} # the classes' own padding tokens are outside of this vocabulary
+# the default padding tokens of the classes are larger than this vocabulary
+PADDED = {"pad_token_id": 0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
 ROPE_NEWER = [{"rope_theta": 500.0}, {"rope_scaling": LINEAR}, {"rope_scaling": YARN},
@@ -85,18 +87,19 @@ STOPS = [({}, None), ({"eos_token_id": [5, 6]}, None), ({"eos_token_id": 5}, {"e
 
 
 def used(folder):
-    """Returns the settings of the model that transformers builds from the folder."""
+    """Returns the settings that the model uses which transformers builds from the folder."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(
         transformers.AutoConfig.from_pretrained(folder), dtype=torch.float32)
     with torch.no_grad():
-        model(torch.arange(3, 23)[None]) # refuses a window without a size
+        model(torch.arange(3, 23)[None]) # fails for a window without a size
     c = model.config
     types = getattr(c, "layer_types", None)
     window = getattr(c, "sliding_window", None)
     if c.model_type in ("llama", "olmo2", "granite"):
         windowed = 0
-    elif types is None or c.model_type == "phi3": # its masks ignore layer_types
+    # the attention masks of this model ignore layer_types
+    elif types is None or c.model_type == "phi3":
         windowed = c.num_hidden_layers if window else 0
     else:
         windowed = types.count("sliding_attention")
@@ -120,7 +123,7 @@ def case(change, generation=None, family="llama"):
             pathlib.Path(folder, "generation_config.json").write_text(json.dumps(generation))
         try:
             out = used(folder)
-        except Exception as e: # the class of the error suffices
+        except Exception as e: # the class of the error is sufficient
             out = {"raises": type(e).__name__}
         if "raises" not in out:
             try:
@@ -134,7 +137,7 @@ def case(change, generation=None, family="llama"):
 
 
 def added(text, ident, **flags):
-    """Returns one entry of "added_tokens"."""
+    """Returns one entry of "added_tokens" of a tokenizer.json."""
     return {"id": ident, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
             "normalized": False, "special": True, **flags}
 
@@ -160,7 +163,9 @@ TOKENIZER = {"version": "1.0", "truncation": None, "padding": None,
 ROLES = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
 TEXTS = ["ab", "a <|x|> b", "a<|x|><|y|>b", "a </s> b", "<s>ab</s>", "a[x] b"]
 X = "<|x|>"
-BESIDE = [ # tokenizer_config.json, special_tokens_map.json, added_tokens.json, changes of tokenizer.json
+# (tokenizer_config.json, special_tokens_map.json, added_tokens.json, changed fields of
+# tokenizer.json)
+BESIDE = [
     ({}, None, None, {}),
     ({"add_bos_token": False, "add_eos_token": True}, None, None, {}),
     ({"add_bos_token": True, "add_eos_token": True}, None, None, {"post_processor": None}),

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Writes small tokenizers in the styles that Llama-like models use, and the results of
+"""Writes small tokenizers in the styles of Llama-like models, and the results of
 huggingface/tokenizers with them.
 
-    tokenizer_fixtures.py OUT                   writes OUT/<style>.json, the committed fixtures
-    tokenizer_fixtures.py --stress EXE COUNT    compares COUNT random texts per style with the output
-                                                of EXE DIR special < {"text"} lines > {"ids","decoded"}
+ tokenizer_fixtures.py OUT                   writes OUT/<style>.json, the fixtures in the repository
+ tokenizer_fixtures.py --stress EXE COUNT    compares the results for COUNT random texts per style
+ with the output of
+                                             EXE DIR special < {"text"} lines > {"ids","decoded"}
 
-Needs the Python package tokenizers; made with 0.23.3. Texts and vocabularies are functions of a
-fixed seed."""
+Needs the Python package tokenizers; made with 0.23.3. Texts and vocabularies depend only on a fixed
+seed."""
 import json
 import os
 import random
@@ -90,14 +91,14 @@ CHATML = [added(t) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|v
 TOOLS = [added(t, False, normalized=False) for t in ("<tool_call>", "</tool_call>", "<think>", "</think>")]
 FIM = [added(f"<|fim_{t}|>") for t in ("prefix", "middle", "suffix")]
 
-# name: how the vocabulary is trained ("bytes" or "chars"), and the parts of tokenizer.json
+# name: (how the vocabulary is trained: "bytes" or "chars", parts of tokenizer.json)
 STYLES = {
     "gpt2": ("bytes", dict(pre_tokenizer=byte_level(regex=True), decoder=byte_level(),
                            post_processor=byte_level(), added=[added("<|endoftext|>")])),
     "gpt2_prefix": ("bytes", dict(pre_tokenizer=byte_level(True, True), decoder=byte_level(), post_processor=None,
                                   added=[added("<mask>", lstrip=True), added("[W]", False, single_word=True),
                                          added("<pad>", rstrip=True)])),
-    # runs of spaces are separate tokens, found before the text is cut
+    # runs of spaces are separate tokens, which are found before the text is pre-tokenized
     "neox": ("bytes", dict(normalizer={"type": "NFC"}, pre_tokenizer=byte_level(regex=True), decoder=byte_level(),
                            post_processor=byte_level(), added=[added("<|endoftext|>"), added("<|padding|>")] +
                            [added(" " * n, False) for n in range(24, 1, -1)])),
@@ -137,7 +138,8 @@ STYLES = {
         post_processor=around(["<s>"]),
         added=SPM_TOKENS + [added("<start_of_turn>"), added("\n\n", False), added("▁▁", False), added("<h1>", False)],
         byte_fallback=True, fuse_unk=True, unk_token="<unk>")),
-    # Gemma 1 as transformers' GemmaConverter writes it: five special tokens before the bytes, runs of line breaks and spaces
+    # Gemma 1, as transformers' GemmaConverter writes it: five special tokens before the byte tokens, and runs of line breaks
+    # and of spaces as tokens
     "gemma1": ("chars", dict(
         normalizer=replace(" ", "▁"), pre_tokenizer=split_text(" ", "MergedWithPrevious"),
         decoder=sequence("decoders", replace("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"}),
@@ -148,14 +150,16 @@ STYLES = {
         [added(c * n, False, normalized=False) for c in "\n▁" for n in range(2, 6)] +
         [added(t, False, normalized=False) for t in ("<table>", "</table>", "<code>", "</code>")],
         first=5, byte_fallback=True, fuse_unk=True, unk_token="<unk>")),
-    # OLMo 3 (and 2): the pattern of cl100k; masks of personal data are tokens, but not special
+    # OLMo 3 and OLMo 2: the regular expression of cl100k. The tokens that mask personal data are
+    # not special tokens.
     "olmo3": ("bytes", dict(
         pre_tokenizer=sequence("pretokenizers", split(LLAMA3, "Removed", True), byte_level()), decoder=byte_level(),
         post_processor=None, added=[added("<|extra_id_0|>", False, normalized=False), added("<|endoftext|>")] + FIM +
         [added(f"|||{t}|||", False, normalized=False) for t in ("PHONE_NUMBER", "EMAIL_ADDRESS", "IP_ADDRESS")] +
         [added("<|im_start|>"), added("<|im_end|>"), added("<functions>", False, normalized=False),
          added("<|extra_id_1|>", False, normalized=False), added("<|endofprompt|>"), added("<|pad|>")])),
-    # StableLM 2 (Arcade100k): digit by digit; the first StableLM has GPT-NeoX's tokenizer
+    # StableLM 2 (Arcade100k): each digit is a piece of its own. The first StableLM has GPT-NeoX's
+    # tokenizer.
     "stablelm": ("bytes", dict(
         normalizer={"type": "NFC"}, pre_tokenizer=sequence("pretokenizers", split(QWEN2, "Removed", True), byte_level()),
         decoder=byte_level(), post_processor=None,
@@ -231,20 +235,22 @@ def train(kind, size=380):
 
 
 def build(name):
-    """Returns the text of a tokenizer.json."""
+    """Returns the text of the tokenizer.json of a style."""
     kind, parts = STYLES[name]
     parts = dict(parts)
     vocab, merges = train(kind)
     tokens = parts.pop("added")
-    if kind == "chars":  # SentencePiece order: unknown, BOS, EOS, bytes, then the rest
+    # in SentencePiece's order: unknown, BOS, EOS, the bytes, then the other tokens
+    if kind == "chars":
         first = [t["content"] for t in tokens[:parts.pop("first", 3)]] if parts.get("unk_token") else []
         if parts.get("byte_fallback"):
             first += ["<0x%02X>" % b for b in range(256)]
         rest = [t for t, _ in sorted(vocab.items(), key=lambda x: x[1])]
         vocab = {t: i for i, t in enumerate(first + rest)}
-    if name == "llama3":  # tokens that no merge makes: only ignore_merges finds them
+    if name == "llama3":  # no merge makes these tokens, so only ignore_merges finds them
         vocab["Ġgardener"] = len(vocab)
-    if name in ("gpt2", "gpt2_prefix", "smollm", "unk"):  # the older spelling
+    # the older format of merges: a string instead of a list
+    if name in ("gpt2", "gpt2_prefix", "smollm", "unk"):
         merges = [" ".join(m) for m in merges]
     for i, t in enumerate(tokens):
         t["id"] = vocab.get(t["content"], -1)
@@ -287,7 +293,7 @@ def write_fixtures(out):
             cases.append({"text": s, "ids": t.encode(s, add_special_tokens=False).ids, "special": ids,
                           "decoded": t.decode(ids, skip_special_tokens=False),
                           "skipped": t.decode(ids, skip_special_tokens=True)})
-        for _ in range(6):  # any ids: they may be parts of characters
+        for _ in range(6):  # random ids, which may be parts of characters
             ids = [rng.randrange(t.get_vocab_size() + 2) for _ in range(rng.randint(1, 12))]
             cases.append({"ids": ids, "decoded": t.decode(ids, skip_special_tokens=False),
                           "skipped": t.decode(ids, skip_special_tokens=True)})

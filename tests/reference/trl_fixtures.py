@@ -1,10 +1,10 @@
-"""Writes tests/fixtures/align/trl.json: losses and gradients by TRL's own code, in float64.
+"""Writes tests/fixtures/align/trl.json: losses and gradients computed by TRL's own code, in float64.
 
-TRL has DPO, with and without smoothed labels, IPO, the logistic rank loss without a reference (CPO
-and, per token, SimPO), the reward model's loss and SFT. Each case is one of align_fixtures.py's
-problems; before anything is written, TRL must agree with torch's autograd there and with
-objective_numpy.py. Run with a Python that has trl, torch and numpy:  python trl_fixtures.py ../fixtures/align
-"""
+TRL has DPO with and without label smoothing, IPO, the logistic rank loss without a reference (CPO and, per
+token, SimPO), the reward model's loss and SFT. Each case is a problem of align_fixtures.py. The script
+writes nothing unless TRL's results agree with torch autograd in align_fixtures.py and with
+objective_numpy.py. Run with a Python that has trl, torch and numpy:
+  python trl_fixtures.py ../fixtures/align"""
 import json
 import pathlib
 import sys
@@ -24,7 +24,8 @@ DOUBTED = [(0, 1, 0.0, 1.0), (3, 2, 0.1, 1.0), (4, 8, 0.0, 0.25), (1, 7, 0.3, 2.
 
 
 def trainer(model, **own):
-    """The parts of a trainer that a loss of TRL uses: settings, and a place for its metrics."""
+    """Returns an object with the parts of a trainer that TRL's losses use: settings, and a place
+    for metrics."""
     gather = SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x)
     return SimpleNamespace(model=model, accelerator=gather, aux_loss_enabled=False, ld_alpha=None,
                            use_weighting=False, precompute_ref_logps=True, loss_weights=[1.0],
@@ -33,7 +34,7 @@ def trainer(model, **own):
 
 
 class Answers:
-    """A model that has the given log-prob for every sequence, spread over its tokens."""
+    """A model that has a given log-prob for every sequence, divided equally over its tokens."""
     training = True
 
     def __init__(self, s, length):
@@ -49,8 +50,8 @@ class Answers:
 
 
 def by_dpo_trainer(case, kind, s, score):
-    """Calls DPOTrainer._compute_loss with all pairs of equal weight as one batch. `aot` sorts its batch, so
-    it gets one pair at a time and is then DPO with smoothed labels."""
+    """Computes the loss with DPOTrainer._compute_loss, with all pairs as one batch of equal weights.
+    `aot` sorts its batch; so it gets one pair at a time, and is then DPO with label smoothing."""
     length, ref = torch.tensor(case["len"]), torch.tensor(case["logp_ref"], dtype=torch.float64)
     pairs, total = case["pair"], 0
     one = kind == "aot"
@@ -69,7 +70,8 @@ def by_dpo_trainer(case, kind, s, score):
 
 
 def by_cpo_trainer(case, kind, s, score):
-    """Calls CPOTrainer.cpo_loss, which compares two values: log-ratios for DPO and IPO, log-probs for psle."""
+    """Computes the loss with CPOTrainer.cpo_loss. It compares two values of a pair: log-ratios for DPO and
+    IPO, log-probs for psle."""
     p, total = case["param"], 0
     if case["objective"] == "psle": # rank_loss logistic
         x = s / torch.tensor(case["len"]) if p.get("length_normalize", True) else s
@@ -91,7 +93,7 @@ def by_reward_trainer(case, kind, s, score):
 
 
 def by_sft_loss(case, kind, s, score):
-    """Calls DPOTrainer's `sft`: the mean over the tokens of the chosen answers."""
+    """Computes the loss `sft` of DPOTrainer: the mean over the tokens of the chosen answers."""
     n = case["n"]
     model = Answers(torch.cat([s, s.detach()]), torch.tensor(case["len"] * 2))
     own = trainer(model, loss_types=["sft"], beta=0.1, label_smoothing=0.0)
@@ -135,7 +137,8 @@ def cases():
             case(dpo + "aot", by_dpo_trainer, "aot", "dpo", DOUBTED),
             case(dpo + "aot", by_dpo_trainer, "aot", "dpo", DOUBTED, beta=0.3, label_smoothing=0.2),
             case(cpo + "sigmoid", by_cpo_trainer, "sigmoid", "dpo", DOUBTED, label_smoothing=0.1),
-            # TRL's IPO divides log-ratios by length; plumb's, as in the paper, does not.
+            # TRL's IPO divides log-ratios by the length. plumb's IPO does not, like the paper. So
+            # the cases with DPOTrainer have answers of one token.
             case(dpo + "ipo", by_dpo_trainer, "ipo", "ipo", PLAIN, one_token=True),
             case(dpo + "ipo", by_dpo_trainer, "ipo", "ipo", PLAIN, one_token=True, beta=0.4),
             case(cpo + "ipo", by_cpo_trainer, "ipo", "ipo", PLAIN),

@@ -1,7 +1,8 @@
 #!/bin/sh
-# debian.sh FOLDER - builds the Debian package of launch/debian from the last commit in a bare root,
-# installs it in a second one, and runs `plumb doctor`, checks of the man page and the completion, and
-# the quickstart of the installed tree. Needs root, debootstrap and a network that reaches Debian's packages.
+# debian.sh FOLDER - builds the Debian package of launch/debian from the last commit in a minimal Debian root
+# file system, and installs it in a second one. There it runs `plumb doctor`, checks the man page and the
+# shell completion, and runs the installed quickstart. Needs root, debootstrap and a network that reaches
+# Debian's packages.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:?usage: debian.sh FOLDER}

@@ -1,7 +1,8 @@
 #!/bin/sh
-# dist.sh [SUITE]... - makes the release archive with `meson dist` and proves it: unpacks it in a
-# temporary folder, builds it with warnings as errors, runs the suites (default: base config io lint
-# align text), installs it with DESTDIR and runs the installed program. Works on the last commit.
+# dist.sh [SUITE]... - makes the release archive of the last commit with `meson dist`, and tests it.
+# Unpacks the archive in a temporary folder, builds it with warnings as errors, runs the test suites
+# (default: base config io lint align text), installs it with DESTDIR and runs the installed
+# program.
 set -eu
 source=$(cd "$(dirname "$0")/../.." && pwd)
 [ $# -gt 0 ] || set -- base config io lint align text

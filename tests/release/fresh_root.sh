@@ -1,14 +1,17 @@
 #!/bin/sh
-# fresh_root.sh FOLDER [clone|tarball|shared]... - runs README's two commands where nothing is installed.
+# fresh_root.sh FOLDER [clone|tarball|shared]... - runs the two commands of README where nothing is
+# installed.
 #
-# Makes a bare Debian 12 with debootstrap (minbase) in FOLDER/base once. For each way it copies that
-# root, puts the committed source into it, runs ./launch/quickstart.sh and ./launch/test.sh inside,
-# and prints their last lines. All output is in FOLDER/WAY.log. A release runs all three ways:
-#     clone    a clone made with git, without the shared data
-#     tarball  the files of the commit alone: no .git folder
-#     shared   a clone, with ../shared beside it as PLUMB_SHARED (or ../shared from here) has it
-# The root has no git in any of the three. Needs root, debootstrap, git and a network that reaches
-# Debian's packages. The exit code is 1 if a command or a test failed; the roots are not removed.
+# Makes a minimal Debian 12 root file system with debootstrap in FOLDER/base, once. For each way named on
+# the command line, copies it, puts the committed source into the copy, runs ./launch/quickstart.sh and
+# ./launch/test.sh there, and prints their last lines. All output is in FOLDER/WAY.log. A release needs
+# all three ways:
+#     clone    a clone made with git, without the optional shared data
+#     tarball  only the files of the commit: no .git folder
+#     shared   a clone, with the shared data (PLUMB_SHARED, default ../shared) beside it
+# None of these root file systems has git. Needs root, debootstrap, git and a network that reaches
+# Debian's packages. The exit code is 1 if a command or a test failed. The root file systems are not
+# removed.
 set -eu
 source=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:?usage: fresh_root.sh FOLDER [clone|tarball|shared]...}

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""images.py FOLDER [FILE]... - follows the steps of the Dockerfile and of the Apptainer definition in bare Debian
-roots, without Docker and Apptainer: for FROM and Bootstrap it copies a root, it runs RUN and %post in the copy, and
-for COPY and %files it copies the last commit. Default: the two files for the CPU; those for CUDA start from images of
-a registry. Needs root, debootstrap and a network that reaches Debian's packages."""
+"""images.py FOLDER [FILE]... - follows the steps of the Dockerfile and of the Apptainer definition in minimal
+Debian root file systems, without Docker and Apptainer. For FROM and Bootstrap, it copies a root file system. It
+runs RUN and %post in the copy. For COPY and %files, it copies files of the last commit. Without FILE, it uses
+the two files for the CPU; those for CUDA start from images of a registry. Needs root, debootstrap and a network
+that reaches Debian's packages."""
 import io
 import os
 import re
@@ -17,7 +18,7 @@ ROOT = HERE.parents[1]
 
 
 class Image:
-    """A root in which commands are run."""
+    """A root file system in which commands are run."""
 
     def __init__(self, folder, name):
         self.root, self.env, self.folder, self.place = folder / name, {}, folder, "/"

@@ -13,7 +13,7 @@ folder=$(cd "$folder" && pwd)
 libraries="mpich openmpi${prefix:+ other}"
 as_root="--allow-run-as-root --oversubscribe --bind-to none"
 
-run() { # MPI RANKS ARGUMENTS.. - of the program built with this MPI
+run() { # run MPI RANKS ARGUMENTS.. - runs the program that was built with this MPI library
     library=$1 ranks=$2
     shift 2
     case $library in

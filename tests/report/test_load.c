@@ -1,5 +1,5 @@
-/* test_load.c - load.jsonl: its lines, the newest one, broken ones, and what a resumed run keeps.
- * Test. Includes harness.h, io/, report/. */
+/* test_load.c - checks load.jsonl: its lines, which line is the newest, damaged lines, and which
+ * lines a resumed run keeps. Test. Includes harness.h, io/, report/. */
 #include "report/load.h"
 
 #include <math.h>
@@ -19,7 +19,7 @@ static void raw(const char *mode, const char *text)
     CHECK(f && fputs(text, f) >= 0 && !fclose(f));
 }
 
-/* Checks that iteration `iteration` is the newest one; 0: there is none. */
+/* Checks that the newest line is that of this iteration; 0 means that there is no line. */
 static void check_newest(int64_t iteration)
 {
     struct plumb_load_line got;
@@ -53,12 +53,12 @@ int main(void)
     const char *found = strstr(plumb_buf_text(&text), "\"rollout/made_by\": [2, -1, 0, 1]}\n{");
     CHECK(found && !strstr(found + 16, "made_by"));
     plumb_buf_fini(&text);
-    raw("a", "{\"step\": 8, \"iter"); /* killed within the write */
+    raw("a", "{\"step\": 8, \"iter"); /* the writer was killed within a line */
     check_newest(3);
 
-    /* the metrics open and shorten both files */
+    /* Opening the metrics also shortens load.jsonl. */
     plumb_metrics *m = NULL;
-    CHECK_OK(plumb_metrics_open(&m, dir, 1, 0, 0)); /* rank 1 touches nothing */
+    CHECK_OK(plumb_metrics_open(&m, dir, 1, 0, 0)); /* rank 1 changes no file */
     plumb_metrics_close(&m);
     check_newest(3);
     char metrics[80];
@@ -68,12 +68,12 @@ int main(void)
     CHECK_OK(plumb_metrics_open(&m, dir, 0, 4, 2));
     plumb_metrics_close(&m);
     check_newest(2);
-    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0, 0)); /* a fresh run */
+    CHECK_OK(plumb_metrics_open(&m, dir, 0, 0, 0)); /* a new run, which removes the lines */
     plumb_metrics_close(&m);
     check_newest(0);
     CHECK(!plumb_file_exists(path));
 
-    /* mean, maximum and its rank */
+    /* Checks mean, maximum and the rank with the maximum. */
     for (int rank = 0; rank < 3; rank++)
         value[rank * PLUMB_LOAD_COUNT + PLUMB_LOAD_TOKENS] = rank == 1 ? 60 : 30;
     const struct plumb_load_spread s = plumb_load_spread(&line, PLUMB_LOAD_TOKENS);

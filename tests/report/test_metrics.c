@@ -1,5 +1,5 @@
-/* test_metrics.c - metrics.jsonl, its truncation on resume, the console line.
- * Test. Includes harness.h, io/, report/. */
+/* test_metrics.c - checks metrics.jsonl, how it is shortened on resume, and the line on the
+ * console. Test. Includes harness.h, io/, report/. */
 #include "report/metrics.h"
 
 #include <unistd.h>
@@ -70,12 +70,12 @@ static void test_file(void)
     CHECK_OK(plumb_file_lines(path, check_line, &seen));
     CHECK(seen == 6);
 
-    open_write(4, 5, 5); /* steps 5 and 6 are cut off, 5 is written again */
+    open_write(4, 5, 5); /* the lines of steps 5 and 6 are removed, and step 5 is written again */
     seen = 0;
     CHECK_OK(plumb_file_lines(path, check_line, &seen));
     CHECK(seen == 5);
 
-    raw("a", "{\"step\": 6, \"lo"); /* as if the run was killed while it wrote the line */
+    raw("a", "{\"step\": 6, \"lo"); /* an incomplete line, as a kill leaves it */
     open_write(5, 6, 7);
     seen = 0;
     CHECK_OK(plumb_file_lines(path, check_line, &seen));
@@ -91,10 +91,10 @@ static void test_file(void)
     CHECK(isnan(row[7].value[PLUMB_METRIC_LOSS]));
     free(row);
 
-    open_write(0, 1, 2); /* a fresh run starts an empty file */
+    open_write(0, 1, 2); /* a new run starts with an empty file */
     CHECK(lines() == 2);
 
-    /* iterations without an optimizer step: a resume after iteration 2 keeps their lines */
+    /* Iterations without an optimizer step: a resume after iteration 2 keeps their lines. */
     plumb_metrics *m = NULL;
     const char *const still = "{\"step\": 0, \"iteration\": 1}\n{\"step\": 0, \"iteration\": 2}\n";
     raw("w", still);
@@ -149,8 +149,7 @@ static void test_console(void)
     plumb_buf_fini(&b);
 }
 
-/* Checks that the metrics which other tools read have these names, TRL's where TRL has the metric.
- */
+/* Checks the names of metrics that other tools read. If TRL has the metric, the name is TRL's. */
 static void test_names(void)
 {
     static const char *const trl[] = {"loss",
@@ -175,7 +174,7 @@ static void test_names(void)
     }
 }
 
-/* Checks that the fingerprint of the weights is written with 16 digits, also with leading zeros,
+/* Checks that the fingerprint of the weights is written with 16 digits, including leading zeros,
  * and that a fingerprint of 0 is not written. */
 static void test_weights(void)
 {

@@ -1,6 +1,6 @@
-/* test_monitor.c - report.to: TensorBoard events against the bytes of tensorboard's own writer, the
- * Prometheus text, MLPerf lines, and what a resumed run keeps.
- * Test. Includes harness.h, io/, config/, report/. */
+/* test_monitor.c - checks report.to: TensorBoard events against the bytes of tensorboard's own
+ * writer, the Prometheus text, MLPerf lines, and what a resumed run keeps. Test. Includes
+ * harness.h, io/, config/, report/. */
 #include "report/monitor.h"
 
 #include <math.h>
@@ -18,8 +18,8 @@
 
 static char dir[] = "/tmp/plumb_monitor_XXXXXX";
 
-/* The clock of the wall in this test. The linker calls it in place of plumb_wall_now. It is
- * set_back seconds behind the real one. */
+/* The time of day in this test. The linker option --wrap redirects calls of plumb_wall_now to this
+ * function. Its clock is set_back seconds behind the real one. */
 static double set_back;
 double __real_plumb_wall_now(void);
 double __wrap_plumb_wall_now(void);
@@ -28,7 +28,7 @@ double __wrap_plumb_wall_now(void)
     return __real_plumb_wall_now() - set_back;
 }
 
-/* The lines of tests/reference/monitor_fixtures.py. */
+/* Sets row to the three lines of metrics in tests/reference/monitor_fixtures.py. */
 static void rows(struct plumb_metrics_row row[3])
 {
     memset(row, 0, 3 * sizeof(*row));
@@ -64,8 +64,8 @@ static void test_events(void)
     plumb_buf_fini(&got);
 }
 
-/* Reads the only event file: sets name to its path and text to its content. Returns the number of
- * its records. */
+/* Reads the event file, of which there must be only one. Sets name to its path and text to its
+ * contents. Returns the number of its records. */
 static int64_t count_events(char name[4096], struct plumb_buf *text)
 {
     struct plumb_names names = {0};
@@ -93,7 +93,8 @@ static void write_file(const char *path, const char *bytes, int64_t n)
     CHECK_OK(plumb_file_write_atomic(path, bytes, n));
 }
 
-/* A resumed run keeps the events of its lines with their times, and adds those that are missing. */
+/* Checks that a resumed run keeps the events of its lines of metrics, with their times, and adds
+ * the events that are missing. */
 static void test_resume(void)
 {
     struct plumb_metrics_row row[5] = {0};
@@ -109,7 +110,7 @@ static void test_resume(void)
         CHECK_OK(plumb_tensorboard_write(t, 1000.5 + i, &row[i]));
     plumb_tensorboard_close(&t);
     CHECK(count_events(name, &first) == 5);
-    /* killed within the write of a record; the run goes on from its second line */
+    /* the writer was killed within a record; the run resumes from its second line of metrics */
     write_file(name, first.data, first.len - 3);
     CHECK_OK(plumb_tensorboard_open(&t, dir, row, 2));
     CHECK_OK(plumb_tensorboard_write(t, 2000.5, &row[2]));
@@ -121,14 +122,14 @@ static void test_resume(void)
         CHECK_OK(plumb_tensorboard_put(&event, i < 2 ? 1000.5 + i : 2000.5, &row[i]));
         CHECKF(memmem(text.data, (size_t)text.len, event.data, (size_t)event.len), "line %d", i);
     }
-    /* metrics.jsonl has a line whose event was lost, and the file is damaged behind the first one
-     */
+    /* metrics.jsonl has a line whose event was lost, and the event file is damaged after its first
+     * event */
     text.data[text.len - 20] ^= 1;
     write_file(name, text.data, text.len);
     CHECK_OK(plumb_tensorboard_open(&t, dir, row, 5));
     plumb_tensorboard_close(&t);
     CHECK(count_events(again, &text) == 6);
-    /* from the start: nothing is left of the run before */
+    /* a run from the start removes the events of the run before */
     CHECK_OK(plumb_tensorboard_open(&t, dir, NULL, 0));
     plumb_tensorboard_close(&t);
     CHECK(count_events(again, &text) == 1);
@@ -171,7 +172,7 @@ static void test_prometheus(void)
     plumb_buf_fini(&b);
 }
 
-static int64_t last_ms; /* of mlperf.log */
+static int64_t last_ms; /* time of the newest line of mlperf.log, in milliseconds */
 
 static plumb_status check_line(void *arg, const char *line, int64_t len, int64_t line_no)
 {
@@ -191,8 +192,8 @@ static plumb_status check_line(void *arg, const char *line, int64_t len, int64_t
     return PLUMB_OK;
 }
 
-/* Killed within the write of a line, resumed, with a clock that was set back between both sessions:
- * the log has complete lines only, and no time steps back. */
+/* Checks a run that was killed while it wrote a line and was resumed after the clock was set back.
+ * The log must have complete lines only, and times that never decrease. */
 static void test_resumed(const struct plumb_monitor_start *first)
 {
     struct plumb_monitor_start start = *first;

@@ -1,6 +1,6 @@
-/* test_report.c - report.html and its charts: escaping, curves, missing values, errors.
- * Test. Includes harness.h, io/, report/. With a path as argument, it writes the sample page there.
- */
+/* test_report.c - checks report.html and its charts: escaping, curves, missing values, errors.
+ * Test. Includes harness.h, io/, report/. With a path as argument, the program writes the sample
+ * page to this file. */
 #include "report/report.h"
 
 #include <unistd.h>
@@ -30,8 +30,8 @@ static void html(const char *text, int64_t max, const char *expected)
     plumb_buf_fini(&b);
 }
 
-/* Checks the band that a series gives by lo and hi: one polygon over its points without a gap, cut
- * at the frame. Checks that the eleventh series has the first colour with a dashed line. */
+/* Checks the band that lo and hi give a series: one polygon per run of points without a gap, cut at
+ * the frame. Checks that the eleventh series has the first colour and a dashed line. */
 static void test_band(void)
 {
     const double x[] = {1, 2, 3, 4}, y[] = {0, 1, 1, 2}, lo[] = {-1, 0, 0, NAN},
@@ -53,9 +53,9 @@ static void test_band(void)
     plumb_buf_fini(&b);
 }
 
-/* Checks a chart with one panel per series: all panels use the axes and grey lines of the first
- * one; the y axis extends beyond the lines by at most half of their range, and bands are cut there;
- * a 0 is not drawn on a logarithmic axis. */
+/* Checks a chart with one panel per series. All panels use the axes of the first panel, and show
+ * its line in grey. The y axis extends beyond the lines by at most half of their range; bands are
+ * cut there. A value of 0 is not drawn on a logarithmic axis. */
 static void test_panels(void)
 {
     const double x[] = {1, 2, 3}, y[] = {0, 1, 200}, lo[] = {-9, 0.5, 100}, hi[] = {9, 2, 900};
@@ -76,7 +76,8 @@ static void test_panels(void)
     CHECK(count(svg, "&lt;m&gt;</span>") == 3 && count(svg, "class=\"band\"") == 3);
     CHECK(strstr(svg, ">300<") && !strstr(svg, ">400<"));
     CHECK(
-        strstr(svg, "220.0,8.0 131.0,117.3 42.0,114.7 \"")); /* the band's upper edge, cut at 300 */
+        /* the upper edge of the band, cut at 300 */
+        strstr(svg, "220.0,8.0 131.0,117.3 42.0,114.7 \""));
     p.log_y = true;
     plumb_buf_clear(&b);
     CHECK_OK(plumb_plot_svg(&b, &p));
@@ -84,7 +85,7 @@ static void test_panels(void)
     CHECK(strstr(svg, "nats (log), by iteration") && strstr(svg, "d=\"M131.0 118.0L220.0"));
     CHECK(count(svg, "<circle") == 6 && !strstr(svg, "42.0,"));
     for (int s = 0; s < 3; s++)
-        p.series[s].n = 2; /* only one point is drawn, so its band is a bar */
+        p.series[s].n = 2; /* with a single drawn point, the band is a bar */
     p.log_y = true;
     const double tiny[] = {0, 0.001, 200};
     p.series[1].y = tiny;
@@ -109,8 +110,8 @@ static void test_forest(void)
     CHECK(count(svg, "class=\"dot\"") == 2 && count(svg, "class=\"ring\"") == 2);
     CHECK(count(svg, "class=\"line\"") == 1 && count(svg, "class=\"start\"") == 1);
     CHECK(strstr(svg, ">a&amp;b</text>") && strstr(svg, ">none</text>") && !strstr(svg, "nan"));
-    /* The axis runs from 0 to 5: the values are 0 to 3, the interval extends it by at most 1.5, no
-     * value is negative, and the end moves to a tick. */
+    /* The axis runs from 0 to 5. The values are 0 to 3; the interval extends the axis by at most
+     * 1.5; no value is negative, so the axis begins at 0; and its end is moved to a tick. */
     CHECK(strstr(svg, "M150.0 15.5H504.0") && strstr(svg, "cx=\"291.6\" cy=\"15.5\" r=\"4\""));
     f.start = NAN;
     f.n_rows = 1;
@@ -141,8 +142,8 @@ static void test_plot(void)
     struct plumb_buf b = {0};
     CHECK_OK(plumb_plot_svg(&b, &p));
     const char *svg = plumb_buf_text(&b);
-    /* three dots, and a line with a gap at the NaN; the smallest value is at the bottom of the
-     * frame, the largest at its top */
+    /* There are three dots, and a line with a gap at the NaN. The smallest value is at the bottom
+     * of the frame, the largest at its top. */
     CHECKF(count(svg, "<circle") == 3, "%s", svg);
     CHECK(strstr(svg, "d=\"M62.0 224.0M358.0 10.0L506.0 117.0\""));
     CHECK(strstr(svg, "T&lt;") && strstr(svg, "nats &amp; more") && strstr(svg, ">step<"));
@@ -191,8 +192,9 @@ static void test_plot(void)
     plumb_buf_fini(&b);
 }
 
-/* Writes the metrics.jsonl of a run of 8 iterations of 12 steps. As in real runs, a loss and a
- * margin are NaN, a gradient norm is very large, and the entropy is never finite. */
+/* Writes the metrics.jsonl of a run with 8 iterations of 12 steps. As in real runs, some values are
+ * unusual: one loss and one margin are NaN, one gradient norm is very large, and the entropy is
+ * never finite. */
 static void write_metrics(void)
 {
     struct rng r = {11};
@@ -298,7 +300,7 @@ static void test_page(void)
     CHECK_OK(plumb_file_read(&b, page_path));
     const char *page = plumb_buf_text(&b);
     CHECK(!strncmp(page, "<!DOCTYPE html>", 15) && strstr(page, "</html>"));
-    /* the page loads nothing and has no script */
+    /* The page loads no other file and has no script. */
     CHECK(!strstr(page, "http") && !strstr(page, "<script") && !strstr(page, "@import"));
     static const char *const says[] = {"Please bake a &lt;cake&gt; &amp; &quot;share&quot; it.",
                                        "not recorded",
@@ -323,7 +325,7 @@ static void test_page(void)
           count(page, "<table") == count(page, "</table>") &&
           count(page, "<td") == count(page, "</td>") &&
           count(page, "<svg") == count(page, "</svg>"));
-    /* the card with the last and the first plain reward of the run */
+    /* The page shows the last and the first plain reward of the run. */
     CHECK(strstr(page, "<b>0.771</b><span>from 0.318</span>"));
     plumb_buf_fini(&b);
 

@@ -1,5 +1,5 @@
-/* test_samples.c - the sample table: columns, cut texts, invalid UTF-8 and control characters.
- * Test. Includes harness.h, report/. */
+/* test_samples.c - checks the table of sample answers: columns, texts that are cut, invalid UTF-8
+ * and control characters. Test. Includes harness.h, report/. */
 #include "report/samples.h"
 
 #include "harness.h"
@@ -28,16 +28,17 @@ static void test_cut(void)
     cut("\u65e5\u672c\u8a9e", 6, "\u65e5\u672c\u8a9e", 6);
     cut("\u65e5\u672c\u8a9e", 5, "\u65e5\u672c\u2026", 5);
     cut("\u65e5\u672c\u8a9e", 4, "\u65e5\u2026",
-        3); /* a letter of two columns does not fit in one */
+        3); /* a character that is two columns wide does not fit into the one that is left */
     cut("e\u0301e\u0301", 2, "e\u0301e\u0301", 2);
     cut("\U0001F600!", 3, "\U0001F600!", 3);
     cut("a\x80"
         "b",
         9, "a\uFFFDb", 3);
-    cut("\xc0\xaf", 9, "\uFFFD\uFFFD", 2);                     /* overlong */
-    cut("\xed\xa0\x80", 9, "\uFFFD\uFFFD\uFFFD", 3);           /* surrogate */
+    cut("\xc0\xaf", 9, "\uFFFD\uFFFD", 2);                     /* an overlong encoding */
+    cut("\xed\xa0\x80", 9, "\uFFFD\uFFFD\uFFFD", 3);           /* a surrogate */
     cut("\xf4\x90\x80\x80", 9, "\uFFFD\uFFFD\uFFFD\uFFFD", 4); /* above U+10FFFF */
-    cut("\xe2\x82", 9, "\uFFFD", 1);                           /* cut short by the end */
+    /* a sequence that is cut off by the end of the text */
+    cut("\xe2\x82", 9, "\uFFFD", 1);
     cut("a\u202eb\u200bc\u2028\xc2\x85", 9, "a b c  ", 7);
 }
 
@@ -62,7 +63,8 @@ static void test_tail(void)
     tail("x\na\nb", 4, "\u2026a b", 4);
     tail("\u65e5\u672c\u8a9e", 6, "\u65e5\u672c\u8a9e", 6);
     tail("\u65e5\u672c\u8a9e", 5, "\u2026\u672c\u8a9e", 5);
-    tail("\u65e5\u672c\u8a9e", 4, "\u2026\u8a9e", 3); /* a letter of two columns does not fit */
+    /* a character that is two columns wide does not fit */
+    tail("\u65e5\u672c\u8a9e", 4, "\u2026\u8a9e", 3);
     tail("xe\u0301e\u0301", 2, "\u2026e\u0301", 2);
 }
 

@@ -1,6 +1,6 @@
-"""cluster.py - starts a Slurm cluster on one machine: slurmctld, munged, and nodes with their own network
-and host name. It runs in namespaces that end with the test, so that it changes nothing outside of its
-folder. Standard library only."""
+"""cluster.py - starts a Slurm cluster on one machine: slurmctld, munged, and nodes with their own
+network and host name. The cluster runs in Linux namespaces that end with the test, so it changes
+nothing outside of its folder. Needs the standard library only."""
 import contextlib
 import os
 import re
@@ -45,7 +45,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def enter():
-    """Starts this script again in new namespaces, or skips the test if that is impossible."""
+    """Restarts this script in new namespaces, or skips the test if that is impossible."""
     if os.environ.get(INSIDE):
         return
     missing = [tool for tool in TOOLS if not shutil.which(tool)]
@@ -62,7 +62,8 @@ def sh(command):
 
 
 class Job:
-    """The fields that `scontrol show job` prints about a job; {} if Slurm no longer has the job."""
+    """The fields that `scontrol show job` prints about a job, as `field`: {name: value}. It is
+    empty if Slurm no longer has the job."""
 
     def __init__(self, text):
         self.field = dict(re.findall(r"(\w+)=(\S*)", text))
@@ -123,13 +124,15 @@ class Cluster:
         return subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def start_node(self, node):
-        """Starts a node. The last node has one core, the others have all cores of this machine."""
+        """Starts the Slurm daemon of a node. The last node has one core, the other nodes have
+        all cores of this machine."""
         cores = ["taskset", "-c", str(min(os.sched_getaffinity(0)))] if node == self.nodes[-1] else []
         self.daemon[node] = self.spawn(["nsenter", "-t", str(self.first(node)), "-n", "-u", "-p", "-m", *cores,
                                         "slurmd", "-D", "-N", node], node)
 
     def first(self, node):
-        """Returns the process id of the first process inside a node; 0 before it has started."""
+        """Returns the process id of the first process inside a node, or 0 if it has not started
+        yet."""
         pids = common.descendants(self.holder[node].pid)
         with contextlib.suppress(OSError):
             if pids and Path(f"/proc/{pids[0]}/comm").read_text() == "sleep\n":
@@ -176,8 +179,9 @@ class Cluster:
         return Job(shown.stdout)
 
     def wait(self, number, state, seconds=120):
-        """Waits until the job, or every job of an array, has a final state; returns whether it is `state`. A
-        state that Slurm replaces within 90 s, because the job goes back into the queue, is not final."""
+        """Waits until the job, or every job of an array, has a final state. Returns true if this state is
+        `state`. A state that Slurm replaces within 90 s, because the job goes back into the queue, is
+        not final."""
         final = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE")
         states, since = [], []
 
@@ -194,7 +198,7 @@ class Cluster:
         return all(s == state for s in states)
 
     def processes(self, node, name):
-        """Returns the ids of the processes on a node whose program has this name."""
+        """Returns the ids of the processes on a node that run this program."""
         found = []
         here = os.readlink(f"/proc/{self.first(node)}/ns/pid")
         for path in Path("/proc").glob("[0-9]*"):
@@ -204,13 +208,13 @@ class Cluster:
         return found
 
     def kill_node_daemon(self, node):
-        """Ends slurmd of a node at once. The job's processes on the node go on."""
+        """Kills slurmd of a node. The processes of jobs on this node continue."""
         for pid in self.processes(node, "slurmd"):
             os.kill(pid, 9)
         self.daemon[node].wait()
 
     def kill_node(self, node):
-        """Ends all processes of a node and its network, as a power failure does."""
+        """Kills all processes of a node and disconnects its network, as a power failure does."""
         sh(f"ip link set v{self.nodes.index(node) + 1} down")
         os.kill(self.first(node), 9)
         self.daemon[node].wait()

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_slurm.py PLUMB PLUMB_WORLD - checks launch/slurm.sbatch under a real Slurm with three nodes: the bytes
-of one rank, a requeue before the time limit, scancel, a node that fails, an array, nodes with different numbers of cores."""
+"""test_slurm.py PLUMB PLUMB_WORLD - checks launch/slurm.sbatch with a real Slurm of three nodes: runs with the same bytes
+as on one rank, a requeue before the time limit, scancel, a node that fails, an array, and nodes with different numbers
+of cores."""
 import contextlib
 import os
 import re
@@ -17,8 +18,8 @@ import common
 
 SCRIPT = common.ROOT / "launch/slurm.sbatch"
 
-# Scores a completion by its length. With SLOW it takes a second for each in the first start of a job,
-# so that the run cannot end before the signal.
+# A reward command: the score is the length of the completion. With the variable SLOW, it takes one
+# second per completion in the first start of a job, so that the run cannot end before the signal.
 REWARD = """import json, os, sys, time
 slow = "SLOW" in os.environ and os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
 for line in sys.stdin:
@@ -35,7 +36,7 @@ class Slurm:
         self.args = {}
 
     def align(self, name, *more, iterations=3, prompts=16):
-        """Returns the arguments of the run `name`; without a name those of the uninterrupted run."""
+        """Returns the arguments of `plumb align` for the run `name`."""
         reward = f"reward.command={sys.executable} {self.folder}/reward.py"
         return self.bench.align_args(self.folder / name, self.bench.base(), reward, *more,
                                      iterations=iterations, prompts=prompts)
@@ -52,7 +53,7 @@ class Slurm:
 
 
 def two_nodes(s, whole):
-    """Checks a run on two nodes, the script under `sbatch --wrap`, and a type of MPI that PLUMB_SRUN_MPI names."""
+    """Checks a run on two nodes, the script under `sbatch --wrap`, and the variable PLUMB_SRUN_MPI."""
     job = s.submit("--nodes=2", "--ntasks-per-node=2", "--nodelist=sn1,sn2", SCRIPT, *s.align("two"))
     if not s.done(job, "two nodes with two ranks each"):
         return
@@ -63,7 +64,8 @@ def two_nodes(s, whole):
 
 
 def requeue_start(s):
-    """Submits the job of the requeue test. It sleeps most of the time; the next tests run meanwhile."""
+    """Submits the job for the requeue test. This job sleeps most of the time, so other tests run
+    meanwhile."""
     s.c.env["SLOW"] = "1"
     job = s.submit("--nodes=2", "--ntasks-per-node=2", "--nodelist=sn1,sn2", "--time=2", "--signal=USR1@75",
                    SCRIPT, *s.align("requeued", "reward.timeout=100"))
@@ -97,8 +99,8 @@ def cancelled(s, whole):
 
 
 def in_rollout(s, name, node, spare, timeout):
-    """Submits a run on two nodes, not on `spare`. When its second rollout begins, stops its ranks on `node`,
-    so that they stay in the rollout. Returns the job and the process ids of these ranks."""
+    """Submits a run on two nodes other than `spare`. When its second rollout begins, stops its ranks on
+    `node` (SIGSTOP), so that they stay in the rollout. Returns (job, process ids of these ranks)."""
     s.c.tool("scontrol", "update", f"nodename={spare}", "state=drain", "reason=spare")
     job = s.submit("--nodes=2", "--ntasks-per-node=2", SCRIPT,
                    *s.align(name, *LONG, f"comm.timeout={timeout}", iterations=2, prompts=64))
@@ -112,8 +114,9 @@ def in_rollout(s, name, node, spare, timeout):
 
 
 def slurmd_fails(s, whole):
-    """Checks that slurmd of one node ends during a rollout: the job starts again on other nodes, while its
-    ranks on the lost node still exist; they continue when the new ranks have started."""
+    """Checks a job whose slurmd on one node ends during a rollout. Slurm starts the job again on other
+    nodes while its old ranks on the lost node still exist. The old ranks continue after the new
+    ranks have started."""
     job, ranks = in_rollout(s, "slurmd", "sn2", "sn1", timeout=60)
     s.c.kill_node_daemon("sn2")
     s.c.until(lambda: "start 1 on" in s.log(job), 120, "the second start after slurmd ended")
@@ -130,8 +133,9 @@ def slurmd_fails(s, whole):
 
 
 def node_fails(s, whole):
-    """Checks the failure of a node with slurmd, ranks and network. Slurm finds it before the other ranks do: Slurm 22.05
-    has left a job in state FAILED when the script asked for its requeue while the node was being found dead."""
+    """Checks the failure of a whole node: slurmd, ranks and network. In this test Slurm detects the failure before
+    the other ranks do. Otherwise Slurm 22.05 has left a job in state FAILED, when the script asked for a requeue
+    while Slurm was detecting the failure."""
     job, _ = in_rollout(s, "node", "sn3", "sn2", timeout=60)
     s.c.kill_node("sn3")
     if not s.done(job, "a node that fails", seconds=180):
@@ -144,7 +148,7 @@ LONG = ("ignore_eos=true", "max_new_tokens=180")
 
 
 def array(s):
-    """Checks an array over seeds, and a comparison that waits for it."""
+    """Checks a job array over seeds, and a comparison job that waits for it."""
     job = s.submit("--array=1-2", "--ntasks=2", SCRIPT, *s.align("seed-%a", "seed=%a", iterations=1))
     runs = [s.folder / f"seed-{n}" for n in (1, 2)]
     after = s.submit("--ntasks=1", f"--dependency=afterok:{job}", f"--wrap={SCRIPT} compare {runs[0]} {runs[1]} "
@@ -158,8 +162,8 @@ def array(s):
 
 
 def unequal_cores(s, whole):
-    """Checks one rank with all cores and one with a single core, in an interactive job without a default type
-    of MPI in Slurm, so that the script must choose the type."""
+    """Checks an interactive job with one rank on a node with all cores and one on a node with a single
+    core. Slurm has no default MPI type here, so the script must choose it."""
     s.c.set_mpi_default("none")
     shown = s.c.tool("salloc", "--nodes=2", "--ntasks-per-node=1", "--nodelist=sn1,sn3", str(SCRIPT), "doctor",
                      cwd=s.folder)
@@ -173,7 +177,7 @@ def unequal_cores(s, whole):
 
 
 def refusals(s):
-    """Checks that the script is refused outside of a job, and with a type of MPI under which each process is alone."""
+    """Checks that the script fails outside of a job, and with an MPI type with which each process would run alone."""
     alone = subprocess.run([SCRIPT, "doctor"], capture_output=True, text=True, check=False,
                            env={"PATH": os.environ["PATH"]})
     s.bench.check(alone.returncode == 2 and "start it with sbatch" in alone.stderr, "outside of a job:", alone)

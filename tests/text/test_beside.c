@@ -1,6 +1,6 @@
-/* test_beside.c - compares the tokens that the files beside tokenizer.json name with transformers,
- * and checks the warnings.
- * Layer: test. Fixture: tests/reference/sources_fixtures.py. */
+/* test_beside.c - compares the special tokens that the other tokenizer files define
+ * (tokenizer_config.json, special_tokens_map.json, added_tokens.json) with those of transformers,
+ * and checks the warnings. Layer: test. Fixture: tests/reference/sources_fixtures.py. */
 #include <string.h>
 
 #include "base/log.h"
@@ -9,7 +9,7 @@
 #include "io/json.h"
 #include "text/tokenizer.h"
 
-static char *said; /* what was logged since hear() */
+static char *said; /* all messages since the last call of hear() */
 static size_t said_bytes;
 static FILE *ear;
 
@@ -114,7 +114,7 @@ static void against_transformers(void)
 static const struct {
     const char *json, *config, *map, *added;
     plumb_status status;
-    const char *said; /* NULL: nothing */
+    const char *said; /* part of the expected message; NULL if there must be none */
 } spoken[] = {
     {JSON(""), "{" ROLES "}", NULL, NULL, PLUMB_OK, NULL},
     {JSON(TEMPLATE), "{" ROLES ",\"add_bos_token\":true,\"add_eos_token\":false}", NULL, NULL,
@@ -166,7 +166,9 @@ static void contradictions(void)
         f.map.len = spoken[i].map ? (int64_t)strlen(spoken[i].map) : 0;
         f.added.text = spoken[i].added;
         f.added.len = spoken[i].added ? (int64_t)strlen(spoken[i].added) : 0;
-        char where[64]; /* the same warning about the same file is logged only once */
+        /* a new name for each case, because the same warning about the same file is logged only
+         * once */
+        char where[64];
         snprintf(where, sizeof where, "%d/tokenizer.json", (int)i);
         hear();
         const plumb_status st = plumb_tokenizer_parse_files(&t, &f, where);

@@ -1,5 +1,5 @@
-/* test_jinja.c - checks chat templates: the cases of the repository, those of the shared data,
- * limits and messages. Layer: test. */
+/* test_jinja.c - checks chat templates: the cases in the repository, those of the optional shared
+ * data, limits, and messages. Layer: test. */
 #include "text/jinja/jinja.h"
 
 #include "harness.h"
@@ -52,8 +52,8 @@ static void check_spans(const plumb_json *want, const struct plumb_jinja_spans *
     }
 }
 
-/* Checks the cases of the repository: texts and spans against transformers, and what must be
- * refused. */
+/* Checks the cases in the repository: texts and spans must be those of transformers, and certain
+ * templates must be refused. */
 static void test_cases(const char *root)
 {
     plumb_json *file = read(root, "tests/fixtures/jinja/cases.json");
@@ -95,7 +95,7 @@ static void fails(const char *source, const struct plumb_jinja_limits *limits, p
     plumb_buf_fini(&out);
 }
 
-/* Checks that each limit ends a template that does not end by itself, and that the message names
+/* Checks that each limit ends a template that would not end by itself, and that the message names
  * the limit. */
 static void test_bounds(void)
 {
@@ -126,7 +126,7 @@ static void test_bounds(void)
     fails(strcat(deep, " }}"), NULL, PLUMB_ERR_UNSUPPORTED, "nested deeper than");
 }
 
-/* Checks that a message names the template, the line and the construct. */
+/* Checks that an error message names the template, the line and the construct. */
 static void test_messages(void)
 {
     fails("a\n\n{{ x.y }}", NULL, PLUMB_ERR_FORMAT, "t.jinja line 3, attribute y: x is undefined");
@@ -143,8 +143,8 @@ static void test_messages(void)
     fails("\xff", NULL, PLUMB_ERR_FORMAT, "not UTF-8 at byte 0");
 }
 
-/* Checks a span within the output of a macro, whose position in the text is unknown: it is refused
- * if spans are asked for. */
+/* Checks a {% generation %} block in a macro. Its position in the text is unknown, so the template
+ * is refused if the caller asks for spans. */
 static void test_spans(void)
 {
     const char *s = "{% macro m() %}{% generation %}x{% endgeneration %}{% endmacro %}{{ m() }}";
@@ -182,7 +182,7 @@ static void test_variables(void)
     plumb_buf_fini(&out);
 }
 
-/* Removes the text between `from` and `to`, which must begin with `wanted`. */
+/* Removes the text from `from` to `to`. The removed text must begin with `wanted`. */
 static void cut(char *text, const char *from, const char *to, const char *wanted)
 {
     char *a = strstr(text, from);
@@ -193,8 +193,9 @@ static void cut(char *text, const char *from, const char *to, const char *wanted
     memmove(a, end, strlen(end) + 1);
 }
 
-/* Removes what differs in two expected texts that another implementation than transformers made:
- * one lists tools as JSON instead of with Python's str(), one has a fixed date. */
+/* Removes the differences between two expected texts and plumb's texts. These two were not made
+ * by transformers: one lists tools as JSON instead of with Python's str(), the other has a fixed
+ * date. */
 static void make_alike(const char *name, char *got, char *want)
 {
     const char *tools = "[BEGIN OF AVAILABLE_TOOLS]\n", *date = "Today Date: ";
@@ -208,7 +209,8 @@ static void make_alike(const char *name, char *got, char *want)
     }
 }
 
-/* Checks the templates of the conformance data. Returns their number; 0 if the data is missing. */
+/* Checks the chat templates in the optional shared data. Returns their number, or 0 if the data are
+ * missing. */
 static int64_t test_shared(const char *shared)
 {
     char path[4096];

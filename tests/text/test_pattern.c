@@ -1,6 +1,6 @@
-/* test_pattern.c - checks Oniguruma expressions that are rewritten for PCRE2, by the slices into
- * which they cut a text.
- * Layer: test. The expected slices are those of Oniguruma (tokenizers' Split, entered by hand). */
+/* test_pattern.c - checks regular expressions of Oniguruma that plumb rewrites for PCRE2: they must
+ * divide texts in the same way. Layer: test. The expected pieces are those of Oniguruma
+ * (tokenizers' Split), entered by hand. */
 #include "harness.h"
 #include "text/pattern.h"
 
@@ -15,7 +15,8 @@ static void translates(const char *onig, const char *want)
     plumb_buf_fini(&out);
 }
 
-/* Checks the slices of text. want: the slices, with matches in brackets. */
+/* Checks the pieces into which the pattern divides the text. want: the pieces one after another,
+ * with matches in brackets. */
 static void cuts(enum plumb_pattern_kind kind, const char *pattern, const char *text,
                  const char *want)
 {
@@ -44,7 +45,7 @@ int main(void)
     translates("\\p{Sm}[\\p{Sm}]\\P{Sm}[\\P{Sm}]",
                "[\\p{Sm}\\x{10D8E}-\\x{10D8F}][\\p{Sm}\\x{10D8E}-\\x{10D8F}]"
                "[^\\p{Sm}\\x{10D8E}-\\x{10D8F}][\\P{Sm}]");
-    /* Unicode 15 and 16: CJK extension I, a Kawi digit, the shaking face */
+    /* characters of Unicode 15 and 16: CJK extension I, a Kawi digit, the shaking face */
     cuts(PLUMB_PATTERN_ONIG, "\\p{L}+", "a\U0002EBF0-", "[a\U0002EBF0]-");
     cuts(PLUMB_PATTERN_ONIG, "[^\\s\\p{L}\\p{N}]+", "!\U00011F50 \U0002EBF0?",
          "[!]\U00011F50 \U0002EBF0[?]");

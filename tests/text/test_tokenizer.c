@@ -40,7 +40,7 @@ static void check_decode(const plumb_tokenizer *t, const plumb_json *c, const ch
     struct plumb_ids ids = {0};
     struct plumb_buf out = {0}, part = {0};
     ids_from_json(&ids, special ? special : plumb_json_get(c, "ids"));
-    CHECK_OK(plumb_buf_add_text(&out, "<")); /* decoding appends */
+    CHECK_OK(plumb_buf_add_text(&out, "<")); /* decoding appends to this text */
     CHECK_OK(plumb_tokenizer_decode(t, &out, ids.id, ids.n, skip));
     CHECKF(out.len == plumb_json_string_len(want) + 1 &&
                memcmp(out.data + 1, text, (size_t)out.len - 1) == 0,
@@ -112,7 +112,7 @@ static void fixtures(void)
 static const struct {
     const char *json;
     plumb_status status;
-    const char *message; /* part of it */
+    const char *message; /* part of the expected message */
 } bad[] = {
     {"", PLUMB_ERR_FORMAT, "JSON"},
     {"[]", PLUMB_ERR_FORMAT, "expected an object, found array"},
@@ -222,12 +222,12 @@ static void encodes(const char *json, const char *config, const char *text, int6
     plumb_tokenizer_close(&t);
 }
 
-/* Checks cases that the fixture lacks, because huggingface/tokenizers panics or because they are
- * not part of tokenizer.json. */
+/* Checks cases that are not in the fixture, because huggingface/tokenizers fails on them or because
+ * they are not part of tokenizer.json. */
 static void corners(void)
 {
     static const int32_t id[] = {0, 2, 1, 7, -1};
-    decodes(WHOLE(""), NULL, id, 5, "a ab b"); /* ids without a token give no text */
+    decodes(WHOLE(""), NULL, id, 5, "a ab b"); /* ids that stand for no token give no text */
     decodes(DECODER("{\"type\":\"Strip\",\"content\":\"a\",\"start\":1,\"stop\":1}"), NULL, id, 3,
             "bb");
     decodes(DECODER("{\"type\":\"Strip\",\"content\":\"b\",\"start\":0,\"stop\":1}"), NULL, id, 3,
@@ -242,23 +242,25 @@ static void corners(void)
         "{\"clean_up_tokenization_spaces\":true,"
         "\"clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output\":true}";
     encodes(named, NULL, "ab", 2, "2");
-    encodes(named, both, "ab", 2, "2"); /* only a post-processor adds tokens */
+    encodes(named, both, "ab", 2, "2"); /* special tokens are added only by a post-processor */
     encodes(named, NULL,
             "a\xff"
             "b\xe2\x82"
             "a<s>",
-            8, "0 5 1 5 0"); /* only a part of "<s>" */
+            8, "0 5 1 5 0"); /* the last ids are those of a part of "<s>" only */
     encodes(named, NULL,
             "a\xed\xa0\x80"
             "b",
             5, "0 5 5 5 1");
-    /* "first" is the first piece of the text, not of each cut */
+    /* prepend_scheme "first" means the first piece of the text, not of each piece that an earlier
+     * step made */
     const char *first =
         WHOLE(",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},"
               "{\"type\":\"Metaspace\",\"replacement\":\"b\",\"prepend_scheme\":\"first\"}]}");
     encodes(first, NULL, "a1a", 3, "1 0 0");
-    /* U+1ACE and U+10F50 end ranges of combining marks that the reference's older tables lack. So
-     * NFD must not move a mark that follows one of them in front of it. */
+    /* U+1ACE and U+10F50 are at the ends of ranges of combining marks that the older tables of the
+     * reference library lack. So NFD must not move a mark that follows one of these characters in
+     * front of it. */
     const char *nfd = "{\"normalizer\":{\"type\":\"NFD\"},\"model\":{\"merges\":[],\"vocab\":"
                       "{\"a\":0,\"\\u1ace\":1,\"\\u0323\":2,\"\\u0301\":3,\"\U00010F50\":4}}}";
     encodes(nfd, NULL, "a\u1ace\u0301\u0323", 8, "0 1 2 3");
@@ -278,7 +280,8 @@ static void corners(void)
     t = parse(named, "{}");
     CHECK(plumb_tokenizer_bos(t) == 4 && plumb_tokenizer_eos(t) == 3);
     plumb_tokenizer_close(&t);
-    t = parse(named, "{\"eos_token\":\"nobody\"}"); /* a new token, as in transformers */
+    /* this end token is not in tokenizer.json, so it becomes a new token, as in transformers */
+    t = parse(named, "{\"eos_token\":\"nobody\"}");
     CHECK(plumb_tokenizer_eos(t) == 7 && plumb_tokenizer_vocab(t) == 8);
     CHECK(plumb_tokenizer_file_vocab(t) == 7);
     plumb_tokenizer_close(&t);

@@ -1,5 +1,5 @@
-/* test_tokenizer_data.c - compares published tokenizers with published ids of texts.
- * Layer: test. Needs the shared data; exits with 77 (skipped) without them. */
+/* test_tokenizer_data.c - compares the ids of published tokenizers with published ids of texts.
+ * Layer: test. Needs the optional shared data; exits with 77 (skipped) without them. */
 #include "harness.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -45,8 +45,8 @@ static void ids_from_json(struct plumb_ids *ids, const plumb_json *list)
         CHECK_OK(plumb_ids_add(ids, (int32_t)plumb_json_int(plumb_json_at(list, i), -1)));
 }
 
-/* Compares llama.cpp's texts, which a file has between separator lines; another file has the ids,
- * one line per text. */
+/* Compares llama.cpp's texts and ids. The file `inp` has the texts, divided by separator lines; the
+ * file `out` has the ids, one line per text. */
 static int ggml(const char *data, const plumb_tokenizer *t, const char *inp, const char *out)
 {
     static const char separator[] = "\n__ggml_vocab_test__\n";
@@ -72,7 +72,7 @@ static int ggml(const char *data, const plumb_tokenizer *t, const char *inp, con
             break;
         at = end + sizeof separator - 1;
     }
-    const struct plumb_ids none = {0}; /* the 47th string is empty */
+    const struct plumb_ids none = {0}; /* the 47th text is empty */
     bad += *at || !same_ids(t, at, 0, &none, false);
     cases++;
     CHECKF(cases == 47 && bad == 0, "%s: %d of %d strings differ", inp, bad, cases);
@@ -81,8 +81,8 @@ static int ggml(const char *data, const plumb_tokenizer *t, const char *inp, con
     return cases;
 }
 
-/* [{"text", "ids", "decoded", "model"}, ..]: the cases whose model ends in `model`; decoded and
- * model may be absent. Returns their number. */
+/* Checks the cases of a JSON file [{"text", "ids", "decoded", "model"}, ..] whose model ends in
+ * `model`. decoded and model may be missing. Returns the number of these cases. */
 static int64_t listed(const char *data, const plumb_tokenizer *t, const char *name,
                       const char *model, bool special)
 {
@@ -120,7 +120,8 @@ static int64_t listed(const char *data, const plumb_tokenizer *t, const char *na
     return n;
 }
 
-/* Checks that a word of n = 300,000 characters takes time n log n, not n squared. */
+/* Checks that a word of n = 300,000 characters takes time in the order of n log n, not of n
+ * squared. */
 static void long_word(const plumb_tokenizer *t)
 {
     enum { N = 300000 };

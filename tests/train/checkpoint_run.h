@@ -1,6 +1,6 @@
-/* checkpoint_run.h - a run of a few steps that resumes and saves, on up to 8 ranks, and functions
- * that check the folder it wrote. Test. Includes fake_world.h and train/; a program includes it in
- * place of fake_world.h. */
+/* checkpoint_run.h - a training run of a few steps that resumes and saves, on up to 8 ranks, and
+ * functions that check the folder that it wrote. Test. Includes fake_world.h and train/. A program
+ * includes this file instead of fake_world.h. */
 #ifndef PLUMB_TESTS_TRAIN_CHECKPOINT_RUN_H
 #define PLUMB_TESTS_TRAIN_CHECKPOINT_RUN_H
 
@@ -13,8 +13,8 @@
 
 static char top[] = "/tmp/plumb_checkpoint_XXXXXX";
 
-/* Size of the tokenizer.json that the fake save writes besides the weights; below 0 the save
- * fails. */
+/* Size of the tokenizer.json that the fake plumb_model_save writes together with the weights. If it
+ * is below 0, the save fails. */
 static int64_t ballast_bytes = 16;
 
 plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t shard_bytes)
@@ -32,7 +32,7 @@ plumb_status plumb_model_save(const plumb_model *m, const char *dir, int64_t sha
     return st;
 }
 
-/* The fake model lies in host memory. */
+/* Replaces the library's function. The fake model lies in host memory. */
 plumb_status plumb_model_each(const plumb_model *m, plumb_param_fn *fn, void *arg)
 {
     for (int64_t i = 0; i < m->n_param; i++)
@@ -77,16 +77,16 @@ static const struct plumb_card card = {.base_model = "org/base",
 
 struct run {
     struct plumb_checkpoint_options options;
-    bool pause;         /* saves a pause, to which every rank adds a file */
-    const char *resume; /* folder of a checkpoint, or NULL: from the start */
-    int64_t until;      /* train to this step */
-    int64_t save_at;    /* save after this step too; 0: only after `until` */
-    double metric;      /* metric.x of the state that is saved; 0: none */
+    bool pause;         /* saves a pause; every rank adds its own file to a pause */
+    const char *resume; /* folder of a checkpoint to resume from; NULL: the run begins at step 0 */
+    int64_t until;      /* the run trains to this step */
+    int64_t save_at;    /* the run also saves after this step; 0: it saves only after `until` */
+    double metric;      /* value of the metric "x" in the saved state; 0: the state has no metric */
     bool device;        /* host memory counts as device memory */
     bool rounded;       /* checkpoint.dtype: bfloat16 */
     plumb_status expect;
-    const char *says; /* part of the failure's message */
-    float *w;         /* out, (count,): rank 0's weights at the end; NULL: not wanted */
+    const char *says; /* part of the expected error message */
+    float *w;         /* (count,) receives the weights of rank 0 at the end; NULL: not needed */
 };
 
 static inline void read_weights(plumb_model *m, const char *dir)
@@ -116,7 +116,7 @@ static inline struct plumb_train_state state_at(int64_t step)
     return s;
 }
 
-/* Rank that fails to write its own file of a pause; -1: none. */
+/* the rank that fails to write its own file of a pause; -1: none does */
 static int bad_rank = -1;
 
 static inline plumb_status write_own(void *arg, const char *dir)
@@ -170,7 +170,7 @@ static inline void run_rank(plumb_comm *comm, void *arg)
         CHECK_OK(plumb_checkpoint_load(run->resume, &s, m, o, comm));
         const struct plumb_train_state want = state_at(s.step);
         CHECK(o->step == s.step && s.n_values >= 2);
-        s.n_values = 2; /* without the metric */
+        s.n_values = 2; /* removes the metric before the comparison */
         memset(&s.value[2], 0, sizeof(s.value[2]));
         CHECK(!memcmp(&s, &want, sizeof(s)));
     } else {

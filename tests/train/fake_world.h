@@ -1,5 +1,5 @@
-/* fake_world.h - a model of a few tensors without an architecture, and ranks as threads.
- * Test. It defines plumb_model_refresh in place of the library's. */
+/* fake_world.h - a model that consists of a few tensors without an architecture, and ranks that are
+ * threads. Test. Replaces the library's plumb_model_refresh. */
 #ifndef PLUMB_TESTS_TRAIN_FAKE_WORLD_H
 #define PLUMB_TESTS_TRAIN_FAKE_WORLD_H
 
@@ -11,14 +11,15 @@
 #include "io/file.h"
 #include "model/model.h"
 
-#define FAKE_ALIGN 64 /* in floats; leaves padding behind most tensors */
+/* alignment of tensors in floats; with it, most tensors are followed by padding */
+#define FAKE_ALIGN 64
 
 struct fake_tensor {
     const char *name;
-    int64_t rows, cols; /* cols 0: a vector */
+    int64_t rows, cols; /* cols 0: the tensor is a vector of `rows` elements */
 };
 
-/* Computes the fingerprint; the fake model has no other copy of its weights. */
+/* Only computes the fingerprint, because the fake model has no packed copy of its weights. */
 plumb_status plumb_model_refresh(plumb_model *m)
 {
     m->fingerprint = plumb_hash(m->w, m->count * (int64_t)sizeof(float), 0);
@@ -58,7 +59,7 @@ static void fake_model_free(plumb_model *m)
     free(m);
 }
 
-/* x (count,) = random numbers in the tensors, 0 in the padding */
+/* Sets x (count,) to random numbers in the tensors and 0 in the padding. */
 static void fake_fill(const plumb_model *m, float *x, uint64_t seed, float scale)
 {
     struct rng r = {seed * 0x9E3779B97F4A7C15ull + 1};
@@ -69,7 +70,7 @@ static void fake_fill(const plumb_model *m, float *x, uint64_t seed, float scale
     }
 }
 
-/* fake_world() runs fn once per rank, each on its own thread. */
+/* The argument of one rank. fake_world() runs fn once per rank, each on its own thread. */
 struct fake_rank {
     plumb_comm *comm;
     void (*fn)(plumb_comm *comm, void *arg);
@@ -97,7 +98,7 @@ static void fake_world(int world_size, void (*fn)(plumb_comm *comm, void *arg), 
         CHECK(!pthread_join(thread[r], NULL));
 }
 
-/* Tensors of a small decoder: a little more than 5 blocks of PLUMB_SHARD_BLOCK elements. */
+/* Tensors of a small decoder, with a little more than 5 * PLUMB_SHARD_BLOCK elements. */
 static const struct fake_tensor fake_decoder[] = {
     {"model.embed_tokens.weight", 70, 96},
     {"model.layers.0.input_layernorm.weight", 96, 0},
@@ -107,8 +108,8 @@ static const struct fake_tensor fake_decoder[] = {
 };
 #define FAKE_DECODER ((int)(sizeof(fake_decoder) / sizeof(fake_decoder[0])))
 
-/* grad (count,) = the gradients of micro-batches first .. first+n-1, added along the balanced
- * tree. */
+/* Sets grad (count,) to the sum of the gradients of micro-batches first .. first+n-1, added along
+ * the balanced binary tree. */
 static void fake_gradient(const plumb_model *m, float *grad, uint64_t seed, int first, int n)
 {
     if (n == 1) {

@@ -1,4 +1,4 @@
-/* test_checkpoint.c - checks saving, loading on another world size, damaged folders and a full
+/* test_checkpoint.c - checks saving, loading on another number of ranks, damaged folders and a full
  * disk. Test. Includes harness.h, io/, train/. */
 #include "train/checkpoint.h"
 
@@ -26,7 +26,7 @@ static void test_round_trip(void)
     latest_is(one, "checkpoint-6");
     latest_is(two, "checkpoint-3");
 
-    /* The same run on another world size writes the same files, byte for byte. */
+    /* The same run on another number of ranks writes the same files, byte for byte. */
     join(from, two, "checkpoint-3");
     join(other, one, "checkpoint-3");
     static const char *const file[] = {"hashes.json", "model.safetensors", "trainer_state.h5",
@@ -43,8 +43,8 @@ static void test_round_trip(void)
                strstr(a.data, "| tau\\|x | 0.2 &lt;b>  |") && !strstr(a.data, "datasets:"),
            "%s", a.data);
 
-    /* Resumed on 1, 2 and 4 ranks, and once as if in device memory, the run ends with the weights
-     * of the run that was not interrupted. */
+    /* The run is resumed on 1, 2 and 4 ranks, and once more with weights as if in device memory. It
+     * must end with the weights of the uninterrupted run. */
     static const int sizes[] = {1, 2, 4, 2};
     for (int i = 0; i < 4; i++) {
         struct run rest = {.resume = from, .until = 6, .w = again, .device = i == 3};
@@ -85,7 +85,8 @@ static void test_find_and_damage(void)
     not_found(one, older, PLUMB_ERR_EXISTS, "checkpoint-6");
     not_found(one, "/nonexistent", PLUMB_ERR_CONFIG, "/nonexistent");
 
-    /* Folders that are no checkpoints: that of a save that was killed, and one of another name. */
+    /* Folders that are no checkpoints: one that a killed save has left, and one with another
+     * name. */
     join(path, one, "checkpoint-9.tmp");
     CHECK_OK(plumb_dir_create(path));
     join(path, one, "checkpoint-x");
@@ -113,13 +114,15 @@ static void test_find_and_damage(void)
     CHECK_FAILS(plumb_checkpoint_verify(newest), PLUMB_ERR_FORMAT, "missing");
     found(one, "auto", "checkpoint-3");
 
-    /* The next save replaces the damaged folder and removes that of the killed save. */
+    /* The next save replaces the damaged folder, and removes the folder that a killed save has
+     * left. */
     struct run rest = {.options = {.output_dir = one}, .resume = older, .until = 6};
     fake_world(2, run_rank, &rest);
     CHECK_OK(plumb_checkpoint_verify(newest));
     folders_are(one, "3 6 x ");
 
-    /* A complete checkpoint is never overwritten: a second save at its step is a pause. */
+    /* A complete checkpoint is never overwritten. A second save at the same step is written as a
+     * pause. */
     struct plumb_buf before = {0}, after = {0};
     read_text(&before, newest, "hashes.json");
     fake_world(2, run_rank, &rest);
@@ -158,7 +161,7 @@ static void test_failed_save(void)
     latest_is(dir, "checkpoint-1");
 }
 
-/* Checks that the moments of another model are refused. */
+/* Checks that the optimizer moments of another model are refused. */
 static void wrong_model(plumb_comm *comm, void *arg)
 {
     struct fake_tensor tensor[FAKE_DECODER];
@@ -212,7 +215,7 @@ struct filler {
     char path[4096];
 };
 
-/* Writes a file that leaves at most `room` bytes free. */
+/* Writes a file that is so large that at most `room` bytes of the file system stay free. */
 static void fill(const char *dir, const char *path, int64_t room)
 {
     struct statvfs fs;
@@ -232,7 +235,7 @@ static void *make_room(void *arg)
     return NULL;
 }
 
-/* Checks saves on a file system of 1.5 MiB, which the tokenizer file fills. */
+/* Checks saves on a full file system of 1.5 MiB. The fake tokenizer file fills it. */
 static void test_full_disk(void)
 {
     char dir[4096], out[4096], path[4096];
@@ -245,10 +248,10 @@ static void test_full_disk(void)
     join(out, dir, "out");
     struct run run = {.options = {.output_dir = out}, .until = 1};
     fake_world(2, run_rank, &run);
-    /* begin_save finds room for weights and moments. The number of pages that are left behind the
-     * weights and the tokenizer file decides which write fails: that of the tokenizer file itself,
-     * of the model card, of the moments' file at its beginning, in its middle or at its end, or of
-     * hashes.json. */
+    /* begin_save finds room for weights and moments. The number of free pages that are left after
+     * the weights and the tokenizer file decides which write fails: that of the tokenizer file
+     * itself, of the model card, of the file with the moments (at its beginning, in the middle or
+     * at its end), or of hashes.json. */
     static const int64_t pages[] = {-1, 0, 4, 24, 43, 44};
     run.until = 2;
     run.expect = PLUMB_ERR_IO;
@@ -262,7 +265,7 @@ static void test_full_disk(void)
         latest_is(out, "checkpoint-1");
         found(out, "auto", "checkpoint-1");
     }
-    /* The save is tried again for checkpoint.retry seconds, in which a thread makes room. */
+    /* The save is repeated for checkpoint.retry seconds. During this time, a thread frees space. */
     struct filler filler = {0};
     pthread_t thread;
     join(filler.path, dir, "filler");
@@ -287,7 +290,8 @@ static void test_full_disk(void)
     run.expect = PLUMB_ERR_IO;
     run.says = "no room for checkpoint";
     fake_world(2, run_rank, &run);
-    /* per weight 4 bytes and two moments; or 2 bytes, the float32 weight and two moments */
+    /* bytes per weight: 4 for the float32 weight and two moments; or 2 for the bfloat16 weight, the
+     * float32 weight and two moments */
     plumb_model *m = fake_model(fake_decoder, FAKE_DECODER);
     char need[64];
     run.says = need;

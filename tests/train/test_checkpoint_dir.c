@@ -1,5 +1,5 @@
-/* test_checkpoint_dir.c - checks which checkpoints are kept, which one is the newest, and where
- * `latest` and `best` point. Test. Includes checkpoint_run.h, train/. */
+/* test_checkpoint_dir.c - checks which checkpoints are kept, which one is the newest, and where the
+ * links `latest` and `best` point. Test. Includes checkpoint_run.h, train/. */
 #include "train/checkpoint_dir.h"
 
 #include "checkpoint_run.h"
@@ -22,8 +22,8 @@ static void test_prune(void)
     found(dir, "auto", "checkpoint-7");
 }
 
-/* Checks the folder of a run that was killed after it had renamed a checkpoint and before it had
- * renamed `latest`, and of one that was killed while it removed an old checkpoint. */
+/* Checks the folders of two killed runs. One was killed after it had renamed a checkpoint, but
+ * before it had changed `latest`. The other was killed while it removed an old checkpoint. */
 static void test_tidy(void)
 {
     char dir[4096], one[4096], two[4096], path[4096], other[4096];
@@ -42,7 +42,7 @@ static void test_tidy(void)
     CHECK_OK(plumb_checkpoint_tidy(dir, two));
     latest_is(dir, "checkpoint-2");
     folders_are(dir, "1 2 ");
-    /* `latest` never points to a checkpoint of another run. */
+    /* `latest` must never point to a checkpoint of another run. */
     join(other, top, "tidy-other");
     CHECK_OK(plumb_dir_create(other));
     CHECK_OK(plumb_checkpoint_tidy(other, one));
@@ -50,9 +50,9 @@ static void test_tidy(void)
     CHECK(access(path, F_OK) != 0);
 }
 
-/* Checks pauses: keep_last does not count them; a run resumes from the newest pause unless a later
- * checkpoint exists; a pause is removed once a later pause or checkpoint exists; and a damaged one
- * is passed over. */
+/* Checks pauses. keep_last does not count them. A run resumes from the newest pause, unless there
+ * is a later checkpoint. A pause is removed when there is a later pause or checkpoint. A damaged
+ * pause is not used. */
 static void test_pause(void)
 {
     static const char *const other[] = {"checkpoint-",
@@ -78,7 +78,7 @@ static void test_pause(void)
     run.pause = true;
     fake_world(4, run_rank, &run);
     folders_are(dir, "2 2-pause-1 ");
-    fake_world(2, run_rank, &run); /* the same step once more */
+    fake_world(2, run_rank, &run); /* a second pause at the same step */
     folders_are(dir, "2 2-pause-2 ");
     run.until = 3;
     fake_world(2, run_rank, &run);
@@ -90,7 +90,7 @@ static void test_pause(void)
     read_text(&own, path, "own.rank-1");
     CHECK(!strcmp(own.data, "own.rank-1"));
 
-    /* If rank 1 fails to write its file, the save fails on every rank and changes nothing. */
+    /* If rank 1 fails to write its own file, the save fails on every rank and changes nothing. */
     bad_rank = 1;
     run.expect = PLUMB_ERR_IO;
     run.says = "own.rank-1: gone";
@@ -102,12 +102,12 @@ static void test_pause(void)
 
     flip_byte(path, "own.rank-1", 0);
     found(dir, "auto", "checkpoint-2");
-    fake_world(1, run_rank, &run); /* the damaged pause's number is not reused */
+    fake_world(1, run_rank, &run); /* the number of the damaged pause is not used again */
     folders_are(dir, "2 3-pause-2 ");
     join(path, dir, "checkpoint-3-pause-2");
     run.resume = path;
     run.pause = false;
-    fake_world(1, run_rank, &run); /* a checkpoint at the same step */
+    fake_world(1, run_rank, &run); /* a checkpoint at the same step as the pause */
     folders_are(dir, "3 ");
     latest_is(dir, "checkpoint-3");
     plumb_buf_fini(&own);
@@ -127,7 +127,7 @@ static void test_keep_best(void)
         for (int64_t step = 1; step <= 7; step++) {
             run.until = step;
             run.metric = value[step - 1];
-            run.pause = step == 5; /* a pause is never the best */
+            run.pause = step == 5; /* a pause never becomes the best checkpoint */
             fake_world(1, run_rank, &run);
             snprintf(name, sizeof(name), "checkpoint-%lld%s", (long long)step,
                      run.pause ? "-pause-1" : "");
@@ -145,8 +145,8 @@ static void test_keep_best(void)
     }
 }
 
-/* Checks checkpoints without moments: the newest folder that has moments is kept, a run resumes
- * from it, and it is removed with the last checkpoint of the run. */
+/* Checks checkpoints without optimizer moments. The newest folder with moments is kept, because a
+ * run resumes from it. This folder is removed with the last checkpoint of the run. */
 static void test_weights_only(void)
 {
     char dir[4096], from[4096];
@@ -157,7 +157,8 @@ static void test_weights_only(void)
     run.resume = from;
     run.pause = false;
     run.options.weights_only = true;
-    for (int again = 0; again < 2; again++) { /* a resumed run writes it again */
+    /* in the second round, a resumed run writes the same checkpoint again */
+    for (int again = 0; again < 2; again++) {
         run.until = 3;
         fake_world(2, run_rank, &run);
         folders_are(dir, "2-pause-1 3 ");

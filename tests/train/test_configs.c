@@ -1,6 +1,6 @@
-/* test_configs.c - checks every YAML file of configs/quickstart and configs/8b: it is a valid
- * configuration of its command, and its method exists and can run with its settings.
- * Test. Includes harness.h, align/, config/, io/, train/. */
+/* test_configs.c - checks every YAML file in configs/quickstart and configs/8b: it is a valid
+ * configuration of its command, and its method exists and accepts its settings. Test. Includes
+ * harness.h, align/, config/, io/, train/. */
 #include "align/method.h"
 #include "config/config.h"
 #include "config/stages.h"
@@ -28,7 +28,8 @@ static void check_align(const struct plumb_config *cfg, const char *path, const 
     CHECKF(st == PLUMB_OK, "%s: %s", path, plumb_trail_message());
     CHECKF(!m->principled || *cfg->method.principles, "%s: no principles", path);
     CHECKF(*cfg->data.prompts && *cfg->model && *cfg->output_dir, "%s: incomplete", path);
-    /* The file is METHOD.yaml or METHOD_lora.yaml; only quickstart's psle is align.yaml. */
+    /* The file name is METHOD.yaml or METHOD_lora.yaml. The only exception is quickstart's psle,
+     * which is align.yaml. */
     const size_t n = strlen(cfg->method.name);
     CHECKF(!strcmp(name, "align.yaml") || (!strncmp(name, cfg->method.name, n) &&
                                            (!strcmp(name + n, ".yaml") ||
@@ -37,7 +38,7 @@ static void check_align(const struct plumb_config *cfg, const char *path, const 
     CHECKF(cfg->train.global_batch_size % cfg->train.micro_batch_size == 0, "%s: batches", path);
 }
 
-/* The configurations of configs/8b are for GPUs. */
+/* Checks that the configurations in configs/8b are for GPUs. */
 static void check_device(const struct plumb_config *cfg, const char *path)
 {
     if (strstr(path, "configs/8b/"))

@@ -1,6 +1,6 @@
-/* test_epochs.c - checks the order of records over epochs, the length of the longest micro-batch,
- * and the cuts by tokens. Covers epochs.c and record_split.c.
- * Test. Includes harness.h, train/loops.h, base/. */
+/* test_epochs.c - checks the order of records over epochs, the size of the largest micro-batch in
+ * tokens, and the division of records by tokens. Covers epochs.c and record_split.c. Test. Includes
+ * harness.h, train/loops.h, base/. */
 #include "base/num.h"
 #include "harness.h"
 #include "train/loops.h"
@@ -14,7 +14,7 @@ static void test_order(bool shuffle)
     struct plumb_epochs e;
     int64_t first[3][10], in_epoch;
     CHECK_OK(plumb_epochs_init(&e, &cfg, 10));
-    CHECK(e.steps == 9); /* 4 + 4 + 2 records, three times */
+    CHECK(e.steps == 9); /* an epoch has steps of 4, 4 and 2 records; there are three epochs */
     for (int64_t step = 0; step < e.steps; step++) {
         plumb_epochs_at(&e, step, &in_epoch);
         CHECK(in_epoch == step % 3);
@@ -28,7 +28,7 @@ static void test_order(bool shuffle)
             CHECK(seen[i] == 1 && (shuffle || first[epoch][i] == i));
     }
     CHECK(shuffle == (memcmp(first[0], first[1], sizeof(first[0])) != 0));
-    /* A resumed run begins at a later step and must have the same order. */
+    /* A resumed run begins at a later step. It must have the same order. */
     struct plumb_epochs again;
     CHECK_OK(plumb_epochs_init(&again, &cfg, 10));
     plumb_epochs_at(&again, 7, &in_epoch);
@@ -60,7 +60,8 @@ static void test_longest(void)
     int64_t tokens;
     CHECK_OK(plumb_longest_batch(&tokens, &data, 1, 2));
     CHECK(tokens == 10 + 10);
-    CHECK_OK(plumb_longest_batch(&tokens, &data, 2, 2)); /* 33 and 21 */
+    /* the largest two pairs have 33 and 21 tokens */
+    CHECK_OK(plumb_longest_batch(&tokens, &data, 2, 2));
     CHECK(tokens == 33 + 21);
     CHECK_OK(plumb_longest_batch(&tokens, &data, 1, 99));
     CHECK(tokens == 8 + 10 + 2 + 10);
@@ -68,8 +69,9 @@ static void test_longest(void)
 
 enum { RECORDS = 40, EPOCHS = 3, BATCH = 12, LIMIT = 50 };
 
-/* Compares the micro-batches of every step of the run with cuts by tokens that are computed here,
- * and e.most with the largest of them. kept: the records of the items, or NULL. */
+/* Compares the micro-batches of every step of the run with a division by tokens that is computed
+ * here. Compares e->most with the largest of these micro-batches. kept: the records that are used,
+ * or NULL for all. */
 static void check_cuts(struct plumb_epochs *e, const int64_t *tokens, const int64_t *kept,
                        bool exact)
 {
@@ -125,14 +127,14 @@ static void test_tokens(bool shuffle)
     CHECK_OK(plumb_epochs_measure(&e, &data, 1, NULL, false));
     check_cuts(&e, one, NULL, true);
     plumb_epochs_fini(&e);
-    /* pairs, half of which are chosen after the set-up */
+    /* pairs, half of which are selected only after the set-up */
     CHECK_OK(plumb_epochs_init(&e, &cfg, RECORDS / 2));
     CHECK_OK(plumb_epochs_measure(&e, &data, 2, kept, true));
     for (int i = 0; i < RECORDS / 2; i++)
         kept[i] = RECORDS - 1 - 2 * i;
     check_cuts(&e, two, kept, false);
     plumb_epochs_fini(&e);
-    /* a record that is too long by itself */
+    /* a record that exceeds the limit alone */
     record[17].completion[0].n = LIMIT;
     CHECK_OK(plumb_epochs_init(&e, &cfg, RECORDS));
     CHECK_FAILS(plumb_epochs_measure(&e, &data, 1, NULL, false), PLUMB_ERR_ARG, "pairs.jsonl:18: ");

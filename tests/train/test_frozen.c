@@ -1,7 +1,7 @@
-/* test_frozen.c - src/train/frozen.c: ranks with shares of a model and different numbers of passes
- * get the bits of the whole model, also when they generate with it or mix its logits with those of
- * another model; a failure and a pause of one rank reach all.
- * Test. Includes comm/threads.h, model/, train/. */
+/* test_frozen.c - checks src/train/frozen.c with a frozen model that is sharded over ranks, which
+ * run different numbers of passes. Every rank must get the bits of the whole model, also when the
+ * ranks generate with it or mix its logits with those of another model. A failure or a pause of one
+ * rank must reach all ranks. Test. Includes comm/threads.h, model/, train/. */
 #include "train/frozen.h"
 
 #include <string.h>
@@ -14,18 +14,18 @@
 enum { TOKENS = 12, NEW = 5, PROMPTS = 4, SAMPLES = 2, TARGETS = 7 };
 static char dir[700];
 
-/* The completions of a rank: those of request i, sample s. */
+/* The completions that a rank has generated, by prompt and sample. */
 struct answers {
-    int64_t n[PROMPTS][SAMPLES]; /* number of tokens; 0 if it was not handed out */
+    int64_t n[PROMPTS][SAMPLES]; /* number of tokens; 0 if the completion was not returned */
     enum plumb_stop stop[PROMPTS][SAMPLES];
     int32_t ids[PROMPTS][SAMPLES][NEW];
     float logp[PROMPTS][SAMPLES][NEW];
-    int64_t left; /* number of decode steps before the pause function asks for a pause; -1: never */
-    int64_t fails; /* completion at which the caller fails; -1: none */
+    int64_t left;  /* number of decode steps until the pause function asks for a pause; -1: never */
+    int64_t fails; /* number of the completion at which the caller's function fails; -1: none */
     int64_t done;
 };
 
-/* What the whole model computes. */
+/* The expected results, computed with the whole model. */
 static float want[TOKENS], want_mixed[TARGETS];
 static struct answers want_answers;
 
@@ -59,7 +59,7 @@ static bool ask(void *arg)
     return a->left >= 0 && a->left-- == 0;
 }
 
-/* Generates the completions of the first n prompts. */
+/* Generates completions of the first n prompts. */
 static plumb_status generate(struct answers *a, const plumb_model *m, int64_t n,
                              plumb_status (*pass)(void *arg), void *pass_arg)
 {
@@ -83,7 +83,8 @@ static plumb_status generate(struct answers *a, const plumb_model *m, int64_t n,
     return st;
 }
 
-/* Checks that the first n prompts have the completions of the whole model, and the others none. */
+/* Checks that the first n prompts have the completions of the whole model, and that the others have
+ * none. */
 static void check_answers(const struct answers *a, int64_t n)
 {
     for (int64_t i = 0; i < PROMPTS; i++)
@@ -94,7 +95,8 @@ static void check_answers(const struct answers *a, int64_t n)
         }
 }
 
-/* `passes` passes of this rank; then it ends with the status `local`. */
+/* Runs `passes` passes on this rank, and ends with the status `local`, which all ranks must
+ * learn. */
 static plumb_status series(struct plumb_frozen_run *run, const plumb_model *m, plumb_pass *pass,
                            int passes, plumb_status local)
 {
@@ -124,7 +126,7 @@ static plumb_status before_pass(void *arg)
     return plumb_lockstep_pass(&x->s, x->run, x->m);
 }
 
-/* Generates together with the other ranks. */
+/* Generates completions together with the other ranks. */
 static plumb_status answer(struct answers *a, struct plumb_frozen_run *run, const plumb_model *m,
                            int64_t n)
 {
@@ -136,13 +138,14 @@ static plumb_status answer(struct answers *a, struct plumb_frozen_run *run, cons
 static void check_generation(struct plumb_frozen_run *run, const plumb_model *m, int me, int last)
 {
     struct answers all = {.left = -1, .fails = -1}, again = all, lone = all;
-    CHECK_OK(answer(&all, run, m, me)); /* rank 0 only follows */
+    /* rank 0 has no prompt and only takes part in the gathers */
+    CHECK_OK(answer(&all, run, m, me));
     check_answers(&all, me);
     CHECK(generate(&lone, m, 1, NULL, NULL) == PLUMB_ERR_ARG);
     CHECK(strstr(plumb_trail_message(), "shares of the ranks"));
     if (last == 0)
         return;
-    /* the first rank pauses after two steps, and the others hand out what they have */
+    /* Rank 0 pauses after two steps. The other ranks return their incomplete completions. */
     struct answers part = {.left = me == 0 ? 2 : -1, .fails = -1};
     CHECK(answer(&part, run, m, PROMPTS) == PLUMB_STOPPED);
     int64_t begun = 0;
@@ -154,7 +157,7 @@ static void check_generation(struct plumb_frozen_run *run, const plumb_model *m,
             begun += n > 0;
         }
     CHECKF(begun > 0, "rank %d handed out nothing", me);
-    /* the last rank fails at its second completion */
+    /* The last rank fails at its second completion. */
     struct answers bad = {.left = -1, .fails = me == last ? 1 : -1};
     const plumb_status st = answer(&bad, run, m, PROMPTS);
     CHECKF(st == (me == last ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER), "%s", plumb_status_text(st));
@@ -162,8 +165,8 @@ static void check_generation(struct plumb_frozen_run *run, const plumb_model *m,
     check_answers(&again, last - me);
 }
 
-/* Mixes the logits of the whole model with those of m. Rank 0 only follows. On the last rank
- * `thin`, if it is given, is a pass that cannot mix. */
+/* Mixes the logits of the whole model with those of m. Rank 0 has no batch and only takes part in
+ * the gathers. If `thin` is given, the last rank uses it; it is a pass that cannot mix. */
 static plumb_status mix(struct plumb_frozen_run *run, const plumb_model *m,
                         const plumb_model *whole, plumb_pass *pass, plumb_pass *thin, int me,
                         int last)
@@ -210,22 +213,23 @@ static void rank(plumb_comm *c)
     struct plumb_backend *b;
     plumb_model *m;
     plumb_pass *pass;
-    /* checks that all ranks make the same calls from the same places */
+    /* Checks that all ranks call the same collectives at the same places in the source. */
     plumb_comm_check_calls(c, true);
     CHECK_OK(plumb_backend_cpu_create(&b, 1, 1));
     plumb_frozen_of(&run, &cfg, c, b);
     CHECK_OK(plumb_model_open_frozen(&m, b, dir, 0, &run.how));
     const struct plumb_pass_limit limit = {.max_tokens = TOKENS, .max_seq = 2};
     CHECK_OK(plumb_pass_create(&pass, m, &limit));
-    CHECK_OK(series(&run, m, pass, me, PLUMB_OK)); /* rank 0 only follows */
+    /* rank 0 runs no pass and only takes part in the gathers */
+    CHECK_OK(series(&run, m, pass, me, PLUMB_OK));
     CHECK_OK(series(&run, m, pass, 2 * (last - me), PLUMB_OK));
     CHECK_OK(series(&run, m, pass, 0, PLUMB_OK));
-    /* the last rank fails after two passes, while the others have five */
+    /* The last rank fails after two passes, while the other ranks want to run five. */
     plumb_status st =
         series(&run, m, pass, me == last ? 2 : 5, me == last ? PLUMB_ERR_NUMERIC : PLUMB_OK);
     CHECKF(st == (me == last ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER), "%s", plumb_status_text(st));
     CHECK(strstr(plumb_trail_message(), "this rank has had enough"));
-    /* the first rank pauses before its first pass */
+    /* Rank 0 pauses before its first pass. */
     st = series(&run, m, pass, me == 0 ? 0 : 3, me == 0 ? PLUMB_STOPPED : PLUMB_OK);
     CHECK(st == PLUMB_STOPPED);
     CHECK_OK(series(&run, m, pass, 1, PLUMB_OK));

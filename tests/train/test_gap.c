@@ -1,7 +1,7 @@
-/* test_gap.c - checks the comparison of the sampled log-probs with those of the training forward,
- * on every rank: they are equal; a changed weight or a changed log-prob is found and named. Checks
- * too that a rank with other weights than the rest is named. Test. Includes harness.h, train/,
- * model/. */
+/* test_gap.c - checks, on every rank, the comparison of sampled log-probs with those of the
+ * training forward. Unchanged log-probs must be equal. A changed weight or a changed log-prob must
+ * be detected and named. Also checks that a rank whose weights differ from those of the other ranks
+ * is named. Test. Includes harness.h, train/, model/. */
 #include <pthread.h>
 
 #include "harness.h"
@@ -16,7 +16,7 @@ struct rank {
     const char *dir;
 };
 
-/* One rank's part of an iteration, up to the first update. */
+/* The state of one rank in an iteration, before the first update. */
 struct bench {
     struct plumb_trainer t;
     struct plumb_partition part;
@@ -98,7 +98,8 @@ static void open_bench(struct bench *b, const struct rank *r)
         (struct plumb_batch_split){.items = PROMPTS, .global_batch = PROMPTS, .micro_batch = MICRO};
     b->part.most.items = MICRO;
     sample(b, rank);
-    /* There is room for one long sequence and a short one: a micro-batch takes several passes. */
+    /* The memory is sufficient for one long and one short sequence, so a micro-batch takes several
+     * passes. */
     CHECK_OK(plumb_micro_init(&b->work.micro, PLUMB_MICRO_LOGP, LONGEST + NEW + 20, 8));
     const struct plumb_pass_limit limit = plumb_pack_limit(&b->work.micro.pack, true, false, 5);
     CHECK_OK(plumb_pass_create(&b->t.pass, b->t.model, &limit));
@@ -130,8 +131,8 @@ static struct plumb_metrics_row metrics(struct bench *b)
     return row;
 }
 
-/* Checks that unchanged log-probs differ by exactly 0 in every iteration, and that within 9
- * iterations every answer is compared. */
+/* Checks that unchanged log-probs differ by exactly 0 in every iteration, and that every answer is
+ * compared within 9 iterations. */
 static void test_exact(struct bench *b)
 {
     bool seen[PROMPTS * GROUP] = {0};
@@ -141,7 +142,8 @@ static void test_exact(struct bench *b)
         const struct plumb_metrics_row row = metrics(b);
         CHECK(row.value[PLUMB_METRIC_LOGPROB_MAX_DIFF] == 0 &&
               row.value[PLUMB_METRIC_MISMATCH_KL] == 0);
-        for (int i = 0; i < PROMPTS * GROUP; i++) { /* which answers are compared? */
+        /* finds out which answers are compared: a changed log-prob of such an answer is an error */
+        for (int i = 0; i < PROMPTS * GROUP; i++) {
             float *logp = b->rollout.rollouts.at[i].logp;
             *logp += 1;
             if (plumb_mismatch_rescore(&b->mismatch, &b->in, &b->work) == PLUMB_ERR_NUMERIC)
@@ -154,11 +156,11 @@ static void test_exact(struct bench *b)
         CHECKF(seen[i], "answer %d is never compared", i);
 }
 
-/* Changes one stored log-prob on rank 1. */
+/* Checks that one changed log-prob, stored on rank 1, is detected. */
 static void test_logprob(struct bench *b, struct plumb_config *loose)
 {
     const int rank = plumb_comm_rank(b->t.comm);
-    b->part.most.items = PROMPTS * GROUP; /* compares every answer */
+    b->part.most.items = PROMPTS * GROUP; /* makes the comparison include every answer */
     struct plumb_rollout *o = &b->rollout.rollouts.at[2 * GROUP + 3];
     const float was = o->logp[2];
     if (rank == 1)
@@ -186,8 +188,8 @@ static void test_logprob(struct bench *b, struct plumb_config *loose)
     CHECK_OK(rescore(b));
 }
 
-/* Changes a weight on the last rank after sampling. fresh: with its fingerprint, as if an update
- * had reached this rank alone; else without it, as a fault of memory does. */
+/* Changes a weight on the last rank after sampling. If `fresh`, its fingerprint changes too, as if
+ * only this rank had made an update. Otherwise the fingerprint stays, as after a memory error. */
 static void test_weight(struct bench *b, bool fresh)
 {
     const int rank = plumb_comm_rank(b->t.comm), bad = plumb_comm_size(b->t.comm) - 1;
@@ -218,7 +220,7 @@ static void test_weight(struct bench *b, bool fresh)
     CHECK_OK(plumb_weights_agree(&all, b->t.model, b->t.comm));
 }
 
-/* Checks that answers of other weights are refused. */
+/* Checks that answers that were generated with other weights are refused. */
 static void test_answers(struct bench *b)
 {
     b->rollout.weights = b->t.model->fingerprint;
@@ -228,7 +230,8 @@ static void test_answers(struct bench *b)
         CHECK_FAILS(plumb_mismatch_own_rollouts(&b->rollout, &b->t, moved), PLUMB_ERR_FORMAT,
                     "iteration 7");
     b->rollout.rollouts.weights--;
-    b->t.model->fingerprint++; /* as after an update: allowed only after a pause */
+    /* as after an update, which is allowed only if the run has resumed from a pause */
+    b->t.model->fingerprint++;
     CHECK_FAILS(plumb_mismatch_own_rollouts(&b->rollout, &b->t, false), PLUMB_ERR_FORMAT,
                 "iteration 7");
     CHECK_OK(plumb_mismatch_own_rollouts(&b->rollout, &b->t, true));
@@ -264,7 +267,7 @@ int main(void)
     snprintf(dir, sizeof(dir), "%s/tests/fixtures/model/llama_gqa_tied", root ? root : ".");
     CHECK_OK(plumb_config_load(&cfg, "align", NULL, override, 1));
     CHECK(cfg->train.max_logprob_gap == 0);
-    for (int n = RANKS; n >= 2; n--) { /* of two ranks, neither is in the majority */
+    for (int n = RANKS; n >= 2; n--) { /* with two ranks, no weights have a majority */
         CHECK_OK(plumb_comm_thread_create(comm, n));
         for (int i = 0; i < n; i++) {
             rank[i] = (struct rank){comm[i], cfg, dir};

@@ -1,6 +1,6 @@
-/* test_gradient.c - checks the sums of the gradients and scalars of micro-batches over ranks as
- * threads. Covers gradient.c and gradient_state.c.
- * Test. Includes harness.h, train/gradient.h. */
+/* test_gradient.c - checks the sums of gradients and scalars over micro-batches and ranks. Ranks
+ * are threads. Covers gradient.c and gradient_state.c. Test. Includes harness.h,
+ * train/gradient.h. */
 #include "train/gradient.h"
 
 #include <pthread.h>
@@ -10,7 +10,7 @@
 
 enum { COUNT = 9000, LEAVES = 13 };
 
-/* grad = random numbers, whose sum in float32 depends on the order of the micro-batches. */
+/* Sets grad to random numbers whose float32 sum depends on the order of the micro-batches. */
 static plumb_status micro_batch(void *arg, int64_t i, float *grad,
                                 double value[PLUMB_MICRO_BATCH_VALUES])
 {
@@ -35,8 +35,8 @@ struct rank {
     plumb_status status;
 };
 
-/* The pause() of check_pause(): the middle rank asks for a pause before its last micro-batch, no
- * other rank asks. */
+/* The pause function of check_pause(). The middle rank asks for a pause before its last
+ * micro-batch; no other rank does. */
 static bool count_down(void *arg)
 {
     return --*(int64_t *)arg < 0;
@@ -56,7 +56,8 @@ static void check_pause(struct plumb_gradient *g, struct rank *r)
     g->pause = NULL;
 }
 
-/* A step of fewer micro-batches may give a rank more of them than the largest step does. */
+/* Checks steps with fewer micro-batches. In such a step, a rank may get more micro-batches than in
+ * the largest step. */
 static void check_fewer(struct plumb_gradient *g, struct rank *r)
 {
     for (int64_t micro_batches = 1; micro_batches < LEAVES; micro_batches++) {
@@ -88,8 +89,8 @@ static void *run_rank(void *arg)
     return NULL;
 }
 
-/* out[0] = the result of rank 0; without fail_at, those of all ranks must be the same. shared: the
- * gradient lies in the ranks' window. */
+/* Runs the ranks and sets *out to the result of rank 0. Without fail_at, all ranks must have the
+ * same result. shared: the gradient lies in memory that the ranks share. */
 static void run_world(struct rank *out, int world, bool shared, int64_t *fail_at)
 {
     static struct rank rank[16];
@@ -124,9 +125,9 @@ int main(void)
             CHECKF(!memcmp(one.sum, many.sum, sizeof(one.sum)), "world %d", world);
             CHECKF(!memcmp(one.value, many.value, sizeof(one.value)), "world %d", world);
         }
-    run_world(&many, 3, true, NULL); /* no power of two: other roundings */
+    run_world(&many, 3, true, NULL); /* 3 is no power of two, so results are rounded differently */
     CHECK(worst(many.sum, one.sum, COUNT, 1e-5, 1e-5) <= 1);
-    int64_t bad = 11; /* a micro-batch of the last rank; every rank must fail */
+    int64_t bad = 11; /* a micro-batch of the last rank fails; every rank must then fail */
     run_world(&many, 4, true, &bad);
     return 0;
 }

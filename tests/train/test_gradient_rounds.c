@@ -1,6 +1,6 @@
-/* test_gradient_rounds.c - the sharded gradient against the balanced tree by its definition, in
- * float32, for 1 to 40 micro-batches on 1 to 8 ranks; the bytes that the ranks send.
- * Test. Includes harness.h, train/gradient.h. */
+/* test_gradient_rounds.c - compares the sharded gradient with the sum along the balanced tree
+ * computed by definition, in float32, for 1 to 40 micro-batches on 1 to 8 ranks. Also checks the
+ * bytes that the ranks send. Test. Includes harness.h, train/gradient.h. */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -13,18 +13,20 @@ enum {
     COUNT = BLOCKS * PLUMB_SHARD_BLOCK,
     MOST = 40,
     RANKS = 8,
-    SEEN = 48, /* elements of each block that are compared; the others are zero */
+    SEEN = 48, /* number of elements of each block that are compared; all other elements are zero */
     PARTS = 19,
 };
 
-/* Returns the index in the vector of compared element k. SEEN elements of each block are compared,
- * 87 apart: the first is the block's first element, the last one of its last 64. */
+/* Returns the index in the vector of compared element k. In each block, SEEN elements at a distance
+ * of 87 are compared: the first one is the first element of the block, the last one is among its
+ * last 64 elements. */
 static int64_t place_of(int64_t k)
 {
     return k / SEEN * PLUMB_SHARD_BLOCK + k % SEEN * 87;
 }
 
-/* Parts of uneven length that end inside of blocks; one is empty, and several are in one block. */
+/* Sets border to parts of different lengths that end inside blocks. One part is empty, and one
+ * block contains several parts. */
 static void make_parts(int64_t border[PARTS + 1])
 {
     for (int i = 0; i < PARTS; i++)
@@ -36,15 +38,15 @@ static void make_parts(int64_t border[PARTS + 1])
     border[PARTS] = COUNT;
 }
 
-/* Element k of the gradient of micro-batch m: sums depend on their order; denormals, zeros of both
- * signs and columns of -0.0 are among them. */
+/* Returns element k of the gradient of micro-batch m. The sums depend on the order of additions.
+ * Some elements are denormal or zeros of either sign; some are -0.0 in every micro-batch. */
 static float leaf(int64_t m, int64_t k)
 {
     struct rng r = {(uint64_t)m * 1234567 + (uint64_t)k * 7919 + 99};
     rng_u(&r);
     const double kind = rng_u(&r);
     if (k % 7 == 3)
-        return -0.0f; /* in every micro-batch: their sum is -0.0, too */
+        return -0.0f; /* -0.0 in every micro-batch, so the sum must be -0.0, too */
     if (kind < 0.1)
         return kind < 0.05 ? -0.0f : 0.0f;
     if (kind < 0.2)
@@ -52,7 +54,8 @@ static float leaf(int64_t m, int64_t k)
     return rng_f(&r, -1, 1) * ldexpf(1.0f, (int)(rng_u(&r) * 20) - 10);
 }
 
-/* Sets *sum to the sum over [lo, hi) by definition; returns false if all of it is padding. */
+/* Sets *sum to the sum of element k over leaves [lo, hi), by the definition of the tree. Returns
+ * false if all of these leaves are padding. */
 static bool tree(float *sum, int64_t lo, int64_t hi, int64_t leaves, int64_t k)
 {
     float right;
@@ -73,11 +76,13 @@ static bool tree(float *sum, int64_t lo, int64_t hi, int64_t leaves, int64_t k)
 struct writer {
     struct plumb_gradient *g;
     bool tied;
-    int64_t fail_at;   /* the micro-batch that fails; -1: none */
-    int64_t fail_part; /* before this part; PARTS: before any */
+    int64_t fail_at; /* number of the micro-batch that fails; -1: none */
+    /* the failure comes before this part; PARTS: before the first written part */
+    int64_t fail_part;
 };
 
-/* Writes the compared elements of a part. half: 0 or 1: every second of them; -1: all. */
+/* Writes the compared elements of a part. half: 0 or 1: only every second element, from this one
+ * on; -1: all elements. */
 static plumb_status write_part(const struct writer *w, int64_t m, const int64_t *border, int64_t i,
                                int half)
 {
@@ -110,7 +115,7 @@ static plumb_status micro_batch(void *arg, int64_t m, float *grad,
         if (w->fail_at == m && w->fail_part > i)
             PLUMB_FAIL(PLUMB_ERR_NUMERIC, "micro-batch %lld", (long long)m);
         PLUMB_TRY(write_part(w, m, border, i, w->tied && i == 0 ? 0 : -1));
-        if (i > 0 || m % 2) /* the last call may be left out */
+        if (i > 0 || m % 2) /* the last of these calls may be left out */
             PLUMB_TRY(plumb_gradient_final(w->g, border[i]));
     }
     value[0] = 1.0 / (double)(m + 3);
@@ -122,8 +127,11 @@ struct rank {
     plumb_comm *comm;
     bool tied;
     int64_t fail_at, fail_part;
-    const float *want;       /* (MOST + 1, BLOCKS * SEEN) sums of the first micro-batches */
-    int64_t bytes, from, to; /* sent in the step of `to` micro-batches; steps from .. to */
+    /* (MOST + 1, BLOCKS * SEEN) expected sums of the first 0 .. MOST micro-batches */
+    const float *want;
+    /* bytes: sent in the step with `to` micro-batches; from, to: numbers of micro-batches of the
+     * steps */
+    int64_t bytes, from, to;
 };
 
 static void check_step(struct plumb_gradient *g, struct rank *r, int64_t micro_batches)
@@ -151,7 +159,8 @@ static void check_step(struct plumb_gradient *g, struct rank *r, int64_t micro_b
         }
 }
 
-/* The whole sum on rank 0, and one micro-batch by itself, which changes no stored sum. */
+/* Checks two other functions: the sum of all shards on rank 0, and the gradient of one micro-batch
+ * alone, which must not change the stored sums. */
 static void check_others(struct plumb_gradient *g, struct rank *r, int64_t micro_batches)
 {
     double value[PLUMB_MICRO_BATCH_VALUES] = {0};
@@ -195,7 +204,7 @@ static void *run_rank(void *arg)
     return NULL;
 }
 
-/* Runs fn on every rank; each has a copy of `like` and its own communicator. */
+/* Runs fn on every rank. Each rank has a copy of `like` and its own communicator. */
 static void run_world(struct rank rank[RANKS], int world, const struct rank *like,
                       void *(*fn)(void *))
 {
@@ -211,7 +220,8 @@ static void run_world(struct rank rank[RANKS], int world, const struct rank *lik
         CHECK(!pthread_join(thread[i], NULL));
 }
 
-/* Returns the sums of the first 0 .. MOST micro-batches by definition. */
+/* Returns the sums of the first 0 .. MOST micro-batches, by the definition of the tree. The caller
+ * frees them. */
 static float *make_want(void)
 {
     float *want = calloc((size_t)(MOST + 1) * BLOCKS * SEEN, sizeof(*want));
@@ -222,7 +232,7 @@ static float *make_want(void)
     return want;
 }
 
-/* Steps of every number of micro-batches, in buffers that are made for the largest. */
+/* Checks steps with every number of micro-batches. The buffers are made for the largest number. */
 static void test_sums(const float *want)
 {
     struct rank rank[RANKS];
@@ -232,8 +242,9 @@ static void test_sums(const float *want)
                       &(struct rank){.want = want, .tied = tied, .from = 1, .to = MOST}, run_rank);
 }
 
-/* Each round sends (W-1)/W of every bucket; one exchange per step sends it once. 72 blocks can be
- * divided by 1, 2, 4 and 8; buckets cannot, so the sum over the ranks is compared. */
+/* Checks the bytes sent. With an exchange in each round, (W-1)/W of every bucket is sent per round;
+ * with one exchange per step, once per step. 72 blocks are divisible by 1, 2, 4 and 8, but the
+ * buckets are not, so the sum over the ranks is compared. */
 static void test_bytes(const float *want)
 {
     struct rank rank[RANKS];
@@ -247,7 +258,8 @@ static void test_bytes(const float *want)
         }
 }
 
-/* A rank takes three buffers, of which two hold one bucket each, and floor(log2 R) shards. */
+/* Checks the memory of a rank: three buffers, two of which hold one bucket each, and floor(log2 R)
+ * shards, where R is the number of rounds. */
 static void test_memory(void)
 {
     int64_t border[PARTS + 1];
@@ -267,9 +279,9 @@ static void test_memory(void)
             int64_t bytes = dry->memory.held[dry->memory.phase];
             for (int64_t i = 0; i < dry->memory.rows; i++)
                 bytes += dry->memory.row[i].beside ? dry->memory.row[i].bytes : 0;
-            /* Upper bound of a bucket in bytes. Parts are joined until the bucket has four blocks
-             * per rank, so it exceeds these by less than one part. The 8192 floats allow for
-             * parts of uneven length and for rounding to blocks. */
+            /* Upper bound of the bytes of a bucket. Parts are joined until the bucket has four
+             * blocks per rank, so it exceeds four blocks per rank by less than one part. The 8192
+             * floats allow for parts of different lengths and for rounding to blocks. */
             const int64_t bucket = 4 * (4 * world * PLUMB_SHARD_BLOCK + COUNT / PARTS + 8192);
             const int64_t shards = 4 * plumb_gradient_shards(&g)->count * (stored ? stored : 1);
             CHECKF(bytes >= shards && bytes <= shards + 3 * bucket, "M %d W %d: %lld bytes", (int)m,
@@ -282,7 +294,8 @@ static void test_memory(void)
         }
 }
 
-/* A failure and a pause of one rank are every rank's, and the next step is sound. */
+/* Checks that all ranks learn of a failure and of a pause of one rank, and that the next step gives
+ * the right sums. */
 static bool count_down(void *arg)
 {
     return --*(int64_t *)arg < 0;
@@ -314,9 +327,9 @@ static void *run_faults(void *arg)
     return NULL;
 }
 
-/* A rank fails in the middle of the exchange of round 0, so that only it knows; then the ranks
- * agree to pause before round 1. The failure must reach every rank, and the pause must not hide it.
- */
+/* Checks a rank that fails in the middle of the exchange of round 0, so that at first only this
+ * rank knows it. Then the ranks agree to pause before round 1. The failure must reach every rank;
+ * the pause must not hide it. */
 static void *run_fault_before_pause(void *arg)
 {
     struct rank *r = arg;
@@ -334,7 +347,8 @@ static void *run_fault_before_pause(void *arg)
     CHECKF(st == (me == r->fail_at ? PLUMB_ERR_NUMERIC : PLUMB_ERR_PEER), "rank %d of %d: %d", me,
            size, (int)st);
     CHECK(strstr(plumb_trail_message(), "micro-batch "));
-    CHECK(g.paused); /* else the failure was seen in round 1, and this tests nothing */
+    /* otherwise the failure was already known in round 1, and this checks nothing */
+    CHECK(g.paused);
     w.fail_at = -1;
     g.pause = NULL;
     check_step(&g, r, r->to);
@@ -355,7 +369,7 @@ static void test_faults_before_pauses(const float *want)
                           run_fault_before_pause);
 }
 
-/* The failure comes before any exchange, or in the middle of it. */
+/* The failure comes before any exchange, or in the middle of one. */
 static void test_faults(const float *want)
 {
     struct rank rank[RANKS];

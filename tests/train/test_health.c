@@ -41,29 +41,33 @@ static void test_rollouts(void)
 {
     struct plumb_config c = limits(PLUMB_HEALTH_STOP);
     struct plumb_health h = {0};
-    expect(&h, &c, row_of(10, 0.02, 0.5, 0.5), NULL); /* all at their limits */
+    /* all values are at their limits, but not beyond */
+    expect(&h, &c, row_of(10, 0.02, 0.5, 0.5), NULL);
     expect(&h, &c, row_of(10.2, 1, 0, 0), "health.max_kl: iteration 3: the policy is 0.51 nats");
-    expect(&h, &c, row_of(11, 1, 0, 0), NULL); /* it is beyond the limit since the row before */
+    /* no message: the value has been beyond the limit since the previous row */
+    expect(&h, &c, row_of(11, 1, 0, 0), NULL);
     expect(&h, &c, row_of(9, 1, 0, 0), NULL);
-    expect(&h, &c, row_of(11, 1, 0, 0), "health.max_kl"); /* it was within the limit before */
+    /* the previous value was within the limit */
+    expect(&h, &c, row_of(11, 1, 0, 0), "health.max_kl");
     expect(&h, &c, row_of(0, 0.019, 0, 0), "health.min_entropy");
     expect(&h, &c, row_of(0, 1, 0.51, 0), "health.max_clipped: iteration 3: 51 %");
     expect(&h, &c, row_of(0, 1, 0, 0.75), "health.max_duplicates: iteration 3: 75 %");
-    c.health.max_kl = c.health.min_entropy = 0; /* no limits */
+    c.health.max_kl = c.health.min_entropy = 0; /* the values that mean no limit */
     c.health.max_clipped = c.health.max_duplicates = 1;
     h = (struct plumb_health){0};
     expect(&h, &c, row_of(1000, 0, 1, 1), NULL);
     c = limits(PLUMB_HEALTH_STOP);
-    c.generate.temperature = 0; /* greedy answers have no entropy */
+    c.generate.temperature = 0; /* greedy answers have no entropy, so min_entropy does not apply */
     expect(&h, &c, row_of(0, 0, 0, 0), NULL);
-    struct plumb_metrics_row none = {0}; /* a missing metric crosses no limit */
+    struct plumb_metrics_row none = {0}; /* a missing metric exceeds no limit */
     expect(&h, &c, none, NULL);
     c = limits(PLUMB_HEALTH_WARN);
     expect(&h, &c, row_of(1000, 0, 1, 1), NULL);
     CHECK(h.beyond[PLUMB_HEALTH_KL] && h.beyond[PLUMB_HEALTH_CLIPPED]);
 }
 
-/* Feeds `steps` losses around `level` with an amplitude of 0.1, then one more. */
+/* Passes `steps` losses around `level`, with an amplitude of 0.1, to the check, and then the loss
+ * `last`. Returns the status of the last call. */
 static plumb_status after(int steps, double level, double limit, double last)
 {
     struct plumb_config c = limits(PLUMB_HEALTH_STOP);
@@ -80,11 +84,11 @@ static void test_loss(void)
 {
     CHECK(after(32, 2, 8, 2.79) == PLUMB_OK && after(32, 2, 8, 2.81) == PLUMB_ERR_NUMERIC);
     CHECK(after(16, -5, 8, -4.1) == PLUMB_ERR_NUMERIC && after(32, 2, 8, -50) == PLUMB_OK);
-    CHECK(after(15, 2, 8, 50) == PLUMB_OK); /* fewer than 16 losses: no limit yet */
+    CHECK(after(15, 2, 8, 50) == PLUMB_OK); /* with fewer than 16 losses there is no limit yet */
     CHECK(after(32, 2, 0, 50) == PLUMB_OK && after(32, 2, 100, 11) == PLUMB_OK);
     struct plumb_config c = limits(PLUMB_HEALTH_STOP);
     struct plumb_health h = {0};
-    for (int i = 0; i < 100; i++) /* a constant loss: less than 1 % more is no jump */
+    for (int i = 0; i < 100; i++) /* if the loss was constant, less than 1 % more is no jump */
         CHECK_OK(plumb_health_loss(&h, &c, i + 1, 3));
     CHECK_OK(plumb_health_loss(&h, &c, 101, 3.02));
     for (int i = 0; i < 100; i++) /* only the last 32 losses count */

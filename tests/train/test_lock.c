@@ -1,6 +1,6 @@
-/* test_lock.c - checks the lock of a folder: held by another process, by one that was killed, on
- * another host, and under other spellings of the folder's path.
- * Test. Includes harness.h, io/, train/. */
+/* test_lock.c - checks the lock of an output folder: held by another process, by a killed process,
+ * or by a process on another host, and under other spellings of the folder's path. Test. Includes
+ * harness.h, io/, train/. */
 #include "train/lock.h"
 
 #include <pthread.h>
@@ -20,7 +20,7 @@ static bool said(const char *words)
     return strstr(plumb_trail_message(), words) != NULL;
 }
 
-/* The function of a child process; `told` is the pipe on which it reports one byte. */
+/* The function of a child process. `told` is a pipe to which it writes one byte to report. */
 typedef void child_fn(int told);
 
 static pid_t child(child_fn *fn, int *heard)
@@ -45,7 +45,7 @@ static void tell(int told, char what)
         _exit(1);
 }
 
-/* Takes the lock and keeps it until it is killed. */
+/* Takes the lock and keeps it until the process is killed. */
 static void hold(int told)
 {
     plumb_lock *l;
@@ -67,22 +67,23 @@ static void lives_and_dies(void)
     /* A process that is stopped by a signal keeps its lock. */
     kill(pid, SIGSTOP);
     CHECK(plumb_lock_take(&mine, dir, "align", 60) == PLUMB_ERR_EXISTS);
-    /* The lock of a killed process is taken over at once, not after 60 s, even while the process is
-     * a zombie. */
+    /* The lock of a killed process can be taken over at once, not only after 60 s, even while the
+     * process is a zombie. */
     kill(pid, SIGKILL);
     siginfo_t info;
     CHECK(!waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT));
     CHECK_OK(plumb_lock_take(&mine, dir, "align", 60));
     CHECK(waitpid(pid, NULL, 0) == pid);
     CHECK_OK(plumb_lock_check(mine));
-    /* A second lock of the same process is refused too. */
+    /* A second lock in the same process is also refused. */
     plumb_lock *other = NULL;
     CHECK(plumb_lock_take(&other, dir, "align", 60) == PLUMB_ERR_EXISTS && !other);
     plumb_lock_release(&mine);
-    CHECK(!mine && !rmdir(dir)); /* not removed: the killed process had created it */
+    /* the folder was not removed with the lock, because the killed process had created it */
+    CHECK(!mine && !rmdir(dir));
 }
 
-/* Checks that every spelling of the path locks the same folder. */
+/* Checks that every spelling of the path means the same lock. */
 static void spellings(void)
 {
     char text[3][96];
@@ -96,7 +97,7 @@ static void spellings(void)
     for (int i = 0; i < 3; i++)
         CHECK(plumb_lock_take(&other, text[i], "sft", 60) == PLUMB_ERR_EXISTS);
     plumb_lock_release(&l);
-    CHECK(plumb_dir_exists(dir)); /* the folder is older than the lock, so it stays */
+    CHECK(plumb_dir_exists(dir)); /* the folder existed before the lock, so it is not removed */
     CHECK(!plumb_file_exists(path) && !unlink(text[2]) && !rmdir(dir));
 }
 
@@ -130,7 +131,8 @@ static void write_lock(const char *text)
     "\"command\": \"sft\", \"since\": \"2026-01-31T10:00:00Z\", \"nonce\": \"abc\", "              \
     "\"silent_after\": %g}\n"
 
-/* Changes the heartbeat in the file every 5 ms until *stop, like a process on another host. */
+/* Changes the heartbeat in the lock file every 5 ms until *stop is true, like a process on another
+ * host. */
 static void *beat(void *stop)
 {
     char digit = '0';
@@ -146,7 +148,8 @@ static void *beat(void *stop)
     return NULL;
 }
 
-/* Checks the lock of a process on another host, which only its heartbeat shows to be alive. */
+/* Checks the lock of a process on another host. Only the heartbeat in its file shows that the
+ * process still runs. */
 static void other_host(void)
 {
     char text[512];
@@ -155,7 +158,8 @@ static void other_host(void)
     bool stop = false;
     snprintf(text, sizeof(text), ELSEWHERE, 0.3);
     write_lock(text);
-    CHECK_OK(plumb_lock_take(&l, dir, "sft", 60)); /* no beat for 0.3 s */
+    /* no heartbeat for 0.3 s, so the lock is taken over */
+    CHECK_OK(plumb_lock_take(&l, dir, "sft", 60));
     plumb_lock_release(&l);
     snprintf(text, sizeof(text), ELSEWHERE, 3600.0);
     write_lock(text);
@@ -164,7 +168,7 @@ static void other_host(void)
     CHECK(said("process 42 on far") && said("job 77"));
     stop = true;
     pthread_join(thread, NULL);
-    /* The lock of an earlier start of the same SLURM job is taken over at once. */
+    /* The lock of an earlier start of the same Slurm job can be taken over at once. */
     setenv("SLURM_JOB_ID", "77", 1);
     setenv("SLURM_RESTART_COUNT", "1", 1);
     CHECK_OK(plumb_lock_take(&l, dir, "sft", 60));
@@ -194,7 +198,8 @@ static void heartbeat(void)
     plumb_lock_release(&l);
 }
 
-/* Checks an empty lock file, and the file of a process that was killed while it took the lock. */
+/* Checks an empty lock file, and the file that a process left when it was killed while it took the
+ * lock. */
 static void leftovers(void)
 {
     char stray[128];
@@ -216,20 +221,20 @@ static void lost(void)
     plumb_lock *l;
     CHECK_OK(plumb_lock_take(&l, dir, "sft", 60));
     CHECK(!unlink(path));
-    CHECK_OK(plumb_lock_check(l)); /* written again */
+    CHECK_OK(plumb_lock_check(l)); /* the removed lock file is written again */
     CHECK(plumb_file_exists(path));
     CHECK_OK(plumb_lock_check(l));
     snprintf(text, sizeof(text), ELSEWHERE, 60.0);
     write_lock(text);
     CHECK(plumb_lock_check(l) == PLUMB_ERR_EXISTS && said("process 42 on far"));
     plumb_lock_release(&l);
-    CHECK(plumb_file_exists(path)); /* that of process 42 */
+    CHECK(plumb_file_exists(path)); /* the lock file of process 42 is not removed */
     CHECK_OK(plumb_dir_remove(dir));
     CHECK_OK(plumb_lock_check(NULL));
     plumb_lock_release(&l);
 }
 
-/* One of many processes that try to take the same stale lock at the same time. */
+/* One of many processes that try to take the same abandoned lock at the same time. */
 static void race(int told)
 {
     plumb_lock *l = NULL;

@@ -1,8 +1,8 @@
-/* test_masters.c - src/train/masters.c: masters that are shares of 1 to 8 ranks have the
- * fingerprint of the whole model, are written to the same files, and a changed share is noticed,
- * also on its way to the file.
- * Updates need bfloat16: tests/cuda_emu/test_masters_cuda.py. Test. Includes comm/threads.h,
- * train/. */
+/* test_masters.c - checks src/train/masters.c: float32 master weights that are sharded over 1 to 8
+ * ranks. They must have the fingerprint of the whole model and be written to the same files. A
+ * changed shard must be detected, also if it changes on its way to the file.
+ * tests/cuda_emu/test_masters_cuda.py checks updates, which need bfloat16. Test. Includes
+ * comm/threads.h, train/. */
 #include "train/masters.h"
 
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 static char root[700], temporary[64], whole[2][128], other[2][128];
 static uint64_t rounded;
 
-/* The masters of a model in float32, which is whole itself, to compare with. */
+/* The sharded masters of a float32 model. The model itself has all weights, to compare with. */
 struct world {
     struct plumb_config cfg;
     struct plumb_backend *b;
@@ -36,7 +36,8 @@ static void world_open(struct world *w, plumb_comm *c)
 {
     char dir[800];
     *w = (struct world){.cfg = {.train = {.shard = PLUMB_SHARD_GRADIENTS}}};
-    snprintf(dir, sizeof(dir), "%s/tests/fixtures/model/phi3_short", root); /* has fused tensors */
+    /* this model has fused projections */
+    snprintf(dir, sizeof(dir), "%s/tests/fixtures/model/phi3_short", root);
     CHECK_OK(plumb_backend_cpu_create(&w->b, 1, 1));
     CHECK_OK(plumb_model_open(&w->m, w->b, dir));
     plumb_masters_init(&w->s, &w->cfg, c, w->b);
@@ -64,7 +65,8 @@ static void world_close(struct world *w)
     plumb_backend_destroy(&w->b);
 }
 
-/* Rank 0 reads tensors from the last to the first; the others send their shares. */
+/* Checks reads: rank 0 reads the tensors from the last to the first, and the other ranks send their
+ * shards. */
 static void check_reads(struct world *w, bool reads)
 {
     plumb_model *m = w->m;
@@ -105,7 +107,8 @@ static void flip(float *x)
     memcpy(x, &bits, sizeof(bits));
 }
 
-/* Copies like b->copy, but flips a bit: the share of a rank changes on its way to rank 0. */
+/* Copies like b->copy, but flips one bit: the copy of a rank's shard is damaged on its way to rank
+ * 0. */
 static plumb_status copy_badly(struct plumb_backend *b, void *to, const void *from, int64_t bytes)
 {
     (void)b;
@@ -115,8 +118,8 @@ static plumb_status copy_badly(struct plumb_backend *b, void *to, const void *fr
 }
 
 /* Flips a bit between the check of the weights and the write of the file: first in the copy of a
- * share on its way to rank 0, then in the share itself. Neither save succeeds, and the next save is
- * sound. */
+ * shard on its way to rank 0, then in the shard itself. Both saves must fail, and the next save
+ * must be correct. */
 static void check_save_flips(struct world *w, plumb_comm *c)
 {
     const int me = plumb_comm_rank(c), bad = plumb_comm_size(c) > 1;
@@ -140,12 +143,12 @@ static void check_save_flips(struct world *w, plumb_comm *c)
         same_folders(whole[0], other[0]);
 }
 
-/* One flipped bit in the weights of one rank, and then in the share of one. */
+/* Checks one flipped bit in the weights of one rank, and then one in the shard of one rank. */
 static void check_flips(struct world *w, plumb_comm *c, uint64_t want)
 {
     uint64_t hash = 0;
     const bool mine = plumb_comm_rank(c) == (plumb_comm_size(c) > 1);
-    w->m->n_packed = 0; /* as if all weights that a pass reads were in w */
+    w->m->n_packed = 0; /* as if a pass read all weights from w, not from packed copies */
     CHECK_OK(plumb_model_replaced(w->m, want));
     CHECK_OK(plumb_weights_agree(&hash, w->m, c));
     CHECK(hash == want);
@@ -170,7 +173,8 @@ static void rank(plumb_comm *c)
     struct world w;
     uint64_t hash = 0;
     const bool first = plumb_comm_rank(c) == 0;
-    plumb_comm_check_calls(c, true); /* reads and sends are the same collectives */
+    /* checks that reading and sending ranks call the same collectives */
+    plumb_comm_check_calls(c, true);
     world_open(&w, c);
     const uint64_t want = w.m->fingerprint;
     CHECK_OK(plumb_masters_hash(&w.s, &hash));
@@ -181,7 +185,7 @@ static void rank(plumb_comm *c)
         if (first)
             same_folders(whole[k], other[k]);
     }
-    /* a failure of rank 0 ends the reads, too */
+    /* a failure of rank 0 also ends the reads on the other ranks */
     plumb_status st = plumb_masters_finish(
         w.m, first ? plumb_fail_at(PLUMB_ERR_IO, __FILE__, __LINE__, "disk full") : PLUMB_OK);
     CHECK(st == (first ? PLUMB_ERR_IO : PLUMB_OK));
@@ -191,7 +195,7 @@ static void rank(plumb_comm *c)
     world_close(&w);
 }
 
-/* The files of the whole model. */
+/* Writes the files of the whole model, with which the files from shards are compared. */
 static void save_whole(void)
 {
     struct world w;

@@ -1,6 +1,6 @@
-/* test_micro.c - checks micro-batches with every objective: the sums of the log-probs, the
- * derivatives per token, and that an error names the sequence with the NaN.
- * Test. Includes train/micro.h, harness.h. */
+/* test_micro.c - checks micro-batches with every objective: the sums of log-probs, the derivatives
+ * by token, and that an error message names the sequence with the NaN. Test. Includes
+ * train/micro.h, harness.h. */
 #include "train/micro.h"
 
 #include "harness.h"
@@ -10,7 +10,7 @@ static const int64_t record[SEQUENCES] = {40, 40, 40, 7, 7};
 static const int32_t sample[SEQUENCES] = {0, 2, 3, 1, 0};
 static const int32_t length[SEQUENCES] = {3, 1, 4, 2, 5};
 
-/* Fills *m with 5 sequences of two prompts, whose log-probs are the same for every objective. */
+/* Fills *m with 5 sequences of two prompts. The log-probs are the same for every objective. */
 static void fill(struct plumb_micro *m, const struct plumb_objective *o)
 {
     const bool score = o == &plumb_obj_reward;
@@ -21,14 +21,15 @@ static void fill(struct plumb_micro *m, const struct plumb_objective *o)
     m->reference = (o->needs(&m->param) & PLUMB_NEED_REF) != 0;
     for (int64_t q = 0; q < SEQUENCES; q++) {
         CHECK_OK(plumb_micro_add(m, record[q], sample[q], ids, PROMPT, ids + PROMPT, length[q]));
-        CHECK(isnan(m->logp_ref[q])); /* until it is set */
+        CHECK(isnan(m->logp_ref[q])); /* the reference log-prob is NaN until it is set */
         m->logp_ref[q] = -9 * rng_u(&r), m->score[q] = rng_u(&r);
-        m->reward[q] = 4 - (double)q; /* each prompt's first is its best */
+        m->reward[q] = 4 - (double)q; /* the first sequence of each prompt has its highest reward */
         if (q == 2)
             plumb_micro_end_group(m);
     }
     plumb_micro_end_group(m);
-    plumb_micro_end_group(m); /* nothing was added: no third group */
+    /* nothing was added since the last call, so there is no third group */
+    plumb_micro_end_group(m);
     CHECK(m->groups == 2 && m->group[1] == 3 && m->group[2] == 5);
     for (int64_t j = 0; j < m->pack.n_targets; j++)
         m->pack.logp[j] = rng_f(&r, -4, 0);
@@ -86,7 +87,8 @@ static void check_names(const struct plumb_objective *o)
         m.score[4] = NAN;
         CHECK_FAILS(plumb_micro_check(&m), PLUMB_ERR_NUMERIC, "score of record 7, sample 0 is nan");
     } else {
-        m.pack.logp[3 + 1 + 2] = -NAN; /* the third token of the third sequence */
+        /* the third token of the third sequence, which follows 3 + 1 tokens */
+        m.pack.logp[3 + 1 + 2] = -NAN;
         plumb_micro_sum(&m);
         CHECK_FAILS(plumb_micro_check(&m), PLUMB_ERR_NUMERIC,
                     "completion token 2 of record 40, sample 3 is nan");
@@ -96,7 +98,8 @@ static void check_names(const struct plumb_objective *o)
     CHECK(strstr(plumb_trail_message(), o->name));
     CHECK(strstr(plumb_trail_message(), "record 40 samples 0 2 3, record 7 samples 1 0"));
     plumb_micro_fini(&m);
-    if (o->needs(&m.param) & PLUMB_NEED_REF) { /* no reference log-prob was set */
+    /* a reference log-prob that is not set is an error */
+    if (o->needs(&m.param) & PLUMB_NEED_REF) {
         fill(&m, o);
         m.logp_ref[1] = NAN;
         snprintf(said, sizeof(said), "objective %s: logp_ref of sequence 1", o->name);
@@ -113,7 +116,7 @@ static void check_names(const struct plumb_objective *o)
     }
 }
 
-/* Checks that a description that does not fit is cut, never within a number. */
+/* Checks that a description that does not fit into the buffer is cut, but never within a number. */
 static void check_description(void)
 {
     struct plumb_micro m;

@@ -1,6 +1,6 @@
-/* test_non_finite.c - checks a step whose loss or gradient is not finite: the micro-batch that is
- * named on 1, 2 and 4 ranks, that the weights do not change, and what the replay file holds. Test.
- * Includes harness.h, train/, io/. */
+/* test_non_finite.c - checks a step whose loss or gradient is not finite, on 1, 2 and 4 ranks:
+ * which micro-batch the message names, that the weights do not change, and what the replay file
+ * contains. Test. Includes harness.h, train/, io/. */
 #include "train/non_finite.h"
 
 #include <pthread.h>
@@ -13,7 +13,7 @@
 
 enum { RANKS = 4, LEAVES = 7, MOST_SEQ = 3, PROMPT = 3, MOST_LEN = 20 };
 
-/* What is not finite, in every micro-batch from `from` on. */
+/* What is not finite, in micro-batch `from` and all later ones. */
 enum fault { NONE, LOSS, GRADIENT, SUM, REFERENCE };
 
 struct rank {
@@ -30,8 +30,8 @@ struct rank {
 
 struct worker {
     struct plumb_trainer t;
-    float spoil;  /* what the gradient of the micro-batch gets in layer 0; 0: nothing */
-    float *grad0; /* sharded: address of the part that has layer 0 */
+    float spoil;  /* the value that is added to the gradient of a micro-batch in layer 0; 0: none */
+    float *grad0; /* only if the gradient is sharded: address of the part with layer 0 */
     struct plumb_micro micro;
     const struct rank *r;
 };
@@ -84,7 +84,7 @@ static plumb_status micro_batch_gradient(void *arg, int64_t micro_batch, float *
     return PLUMB_OK;
 }
 
-/* The sharded gradient's callbacks, between which a value of layer 0 is spoilt. */
+/* The callbacks of the sharded gradient. Between them, the test changes a value of layer 0. */
 static plumb_status place(void *arg, float **grad, int64_t begin, int64_t end)
 {
     struct worker *w = arg;
@@ -156,7 +156,7 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
-/* rank[i] = rank i of a world and what its step returned */
+/* Runs a step on all ranks. Sets rank[i] to rank i and the status that its step returned. */
 static void run(struct rank rank[RANKS], int world_size, const struct plumb_config *cfg,
                 enum fault fault, int64_t from)
 {
@@ -172,7 +172,7 @@ static void run(struct rank rank[RANKS], int world_size, const struct plumb_conf
         CHECK(!pthread_join(thread[i], NULL));
 }
 
-/* Reads the replay file of step 4 and this micro-batch, and removes it. */
+/* Reads the replay file of step 4 and this micro-batch, and removes the file. */
 static struct plumb_replay take(struct plumb_micro *m, int64_t micro_batch)
 {
     struct plumb_replay r;
@@ -216,8 +216,8 @@ static void test_fault(const struct plumb_config *cfg, enum fault fault, int64_t
     }
 }
 
-/* Checks the replay file of a finite step: every world writes the same file, and what was written
- * is read back. */
+/* Checks the replay file of a step with finite values. Any number of ranks writes the same file,
+ * and plumb reads back what it wrote. */
 static void test_healthy(struct plumb_config *cfg)
 {
     uint64_t first = 0, hash = 0;
@@ -249,7 +249,7 @@ static void test_healthy(struct plumb_config *cfg)
     cfg->train.replay = "";
 }
 
-/* Checks that the error of a damaged, foreign or missing file names the file or its format. */
+/* Checks that the error about a damaged, foreign or missing file names the file or its format. */
 static void test_files(struct plumb_config *cfg)
 {
     struct plumb_replay r;
@@ -293,7 +293,8 @@ static void test_faults(struct plumb_config *cfg)
     test_fault(cfg, LOSS, 5, "token 8 of record 50, sample 0 is -inf");
     test_fault(cfg, REFERENCE, 5, "record 50 samples 0 1 2");
     test_fault(cfg, GRADIENT, 5, "record 50 samples 0 1 2) is not finite, first in model.layers.0");
-    for (int64_t from = 0; from < LEAVES; from++) /* the first and last of a rank too */
+    /* every micro-batch, including the first and the last one of each rank */
+    for (int64_t from = 0; from < LEAVES; from++)
         test_fault(cfg, GRADIENT, from, ") is not finite, first in model.layers.0");
     test_fault(cfg, SUM, 2, "their sum is not");
 }

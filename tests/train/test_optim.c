@@ -1,6 +1,6 @@
-/* test_optim.c - checks AdamW against torch in float64, that world sizes of powers of two give the
- * same bytes, and refusals.
- * Test. Includes harness.h, train/, the golden. */
+/* test_optim.c - checks AdamW against torch in float64, that any power of two of ranks gives the
+ * same bytes, and refusals. Test. Includes harness.h, train/, the golden values
+ * (optim_golden.h). */
 #include "train/optim.h"
 
 #include "fake_world.h"
@@ -22,7 +22,7 @@ static struct plumb_optim_options options(void)
         .schedule = {PLUMB_LR_COSINE, GOLDEN_TOTAL, (double)GOLDEN_WARMUP / GOLDEN_TOTAL, 0}};
 }
 
-/* padded (count,) = x, which has the tensors end to end */
+/* Sets padded (count,) to x, in which the tensors follow each other without padding. */
 static void pad(const plumb_model *m, float *padded, const float *x)
 {
     for (int64_t p = 0; p < m->n_param; x += m->param[p++].count)
@@ -57,18 +57,19 @@ static void test_golden(void)
                 largest = fmax(largest, fabs(m->w[m->param[p].offset + i] - want[i]));
         }
     }
-    /* measured 3.4e-7 on weights of size 2: float32 weights and moments over 12 steps */
+    /* 3.4e-7 was measured, for weights of size 2 and float32 weights and moments over 12 steps */
     CHECKF(largest < 6e-7, "largest difference %g", largest);
     for (int64_t i = 35; i < 64; i++)
-        CHECK(m->w[i] == 0); /* padding */
+        CHECK(m->w[i] == 0); /* the padding stays 0 */
     plumb_optim_destroy(&o);
     plumb_comm_destroy(&comm);
     fake_model_free(m);
     free(grad);
 }
 
-/* The first step is lr g / (|g| + eps), whatever the betas: with an eps as large as the gradients
- * a factor in it shows, which the golden's 1e-8 would hide. */
+/* Checks the first step, which is lr g / (|g| + eps), whatever the betas are. Here eps is as large
+ * as the gradients, so a wrong factor of eps shows; with the 1e-8 of the golden values it would
+ * not. */
 static void test_first_step(void)
 {
     plumb_comm *comm = NULL;
@@ -100,10 +101,11 @@ static void test_first_step(void)
 
 struct world_run {
     int steps;
-    bool offload; /* with device: moments in host memory */
-    bool device; /* moments and weights count as device memory: everything goes through the stage */
-    float *w;    /* (count,) of rank 0 at the end */
-    double norm; /* of the last step */
+    bool offload; /* together with device: moments are in host memory */
+    /* moments and weights count as device memory, so that all data go through the staging buffer */
+    bool device;
+    float *w;    /* (count,) the weights of rank 0 at the end */
+    double norm; /* gradient norm of the last step */
     int64_t count, shard;
     uint64_t fingerprint[8];
 };
@@ -127,7 +129,7 @@ static void run_rank(plumb_comm *comm, void *arg)
     opt.schedule.warmup_ratio = 0;
     CHECK_OK(plumb_optim_create(&o, m, comm, &opt));
     if (run->offload)
-        o->part = 1000; /* several to a tensor */
+        o->part = 1000; /* a tensor is moved in several parts */
     fake_fill(m, m->w, 5, 1);
     for (int s = 0; s < run->steps; s++) {
         fake_rank_gradient(m, grad, 100 + (uint64_t)s, comm);
@@ -160,7 +162,7 @@ static void test_worlds(void)
         fake_world(sizes[i], run_rank, &run);
         for (int r = 1; r < sizes[i]; r++)
             CHECK(run.fingerprint[r] == run.fingerprint[0]);
-        if (sizes[i] == 3) { /* no power of two: other roundings */
+        if (sizes[i] == 3) { /* 3 is no power of two, so results are rounded differently */
             const double apart = worst(run.w, one.w, one.count, 1e-5, 1e-5);
             CHECKF(apart < 1, "%g", apart);
         } else {
@@ -193,7 +195,8 @@ static void test_decay_and_clip(void)
     fake_fill(m, m->w, 5, 1);
     memcpy(before, m->w, bytes);
     CHECK_OK(plumb_optim_create(&o, m, comm, &opt));
-    CHECK_OK(plumb_optim_step(o, m, comm, grad, &r)); /* zero gradient: decay alone */
+    /* the gradient is zero, so only weight decay changes the weights */
+    CHECK_OK(plumb_optim_step(o, m, comm, grad, &r));
     CHECK(r.grad_norm == 0 && !r.clipped && r.lr == golden_peak);
     for (int64_t p = 0; p < m->n_param; p++) {
         for (int64_t i = m->param[p].offset; i < m->param[p].offset + m->param[p].count; i++) {
@@ -204,8 +207,8 @@ static void test_decay_and_clip(void)
     }
     plumb_optim_destroy(&o);
 
-    /* A gradient of norm N clipped to c leaves the moments of g c/N; one step of Adam hides the
-     * scale, the first moment shows it. */
+    /* If a gradient g with norm N is clipped to c, the moments are those of g c/N. The weights
+     * after one step of Adam do not show this factor, but the first moment does. */
     opt.max_grad_norm = 0;
     CHECK_OK(plumb_optim_create(&o, m, comm, &opt));
     fake_fill(m, grad, 6, 1);
@@ -235,7 +238,7 @@ static void test_decay_and_clip(void)
 }
 
 struct bad_run {
-    int64_t at[2]; /* elements that are spoilt, on rank 1 */
+    int64_t at[2]; /* indices of the elements that get the value `with`, on rank 1 */
     float with;
     const char *says;
 };

@@ -1,5 +1,5 @@
-/* test_pack.c - checks sequences that are packed end to end in memory of a fixed size.
- * Test. Includes harness.h, train/pack.h. */
+/* test_pack.c - checks a batch of sequences that follow each other without padding, in memory of a
+ * fixed size. Test. Includes harness.h, train/pack.h. */
 #include "train/pack.h"
 
 #include "harness.h"
@@ -16,9 +16,11 @@ int main(void)
     CHECK(b.n_seq == 2 && plumb_batch_tokens(&b) == 6 && plumb_batch_targets(&b) == 3);
     CHECK(p.n_targets == 3 && !memcmp(b.ids, ids, sizeof(ids)) && b.ids[5] == 5);
     CHECK(b.offset[1] == 5 && b.offset[2] == 6 && b.prompt_tokens[0] == 2);
-    CHECK_FAILS(plumb_pack_add(&p, ids, 1, ids, 2), PLUMB_ERR_NOMEM, "no room"); /* tokens */
+    /* no room for these tokens */
+    CHECK_FAILS(plumb_pack_add(&p, ids, 1, ids, 2), PLUMB_ERR_NOMEM, "no room");
     CHECK_OK(plumb_pack_add(&p, ids, 2, NULL, 0));
-    CHECK_FAILS(plumb_pack_add(&p, ids, 1, NULL, 0), PLUMB_ERR_NOMEM, "no room"); /* sequences */
+    /* no room for another sequence */
+    CHECK_FAILS(plumb_pack_add(&p, ids, 1, NULL, 0), PLUMB_ERR_NOMEM, "no room");
     plumb_pack_clear(&p);
     CHECK_FAILS(plumb_pack_add(&p, ids, 0, ids, 2), PLUMB_ERR_ARG, "prompt needs");
     CHECK(p.n_seq == 0 && p.n_targets == 0);

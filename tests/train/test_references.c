@@ -1,6 +1,6 @@
-/* test_references.c - checks reference policies: equal weights are one policy; log-probs are those
- * of a pass and are stored for the next time; and the message of what is refused names the key.
- * Test. Includes harness.h, train/references.h. */
+/* test_references.c - checks reference policies. Two references with equal weights are one policy.
+ * Log-probs are those of a forward pass, and are stored for the next time. The message about a
+ * refused reference names the option. Test. Includes harness.h, train/references.h. */
 #include "train/references.h"
 
 #include <string.h>
@@ -38,10 +38,12 @@ static void check_scores(plumb_references *r, int which, plumb_pass *pass, struc
     CHECK_OK(plumb_references_score(r, which, pass, p, logp));
     CHECK(logp[0] == want[0] && logp[1] == want[1]);
     CHECK(plumb_references_find(r, which, p->ids, 3, p->ids + 3, 5, &found) && found == want[0]);
-    /* The same tokens with another boundary are another prompt and answer. */
+    /* The same tokens, divided differently, are another prompt and another answer, whose log-prob
+     * is not stored. */
     CHECK(!plumb_references_find(r, which, p->ids, 4, p->ids + 4, 4, &found));
     logp[0] = logp[1] = 0;
-    CHECK_OK(plumb_references_score(r, which, NULL, p, logp)); /* stored: needs no pass */
+    /* the log-probs are stored, so no pass is needed */
+    CHECK_OK(plumb_references_score(r, which, NULL, p, logp));
     CHECK(logp[0] == want[0] && logp[1] == want[1]);
 }
 
@@ -56,7 +58,7 @@ int main(void)
     double logp;
     CHECK_OK(plumb_backend_cpu_create(&backend, 1, 1));
     CHECK_OK(plumb_model_create(&policy, backend, in("llama_gqa_tied"), 3));
-    char start[700]; /* in() overwrites its result at the next call */
+    char start[700]; /* a copy, because in() overwrites its result at the next call */
     snprintf(start, sizeof(start), "%s", in("llama_gqa_tied"));
     struct plumb_frozen_run frozen = {.how.mode = PLUMB_FROZEN_RESIDENT};
     CHECK_OK(plumb_references_create(&r, policy, start, &frozen, 4));
@@ -78,10 +80,10 @@ int main(void)
     CHECK(strstr(plumb_trail_message(), "another architecture"));
 
     check_scores(r, init, pass, &pack);
-    fill(&pack); /* the folder has init's weights: stored */
+    fill(&pack); /* the folder has the weights of `init`, so its log-probs are already stored */
     CHECK(plumb_references_find(r, folder, pack.ids, 3, pack.ids + 3, 5, &logp));
     check_scores(r, previous, pass, &pack);
-    /* With a snapshot, "previous" is the policy as it was at the last update of the snapshot. */
+    /* With a snapshot, `previous` is the policy as it was when the snapshot was last updated. */
     CHECK(!plumb_references_snapshot(r));
     CHECK_OK(plumb_references_open_snapshot(r, previous));
     CHECK_OK(plumb_references_update_snapshot(r));

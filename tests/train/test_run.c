@@ -1,4 +1,4 @@
-/* test_run.c - checks run.json over several sessions, and the effective configuration beside it.
+/* test_run.c - checks run.json over several sessions of a run, and the file config.effective.yaml.
  * Test. Includes harness.h, io/, train/. */
 #include "train/run.h"
 
@@ -14,7 +14,7 @@ static char out[64], run_path[96], config_path[96];
 
 struct session {
     int64_t resumed_step;
-    const char *result; /* NULL: killed */
+    const char *result; /* result of the session; NULL: it was killed */
 };
 
 struct rank {
@@ -44,8 +44,9 @@ static void *rank_main(void *arg)
     if (r->session->result || plumb_comm_rank(r->comm) > 0) {
         CHECK_OK(plumb_run_end(&run, r->session->result ? r->session->result : "ok"));
         CHECK(run == NULL);
-    } else { /* killed: the file stays as it is now; the end frees the memory, then it is restored
-              */
+        /* simulates a kill: plumb_run_end only frees the memory, and the file is then restored to
+         * its present contents */
+    } else {
         struct plumb_buf b = {0};
         CHECK_OK(plumb_file_read(&b, run_path));
         CHECK_OK(plumb_run_end(&run, "ok"));
@@ -122,7 +123,8 @@ int main(void)
     }
     plumb_json_free(&v);
 
-    /* The start has failed only if the last session has, and has left no metrics or checkpoint. */
+    /* plumb_run_failed_start is true only if the last session has failed and has left neither
+     * metrics nor a checkpoint. */
     char metrics[96];
     snprintf(metrics, sizeof(metrics), "%s/metrics.jsonl", out);
     CHECK(!plumb_run_failed_start(out) && !plumb_run_failed_start("/nonexistent"));

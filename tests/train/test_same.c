@@ -1,6 +1,6 @@
-/* test_same.c - checks that ranks with other options or records than rank 0 fail, each with the
- * difference. Ranks are threads. Other weights: tests/app/test_ranks.py.
- * Test layer. Covers train/same.h. */
+/* test_same.c - checks that a rank with other options or records than rank 0 fails, and that its
+ * message has the difference. Ranks are threads. tests/app/test_ranks.py checks other weights. Test
+ * layer. Covers train/same.h. */
 #include <string.h>
 
 #include "../comm/threads.h"
@@ -9,7 +9,7 @@
 #define TEXT                                                                                       \
     "plumb sft\nseed: 1\nthreads: 4\ntrain:\n  epochs: 2\n  max_steps: 9\nplan:\n  memory: 1GB\n"
 
-/* Runs the check with `other` on rank 2 and TEXT on all other ranks. */
+/* Runs the check with the configuration `other` on rank 2 and with TEXT on all other ranks. */
 static void with_other(plumb_comm *c, const char *other, const char *expected)
 {
     const int rank = plumb_comm_rank(c);
@@ -38,7 +38,7 @@ static void options(plumb_comm *c)
     with_other(c, TEXT "x: 1\n", "'x: 1', rank 0 with ''");
 }
 
-/* Reads two records; rank 1 has `second` as its second one. */
+/* Reads two records on each rank. On rank 1, `second` is the second record. */
 static void with_record(plumb_comm *c, enum plumb_data_kind kind, const char *second, bool equal)
 {
     static const char usual[] = "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\","
@@ -65,7 +65,7 @@ static void records(plumb_comm *c)
     with_record(c, PLUMB_DATA_PAIRS, OTHER("x", ",\"score_chosen\":2,\"score_rejected\":1"), false);
     with_record(c, PLUMB_DATA_PAIRS, OTHER("b", ",\"score_chosen\":3,\"score_rejected\":1"), false);
     with_record(c, PLUMB_DATA_PAIRS, "", false);
-    /* a field that only a reward reads */
+    /* differs in a field that only rewards read */
     with_record(c, PLUMB_DATA_PROMPTS, OTHER("b", ",\"score_chosen\":2,\"score_rejected\":5"),
                 false);
     CHECK_OK(plumb_same_records(c, "data.eval", "", NULL));

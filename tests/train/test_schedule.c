@@ -1,5 +1,5 @@
-/* test_schedule.c - checks learning rates against those of transformers' schedulers.
- * Test. Includes harness.h, train/, the golden. */
+/* test_schedule.c - checks learning rates against those of the schedulers of transformers.
+ * Test. Includes harness.h, train/, the golden values (optim_golden.h). */
 #include "train/schedule.h"
 
 #include "harness.h"

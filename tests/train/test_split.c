@@ -1,13 +1,12 @@
-/* test_split.c - checks how a pass over items is cut into steps and micro-batches, by number and by
- * tokens.
- * Test. Includes harness.h, train/split.h, base/. */
+/* test_split.c - checks how an epoch's items are divided into steps and micro-batches, by number
+ * and by tokens. Test. Includes harness.h, train/split.h, base/. */
 #include "train/split.h"
 
 #include "base/num.h"
 #include "harness.h"
 
 /* Checks that every item is in exactly one micro-batch of one step, in order, and that no
- * micro-batch is larger than the limit. */
+ * micro-batch exceeds the limit. */
 static void test_cut(void)
 {
     for (int64_t items = 1; items < 40; items++)
@@ -31,7 +30,7 @@ static void test_cut(void)
             }
 }
 
-/* The example in split.h. */
+/* Checks the example in the comment of split.h. */
 static void test_example(void)
 {
     static const int64_t length[] = {4, 3, 3, 2, 9, 1, 1, 1, 1, 7}, end[] = {3, 4, 5, 8, 10};
@@ -49,8 +48,9 @@ static void test_example(void)
     plumb_split_fini(&c);
 }
 
-/* Checks one split by tokens: every item is in one micro-batch, both limits hold, each micro-batch
- * that is not the last of its step could not take the next item, and *most holds for all. */
+/* Checks one division by tokens. Every item is in one micro-batch. No micro-batch exceeds either
+ * limit. A micro-batch that is not the last of its step has no room for the next item. The maxima
+ * in *most hold for all micro-batches. */
 static void check_tokens(const struct plumb_batch_split *c, const int64_t *length,
                          const struct plumb_split_most *most)
 {
@@ -84,8 +84,9 @@ static int64_t below(struct rng *r, int64_t n)
     return plumb_min_i64((int64_t)(rng_u(r) * (double)n), n - 1);
 }
 
-/* Cuts `items` of n random items in many orders. Checks each cut against `exact`, the maximum of
- * the cuts so far, and against `bound`, an upper bound that was computed without the orders. */
+/* Divides `items` of n random items in many orders. Checks each division against `exact`, the
+ * maximum over the divisions so far, and against `bound`, an upper bound that was computed without
+ * the orders. */
 static void check_orders(struct rng *r, int64_t n, int64_t items, int64_t global, int64_t micro,
                          int64_t limit)
 {
@@ -122,7 +123,8 @@ static void test_tokens(void)
                         check_orders(&r, n, items, global, micro, limit);
 }
 
-/* The bound on the number of micro-batches is reached: no two neighbouring items fit into one. */
+/* Checks a case in which the bound on the number of micro-batches is reached, because no two
+ * neighbouring items fit into one micro-batch. */
 static void test_bound(void)
 {
     int64_t length[] = {6, 5, 6, 5, 6, 5}, sorted[] = {6, 5, 6, 5, 6, 5};

@@ -1,6 +1,5 @@
 /* test_stop.c - checks which rank notices a request to pause or to save, when the other ranks learn
- * of it, and the reason on which they agree.
- * Test. Includes harness.h, io/, train/. */
+ * of it, and on which reason the ranks agree. Test. Includes harness.h, io/, train/. */
 #include "train/stop.h"
 
 #include <math.h>
@@ -30,7 +29,7 @@ static void *rank_main(void *arg)
     CHECK_OK(plumb_stop_agree(&w, &reason));
     CHECK(reason == PLUMB_REQUEST_NONE);
 
-    /* Rank 0 sees a file and tells rank 1; rank 2 does not look before the ranks agree. */
+    /* Rank 0 sees the file and tells rank 1. Rank 2 does not look before the ranks agree. */
     CHECK_OK(plumb_comm_barrier(comm));
     if (rank == 0)
         CHECK_OK(plumb_file_write_atomic(file, "", 0));
@@ -45,8 +44,8 @@ static void *rank_main(void *arg)
     CHECK_OK(plumb_comm_barrier(comm));
     CHECK(!plumb_file_exists(file) && !plumb_stop_noticed(&w));
 
-    /* The interval of saves has passed. A stronger reason that comes up before the ranks agree,
-     * here the end of max_time, replaces it. */
+    /* The interval between saves has passed. If a stronger reason (here the end of max_time) comes
+     * up before the ranks agree, it replaces this one. */
     w.interval = 1e6;
     plumb_stop_saved(&w, 0);
     CHECK(!plumb_stop_noticed(&w));
@@ -65,7 +64,7 @@ static void *rank_main(void *arg)
     CHECK_OK(plumb_stop_agree(&w, &reason));
     CHECK(reason == PLUMB_REQUEST_NONE);
 
-    /* Rank 2 asks for a save; without a folder no rank looks for a file. */
+    /* Rank 2 asks for a save. Without a folder, no rank looks for a file. */
     CHECK_OK(plumb_stop_begin(&w, comm, NULL, 0, 0, 1));
     w.agreed = plumb_comm_raised(comm);
     CHECK_OK(plumb_comm_barrier(comm));
@@ -77,7 +76,7 @@ static void *rank_main(void *arg)
     CHECK(reason == PLUMB_REQUEST_SAVE && !plumb_stop_noticed(&w));
     plumb_stop_honoured(&w);
 
-    /* A signal to the process, which all ranks share here. */
+    /* A signal goes to the process, which all ranks share here. */
     CHECK_OK(plumb_comm_barrier(comm));
     if (rank == 1)
         CHECK(!kill(getpid(), SIGUSR1));
@@ -89,12 +88,13 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
-/* checkpoint.interval=auto: the interval makes the time for saves and the lost work smallest. */
+/* Checks checkpoint.interval=auto: the interval that minimises the sum of the time for saves and
+ * the expected time of lost work. */
 static void test_automatic(void)
 {
     struct plumb_stop_watch w = {.interval = 600, .mtbf = 86400};
     CHECK(plumb_stop_interval(&w) == 600);
-    w.mtbf = 100; /* a job that seldom lives for 600 s saves, too */
+    w.mtbf = 100; /* a job that seldom runs for 600 s without a failure must save, too */
     CHECK(plumb_stop_interval(&w) == 10);
     w.mtbf = 86400;
     for (double save = 0.5; save < 200; save *= 3) {
@@ -105,14 +105,15 @@ static void test_automatic(void)
             CHECKF(save / best + best / (2 * w.mtbf) < save / other + other / (2 * w.mtbf),
                    "%g s is worse than %g s", best, other);
     }
-    plumb_stop_saved(&w, 0); /* nothing was saved: the last duration stays */
+    /* 0 means that nothing was saved, so the duration of the last save stays */
+    plumb_stop_saved(&w, 0);
     CHECK(plumb_stop_interval(&w) > 600);
     w.mtbf = 0;
     CHECK(plumb_stop_interval(&w) == 600);
 }
 
-/* Checks, with times made up, that saves take at most `share` of the time, for several lengths of a
- * save and several intervals. */
+/* Checks, with simulated times, that saves take at most `share` of the time, for several durations
+ * of a save and several intervals. */
 static void test_share(void)
 {
     for (int k = 0; k < 40; k++) {
@@ -128,12 +129,12 @@ static void test_share(void)
             w.saved = end = now;
         }
         CHECKF(end > 0, "no save with %g s each", each);
-        /* With one more save at the end of the run. The first save is allowed at any time. */
+        /* Including one more save at the end of the run. The first save is always allowed. */
         CHECKF(w.spent + each <= 0.03 * (now + each) + each * (w.spent == each),
                "saves of %g s take %g of %g s", each, w.spent + each, now);
     }
     struct plumb_stop_watch w = {.share = 0.03};
-    CHECK(plumb_stop_affordable(&w, 0)); /* the first save's time is unknown */
+    CHECK(plumb_stop_affordable(&w, 0)); /* the duration of the first save is not known yet */
     w.last = w.spent = 3;
     CHECK(!plumb_stop_affordable(&w, 299) && plumb_stop_affordable(&w, 300));
     w.share = 1;

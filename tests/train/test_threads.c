@@ -1,6 +1,6 @@
-/* test_threads.c - trains a small decoder with 1, 2 and 4 ranks as threads and checks that weights,
- * losses and norms are the same bytes. As the ranks share a process, the thread sanitizer can check
- * them. Test. Includes harness.h, train/. */
+/* test_threads.c - trains a small decoder with 1, 2 and 4 ranks that are threads, and checks that
+ * weights, losses and norms have the same bytes. Because the ranks share a process, the thread
+ * sanitizer can check them. Test. Includes harness.h, train/. */
 #include <pthread.h>
 
 #include "harness.h"
@@ -10,11 +10,12 @@
 
 enum { STEPS = 4, LEAVES = 8, MOST_SEQ = 3, PROMPT = 3, MOST_LEN = 20, RANKS = 4 };
 
-/* Micro-batches of each step, some fewer than the ranks and some no power of two. */
+/* Number of micro-batches in each step: some are fewer than the ranks, and some are no power of
+ * two. */
 static const int64_t micro_batches_of[STEPS] = {8, 5, 3, 8};
 
 struct outcome {
-    float *w; /* (count,) after the last step */
+    float *w; /* (count,) the weights after the last step */
     int64_t count;
     double loss[STEPS], norm[STEPS];
     uint64_t fingerprint;
@@ -23,7 +24,7 @@ struct outcome {
 struct rank {
     plumb_comm *comm;
     const char *dir;
-    int threads; /* of the rank's backend */
+    int threads; /* number of threads of this rank's backend */
     struct outcome out;
 };
 
@@ -31,11 +32,11 @@ struct worker {
     plumb_model *m;
     plumb_pass *pass;
     struct plumb_pack pack;
-    int64_t step, targets; /* completion tokens of the whole step */
+    int64_t step, targets; /* targets: number of completion tokens of the whole step */
 };
 
-/* The sequences of a micro-batch and their lengths depend on step, micro-batch and index alone, not
- * on the rank. */
+/* The number of sequences of a micro-batch, and their lengths, depend on step, micro-batch and
+ * index only, not on the rank. */
 static int64_t sequences(int64_t step, int64_t micro_batch)
 {
     return 1 + (step + micro_batch) % MOST_SEQ;
@@ -137,7 +138,8 @@ static void check_same(const struct outcome *a, const struct outcome *b, int wor
            rank, world_size);
 }
 
-/* Checks every rank's outcome against *expected, which rank 0 of the first world sets. */
+/* Runs a training with this number of ranks and threads. Checks the result of every rank against
+ * *expected, which rank 0 of the first run sets. */
 static void run_world(struct outcome *expected, const char *dir, int world_size, int threads)
 {
     plumb_comm *comm[RANKS];
