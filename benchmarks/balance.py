@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
-"""balance.py PLUMB PLUMB_WORLD [--ranks 2,4,8] [--out PAGE] - how evenly ranks share the rollout, by generate.balance.
+"""balance.py PLUMB PLUMB_WORLD [--ranks 2,4,8] [--out PAGE] - how evenly ranks share the rollout, by
+generate.balance.
 balance.py PLUMB PLUMB_WORLD --model FOLDER --prompts FILE [--repeat N] - seconds of the rollout on 2 ranks.
 
-First form: SFT teaches a small model the length of the answer to each of 32 prompts: 2 to 50 tokens, few of them long.
-`raft` then trains this model on the same prompts, once in the order of the file (long answers first, so that one rank
-owns them) and once shuffled. The table gives generated tokens and decode steps per rank from load.jsonl: the largest
-value of any rank over the mean of the ranks. With `none` and `length` these counts do not depend on the speed of the
-machine; with `queue` they do. The script fails unless every run writes the same weights, rollouts and metrics as the run
-on one rank.
+First form: SFT teaches a small model the length of the answer to each of 32 prompts: 2 to 50 tokens, few of them
+long. `raft` then trains this model on the same prompts, once in the order of the file (long answers first, so that
+one rank owns them) and once shuffled. The table gives generated tokens and decode steps per rank from load.jsonl: the
+largest value of any rank over the mean of the ranks. With `none` and `length` these counts do not depend on the speed
+of the machine; with `queue` they do. The script fails unless every run writes the same weights, rollouts and metrics
+as the run on one rank.
 
-With --model: `raft` samples 4 answers to each of 24 prompts in 8 slots per rank, with each value of generate.balance in
-turn. It does so first with one core for each rank, then with a busy process on the core of rank 1. No other program
-should run on the machine. Needs the standard library only."""
+With --model: `raft` samples 4 answers to each of 24 prompts in 8 slots per rank, with each value of generate.balance
+in turn.
+It does so first with one core for each rank, then with a busy process on the core of rank 1. No other program should
+run on the machine. Needs the standard library only."""
 import argparse
 import json
 import shutil

@@ -1,6 +1,7 @@
 /* bench_comm.c - speed of plumb's gradient exchange (tree reduction and all-gather), compared with
- * memcpy and MPI_Allreduce. In every round, all variants are measured one after another, so that
- * other load on the machine affects all of them.
+ * memcpy and MPI_Allreduce.
+ * In every round, all variants are measured one after another, so that other load on the machine
+ * affects all of them.
  *   mpirun -n 2 build/benchmarks/bench_comm [megabytes] [rounds]
  * GB/s = bytes of the vector / seconds of the slowest rank. */
 #include <mpi.h>

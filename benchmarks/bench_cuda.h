@@ -1,5 +1,6 @@
 /* bench_cuda.h - measures the bandwidth and the matrix-product rate of a GPU directly through CUDA
- * and cuBLASLt. Benchmarks only, in builds with CUDA. Includes bench_device.h. */
+ * and cuBLASLt.
+ * Benchmarks only, in builds with CUDA. Includes bench_device.h. */
 #ifndef PLUMB_BENCHMARKS_BENCH_CUDA_H
 #define PLUMB_BENCHMARKS_BENCH_CUDA_H
 

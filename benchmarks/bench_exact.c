@@ -1,6 +1,7 @@
 /* bench_exact.c - the cost of row invariance (a row of a product has the same bits in every batch):
  * times the same model with plumb's matrix products, which are row-invariant, and with those of a
- * library, which are not. Benchmark of layer 4. Includes model/, ceiling.h, bench_linear.h.
+ * library, which are not.
+ * Benchmark of layer 4. Includes model/, ceiling.h, bench_linear.h.
  *
  *     bench_exact [pairs, default 5] [openblas|onednn|all] [train|decode|all]
  *

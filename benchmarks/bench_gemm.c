@@ -1,5 +1,6 @@
 /* bench_gemm.c - speed of the linear kernels, as a share of the FMA peak and of the read bandwidth
- * of one core. Benchmark of layer 1. Includes base/, kernels.h, ceiling.h.
+ * of one core.
+ * Benchmark of layer 1. Includes base/, kernels.h, ceiling.h.
  *
  *     bench_gemm [seconds per row, default 1] [fwd|bwd_x|bwd_w n out in cache|memory]
  *

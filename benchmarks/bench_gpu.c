@@ -1,6 +1,7 @@
 /* bench_gpu.c - measurements that need a GPU: its name, its bandwidth and matrix-product rate,
  * whether a row of a product depends on the other rows of the batch, and the cost of row-invariant
- * products. Benchmark of layers 2 and 3. Includes bench.h, bench_cuda.h, op/.
+ * products.
+ * Benchmark of layers 2 and 3. Includes bench.h, bench_cuda.h, op/.
  *
  *     bench_gpu part=device|ceilings|probe|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] ...
  *

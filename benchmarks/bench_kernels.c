@@ -1,6 +1,6 @@
 /* bench_kernels.c - speed of the kernels other than GEMM, as shares of the read bandwidth and of
- * the FMA peak of one core. Benchmarks. Includes ceiling.h, backend/, kernels.h. Usage:
- * bench_kernels [instruction set] */
+ * the FMA peak of one core.
+ * Benchmarks. Includes ceiling.h, backend/, kernels.h. Usage: bench_kernels [instruction set] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* bench_linear.h - linear kernels that call the matrix product of a library (OpenBLAS or oneDNN),
- * which is not row-invariant. Benchmarks only. Includes backend/. */
+ * which is not row-invariant.
+ * Benchmarks only. Includes backend/. */
 #ifndef PLUMB_BENCHMARKS_BENCH_LINEAR_H
 #define PLUMB_BENCHMARKS_BENCH_LINEAR_H
 

@@ -1,5 +1,6 @@
 /* ceiling.c - measures the FMA peak and the read bandwidth of one core. Also a clock, and the
- * median, least and most of samples. Benchmarks only. Includes ceiling.h. */
+ * median, least and most of samples.
+ * Benchmarks only. Includes ceiling.h. */
 #include "ceiling.h"
 
 #include <stdbool.h>

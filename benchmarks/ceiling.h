@@ -1,5 +1,6 @@
 /* ceiling.h - measures the highest speeds of one core (the ceilings), in the same process as the
- * kernels that are compared with these speeds. Benchmarks only. Includes nothing from plumb. */
+ * kernels that are compared with these speeds.
+ * Benchmarks only. Includes nothing from plumb. */
 #ifndef PLUMB_BENCHMARKS_CEILING_H
 #define PLUMB_BENCHMARKS_CEILING_H
 

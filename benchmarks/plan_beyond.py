@@ -1,12 +1,13 @@
-"""plan_beyond.py - memory and time that a model too large for one GPU would need with designs that
-plumb does not have. Computed from the plans of plumb (plan.py) and the formulas below: sizes come
-from config.json, rates from the plan. Every figure of the second half of plan-70b.md comes from
-these functions. Needs the standard library only.
+"""plan_beyond.py - memory and time that a model too large for one GPU would need with designs
+that plumb does not have.
+Computed from the plans of plumb (plan.py) and the formulas below: sizes come from config.json,
+rates from the plan. Every figure of the second half of plan-70b.md comes from these functions.
+Needs the standard library only.
 
-  layer shares   each of G ranks holds 1/G of every layer's matrices; before a pass computes a layer,
-  the ranks gather it
-  slices         each of T ranks holds the weights of some outputs of every matrix, and computes only
-  these outputs"""
+  layer shares   each of G ranks holds 1/G of every layer's matrices; before a pass computes a
+  layer, the ranks gather it
+  slices         each of T ranks holds the weights of some outputs of every matrix, and computes
+  only these outputs"""
 import json
 import math
 import re

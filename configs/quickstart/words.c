@@ -1,5 +1,6 @@
 /* words.c - the vocabulary of the quickstart's simulated task: items, facts, tasks, names and
- * phrases. Tool; includes words.h only. */
+ * phrases.
+ * Tool; includes words.h only. */
 #include "words.h"
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))

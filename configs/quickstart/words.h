@@ -1,5 +1,6 @@
 /* words.h - the vocabulary of the quickstart's simulated task: items, facts, tasks, names and
- * phrases. Tool; includes nothing from plumb. */
+ * phrases.
+ * Tool; includes nothing from plumb. */
 #ifndef PLUMB_QUICKSTART_WORDS_H
 #define PLUMB_QUICKSTART_WORDS_H
 

@@ -1,6 +1,6 @@
 /* world.h - the quickstart's simulated task: requests to a shop assistant, answers of several
- * styles, and true scores. Tool; includes base/. It generates data to try plumb with; plumb itself
- * does not use it. */
+ * styles, and true scores.
+ * Tool; includes base/. It generates data to try plumb with; plumb itself does not use it. */
 #ifndef PLUMB_QUICKSTART_WORLD_H
 #define PLUMB_QUICKSTART_WORLD_H
 

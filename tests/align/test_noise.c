@@ -1,5 +1,6 @@
 /* test_noise.c - checks against golden values which labels SPA smooths, and the loss of a pair with
- * a smoothed label. Test. Includes align/, golden.h. */
+ * a smoothed label.
+ * Test. Includes align/, golden.h. */
 #include "golden.h"
 #include "stage/method.h"
 

@@ -1,6 +1,6 @@
 /* test_pair_selection.c - checks the selection of pairs by cosines: against numpy, and Lloyd's
- * algorithm on cosines against Lloyd's algorithm on coordinates. Test. Includes align/,
- * golden.h. */
+ * algorithm on cosines against Lloyd's algorithm on coordinates.
+ * Test. Includes align/, golden.h. */
 #include "align/pair_selection.h"
 
 #include "golden.h"

@@ -1,5 +1,6 @@
 /* test_reads.c - checks the table of the parameters that each method reads against the parameters
- * that change its results. Test. Includes harness.h, align/.
+ * that change its results.
+ * Test. Includes harness.h, align/.
  *
  * The test changes each field of the parameters alone. If a decision, the loss or a derivative
  * changes, the table must say that the method reads the field. If the table says so, the change

@@ -1,6 +1,6 @@
 /* whole.h - computes one iteration of a method on one batch, from rewards to the loss and its
- * derivatives. It calls the functions of align/ in the order of src/stage/update.c. Test. Includes
- * align/, golden.h. */
+ * derivatives. It calls the functions of align/ in the order of src/stage/update.c.
+ * Test. Includes align/, golden.h. */
 #ifndef PLUMB_TESTS_ALIGN_WHOLE_H
 #define PLUMB_TESTS_ALIGN_WHOLE_H
 

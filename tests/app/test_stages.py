@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""test_stages.py: checks `plumb run` with a file of several stages. It writes the same bytes on any number of
-ranks and with interruptions. Finished stages are not run again. Stages that do not fit together are refused."""
+"""test_stages.py: checks `plumb run` with a file of several stages. It writes the same bytes on any number
+of ranks and with interruptions.
+Finished stages are not run again. Stages that do not fit together are refused."""
 import json
 import os
 import shutil

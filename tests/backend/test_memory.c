@@ -1,5 +1,6 @@
 /* test_memory.c - checks how a backend counts its memory, the reserved block that its phases share,
- * and the dry run. Test of layer 2. */
+ * and the dry run.
+ * Test of layer 2. */
 #include "backend/memory.h"
 
 #include "backend/backend.h"

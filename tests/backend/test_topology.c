@@ -1,5 +1,6 @@
 /* test_topology.c - checks the table of ranks and cores, and the faults of a placement that it
- * reports. Test. Includes harness.h, backend/. */
+ * reports.
+ * Test. Includes harness.h, backend/. */
 #include "backend/topology.h"
 
 #include <string.h>

@@ -1,5 +1,6 @@
 /* test_rng.c - checks Philox4x32-10 against its published test vectors, and that the same key
- * always gives the same number. Test of layer 0. */
+ * always gives the same number.
+ * Test of layer 0. */
 #include "base/rng.h"
 
 #include <string.h>

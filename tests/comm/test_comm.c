@@ -1,8 +1,7 @@
 /* test_comm.c - checks that every implementation of plumb_comm does what comm.h promises.
- *   test_comm single | thread N | faults | mpi | mpi-late | mpi-disagree | mpi-places |
- *   mpi-abort */
-/* A failed check of a time-out may be due to a slow machine; see LATE in harness.h. */
-#define CHECK_EXIT LATE
+ *   test_comm single | thread N | faults | mpi | mpi-late | mpi-disagree | mpi-places | mpi-abort
+ */
+#define CHECK_EXIT LATE /* a slow machine can make a check fail; see harness.h */
 
 #include <stdbool.h>
 #include <string.h>
@@ -16,9 +15,8 @@
 #include "threads.h"
 #include "tree_sums.h"
 
-/* Checks that ranks that call a collective at different places of the source get an error and
- * exchange no values. Collective, number of the call and size are the same. Different places mean
- * that one of the ranks may have failed alone. */
+/* Checks that ranks that make the same call of a collective at different places of the source get
+ * an error and exchange no values. Different places mean that one rank may have failed alone. */
 static void places_differ(plumb_comm *c)
 {
     double x = 1;
@@ -86,9 +84,8 @@ static void check_same_bits(plumb_comm *c)
     CHECK(isnan(nan));
 }
 
-/* Checks the sum of a vector with one element per leaf. Only the rank that owns the leaf sets the
- * element, and it is 0 on all other ranks. The sum over the ranks must have every value unchanged,
- * on any number of ranks. */
+/* Checks the sum of a vector in which each element is set by one rank and is 0 on all other ranks.
+ * The sum must have every value unchanged, on any number of ranks. */
 static void check_slots(plumb_comm *c)
 {
     double slot[40], want[40];
@@ -122,8 +119,7 @@ static void check_broadcast(plumb_comm *c)
             free(b);
         }
     char b = 0;
-    /* fails at once, without waiting */
-    CHECK(plumb_comm_broadcast(c, &b, 1, plumb_comm_size(c)) == PLUMB_ERR_ARG);
+    CHECK(plumb_comm_broadcast(c, &b, 1, plumb_comm_size(c)) == PLUMB_ERR_ARG); /* no wait */
     CHECK(plumb_comm_broadcast(c, &b, 1, -1) == PLUMB_ERR_ARG);
 }
 
@@ -149,8 +145,7 @@ static void check_allgather(plumb_comm *c)
     CHECK(*at == '#');
     CHECK_OK(plumb_comm_allgather(c, NULL, 0, count, NULL, 0));
     CHECK(count[size - 1] == 0);
-    /* The last rank has too little room. The call fails on every rank, and later calls still
-     * work. */
+    /* If the last rank has too little room, the call fails on every rank. Later calls work. */
     const int64_t cap = r == size - 1 ? 4 * size - 1 : 4 * size;
     CHECK(plumb_comm_allgather(c, all, cap, count, mine, 4) == PLUMB_ERR_NOMEM);
     char who[32];
@@ -159,9 +154,8 @@ static void check_allgather(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* Counts the messages of an allgather. On W ranks, W a power of two, each rank sends log2 W
- * messages for small parts and W - 1 for large ones. Before that, an allreduce of the sizes takes
- * log2 W messages. */
+/* Checks the messages of an allgather. On W = 2^k ranks, each rank sends k messages for small
+ * parts and W - 1 for large ones. Before that, an allreduce of the sizes takes k messages. */
 static void check_allgather_messages(plumb_comm *c)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
@@ -240,9 +234,9 @@ static void check_alltoall(plumb_comm *c)
     free(recv);
 }
 
-/* Checks messages and bytes. With equal shards on W ranks, reduction (by halving) and gather (by
- * doubling) each take log2 W messages and (W - 1) / W of the vector per rank. A barrier takes
- * ceil(log2 W) messages of 8 bytes. */
+/* Checks the messages and bytes of a rank. With equal shards on W ranks, reduction and gather each
+ * send log2 W messages and (W - 1) / W of the vector. A barrier sends ceil(log2 W) times 8 bytes.
+ */
 static void check_traffic(plumb_comm *c)
 {
     const int64_t size = plumb_comm_size(c), n = 3 * size * PLUMB_SHARD_BLOCK;
@@ -286,8 +280,7 @@ static void check_agree(plumb_comm *c)
         CHECKF(strstr(plumb_trail_message(), who) && strstr(plumb_trail_message(), "shard-7"), "%s",
                plumb_trail_message());
     }
-    /* Several ranks fail. Each of them keeps its own error. The other ranks get the error of the
-     * lowest failing rank. */
+    /* Failing ranks keep their own error. The others get the error of the lowest failing rank. */
     mine = r % 2 ? plumb_fail_at(PLUMB_ERR_FORMAT, "f.c", 1, "bad line %d", r) : PLUMB_OK;
     const plumb_status odd = plumb_comm_agree(c, mine);
     CHECK(odd == (size == 1 ? PLUMB_OK : r % 2 ? PLUMB_ERR_FORMAT : PLUMB_ERR_PEER));
@@ -296,9 +289,8 @@ static void check_agree(plumb_comm *c)
     CHECK_OK(plumb_comm_agree(c, PLUMB_OK));
 }
 
-/* Checks that every number of a round goes to exactly one rank, although the ranks take numbers at
- * different speeds. Also checks a rank that has asked for a number and not waited for it: in the
- * next round it gets numbers of that round only. */
+/* Checks that every number of a round goes to exactly one rank. A rank that has asked for a number
+ * and not waited for it must get only numbers of the next round in the next round. */
 static void check_count(plumb_comm *c)
 {
     enum { N = 300 };
@@ -338,8 +330,7 @@ static void check_count(plumb_comm *c)
     CHECK_OK(plumb_comm_barrier(c));
 }
 
-/* Checks that a raised value reaches all ranks without a collective, and that the largest raised
- * value is kept. */
+/* Checks that the largest raised value reaches all ranks without a collective. */
 static void check_raise(plumb_comm *c)
 {
     const int r = plumb_comm_rank(c), size = plumb_comm_size(c);
@@ -364,8 +355,7 @@ static void check_raise(plumb_comm *c)
     CHECK(plumb_comm_raised(c) == before + 10 + size - 1);
 }
 
-/* Checks vectors in memory of plumb_comm_alloc, which other ranks can read directly, at several
- * offsets. */
+/* Checks vectors at several offsets in memory of plumb_comm_alloc, which other ranks can read. */
 static void check_alloc(plumb_comm *c)
 {
     const int64_t n = 3 * 4096 + 5, room = n + 64;
@@ -383,8 +373,7 @@ static void check_alloc(plumb_comm *c)
     check_vectors(c, in[2] + room - n - 1, n, 5);
     plumb_comm_free(c, in[1]);
     check_vectors(c, in[2] + 1, n, 5);
-    /* so long that it is sent in several pieces */
-    CHECK_OK(plumb_comm_alloc(c, (void **)&in[1], (int64_t)5000001 * 4));
+    CHECK_OK(plumb_comm_alloc(c, (void **)&in[1], (int64_t)5000001 * 4)); /* sent in pieces */
     check_vectors(c, in[1], 5000000, 2);
     memset(in[0], 7 * plumb_comm_rank(c), 4096);
     CHECK_OK(plumb_comm_broadcast(c, in[0], 4096, plumb_comm_size(c) - 1));
@@ -463,16 +452,14 @@ static void first_aborts(plumb_comm *c)
     plumb_comm_check_calls(c, false); /* rank 0 and the others call barriers at different places */
     plumb_comm_phase(c, "rollout");
     if (plumb_comm_rank(c) == 0) {
-        /* calls the function and not the macro, which would pass the place in the source */
-        CHECK_OK((plumb_comm_barrier)(c));
+        CHECK_OK((plumb_comm_barrier)(c)); /* not the macro, which passes the place of the call */
         const plumb_status st = plumb_fail_at(PLUMB_ERR_IO, "f.c", 1, "disk full");
         CHECK(st == PLUMB_ERR_IO);
         plumb_comm_abort(c, 5);
         CHECK(plumb_comm_barrier(c) == PLUMB_ERR_COMM);
         return;
     }
-    /* may succeed, because rank 0 also calls one barrier */
-    plumb_status st = (plumb_comm_barrier)(c);
+    plumb_status st = (plumb_comm_barrier)(c); /* may succeed: rank 0 calls one barrier, too */
     if (st == PLUMB_OK)
         st = (plumb_comm_barrier)(c);
     CHECK(st == PLUMB_ERR_PEER);
@@ -554,8 +541,7 @@ static int on_mpi(const char *mode)
         CHECK(offset == 4096);
         CHECK(plumb_window_find(plumb_mpi_of(c), (char *)window + 4096, 4097, &offset) == 0);
         plumb_comm_free(c, window);
-        /* As if ranks 0, 1 and ranks 2, 3 were on two hosts: one collective uses both shared memory
-         * and MPI. */
+        /* as if ranks 0, 1 and ranks 2, 3 were on two hosts: shared memory and MPI are used */
         for (int r = 0; r < plumb_comm_size(c); r++)
             if ((r ^ plumb_comm_rank(c)) & 2)
                 plumb_mpi_of(c)->shared.ring[r] = NULL;
@@ -571,8 +557,7 @@ static int on_mpi(const char *mode)
     if (!strcmp(mode, "mpi-abort")) {
         if (plumb_comm_rank(c) == plumb_comm_size(c) - 1)
             plumb_comm_abort(c, SEEN_EXIT);
-        /* the abort ends the process before this call returns */
-        CHECK(plumb_comm_barrier(c) != PLUMB_OK);
+        CHECK(plumb_comm_barrier(c) != PLUMB_OK); /* the abort ends the process before */
         return 0;
     }
     mpi_late(c, mode);

@@ -1,5 +1,6 @@
 /* test_create.c - checks which communicator plumb_comm_create makes under the environment variables
- * of several launchers. Test. Includes comm/, harness.h. Covers src/comm/create.c, launcher.c. */
+ * of several launchers.
+ * Test. Includes comm/, harness.h. Covers src/comm/create.c, launcher.c. */
 #include <string.h>
 
 #include "comm/comm.h"

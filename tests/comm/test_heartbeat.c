@@ -1,6 +1,6 @@
 /* test_heartbeat.c - checks the errors about a rank that sends no heartbeat, is late or has ended,
- * with threads as ranks and with processes that a signal stops. test_heartbeat thread | mpi-stop |
- * mpi-busy | mpi-suspend | mpi-funneled */
+ * with threads as ranks and with processes that a signal stops.
+ * test_heartbeat thread | mpi-stop | mpi-busy | mpi-suspend | mpi-funneled */
 #define CHECK_EXIT LATE
 
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* test_start.c - checks what happens if one rank fails while the ranks create the communicator over
- * MPI: the others must not wait for it. Test. mpirun starts it with 3 ranks and the name of a
- * fault. The linker option --wrap redirects plumb's calls (not MPI's) of some functions to this
- * file. */
+ * MPI: the others must not wait for it.
+ * Test. mpirun starts it with 3 ranks and the name of a fault. The linker option --wrap redirects
+ * plumb's calls (not MPI's) of some functions to this file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <mpi.h>

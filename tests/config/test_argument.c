@@ -1,5 +1,6 @@
 /* test_argument.c - checks values of key=value on the command line: plumb reads them as in a file,
- * or refuses them. Test. Includes load.h, config/. */
+ * or refuses them.
+ * Test. Includes load.h, config/. */
 #include "load.h"
 
 /* value: the text after `key=`. file: the text after `key: ` in a YAML file that must have the same

@@ -1,5 +1,6 @@
 /* test_effective.c - checks the hash of a configuration, and the list of differences between two
- * configurations. Test. Includes load.h, config/. */
+ * configurations.
+ * Test. Includes load.h, config/. */
 #include "load.h"
 
 static uint64_t hash_with(const char *text)

@@ -1,5 +1,6 @@
 /* test_near.c - checks the edit distance between names, which finds the option that a misspelt name
- * means. Test. Includes harness.h, config/near.h. */
+ * means.
+ * Test. Includes harness.h, config/near.h. */
 #include "config/near.h"
 
 #include "harness.h"

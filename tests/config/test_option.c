@@ -1,5 +1,6 @@
 /* test_option.c - checks the table of options: names, defaults, ranges, and choices, which must
- * correspond to an enum. Test. Includes load.h, config/, align/, train/schedule.h. */
+ * correspond to an enum.
+ * Test. Includes load.h, config/, align/, train/schedule.h. */
 #include "config/option.h"
 
 #include <stdbool.h>

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """counters.py TABLE emulator COUNTERS PLUMB WORLD - compares what the emulator counts (in
 test_counters.c and in runs of the whole program) with the limits in
-benchmarks/results/cuda-counters.md. counters.py TABLE nvcc VERSION SM FOLDER - compares
-registers, spills and shared memory of every kernel with these limits. It reads the output of
-`ptxas -v` and the .ptx files in FOLDER. With PLUMB_COUNTERS_WRITE=1, the measured values become
-the limits of the table. Needs the standard library only."""
+benchmarks/results/cuda-counters.md.
+counters.py TABLE nvcc VERSION SM FOLDER - compares registers, spills and shared memory of every
+kernel with these limits. It reads the output of `ptxas -v` and the .ptx files in FOLDER.
+With PLUMB_COUNTERS_WRITE=1, the measured values become the limits of the table. Needs the
+standard library only."""
 import os
 import re
 import subprocess

@@ -3,7 +3,8 @@
  * register of the thread switches the protection; else the protection of every page is changed. A
  * page that is always protected follows every allocation. The bytes between the end of the
  * allocation and that page are poisoned with the address sanitizer; without it they have a pattern
- * that cudaFree checks. Test layer. Includes emu.h. */
+ * that cudaFree checks.
+ * Test layer. Includes emu.h. */
 #include "emu.h"
 
 #include <csignal>

@@ -2,8 +2,8 @@
  * communicators are emulated: a call is in progress until ncclCommGetAsyncError was called often
  * enough, and only then its operations enter their stream. A send waits for the matching receive.
  * Behaviour that NCCL leaves undefined ends the program: different counts, host memory, calls in
- * different orders. PLUMB_EMU_NCCL=RANK:WHAT[:CALL] causes a fault on one rank, in its CALL-th
- * group (from 1):
+ * different orders.
+ * PLUMB_EMU_NCCL=RANK:WHAT[:CALL] causes a fault on one rank, in its CALL-th group (from 1):
  *   die, stop   the process is killed or stopped while it sends the group
  *   error       ncclCommGetAsyncError reports an error from then on
  *   hang        the group never completes
@@ -57,10 +57,8 @@ struct Work {
     size_t bytes;
     int peer; /* rank of the other side, or of the root */
     cudaStream_t stream;
-    /* on the root of a reduction: the data of each rank */
-    std::vector<std::vector<char>> part = {};
-    /* number of acks or data parts that have not arrived yet */
-    size_t waits = 0;
+    std::vector<std::vector<char>> part = {}; /* on the root of a reduction: data of each rank */
+    size_t waits = 0;                         /* number of acks or parts not yet arrived */
     bool sent = false;
 };
 enum State { INIT, READY, LAUNCHING, FINAL, DEAD };
@@ -77,9 +75,8 @@ struct ncclComm {
     std::vector<Peer> peer;
     std::vector<int> hello; /* connections that have not yet sent their Hello */
     std::vector<Work> launching;
-    /* number of calls of ncclCommGetAsyncError until the launch is complete */
-    unsigned questions = 0;
-    size_t pending = 0; /* number of groups that are in streams */
+    unsigned questions = 0; /* calls of ncclCommGetAsyncError until the launch is complete */
+    size_t pending = 0;     /* number of groups that are in streams */
     long groups = 0, fault_at = 0;
     What fault = NOTHING;
 };
@@ -148,8 +145,7 @@ void accept_hello(ncclComm &c)
     }
 }
 
-/* Connects to all lower ranks. A lower rank may not accept connections yet; then the function is
- * called again. */
+/* Connects to all lower ranks that accept connections now. Is called again for the others. */
 void join(ncclComm &c)
 {
     if (c.fault == NO_INIT)
@@ -206,9 +202,7 @@ void write_peer(Peer &p)
         std::copy(p.out.begin(), p.out.begin() + static_cast<std::ptrdiff_t>(n), block);
         const ssize_t sent = send(p.fd, block, n, MSG_NOSIGNAL);
         if (sent <= 0)
-            /* tries again later; if the peer has died, the bytes are never sent and the ranks
-             * wait */
-            return;
+            return; /* tries again later, without end if the peer has died */
         p.out.erase(p.out.begin(), p.out.begin() + sent);
     }
 }
@@ -359,8 +353,7 @@ bool step_group(ncclComm &c, std::vector<Work> &ops, long number)
     }
     progress(c);
     for (const Peer &p : c.peer)
-        /* acks must be sent too, because the next call of progress may come late */
-        done = done && p.out.empty();
+        done = done && p.out.empty(); /* acks too: the next call may come late */
     return done;
 }
 
@@ -483,8 +476,7 @@ extern "C" ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqu
         return ncclInvalidArgument;
     if (config->blocking != 0)
         fault("ncclCommInitRankConfig: only communicators that do not block are emulated");
-    /* never freed, so that a use after its destruction is detected */
-    ncclComm_t c = new ncclComm();
+    ncclComm_t c = new ncclComm(); /* never freed, to detect a use after its destruction */
     c->n = n;
     c->rank = rank;
     c->id = id.internal;

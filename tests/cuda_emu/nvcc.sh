@@ -1,10 +1,10 @@
 #!/bin/sh
 # nvcc.sh NVCC ROOT PTX GENCODE... - compiles every .cu file with the -gencode options of the
-# product, and with warnings as errors. Checks that the result has machine code for every GPU of the
-# options and PTX for newer GPUs. Checks that no kernel needs a larger stack than the memory plan has
-# room for (src/backend/backend_cuda.c). Prints the largest registers, stack and spills of each file.
-# Then counters.py compares the values of every kernel with the limits of
-# benchmarks/results/cuda-counters.md.
+# product, and with warnings as errors.
+# Checks that the result has machine code for every GPU of the options and PTX for newer GPUs. Checks
+# that no kernel needs a larger stack than the memory plan has room for (src/backend/backend_cuda.c).
+# Prints the largest registers, stack and spills of each file. Then counters.py compares the values
+# of every kernel with the limits of benchmarks/results/cuda-counters.md.
 set -eu
 nvcc=$1 root=$2 ptx=$3
 shift 3

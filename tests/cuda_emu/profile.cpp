@@ -1,7 +1,8 @@
 /* profile.cpp - records what the device has run: the launches of each kernel, and the device memory
  * that each launch accesses. The option -fsanitize=thread makes the compiler call a function at
  * each memory access of a kernel. These functions are defined here; the thread sanitizer's library
- * is not linked. Test layer. Includes emu.h. */
+ * is not linked.
+ * Test layer. Includes emu.h. */
 #include "emu.h"
 
 #include <map>

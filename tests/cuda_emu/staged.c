@@ -1,5 +1,6 @@
 /* staged.c - kernels for host memory: each copies its arguments to the device, runs the device's
- * kernel and copies the results back. Test of layer 1. Includes staged.h. */
+ * kernel and copies the results back.
+ * Test of layer 1. Includes staged.h. */
 #include "staged.h"
 
 #include "base/num.h"

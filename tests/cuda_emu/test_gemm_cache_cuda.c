@@ -1,5 +1,6 @@
 /* test_gemm_cache_cuda.c - checks the cache of selected GEMM algorithms: it is measured, written to
- * text and read again. Test of layer 1. */
+ * text and read again.
+ * Test of layer 1. */
 #include <inttypes.h>
 
 #include "backend/backend.h"

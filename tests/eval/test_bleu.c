@@ -1,5 +1,6 @@
 /* test_bleu.c - compares BLEU tokens and scores with those of sacrebleu
- * (tests/reference/bleu_fixtures.py). Test. Includes harness.h, io/, eval/. */
+ * (tests/reference/bleu_fixtures.py).
+ * Test. Includes harness.h, io/, eval/. */
 #include "eval/bleu.h"
 
 #include "harness.h"

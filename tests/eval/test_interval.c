@@ -1,6 +1,6 @@
-/* test_interval.c - checks bootstrap intervals and t intervals: known widths, several answers
- * per prompt, prompts without values, equal results for equal seeds. Test. Includes harness.h,
- * eval/. */
+/* test_interval.c - checks bootstrap intervals and t intervals: known widths, several answers per
+ * prompt, prompts without values, equal results for equal seeds.
+ * Test. Includes harness.h, eval/. */
 #include "eval/interval.h"
 
 #include "harness.h"

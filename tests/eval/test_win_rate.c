@@ -1,5 +1,6 @@
 /* test_win_rate.c - checks the length-controlled win rate (LC): limiting cases, recovery of known
- * parameters, convergence. Test. Includes harness.h, eval/. */
+ * parameters, convergence.
+ * Test. Includes harness.h, eval/. */
 #include "eval/win_rate.h"
 
 #include "harness.h"

@@ -1,6 +1,6 @@
 """where.py - finds the phase of a running plumb process: stops it for a moment and looks for
-certain return addresses on its stack. Needs objdump, and permission to read the process's
-memory."""
+certain return addresses on its stack.
+Needs objdump, and permission to read the process's memory."""
 import contextlib
 import os
 import re

@@ -1,6 +1,7 @@
 /* fuzz_config.c - reads any bytes as a YAML file or as a command line argument. plumb must refuse
  * them with a configuration error, or give a configuration whose effective YAML loads to the same
- * values. Test. Includes config/, io/, base/. */
+ * values.
+ * Test. Includes config/, io/, base/. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* fuzz_hdf5.c - reads valid rollout, trainer state and replay files with changed parts, and any
- * bytes as an HDF5 file. plumb must refuse them, or read them within their bounds. Test. Includes
- * data/, train/, io/, hdf5.
+ * bytes as an HDF5 file. plumb must refuse them, or read them within their bounds.
+ * Test. Includes data/, train/, io/, hdf5.
  *
  * HDF5 files have checksums of their metadata, so the HDF5 library refuses most files with changed
  * bytes. Therefore the input is a list of changes that are made by the library itself: another

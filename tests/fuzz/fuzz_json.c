@@ -1,5 +1,6 @@
 /* fuzz_json.c - reads any bytes as JSON. plumb must refuse them, or give a tree that can be read
- * completely, written and parsed again. Test. Includes io/, base/. */
+ * completely, written and parsed again.
+ * Test. Includes io/, base/. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* fuzz_jsonl.c - reads any bytes as a data set, with any kind of record and any options. plumb
  * must refuse them with a message that names the line, or give records as dataset.h describes
- * them. Test. Includes data/, text/, base/.
+ * them.
+ * Test. Includes data/, text/, base/.
  *
  * The first byte of the input selects the kind, the second byte the options. The rest is the
  * file. */

@@ -1,5 +1,6 @@
 /* fuzz_safetensors.c - reads any bytes as a safetensors file. plumb must refuse them, or all data
- * of every tensor must be readable. Test. Includes io/, base/. */
+ * of every tensor must be readable.
+ * Test. Includes io/, base/. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -1,5 +1,6 @@
 /* fuzz_spec.c - reads any bytes as config.json. plumb must refuse them, or give sizes whose memory
- * layout can be computed. Test. Includes model/, base/.
+ * layout can be computed.
+ * Test. Includes model/, base/.
  *
  * The bytes after the last NUL byte of the input are generation_config.json. */
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* fuzz_tfrecord.c - checks TFRecord framing: any bytes are read to their end or refused, and any
- * bytes written as a record are read back. Test. Includes io/tfrecord.h. */
+ * bytes written as a record are read back.
+ * Test. Includes io/tfrecord.h. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* replay.c - runs a fuzz target without a fuzzer on a folder of input files: on each file, on
- * beginnings of it, and on copies with one changed byte. Test. Includes io/, base/. */
+ * beginnings of it, and on copies with one changed byte.
+ * Test. Includes io/, base/. */
 #include <stdio.h>
 
 #include "harness.h"

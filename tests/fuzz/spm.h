@@ -1,5 +1,6 @@
 /* spm.h - a tokenizer.json with a dozen tokens: a BPE in the style of SentencePiece that can encode
- * any text. Test. Includes nothing. */
+ * any text.
+ * Test. Includes nothing. */
 #ifndef PLUMB_TESTS_FUZZ_SPM_H
 #define PLUMB_TESTS_FUZZ_SPM_H
 

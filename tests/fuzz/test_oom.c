@@ -1,6 +1,7 @@
 /* test_oom.c - runs each constructor with its k-th allocation failing, for every k. The constructor
  * must report that there is no memory, return nothing and leak nothing (the address sanitizer
- * checks leaks). Test. Includes harness.h and every layer below train/.
+ * checks leaks).
+ * Test. Includes harness.h and every layer below train/.
  *
  * The test is linked with --wrap, so that only allocations by plumb's own code fail, not those of
  * the shared libraries. */

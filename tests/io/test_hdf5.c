@@ -1,5 +1,6 @@
 /* test_hdf5.c - checks that plumb reads back the HDF5 files that it wrote, and refuses damaged
- * files and files of other programs. Test. Includes harness.h, io/, hdf5. */
+ * files and files of other programs.
+ * Test. Includes harness.h, io/, hdf5. */
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>

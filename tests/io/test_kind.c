@@ -1,6 +1,6 @@
 /* test_kind.c - checks the detection of file kinds. The readers of JSON, YAML, texts, lines and
- * safetensors must name the kind of a file that they refuse, also of folders and FIFOs. Test.
- * Includes harness.h, io/. */
+ * safetensors must name the kind of a file that they refuse, also of folders and FIFOs.
+ * Test. Includes harness.h, io/. */
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>

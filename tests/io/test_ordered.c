@@ -1,5 +1,6 @@
 /* test_ordered.c - checks that numbered texts that are put in any order are written in the order of
- * their numbers. Test. Includes harness.h, io/. */
+ * their numbers.
+ * Test. Includes harness.h, io/. */
 #include "io/ordered.h"
 
 #include "harness.h"

@@ -1,5 +1,6 @@
 /* test_tfrecord.c - checks CRC-32C and TFRecord framing: known values, records that are written and
- * read back, damaged and cut files. Test. Includes harness.h, io/tfrecord.h. */
+ * read back, damaged and cut files.
+ * Test. Includes harness.h, io/tfrecord.h. */
 #include "io/tfrecord.h"
 
 #include <string.h>

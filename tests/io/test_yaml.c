@@ -1,5 +1,6 @@
 /* test_yaml.c - checks the YAML tree, the lines and columns of its values, and that certain texts
- * are refused. Test. Includes harness.h, io/. */
+ * are refused.
+ * Test. Includes harness.h, io/. */
 #include <string.h>
 
 #include "harness.h"

@@ -1,5 +1,6 @@
 /* check.h - parts of the checks of kernels: buffers that detect writes outside of them and writes
- * to inputs, and comparisons. Test of layer 1. */
+ * to inputs, and comparisons.
+ * Test of layer 1. */
 #ifndef PLUMB_TESTS_KERNELS_CHECK_H
 #define PLUMB_TESTS_KERNELS_CHECK_H
 

@@ -1,5 +1,6 @@
 /* test_finite.c - compares every backward kernel of ref with finite differences of its forward
- * kernel. Test of layer 1. */
+ * kernel.
+ * Test of layer 1. */
 #include "harness.h"
 
 #include <string.h>

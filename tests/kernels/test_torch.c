@@ -1,6 +1,6 @@
 /* test_torch.c - compares kernels and their gradients, of ref and of every CPU table, with torch in
- * float64. tests/reference/kernel_fixtures.py makes the expected numbers. Test of layer 1. Includes
- * torch_golden.h. */
+ * float64. tests/reference/kernel_fixtures.py makes the expected numbers.
+ * Test of layer 1. Includes torch_golden.h. */
 #include "harness.h"
 
 #include <string.h>

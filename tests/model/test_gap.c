@@ -1,7 +1,8 @@
 /* test_gap.c - checks that the log-prob stored at sampling and the log-prob of the training forward
  * have the same bits: over at least 100,000 tokens, on the CPU, with models of many shapes and with
  * many batch sizes, slots, lengths and temperatures. `test_model_gap ROUNDS` repeats this with
- * other random numbers. Test. Includes harness.h, io/file.h, model/. */
+ * other random numbers.
+ * Test. Includes harness.h, io/file.h, model/. */
 #include <unistd.h>
 
 #include "harness.h"

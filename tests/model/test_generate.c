@@ -1,7 +1,7 @@
 /* test_generate.c - checks that the tokens generated for a request do not depend on slots, order,
  * threads or other requests; that their log-probs have the bits of the training forward; and that
- * only tokens allowed by top_k, top_p and min_p are drawn. Test. Includes harness.h, base/, model/.
- * Covers src/model/generate.c, prefill.c, kv.c. */
+ * only tokens allowed by top_k, top_p and min_p are drawn.
+ * Test. Includes harness.h, base/, model/. Covers src/model/generate.c, prefill.c, kv.c. */
 #include "model/generate.h"
 
 #include "base/rng.h"

@@ -1,7 +1,7 @@
 /* test_mix.c - checks the log-probs under mixed logits of two models: against the mixture of both
  * models' logits, computed in double; that they do not depend on head_rows; and against the
- * log-probs of one model, if the mixture consists of this model only. Test. Includes harness.h,
- * model/. */
+ * log-probs of one model, if the mixture consists of this model only.
+ * Test. Includes harness.h, model/. */
 #include "model/mix.h"
 
 #include <string.h>

@@ -1,6 +1,7 @@
 /* test_model.c - opens, creates and saves models. Checks the messages about models that are
- * refused, and that a saved model is read back unchanged. Test. Includes harness.h, io/, model/.
- * Covers src/model/open.c, build.c, load.c, weights.c, save.c. */
+ * refused, and that a saved model is read back unchanged.
+ * Test. Includes harness.h, io/, model/. Covers src/model/open.c, build.c, load.c, weights.c,
+ * save.c. */
 #include "model/model.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* test_parts.c - checks that every backward writes each part of the trained vector to the place
  * that the caller chooses, and nothing else. The parts are in separate buffers; their bits must be
- * those of a gradient in one vector. Test. Includes harness.h, model/adapter.h. Covers
- * src/model/trained.c, pass.c, head.c. */
+ * those of a gradient in one vector.
+ * Test. Includes harness.h, model/adapter.h. Covers src/model/trained.c, pass.c, head.c. */
 #include <stdlib.h>
 
 #include "harness.h"

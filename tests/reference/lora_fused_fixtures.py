@@ -1,5 +1,5 @@
-"""Writes tests/fixtures/lora_fused/ with peft and torch: adapters and their results in float64, for
-models whose modules have other names than Llama's. Most of these modules contain several
+"""Writes tests/fixtures/lora_fused/ with peft and torch: adapters and their results in float64,
+for models whose modules have other names than Llama's. Most of these modules contain several
 projections.
 
   phi3/        of tests/fixtures/model/phi3_short: qkv_proj, gate_up_proj
@@ -9,10 +9,10 @@ projections.
   helium/      of helium: q_proj, in whose files the two rows of a rotary pair are neighbours
   glm4/        of glm4: gate_up_proj, together with q_proj, k_proj and v_proj
 
-Each folder has all/ (an adapter of all modules, r 3, alpha 6), one/ (an adapter of the first module
-named above, r 2, alpha 5), and input.jsonl, expected.json, gradient.safetensors, steps.safetensors,
-merged.safetensors as in lora_fixtures.py. Run:  python lora_fused_fixtures.py ../fixtures/model
-../fixtures/lora_fused"""
+Each folder has all/ (an adapter of all modules, r 3, alpha 6), one/ (an adapter of the first
+module named above, r 2, alpha 5), and input.jsonl, expected.json, gradient.safetensors,
+steps.safetensors, merged.safetensors as in lora_fixtures.py.
+Run:  python lora_fused_fixtures.py ../fixtures/model ../fixtures/lora_fused"""
 import copy
 import json
 import pathlib

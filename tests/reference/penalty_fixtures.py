@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""penalty_fixtures.py PLUMB: writes tests/fixtures/penalty.json: results of transformers in float64 for a
-fixture model with a repetition penalty. Each case has the prompt, the penalty, the temperature and the
-completion. With temperature 0, transformers generates the completion greedily; otherwise it is the one that
-PLUMB drew with seed 5. Each case also has the log-probs of its tokens under the raw logits, and under
-transformers' RepetitionPenaltyLogitsProcessor followed by its TemperatureLogitsWarper."""
+"""penalty_fixtures.py PLUMB: writes tests/fixtures/penalty.json: results of transformers in float64 for
+a fixture model with a repetition penalty.
+Each case has the prompt, the penalty, the temperature and the completion. With temperature 0,
+transformers generates the completion greedily; otherwise it is the one that PLUMB drew with seed 5. Each
+case also has the log-probs of its tokens under the raw logits, and under transformers'
+RepetitionPenaltyLogitsProcessor followed by its TemperatureLogitsWarper."""
 import json
 import pathlib
 import subprocess

@@ -1,11 +1,11 @@
-"""smollm2_reload.py PLUMB MODEL - checks that transformers can load checkpoints of plumb, and prints how far the log-probs of
-the two programs differ.
+"""smollm2_reload.py PLUMB MODEL - checks that transformers can load checkpoints of plumb, and prints how far the log-probs
+of the two programs differ.
 
 MODEL is a folder that configs/smollm2/convert_smollm2.py has written. The script trains this model for two steps, with
 checkpoint.dtype float32 and bfloat16. transformers must find every tensor of the checkpoint with the configured dtype, and
-the tokenizer and chat template of MODEL. In float32, transformers must give the log-probs that `plumb logprob` gives for the
-same folder. The weights of the two checkpoints must differ only by the rounding to bfloat16. Run with a Python that has torch
-and transformers. This script is not part of the test suite, which does not need torch."""
+the tokenizer and chat template of MODEL. In float32, transformers must give the log-probs that `plumb logprob` gives for
+the same folder. The weights of the two checkpoints must differ only by the rounding to bfloat16.
+Run with a Python that has torch and transformers. This script is not part of the test suite, which does not need torch."""
 import json
 import pathlib
 import subprocess

@@ -2,11 +2,13 @@
 float32, on conversations of several turns, which the file contains, too.
 
 MODEL is a folder that configs/smollm2/convert_smollm2.py has written.
-  sft     records of messages; loss, gradient norm, learning rate and entropy of every step with TRL's assistant_only_loss
+  sft     records of messages; loss, gradient norm, learning rate and entropy of every step with TRL's
+  assistant_only_loss
   dpo     pairs of answers to conversations; the metrics of every step. The reference is the start model.
-transformers needs {% generation %} to mark the assistant's text, which the model's template does not have. The script adds
-it and asserts that the text stays the same. The end token and the line break after an answer are trained on, as in TRL's
-own templates for the ChatML family. Run with a Python that has trl, transformers and torch."""
+transformers needs {% generation %} to mark the assistant's text, which the model's template does not have. The script
+adds it and asserts that the text stays the same. The end token and the line break after an answer are trained on, as in
+TRL's own templates for the ChatML family.
+Run with a Python that has trl, transformers and torch."""
 import json
 import pathlib
 import random

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""sources_fixtures.py OUT - writes OUT/config.json and OUT/tokenizer.json: what transformers reads from model
-folders in which two fields, or two files, give the same setting. Needs torch and transformers (made with
-5.24).
+"""sources_fixtures.py OUT - writes OUT/config.json and OUT/tokenizer.json: what transformers reads from
+model folders in which two fields, or two files, give the same setting. Needs torch and transformers
+(made with 5.24).
 
-Each case in config.json has the fields that differ from a small base config.json, a generation_config.json or
-null, and what the model that transformers builds from these files uses: the description of the rotation, the
-layers with an attention window and its size, and the end tokens of generate(); or the error with which
-transformers refuses the files. Each case in tokenizer.json has the contents of the other tokenizer files, the
-ids of some texts (with the tokens that the post-processor adds), the text decoded without special tokens, and
-the tokens with a role (begin, end, padding)."""
+Each case in config.json has the fields that differ from a small base config.json, a generation_config.json
+or null, and what the model that transformers builds from these files uses: the description of the
+rotation, the layers with an attention window and its size, and the end tokens of generate(); or the error
+with which transformers refuses the files.
+Each case in tokenizer.json has the contents of the other tokenizer files, the ids of some texts (with the
+tokens that the post-processor adds), the text decoded without special tokens, and the tokens with a role
+(begin, end, padding)."""
 import json
 import pathlib
 import sys

@@ -1,5 +1,6 @@
 /* test_load.c - checks load.jsonl: its lines, which line is the newest, damaged lines, and which
- * lines a resumed run keeps. Test. Includes harness.h, io/, report/. */
+ * lines a resumed run keeps.
+ * Test. Includes harness.h, io/, report/. */
 #include "report/load.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
 /* test_metrics.c - checks metrics.jsonl, how it is shortened on resume, and the line on the
- * console. Test. Includes harness.h, io/, report/. */
+ * console.
+ * Test. Includes harness.h, io/, report/. */
 #include "report/metrics.h"
 
 #include <unistd.h>

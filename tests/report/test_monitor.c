@@ -1,6 +1,6 @@
 /* test_monitor.c - checks report.to: TensorBoard events against the bytes of tensorboard's own
- * writer, the Prometheus text, MLPerf lines, and what a resumed run keeps. Test. Includes
- * harness.h, io/, config/, report/. */
+ * writer, the Prometheus text, MLPerf lines, and what a resumed run keeps.
+ * Test. Includes harness.h, io/, config/, report/. */
 #include "report/monitor.h"
 
 #include <math.h>

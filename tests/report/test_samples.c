@@ -1,5 +1,6 @@
 /* test_samples.c - checks the table of sample answers: columns, texts that are cut, invalid UTF-8
- * and control characters. Test. Includes harness.h, report/. */
+ * and control characters.
+ * Test. Includes harness.h, report/. */
 #include "report/samples.h"
 
 #include "harness.h"

@@ -1,5 +1,6 @@
 /* test_table.c - checks the console text and the Markdown text of a table, and the removal of empty
- * columns. Test. Includes harness.h, report/. */
+ * columns.
+ * Test. Includes harness.h, report/. */
 #include "report/table.h"
 
 #include "harness.h"

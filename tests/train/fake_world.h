@@ -1,5 +1,6 @@
 /* fake_world.h - a model that consists of a few tensors without an architecture, and ranks that are
- * threads. Test. Replaces the library's plumb_model_refresh. */
+ * threads.
+ * Test. Replaces the library's plumb_model_refresh. */
 #ifndef PLUMB_TESTS_TRAIN_FAKE_WORLD_H
 #define PLUMB_TESTS_TRAIN_FAKE_WORLD_H
 

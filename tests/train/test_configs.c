@@ -1,6 +1,6 @@
 /* test_configs.c - checks every YAML file in configs/quickstart and configs/8b: it is a valid
- * configuration of its command, and its method exists and accepts its settings. Test. Includes
- * harness.h, align/, config/, io/, train/. */
+ * configuration of its command, and its method exists and accepts its settings.
+ * Test. Includes harness.h, align/, config/, io/, train/. */
 #include "align/method.h"
 #include "config/config.h"
 #include "config/stages.h"

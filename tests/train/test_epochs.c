@@ -1,6 +1,6 @@
 /* test_epochs.c - checks the order of records over epochs, the size of the largest micro-batch in
- * tokens, and the division of records by tokens. Covers epochs.c and record_split.c. Test. Includes
- * harness.h, train/loops.h, base/. */
+ * tokens, and the division of records by tokens. Covers epochs.c and record_split.c.
+ * Test. Includes harness.h, train/loops.h, base/. */
 #include "base/num.h"
 #include "harness.h"
 #include "train/loops.h"

@@ -1,7 +1,8 @@
 /* test_frozen.c - checks src/train/frozen.c with a frozen model that is sharded over ranks, which
  * run different numbers of passes. Every rank must get the bits of the whole model, also when the
  * ranks generate with it or mix its logits with those of another model. A failure or a pause of one
- * rank must reach all ranks. Test. Includes comm/threads.h, model/, train/. */
+ * rank must reach all ranks.
+ * Test. Includes comm/threads.h, model/, train/. */
 #include "train/frozen.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* test_gradient.c - checks the sums of gradients and scalars over micro-batches and ranks. Ranks
- * are threads. Covers gradient.c and gradient_state.c. Test. Includes harness.h,
- * train/gradient.h. */
+ * are threads. Covers gradient.c and gradient_state.c.
+ * Test. Includes harness.h, train/gradient.h. */
 #include "train/gradient.h"
 
 #include <pthread.h>

@@ -1,6 +1,7 @@
 /* test_gradient_rounds.c - compares the sharded gradient with the sum along the balanced tree
  * computed by definition, in float32, for 1 to 40 micro-batches on 1 to 8 ranks. Also checks the
- * bytes that the ranks send. Test. Includes harness.h, train/gradient.h. */
+ * bytes that the ranks send.
+ * Test. Includes harness.h, train/gradient.h. */
 #include <pthread.h>
 #include <stdlib.h>
 

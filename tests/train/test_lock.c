@@ -1,6 +1,6 @@
 /* test_lock.c - checks the lock of an output folder: held by another process, by a killed process,
- * or by a process on another host, and under other spellings of the folder's path. Test. Includes
- * harness.h, io/, train/. */
+ * or by a process on another host, and under other spellings of the folder's path.
+ * Test. Includes harness.h, io/, train/. */
 #include "train/lock.h"
 
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* test_micro.c - checks micro-batches with every objective: the sums of log-probs, the derivatives
- * by token, and that an error message names the sequence with the NaN. Test. Includes
- * train/micro.h, harness.h. */
+ * by token, and that an error message names the sequence with the NaN.
+ * Test. Includes train/micro.h, harness.h. */
 #include "train/micro.h"
 
 #include "harness.h"

@@ -1,5 +1,6 @@
 /* test_pack.c - checks a batch of sequences that follow each other without padding, in memory of a
- * fixed size. Test. Includes harness.h, train/pack.h. */
+ * fixed size.
+ * Test. Includes harness.h, train/pack.h. */
 #include "train/pack.h"
 
 #include "harness.h"

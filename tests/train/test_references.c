@@ -1,6 +1,7 @@
 /* test_references.c - checks reference policies. Two references with equal weights are one policy.
  * Log-probs are those of a forward pass, and are stored for the next time. The message about a
- * refused reference names the option. Test. Includes harness.h, train/references.h. */
+ * refused reference names the option.
+ * Test. Includes harness.h, train/references.h. */
 #include "train/references.h"
 
 #include <string.h>

@@ -1,5 +1,6 @@
 /* test_split.c - checks how an epoch's items are divided into steps and micro-batches, by number
- * and by tokens. Test. Includes harness.h, train/split.h, base/. */
+ * and by tokens.
+ * Test. Includes harness.h, train/split.h, base/. */
 #include "train/split.h"
 
 #include "base/num.h"

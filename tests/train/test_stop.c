@@ -1,5 +1,6 @@
 /* test_stop.c - checks which rank notices a request to pause or to save, when the other ranks learn
- * of it, and on which reason the ranks agree. Test. Includes harness.h, io/, train/. */
+ * of it, and on which reason the ranks agree.
+ * Test. Includes harness.h, io/, train/. */
 #include "train/stop.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
 /* cuda_runtime.h - the language extensions of CUDA C++ for the host's compiler. The emulator runs
- * each thread as a fiber. Test layer. Replaces CUDA's header of the same name. */
+ * each thread as a fiber.
+ * Test layer. Replaces CUDA's header of the same name. */
 #ifndef PLUMB_EMU_CUDA_RUNTIME_H
 #define PLUMB_EMU_CUDA_RUNTIME_H
 

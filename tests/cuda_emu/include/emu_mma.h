@@ -1,6 +1,6 @@
 /* emu_mma.h - emulates the instructions of kernels/cuda/mma.cuh, as the text and the figures of the
- * PTX ISA define them (9.7.14 warp-level matrix instructions, 9.7.9.25 cp.async). Test layer.
- * Included by mma.cuh. */
+ * PTX ISA define them (9.7.14 warp-level matrix instructions, 9.7.9.25 cp.async).
+ * Test layer. Included by mma.cuh. */
 #ifndef PLUMB_EMU_MMA_H
 #define PLUMB_EMU_MMA_H
 
