@@ -1,5 +1,5 @@
-/* bench.c - options, devices, random models and result lines of the benchmarks.
- * Benchmarks only. Includes bench.h, bench_cuda.h, io/. */
+/* bench.c - shared by the benchmarks of whole models: options, the device, random models, and
+ * result lines. Benchmarks only. Includes bench.h, bench_cuda.h, io/. */
 #include "bench.h"
 
 #include <stdarg.h>

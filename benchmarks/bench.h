@@ -1,5 +1,5 @@
-/* bench.h - shared by the benchmarks of whole models: options, the device with its ceilings, models
- * with random weights, and result lines that a script can read.
+/* bench.h - shared by the benchmarks of whole models: options, the device with its measured highest
+ * speeds (ceilings), models with random weights, and result lines that a script can read.
  * Benchmarks only. Includes bench_device.h, ceiling.h, model/. */
 #ifndef PLUMB_BENCHMARKS_BENCH_H
 #define PLUMB_BENCHMARKS_BENCH_H
@@ -35,13 +35,15 @@ void bench_device_fini(struct bench_device *d);
  * file of the option pins=FILE if it exists, measures the products that the file lacks, and writes
  * the file. Does nothing on a CPU. */
 void bench_tune(struct bench_device *d, const struct bench_args *a, const char *shape);
-/* Returns the time in seconds after all work launched on the device has finished. */
+/* Waits until all work launched on the device has finished, and returns the time of a monotonic
+ * clock in seconds. */
 double bench_now(const struct bench_device *d);
 
-/* Sizes of a Llama model: hidden size, layers, heads, kv heads, MLP size, vocabulary, and whether
- * head and embedding are tied. */
+/* Sizes of a Llama model: hidden size c, layers l, heads h, kv heads hk, MLP size f, vocabulary v,
+ * and whether head and embedding are tied. */
 struct bench_shape {
-    const char *name; /* number of parameters (0.1b, 0.5b, 1.1b), 8b.4 (4 layers of 8B), or tiny */
+    /* number of parameters (0.1b, 0.5b, 1.1b), 8b.4 (4 layers of an 8B model), or tiny */
+    const char *name;
     int c, l, h, hk, f, v;
     bool tied;
 };

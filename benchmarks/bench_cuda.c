@@ -97,7 +97,8 @@ static plumb_status copy(struct plumb_backend *b, const void *arg)
                             "cudaMemcpyAsync");
 }
 
-/* Times a copy of `bytes` bytes: the median over measurements of several copies each. */
+/* Sets *seconds to the time of a device-to-device copy of `bytes` bytes: the median over several
+ * measurements, each of several copies. */
 static plumb_status time_copy(struct plumb_backend *b, int64_t bytes, double *seconds)
 {
     struct copy c = {.bytes = bytes};

@@ -1,5 +1,5 @@
 /* bench_decode.c - decode speed of a model with random weights, compared with its lower bound.
- * Benchmark of layer 4. Includes bench.h, model/.
+ * Benchmark. Includes bench.h, model/.
  *
  *     bench_decode [device=cpu] [shape=0.1b] [batch=1,8,32] [repeat=3] [prompt=16] [short=8]
  *                  [long=SHORT+64] [graphs=1] [dtype=float32] [pins=FILE]

@@ -1,5 +1,5 @@
-/* bench_device.h - the device of a benchmark: its backend and its measured ceilings.
- * Benchmarks only. Includes backend/. */
+/* bench_device.h - the device of a benchmark: its backend, and its measured highest speeds
+ * (ceilings). Benchmarks only. Includes backend/. */
 #ifndef PLUMB_BENCHMARKS_BENCH_DEVICE_H
 #define PLUMB_BENCHMARKS_BENCH_DEVICE_H
 
@@ -19,7 +19,7 @@
         }                                                                                          \
     } while (0)
 
-/* The device on which a model is computed, and functions that measure its ceilings. */
+/* The device on which a benchmark computes, and functions that measure its highest speeds. */
 struct bench_device {
     struct plumb_backend *b;
     bool emulated;          /* the device is emulated; its speed says nothing about a GPU */

@@ -1,7 +1,7 @@
 /* bench_exact.c - the cost of row invariance (a row of a product has the same bits in every batch):
  * times the same model with plumb's matrix products, which are row-invariant, and with those of a
  * library, which are not.
- * Benchmark of layer 4. Includes model/, ceiling.h, bench_linear.h.
+ * Benchmark. Includes model/, ceiling.h, bench_linear.h.
  *
  *     bench_exact [pairs, default 5] [openblas|onednn|all] [train|decode|all]
  *
@@ -90,7 +90,7 @@ static double generate(struct side *s, int64_t batch, int64_t tokens)
     return ceiling_now() - start;
 }
 
-/* Times LONG - SHORT decode steps of `batch` sequences. */
+/* Returns the seconds of LONG - SHORT decode steps of `batch` sequences. */
 static double decode(struct side *s, int64_t batch)
 {
     return generate(s, batch, LONG) - generate(s, batch, SHORT);

@@ -1,6 +1,6 @@
 /* bench_gemm.c - speed of the linear kernels, as a share of the FMA peak and of the read bandwidth
  * of one core.
- * Benchmark of layer 1. Includes base/, kernels.h, ceiling.h.
+ * Benchmark. Includes base/, kernels.h, ceiling.h.
  *
  *     bench_gemm [seconds per row, default 1] [fwd|bwd_x|bwd_w n out in cache|memory]
  *
@@ -25,7 +25,7 @@ static const char *const what_name[] = {"fwd", "bwd_x", "bwd_w"};
 static const struct size {
     enum what what;
     int64_t n, out, in;
-    bool memory; /* read the weights from memory, not from a cache */
+    bool memory; /* the weights are read from memory, not from a cache */
 } sizes[] = {
     {FWD, 2048, 3072, 768, false},   {FWD, 256, 3072, 768, false},
     {FWD, 2048, 768, 3072, false},   {FWD, 2048, 768, 768, false},

@@ -1,7 +1,7 @@
 /* bench_gpu.c - measurements that need a GPU: its name, its bandwidth and matrix-product rate,
  * whether a row of a product depends on the other rows of the batch, and the cost of row-invariant
  * products.
- * Benchmark of layers 2 and 3. Includes bench.h, bench_cuda.h, op/.
+ * Benchmark. Includes bench.h, bench_cuda.h, op/.
  *
  *     bench_gpu part=device|ceilings|probe|rows|gemm [shape=1.1b] [rows=4096] [dtype=float32] ...
  *
@@ -60,7 +60,7 @@ static void *device_data(const struct bench *t, enum plumb_dtype dtype, int64_t 
 
 struct layer {
     struct pair size;
-    int64_t packed; /* number of elements */
+    int64_t packed; /* number of elements of the packed weights */
     void *w, *x, *y;
     enum plumb_dtype dtype; /* dtype of y: float32 for the vocabulary head */
 };
@@ -180,7 +180,7 @@ static double our_seconds(const struct bench *t, const struct layer *l, int64_t 
 {
     enum { TIMES = 5 };
     double s[TIMES];
-    forward(t, l, n); /* the first call of a size selects cuBLASLt's algorithm */
+    forward(t, l, n); /* the first call with this size also selects cuBLASLt's algorithm */
     const double first = bench_now(&t->d);
     forward(t, l, n);
     const int64_t runs = 1 + plumb_min_i64(1000, (int64_t)(3e-3 / (bench_now(&t->d) - first)));

@@ -140,7 +140,7 @@ static void attention(struct bench *m)
     struct plumb_kernels *k = m->k;
     plumb_stream *s = m->b->stream;
     float **x = m->x;
-    /* number of visible (row, key) pairs */
+    /* number of (row, key) pairs in which the row attends to the key */
     const double pairs = (double)SEQ * H * LEN * (LEN + 1) / 2;
     const double row = 4.0 * N * C;
     /* refills x, because elementwise() may leave subnormal numbers, with which arithmetic is

@@ -1,6 +1,6 @@
-/* bench_linear.h - linear kernels that call the matrix product of a library (OpenBLAS or oneDNN),
- * which is not row-invariant.
- * Benchmarks only. Includes backend/. */
+/* bench_linear.h - linear kernels that call the matrix product of a library (OpenBLAS or oneDNN).
+ * With such a product, the bits of a row may depend on the other rows of the batch. Benchmarks
+ * only. Includes backend/. */
 #ifndef PLUMB_BENCHMARKS_BENCH_LINEAR_H
 #define PLUMB_BENCHMARKS_BENCH_LINEAR_H
 

@@ -1,13 +1,13 @@
 /* bench_train.c - speed of a training step of a model with random weights, as a share of the
- * peak of one core or GPU.
- * Benchmark of layer 4. Includes bench.h, op/, model/.
+ * measured peak of one core or GPU. Benchmark. Includes bench.h, op/, model/.
  *
  *     bench_train [device=cpu] [shape=0.1b] [steps=3] [sequences=8] [length=256] [recompute=0]
  *                 [dtype=float32]
  *
  * A step consists of forward, backward, AdamW and the packing of the weights, for `sequences`
- * sequences of `length` tokens. It is counted as 6 N operations per token: attention, recomputation
- * and the second computation of the logits are not counted. */
+ * sequences of `length` tokens. The script counts 6 N operations per token, where N is the
+ * number of parameters. Attention, recomputation and the second computation of the logits are
+ * not counted. */
 #include "bench.h"
 #include "op/op.h"
 

@@ -40,7 +40,8 @@ die() {
 
 # ---- building and packing ----------------------------------------------------------------------
 
-# build ROOT FOLDER CAPABILITIES: builds every program, without MPI and NCCL (one rank).
+# build ROOT FOLDER CAPABILITIES: builds every program for GPUs of these compute capabilities,
+# without MPI and NCCL (one rank).
 build() {
     options="-Dcuda=enabled -Dgpu=$3 -Dmpi=disabled -Dnccl=disabled -Demulator=disabled"
     if [ -f "$2/build.ninja" ]; then
@@ -54,7 +55,7 @@ build() {
     ninja -C "$2" $programs
 }
 
-# Lists the libraries of a program that a machine with a driver does not have.
+# Lists the libraries of a program that a machine with only a GPU driver does not have.
 libraries() {
     given='libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcublas.*'
     LD_LIBRARY_PATH=${CUDA_HOME:-/usr/local/cuda}/lib64 ldd "$1" | awk '/=> \//{print $3}' |
@@ -125,7 +126,8 @@ find_sanitizer() {
         -name compute-sanitizer -type f 2>/dev/null | head -n 1
 }
 
-# Sets bin, commit and PLUMB_SOURCE_ROOT, and libs if the script runs from a pack.
+# Sets bin (folder of the programs), commit and PLUMB_SOURCE_ROOT. If the script runs from a packed
+# folder, also sets libs.
 find_programs() {
     libs=
     PLUMB_SOURCE_ROOT=$(cd "$here/.." && pwd)
@@ -163,8 +165,8 @@ find_programs() {
 
 # ---- parts ---------------------------------------------------------------------------------------
 
-# part check|bench SECONDS NAME COMMAND...: runs the command within the remaining time, and records
-# "name, kind, status, seconds" and the result lines of its output.
+# part check|bench SECONDS NAME COMMAND...: runs the command, with the time that is left as limit.
+# Records "name, kind, status, seconds" and the result lines in the command's output.
 part() {
     kind=$1 limit=$2 name=$3
     shift 3
@@ -222,7 +224,8 @@ each_kernel() {
     [ -z "$failed" ] || { echo "kernels that fail:$failed" && exit 1; }
 }
 
-# Measures the products of a shape. Turns the log lines about candidates into result lines.
+# Measures the products of a model shape with every candidate algorithm of cuBLASLt. Turns the
+# program's log into result lines.
 probe() {
     code=0
     "$bin/bench_gpu" part=probe device=cuda dtype="$1" shape="$2" pins="$out/pins-$1-$2.txt" \
@@ -234,7 +237,7 @@ probe() {
     return "$code"
 }
 
-value_of() { # FILE KEY: prints the value of KEY in the last line that has it
+value_of() { # value_of FILE KEY: prints the value of KEY in the last line of FILE that has it
     sed -n "s|.*\"$2\": *\([-+.0-9eE]*\).*|\1|p" "$1" | tail -n 1
 }
 
@@ -388,7 +391,7 @@ sizes() {
     largest=${shapes##* }
 }
 
-# Sets device and emulated, or exits if there is no GPU.
+# Sets device (its name) and emulated, or exits if there is no GPU.
 look_at_device() {
     said=$(LD_LIBRARY_PATH=$libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$bin/bench_gpu" part=device \
         device=cuda 2>&1) || die "the GPU does not answer: $said"

@@ -2,21 +2,23 @@
 """methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - compares methods with all else
 equal.
 
-Every method has the same start model, prompts, reward model and budget. The budget is a number of prompts and answers or, with --tokens
-N, N generated tokens (train.generated_tokens). With --tokens, the limit of iterations is four times as high, because optune generates new
-answers for only half of its prompts in an iteration. Every method gets the same tuning trials: each learning rate once, with the first
-seed and half of the budget. The learning rate with the best reward on training prompts is chosen. With --max-kl X, only trials with a KL
-divergence from the start of at most X nats count; otherwise methods that overfit the reward model win. Then for each seed every method
-trains with its learning rate and answers the held-out prompts. The reward model scores these answers and, with --judge, so does a second
-source of rewards that no method trains on. After each seed `plumb compare` writes OUT/compare (and OUT/compare-judge), so that an
-interrupted call leaves the table of the complete seeds. A second call with the same settings continues; other settings need another
---out.
+Every method has the same start model, prompts, reward model and budget. The budget is a number of prompts and answers or,
+with --tokens N, N generated tokens (train.generated_tokens). With --tokens, the limit of iterations is four times as
+high, because optune generates new answers for only half of its prompts in an iteration. Every method gets the same tuning
+trials: each learning rate once, with the first seed and half of the budget. The learning rate with the best reward on
+training prompts is chosen. With --max-kl X, only trials with a KL divergence from the start of at most X nats count;
+otherwise methods that overfit the reward model win. Then for each seed every method trains with its learning rate and
+answers the held-out prompts. The reward model scores these answers and, with --judge, so does a second source of rewards
+that no method trains on. After each seed `plumb compare` writes OUT/compare (and OUT/compare-judge), so that an
+interrupted call leaves the table of the complete seeds. A second call with the same settings continues; other settings
+need another --out.
 
-METHOD:OPTION=VALUE is a method with one option set (vcb:lambda=10). spa is a run of several stages that uses a few labelled pairs instead
-of the reward model; its three stages generate answers in the ratio 1:2:4, together about the budget.
+METHOD:OPTION=VALUE is a method with one option set (vcb:lambda=10). spa is a run of several stages that uses a few
+labelled pairs instead of the reward model; its three stages generate answers in the ratio 1:2:4, together about the
+budget.
 
-By default the task is that of the quickstart, which needs runs/quickstart of ./launch/quickstart.sh. --configs names another folder with
-METHOD.yaml files and an eval.yaml. Needs the standard library only."""
+By default the task is that of the quickstart, which needs runs/quickstart of ./launch/quickstart.sh. --configs names
+another folder with METHOD.yaml files and an eval.yaml. Needs the standard library only."""
 import argparse
 import json
 import os

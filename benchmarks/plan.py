@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""plan.py 8b|70b [PLUMB] [--out FOLDER/NAME] - what `plumb plan` says about models of that size: memory,
-largest micro-batch and slots, and estimated time, trained in full and with LoRA, on several numbers of
-GPUs of 80 and 141 GB. Writes NAME.json and NAME.md; without PLUMB only NAME.md, from NAME.json. It needs
-no GPU: the figures are a plan, not a measurement.
+"""plan.py 8b|70b [PLUMB] [--out FOLDER/NAME] - runs `plumb plan` for models of that size: memory,
+largest micro-batch and slots, and estimated time, for training of all weights and of LoRA
+adapters, on several numbers of GPUs with 80 and 141 GB. Writes NAME.json and NAME.md. Without
+PLUMB it writes only NAME.md, from NAME.json. It needs no GPU: the figures are planned, not
+measured.
 
-8b: every file of configs/8b. 70b: SFT, psle and dpo with the options of configs/8b, and what would have
-to be built for the cases that do not fit (plan_beyond.py)."""
+8b: every file of configs/8b. 70b: SFT, psle and dpo with the options of configs/8b, and for the cases
+that do not fit, what other designs would need (plan_beyond.py)."""
 import argparse
 import json
 import subprocess

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BF16, F32 = 2, 4       # bytes
+BF16, F32 = 2, 4       # bytes per element
 HOST = 8               # ranks per host: the default of plan.host_ranks
 # number of partial sums into which a product is divided along its input dimension; fixed, so that
 # bits do not depend on T

@@ -2,10 +2,11 @@
 """stories.py MODEL_DIR [--ranks 2] [--methods psle,dpo,vcb --seeds 1,2,3] - aligns a small pretrained story model with a word-list
 reward.
 
-MODEL_DIR is a Hugging Face folder of a small Llama that was trained on TinyStories, such as stories260K. The script writes to
-runs/stories: beginnings of stories as prompts, a principle (a joyful sentence in front of the prompt) and configurations.
-Without --methods it trains the model by PSLE for 8 iterations and evaluates the start and the trained model on held-out prompts. With
---methods it runs methods.py, which compares the methods over several seeds. Needs the standard library only."""
+MODEL_DIR is a Hugging Face folder of a small Llama that was trained on TinyStories, such as stories260K. The script
+writes to runs/stories: beginnings of stories as prompts, a principle (a joyful sentence in front of the prompt) and
+configurations. Without --methods it trains the model by PSLE for 8 iterations and evaluates the start and the trained
+model on held-out prompts. With --methods it runs methods.py, which compares the methods over several seeds. Needs the
+standard library only."""
 import argparse
 import itertools
 import json

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Measures PyTorch in float32 on the shapes of bench_train and bench_decode, with one thread.
+"""Measures the speed of PyTorch in float32 on the model shapes of bench_train and bench_decode,
+with one thread.
 
-    torch_speed.py train [steps] | decode [batch]
+torch_speed.py train [steps] | decode [batch]
 
-Needs torch and transformers; run it in turn with bench_train and bench_decode and compare ratios.
-"""
+Needs torch and transformers. Run it alternately with bench_train or bench_decode, and compare
+the ratios."""
 import sys
 import time
 

@@ -1,4 +1,5 @@
-"""chart.py - draws efficiency over the number of ranks as an SVG. Standard library only."""
+"""chart.py - draws the scaling efficiency over the number of ranks as an SVG. Needs the standard
+library only."""
 import html
 import math
 

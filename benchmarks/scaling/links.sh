@@ -37,7 +37,7 @@ for i in 1 2; do
 done
 sleep 0.5
 ip link add plumb1 netns "$holder1" type veth peer name plumb2 netns "$holder2"
-inside() { # inside 1|2 COMMAND...
+inside() { # inside 1|2 COMMAND...: runs the command in the first or second namespace
     eval "holder=\$holder$1"
     shift
     nsenter -t "$holder" -n -u "$@"

@@ -89,7 +89,8 @@ class Link:
 
     def __init__(self, latency, points):
         self.latency = latency
-        self.points = sorted(points)  # [(bytes of the vector, seconds per byte of the path)]
+        # [(bytes of the vector, seconds per byte on the longest path)]
+        self.points = sorted(points)
 
     @classmethod
     def probed(cls, probe, schedule):

@@ -15,11 +15,12 @@
 #define MOST_ROUNDS  4096
 #define LEAST_ROUNDS 5
 
-static const int64_t sizes[] = {1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24}; /* floats */
+/* numbers of floats in the gradient */
+static const int64_t sizes[] = {1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24};
 #define SIZES (int)(sizeof(sizes) / sizeof(sizes[0]))
 
 struct vectors {
-    float *gradient, *weights; /* (largest of sizes,) */
+    float *gradient, *weights; /* each with the largest number of floats in `sizes` */
 };
 
 static int by_size(const void *a, const void *b)
@@ -55,7 +56,8 @@ static plumb_status measure(double *out, plumb_comm *c, const struct vectors *v,
         PLUMB_TRY(plumb_comm_allreduce_f64(c, &slowest, 1, PLUMB_MAX));
         seconds[rounds++] = slowest;
         go_on = rounds < LEAST_ROUNDS || plumb_now() - began < budget;
-        PLUMB_TRY(plumb_comm_allreduce_f64(c, &go_on, 1, PLUMB_MIN)); /* all ranks stop together */
+        /* so that all ranks stop after the same round */
+        PLUMB_TRY(plumb_comm_allreduce_f64(c, &go_on, 1, PLUMB_MIN));
     }
     qsort(seconds, (size_t)rounds, sizeof(*seconds), by_size);
     *out = seconds[rounds / 2];

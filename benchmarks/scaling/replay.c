@@ -29,7 +29,7 @@ struct arrival {
 
 struct rank_state {
     int64_t done;      /* number of messages of this rank's program that are sent and received */
-    bool sent;         /* the current message has been sent */
+    bool sent;         /* true if the current message has been sent */
     double time;       /* seconds at which the rank had sent and received its previous message */
     double sent_until; /* seconds at which the current message has left this rank */
     struct arrival *arrived;

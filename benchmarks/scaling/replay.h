@@ -8,7 +8,7 @@
 /* A message that is sent to rank `to` and one that is received from rank `from`, at the same
  * time. */
 struct replay_message {
-    int to, from; /* -1 if there is none */
+    int to, from; /* ranks; -1 if there is no message */
     int64_t send_bytes;
 };
 

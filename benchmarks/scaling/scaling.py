@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """scaling.py - measures and predicts weak and strong scaling of `plumb align`.
 
-    python3 benchmarks/scaling/scaling.py --ranks 1,2 --out benchmarks/results/scaling
+  python3 benchmarks/scaling/scaling.py --ranks 1,2 --out benchmarks/results/scaling
 
-Runs each number of ranks several times. Strong scaling keeps the prompts of an iteration, weak
-scaling keeps the prompts of a rank. Writes OUT.md (a table in the manner of nccl-tests), OUT.json
-with the same names, and OUT.svg. Without --config it makes a small world and a model of its own
-under --work. Single-rank runs on the share of each number of ranks give the predicted curve
-(predict.py), up to --project ranks. See README.md beside this file. Standard library only."""
+Runs each number of ranks several times. Strong scaling keeps the number of prompts of an
+iteration, weak scaling keeps the number of prompts of a rank. Writes OUT.md (a table in the
+style of nccl-tests), OUT.json with the same names, and OUT.svg. Without --config it makes a
+small data set and a small model under --work. Runs on a single rank, with the prompts that one
+rank has with each number of ranks, give the predicted curve (predict.py), up to --project ranks.
+See README.md in this folder. Needs the standard library only."""
 import argparse
 import json
 import os
@@ -25,7 +26,7 @@ import chart
 import predict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BLOCK = 4096  # PLUMB_SHARD_BLOCK of src/comm/comm.h
+BLOCK = 4096  # value of PLUMB_SHARD_BLOCK in src/comm/comm.h
 COLUMNS = (  # name in the JSON file, heading, format
     ("mode", "mode", "s"), ("ranks", "ranks", "d"), ("nodes", "nodes", "d"), ("prompts", "prompts", "d"),
     ("rollout_s", "rollout", ".3f"), ("reward_s", "reward", ".3f"), ("train_s", "train", ".3f"),

@@ -59,7 +59,8 @@ static const struct plumb_comm_ops record_ops = {
 
 static float *gradient_address(void)
 {
-    static float nowhere; /* its address stands for the gradient and is never read or written */
+    /* only its address is used, in place of the gradient's; it is never read or written */
+    static float nowhere;
     return &nowhere;
 }
 

@@ -42,9 +42,9 @@ struct letter {
 struct pretended {
     struct plumb_mpi mpi; /* must be the first member */
     struct replay_program program;
-    struct letter *first; /* in the order of arrival */
+    struct letter *first; /* messages that have arrived, oldest first */
     ucontext_t context;
-    char *stack; /* (STACK_BYTES,) */
+    char *stack; /* STACK_BYTES bytes */
     plumb_status st;
     bool done;
 };
@@ -53,11 +53,11 @@ struct pretended {
 typedef plumb_status rank_fn(struct plumb_mpi *m);
 
 static struct {
-    struct pretended *rank; /* (ranks,) */
+    struct pretended *rank; /* one per rank */
     int ranks, current;
     ucontext_t scheduler;
     rank_fn *fn;
-    int64_t moved; /* messages sent, and messages received, so far */
+    int64_t moved; /* number of messages sent plus number of messages received so far */
 } world;
 
 /* ---- counts of allocations and of MPI's messages --------------------------------------------- */

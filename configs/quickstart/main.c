@@ -19,7 +19,7 @@ enum { N_EVAL = 256, N_PROMPTS = 2048, N_SFT = 16000, N_PAIRS = 4000, VOCABULARY
 struct sink {
     struct plumb_buf line, text;
     double sum[2];
-    int64_t count[2]; /* SFT records: plain, with a principle */
+    int64_t count[2]; /* number of SFT records without a principle, and with one */
 };
 
 static plumb_status put_member(struct plumb_buf *out, const char *key, const struct plumb_buf *v)
@@ -55,7 +55,7 @@ fail:
 }
 
 /* Writes one SFT record. Half of the records have a principle before the prompt and mostly good
- * answers; the other half has no principle and mostly poor answers. */
+ * answers. The other half has no principle and mostly bad answers. */
 static plumb_status put_sft(struct sink *s, struct plumb_buf *out, const struct world_request *q,
                             struct world_draw *d, struct plumb_buf *prompt,
                             struct plumb_buf *answer)

@@ -42,7 +42,7 @@ static const char *const rude[4] = {"go away, fool.", "find it yourself, you laz
 static const char *const off_topic[4] = {"the rain is cold today.", "i like the moon.",
                                          "my cat sleeps on the roof.", "the wind sings a song."};
 
-/* Openings of a request: without a name, then with a name. */
+/* Opening phrases of a request: without the asker's name, then with it. */
 static const char *const opener_plain[4] = {"", "hello. ", "hi. ", "excuse me. "};
 static const char *const opener_named[2] = {"hello, i am %s. ", "i am %s. "};
 
@@ -182,7 +182,7 @@ enum world_style world_pick_style(struct world_draw *d, bool principled)
 
 /* ---- answers ---- */
 
-/* Returns a value of this kind other than the right one. */
+/* Returns a wrong value: of the kind that the request asks for, but not the right one. */
 static const char *wrong_value(const struct world_request *q, struct world_draw *d)
 {
     const struct world_values *all = &world_value[q->kind];

@@ -48,14 +48,15 @@ enum world_style {
     WORLD_STYLES,
 };
 
-/* A sequence of random draws; `position` in the key increases with every draw. */
+/* A sequence of random numbers; the field `position` of the key increases with every number. */
 struct world_draw {
     struct plumb_rng_key key;
 };
 struct world_draw world_draw_at(uint64_t seed, uint32_t stream, uint64_t record);
 int world_pick(struct world_draw *d, int n); /* returns a number in [0, n), uniformly */
 double world_uniform(struct world_draw *d);  /* returns a number in [0, 1), uniformly */
-/* Draws a style with the shares for plain prompts, or for prompts with a principle. */
+/* Draws the style of an answer with the shares in world.c. principled: the prompt has a
+ * principle. */
 enum world_style world_pick_style(struct world_draw *d, bool principled);
 
 /* Appends the prompt "ask: <request>\nreply:" to out. */

@@ -1,4 +1,4 @@
-/* problem.h - the inputs and outputs of one call of an objective.
+/* problem.h - the inputs and outputs of one call of an objective (a loss with its derivatives).
  * Test. Includes align/, golden.h. */
 #ifndef PLUMB_TESTS_ALIGN_PROBLEM_H
 #define PLUMB_TESTS_ALIGN_PROBLEM_H

@@ -13,7 +13,7 @@ struct whole {
     const struct plumb_method *m;
     struct plumb_align_param p;
     int64_t prompts, group;
-    double progress; /* position of the iteration in the run: 0 first, 1 last */
+    double progress; /* progress of the run at this iteration: 0 for the first, 1 for the last */
     /* true if a parameter is outside of its option's range, to reach a limit of a formula */
     bool limit;
     /* prompts * group completions, followed by one greedy answer of the reference per prompt */
@@ -36,7 +36,8 @@ static inline void whole_begin(struct whole *w, const char *method, int64_t prom
         w->principled[i] = w->m->principled && i % group >= group / 2;
 }
 
-/* Smooths the labels of pairs with small margins, as SPA does at the end of an iteration. */
+/* Smooths the labels of pairs with small margins, as SPA does after the decisions of an
+ * iteration. */
 static inline void whole_doubt(struct whole *w, struct plumb_scoreboard *b)
 {
     double margin[ENTRIES], work[ENTRIES];

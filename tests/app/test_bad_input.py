@@ -73,7 +73,8 @@ class Bad:
 
 
 def safetensors(model, change):
-    """Copies the model with its weights changed by change(tensors); tensors: {name: [shape, bytes]}."""
+    """Copies the model folder, with its weights changed by change(tensors). tensors: {name: [shape,
+    bytes]}."""
     raw = (model / "model.safetensors").read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     tensors = {}

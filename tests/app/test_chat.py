@@ -66,7 +66,8 @@ def trained_tokens(bench, model, path, talks):
 
 
 def kept(bench, model, out):
-    """Checks that the checkpoint stores the chat template and that the next command uses it."""
+    """Checks that the checkpoint stores the chat template of the run and that the next command
+    uses it."""
     latest = out / "latest"
     prompts = bench.folder / "prompts.jsonl"
     prompts.write_text(json.dumps({"prompt": [say("user", "who are you")]}) + "\n")

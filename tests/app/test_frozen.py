@@ -62,9 +62,9 @@ def samples(out):
 
 
 def test_together(bench, reward):
-    """Checks runs whose ranks need a frozen model at different times: `prefer` (in micro-batches and on
-    held-out pairs), selm (generates with it), real (takes its embeddings), spa (mixes its logits with
-    the policy's in every decode step), and an adapter whose reference is a folder."""
+    """Checks runs whose ranks need a frozen model at different times: `prefer` (in micro-batches and
+    on held-out pairs), selm (generates with it), real (takes its embeddings), spa (mixes its
+    logits with the policy's in every optimizer step), and an adapter whose reference is a folder."""
     base = bench.base()
     few = ["global_batch_size=8", "micro_batch_size=2", "data.limit=22", "log_every=1"]
     held = [f"data.eval={bench.world}/pairs.jsonl", "eval_every=2"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_health.py: checks the limits of the section `health`: the message when a run crosses a limit. With
-health.action=stop, all ranks end the run after they have written the metrics or rollouts that show the
-reason."""
+"""test_health.py: checks the limits in the section `health` of the configuration: the message when a
+value of a run is beyond its limit. With health.action=stop, all ranks end the run after they have
+written the metrics or rollouts that show the reason."""
 import common
 
 LENGTH = "reward.functions=[{name: length, target: 4}]"

@@ -85,7 +85,7 @@ def merge(bench, trained):
     bench.check(off <= 1e-5, "the merged model's log-probs are off by", off)
     again = bench.run("merge", f"model={BASE}", f"adapter={LORA}/all", f"output={out}")
     bench.check(again.code != 0 and "not empty" in again.err, "merge overwrites", again)
-    # model=ADAPTER means model=BASE lora.adapter=ADAPTER
+    # Checks that model=ADAPTER has the same meaning as model=BASE lora.adapter=ADAPTER.
     folder = trained / "latest"
     a = bench.good("logprob", f"model={folder}", f"input={LORA}/input.jsonl").out
     b = bench.good("logprob", f"model={BASE}", f"adapter={folder}", f"input={LORA}/input.jsonl").out

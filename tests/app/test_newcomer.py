@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_newcomer.py: checks what a new user of plumb tries first or gets wrong: the output of one command as the
-input of the next, misspelt names, missing files, names of other programs."""
+"""test_newcomer.py: checks what a new user of plumb tries first or gets wrong: using the output of one
+command as the input of the next, misspelt names, missing files, option names of other programs."""
 import json
 import shutil
 

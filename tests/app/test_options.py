@@ -77,8 +77,8 @@ def of_method(bench):
         bench.check(r.code not in (0, None) and option.split("=", maxsplit=1)[0] in r.err and "decides" in r.err,
                     method, option, r)
 
-    # In a file, an unused option gives a warning with its place, and the command runs.
-    # config.effective.yaml leaves the option out.
+    # If a file has an option that is not used, the command prints a warning with its place, and
+    # runs. config.effective.yaml leaves the option out.
     path, out = bench.folder / "left_over.yaml", bench.folder / "left_over"
     path.write_text("method: {name: psle_curriculum, beta: 0.2, tau: 0.7}\n"
                     "train: {max_steps: 3}\n")

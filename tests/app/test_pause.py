@@ -12,7 +12,7 @@ import time
 
 import common
 
-LAST = "checkpoint-8" # 2 iterations of 4 steps
+LAST = "checkpoint-8" # the run has 2 iterations of 4 steps
 
 # A reward command that is so slow that rollout, reward and training of an iteration take about the
 # same time. If the file named by HOLD exists, the command creates a `.held` file and waits until the
@@ -32,7 +32,7 @@ for line in sys.stdin:
 
 
 class Run:
-    """A run in one folder, over several sessions."""
+    """A run in one output folder, over several sessions."""
 
     def __init__(self, bench, name):
         self.bench, self.out = bench, bench.folder / name

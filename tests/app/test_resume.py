@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""test_resume.py: checks that a killed run that is resumed writes the files of a run that was not killed."""
+"""test_resume.py: kills runs and resumes them. They must write the same files as a run that was not
+killed."""
 import shutil
 import signal
 import sys

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""test_scaling.py: checks benchmarks/scaling. For 1 to 1,024 ranks, the counted messages and bytes on the longest path of an exchange and of the
-start-up are those of a formula. No memory grows with ranks x ranks or ranks x parameters. The heartbeat and the small collectives take less than 1
-% of an iteration. A small measurement writes its table, and 2 ranks send as many messages and bytes as counted. No measured time is checked."""
+"""test_scaling.py: checks benchmarks/scaling. For 1 to 1,024 ranks, the counted messages and bytes on the longest path of
+an exchange and of the start-up are those of a formula. No memory grows with ranks x ranks or ranks x parameters. The
+heartbeat and the small collectives take less than 1 % of an iteration. A small measurement writes its table, and 2 ranks
+send as many messages and bytes as counted. No measured time is checked."""
 import json
 import subprocess
 import sys

@@ -11,7 +11,7 @@ from pathlib import Path
 import common
 
 WORLDS = (1, 2, 4)
-BLOCK = 4096  # PLUMB_SHARD_BLOCK
+BLOCK = 4096  # value of PLUMB_SHARD_BLOCK in src/comm/comm.h
 TAKEN = re.compile(r"(\d+) bytes planned, (\d+) taken, (\d+) beside the plan, (\d+) allocations")
 SHARDED = "train.shard=gradients"
 SMALL = "comm.bucket=0"  # makes several buckets, although the model is small

@@ -1,5 +1,5 @@
-/* test_backend.c - checks memory, threads and kernel tables of the CPU backends.
- * Test of layer 2. */
+/* test_backend.c - checks memory, threads and kernel tables of the CPU backends: the fast one and
+ * the reference one. Test. */
 #include "backend/backend.h"
 
 #include <sched.h>

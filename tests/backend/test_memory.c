@@ -1,6 +1,6 @@
 /* test_memory.c - checks how a backend counts its memory, the reserved block that its phases share,
  * and the dry run.
- * Test of layer 2. */
+ * Test. */
 #include "backend/memory.h"
 
 #include "backend/backend.h"

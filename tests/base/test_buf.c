@@ -1,5 +1,5 @@
 /* test_buf.c - checks that bytes and formatted text are appended to a growing buffer.
- * Test of layer 0. */
+ * Test. */
 #include "base/buf.h"
 
 #include <string.h>

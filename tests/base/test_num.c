@@ -1,5 +1,5 @@
 /* test_num.c - checks overflow-checked arithmetic, and the conversion between float32 and bfloat16.
- * Test of layer 0. */
+ * Test. */
 #include "base/num.h"
 
 #include "harness.h"

@@ -1,6 +1,6 @@
 /* test_pool.c - checks that the thread pool processes every item exactly once, with any number of
  * threads.
- * Test of layer 0. */
+ * Test. */
 #include "base/pool.h"
 
 #include <string.h>

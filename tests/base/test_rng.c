@@ -1,6 +1,6 @@
 /* test_rng.c - checks Philox4x32-10 against its published test vectors, and that the same key
  * always gives the same number.
- * Test of layer 0. */
+ * Test. */
 #include "base/rng.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* test_status.c - checks error texts, exit codes, and the trail of an error through its callers.
- * Test of layer 0. */
+ * Test. */
 #include "base/status.h"
 
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* test_tensor.c - checks the sizes of tensors, and that a dry run of an arena counts the bytes that
  * a real run uses.
- * Test of layer 0. With an argument, the program misuses an arena, and the address sanitizer must
+ * Test. With an argument, the program misuses an arena, and the address sanitizer must
  * end it. */
 #include "base/tensor.h"
 

@@ -1,5 +1,5 @@
 /* test_device.c - checks collectives on vectors in device memory: the sums are those in host
- * memory, and only the functions of the device access the vectors. Test of layer 1. The simulated
+ * memory, and only the functions of the device access the vectors. Test. The simulated
  * device is a memory region that is protected while none of its functions runs. */
 #include "comm/comm.h"
 

@@ -133,7 +133,7 @@ static void judged_late(void)
     plumb_comm_timeout(c[0], 10);
     plumb_comm_max_wait(c[0], 30);
     c[0]->heartbeat.running = true;      /* no thread runs; the test itself passes the times */
-    plumb_comm_check_calls(c[0], false); /* it would send messages */
+    plumb_comm_check_calls(c[0], false); /* this check would send messages */
     CHECK_OK(plumb_coll_enter(c[0], "barrier", (struct plumb_args){0, NULL, -1}));
     const double t0 = c[0]->heartbeat.listened = c[0]->heartbeat.heard[1].at = 1000;
     struct plumb_wait wait = {.since = t0};

@@ -12,7 +12,7 @@
 #include "comm/mpi_impl.h"
 #include "harness.h"
 
-#define TIMEOUT 20.0 /* s */
+#define TIMEOUT 20.0 /* seconds */
 
 /* name of the function whose call fails on this rank; NULL if none does */
 static const char *failing;

@@ -1,5 +1,5 @@
 /* threads.h - runs a function on every rank of a communicator whose ranks are threads.
- * Test layer. Includes comm/, harness.h. */
+ * Test. Includes comm/, harness.h. */
 #ifndef PLUMB_TESTS_COMM_THREADS_H
 #define PLUMB_TESTS_COMM_THREADS_H
 

@@ -1,6 +1,6 @@
 /* tree_sums.h - adds vectors along the tree over all ranks, distributes the sums, and compares them
  * with the whole tree computed on one rank.
- * Test layer. Includes base/, comm/, harness.h. */
+ * Test. Includes base/, comm/, harness.h. */
 #ifndef PLUMB_TESTS_COMM_TREE_SUMS_H
 #define PLUMB_TESTS_COMM_TREE_SUMS_H
 

@@ -1,6 +1,6 @@
 /* vectors.h - adds and distributes a vector in device memory, and compares the results with host
  * memory.
- * Test layer. Includes comm/, harness.h. */
+ * Test. Includes comm/, harness.h. */
 #ifndef PLUMB_TESTS_COMM_VECTORS_H
 #define PLUMB_TESTS_COMM_VECTORS_H
 

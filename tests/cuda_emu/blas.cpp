@@ -2,7 +2,7 @@
  * algorithms add in different orders. The first choice of the heuristic depends on the sizes, and
  * is often split-K. So a caller that does not always use the same algorithm gets other bits, which
  * the tests detect.
- * Test layer. Includes emu.h. */
+ * Test. Includes emu.h. */
 #include "emu.h"
 
 #include <cublasLt.h>

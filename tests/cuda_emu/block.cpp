@@ -1,7 +1,7 @@
 /* block.cpp - runs a grid of a kernel: the blocks one after another, the threads of a block as
  * fibers (cooperatively scheduled). A fiber switches to another one only at barriers and warp
  * operations, in an order drawn from the seed.
- * Test layer. Includes emu.h, emu_mma.h. */
+ * Test. Includes emu.h, emu_mma.h. */
 #include "emu.h"
 
 #include <emu_mma.h>

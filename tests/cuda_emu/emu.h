@@ -1,5 +1,5 @@
 /* emu.h - declarations shared by the emulator's files.
- * Test layer, private to cuda_emu/. Includes the emulated runtime. */
+ * Test, private to cuda_emu/. Includes the emulated runtime. */
 #ifndef PLUMB_EMU_EMU_H
 #define PLUMB_EMU_EMU_H
 
@@ -18,7 +18,7 @@ namespace emu
 uint32_t draw(uint32_t end); /* returns a random number in [0, end) that follows from the seed */
 bool one_order();            /* true for seed 0: threads and streams run in their natural order */
 
-/* block.cpp */
+/* defined in block.cpp */
 void run_grid(const Launch &l, const std::function<void()> &body);
 const char *where(); /* returns the kernel, block and thread that run now, or "" in host code */
 
@@ -32,14 +32,14 @@ void memory_close();
 void memory_hide();
 void memory_show();
 bool is_device(const void *at);
-/* Returns true if [at, at + bytes) lies in one live allocation. */
+/* Returns true if [at, at + bytes) lies in one allocation that is not released. */
 bool is_allocated(const void *at, size_t bytes);
 
 /* Takes device memory as a CUDA library does when it is used for the first time. As on a GPU, this
  * memory is never released. */
 void take_for_library(const char *what, size_t bytes);
 
-/* stream.cpp */
+/* defined in stream.cpp */
 cudaError_t fail(cudaError_t e); /* stores e for cudaGetLastError and returns it */
 bool is_stream(cudaStream_t s);
 /* An operation of a stream. `run` is called when a synchronisation needs the operation. `check`

@@ -1,5 +1,5 @@
 /* gpu.h - skips a test of the CUDA backend if CUDA finds no GPU. The emulator always has one.
- * Test layer. Includes backend/, harness.h. */
+ * Test. Includes backend/, harness.h. */
 #ifndef PLUMB_TESTS_CUDA_EMU_GPU_H
 #define PLUMB_TESTS_CUDA_EMU_GPU_H
 

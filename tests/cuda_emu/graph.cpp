@@ -1,6 +1,6 @@
 /* graph.cpp - emulates CUDA graphs: the operations that a stream recorded while it was captured can
  * be launched again and again.
- * Test layer. Includes emu.h. */
+ * Test. Includes emu.h. */
 #include "emu.h"
 
 struct CUgraphExec_st {

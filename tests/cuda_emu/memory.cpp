@@ -4,7 +4,7 @@
  * page that is always protected follows every allocation. The bytes between the end of the
  * allocation and that page are poisoned with the address sanitizer; without it they have a pattern
  * that cudaFree checks.
- * Test layer. Includes emu.h. */
+ * Test. Includes emu.h. */
 #include "emu.h"
 
 #include <csignal>
@@ -46,7 +46,7 @@ struct Memory {
     /* protection key of all pages; -1 if the processor has no keys */
     int key = -1;
     int depth = 0;                        /* nesting depth of memory_open if there are no keys */
-    bool hidden = false;                  /* between memory_hide and memory_show */
+    bool hidden = false;                  /* true between memory_hide and memory_show */
     struct sigaction segv = {}, bus = {}; /* the signal handlers that were installed before */
 };
 Memory &m()

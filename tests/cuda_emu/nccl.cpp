@@ -9,7 +9,7 @@
  *   hang        the group never completes
  *   init        the rank's communicator never becomes ready
  *   refuse      the first operation of the group is refused; the caller must still end the group
- * Test layer. Includes emu.h. */
+ * Test. Includes emu.h. */
 #include <nccl.h>
 
 #include "emu.h"

@@ -2,7 +2,7 @@
  * that each launch accesses. The option -fsanitize=thread makes the compiler call a function at
  * each memory access of a kernel. These functions are defined here; the thread sanitizer's library
  * is not linked.
- * Test layer. Includes emu.h. */
+ * Test. Includes emu.h. */
 #include "emu.h"
 
 #include <map>

@@ -1,6 +1,6 @@
 /* staged.c - kernels for host memory: each copies its arguments to the device, runs the device's
  * kernel and copies the results back.
- * Test of layer 1. Includes staged.h. */
+ * Test. Includes staged.h. */
 #include "staged.h"
 
 #include "base/num.h"
@@ -97,7 +97,8 @@ static plumb_status finish(struct desk *d, plumb_status st)
         const plumb_status st_ = d.b->k.kernel(d.b->stream, __VA_ARGS__);                          \
         return finish(&d, st_);                                                                    \
     } while (0)
-/* Runs the bfloat16 form of a kernel if the backend computes in bfloat16, else the float32 form. */
+/* Runs the device's bfloat16 version of a kernel if the backend computes in bfloat16, else the
+ * float32 version. */
 #define RUN_REAL(kernel, ...)                                                                      \
     do {                                                                                           \
         if (d.b->dtype == PLUMB_BF16)                                                              \

@@ -1,7 +1,7 @@
 /* staged.h - a table of kernels for host memory that call the kernels of a device. Every call
  * copies its arguments to the device and the results back, so that the checks of tests/kernels can
  * run on any backend.
- * Test of layer 1. Includes backend/. */
+ * Test. Includes backend/. */
 #ifndef PLUMB_TESTS_CUDA_EMU_STAGED_H
 #define PLUMB_TESTS_CUDA_EMU_STAGED_H
 

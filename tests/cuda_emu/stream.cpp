@@ -1,7 +1,7 @@
 /* stream.cpp - emulates streams and events. An operation waits in its stream until a
  * synchronisation needs it. Operations of other streams may run at any time before, as the seed
  * decides. So if no event orders two operations, they run in a wrong order with some seeds.
- * Test layer. Includes emu.h. */
+ * Test. Includes emu.h. */
 #include "emu.h"
 
 #include <deque>

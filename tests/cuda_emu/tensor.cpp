@@ -1,6 +1,6 @@
 /* tensor.cpp - emulates the matrix product of a tensor core, and counts bank conflicts of shared
  * memory.
- * Test layer. Includes emu.h, emu_mma.h. */
+ * Test. Includes emu.h, emu_mma.h. */
 #include <emu_mma.h>
 
 #include "emu.h"

@@ -1,7 +1,7 @@
 /* test_attention_bf16.c - compares attention on tensor cores with sums in double. Each element must
  * be within a bound on its rounding errors. Also checks that training, prefill and decoding give
  * the same bits.
- * Test of layer 1. Includes gpu.h, cuda/cuda.h. */
+ * Test. Includes gpu.h, cuda/cuda.h. */
 #include "cuda/cuda.h"
 #include "gpu.h"
 

@@ -1,5 +1,5 @@
 /* test_backend_cuda.c - checks memory, errors and the kernel table of the CUDA backend.
- * Test of layer 2. */
+ * Test. */
 #include "backend/backend.h"
 #include "gpu.h"
 #include "op/op.h"

@@ -1,7 +1,7 @@
 /* test_counters.c - counts, without a GPU, work that would make a GPU slow: kernels per layer, host
  * waits, bytes of elementwise kernels, shared-memory atomics. Prints a line "name value" for each
  * count; counters.py compares these with benchmarks/results/cuda-counters.md. The kernels are
- * compiled so that the emulator sees every access to memory. Test of layers 1 to 4. */
+ * compiled so that the emulator sees every access to memory. Test. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 /* test_emulator.cpp - checks that the emulator finds faults of a CUDA program. Each fault of the
  * lists below gives a wrong result in some order of threads or streams, or ends the program with a
- * message. Test layer. Includes the emulated runtime. */
+ * message. Test. Includes the emulated runtime. */
 #include <cuda_runtime.h>
 #include <emu_mma.h>
 

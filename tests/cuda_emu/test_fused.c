@@ -1,7 +1,7 @@
 /* test_fused.c - checks bfloat16 kernels that do the work of several kernels, also on joined
  * projections (q, k, v in one matrix). They must give the same bits as the separate kernels, which
  * test_kernels_cuda.c compares with ref.
- * Test of layers 1 and 3. */
+ * Test. */
 #include <string.h>
 
 #include "base/num.h"

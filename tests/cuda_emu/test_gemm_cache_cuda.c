@@ -1,6 +1,6 @@
 /* test_gemm_cache_cuda.c - checks the cache of selected GEMM algorithms: it is measured, written to
  * text and read again.
- * Test of layer 1. */
+ * Test. */
 #include <inttypes.h>
 
 #include "backend/backend.h"
@@ -215,22 +215,26 @@ int main(void)
         check_rows(b, shape[i][0], shape[i][1]);
     check_wanted(b);
     check_skinny(64, 32);
-    check_skinny(8, 584); /* more steps of the sum than the ring has buffers */
+    /* with this size, the sum has more steps than the kernel's ring has buffers */
+    check_skinny(8, 584);
     check_skinny(12, 72);
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, false, 64, 32, ALL)); /* these entries exist already */
     CHECK(c->n_cached == 4 * SHAPES + 4);
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, 32, 64, PLUMB_GEMM_FORWARD));
-    CHECK(c->n_cached == 4 * SHAPES + 5); /* no entry of an unused product */
+    /* only the forward product was asked for, so only this entry was added */
+    CHECK(c->n_cached == 4 * SHAPES + 5);
     CHECK_OK(plumb_cuda_gemm_cache_tune(c, true, 33, 7, PLUMB_GEMM_FORWARD));
     CHECK(c->n_cached == 4 * SHAPES + 6);
 #ifdef PLUMB_CUDA_EMU
-    CHECK(c->cached[c->n_cached - 1].own); /* cuBLASLt takes no odd rows of bfloat16 */
+    /* cuBLASLt does not support bfloat16 rows of an odd length */
+    CHECK(c->cached[c->n_cached - 1].own);
 #endif
 
     CHECK_OK(plumb_cuda_gemm_cache_write(&text, c));
     CHECK_OK(plumb_cuda_gemm_cache_read(o, plumb_buf_text(&text)));
     CHECK(o->n_cached == c->n_cached);
-    CHECK_OK(plumb_cuda_gemm_cache_read(o, plumb_buf_text(&text))); /* existing entries stay */
+    /* entries that exist are kept */
+    CHECK_OK(plumb_cuda_gemm_cache_read(o, plumb_buf_text(&text)));
     CHECK_OK(plumb_cuda_gemm_cache_write(&again, o));
     CHECK(again.len == text.len && !memcmp(again.data, text.data, (size_t)text.len));
 

@@ -1,7 +1,7 @@
 /* test_generate_cuda.c - checks decode steps that are recorded as CUDA graphs. They give the same
  * completions as kernels launched one by one, with any number of slots, and after steps with other
- * weights or another temperature. The log-probs have the same bits as in training. Test of layers 2
- * and 4. */
+ * weights or another temperature. The log-probs have the same bits as in training.
+ * Test. */
 #include <string.h>
 
 #include "gpu.h"

@@ -1,7 +1,7 @@
 /* test_joined_cuda.c - checks LoRA adapters on projections that bfloat16 computes as one product
  * (joined). For each choice of target modules, log-probs and gradients must agree with float32,
  * which computes each projection separately.
- * Test of layer 4. Includes gpu.h, model/adapter.h. Covers src/model/project.c, lora.c. */
+ * Test. Includes gpu.h, model/adapter.h. Covers src/model/project.c, lora.c. */
 #include <stdlib.h>
 
 #include "gpu.h"

@@ -1,7 +1,7 @@
 /* test_kernels_cuda.c - compares every kernel of the CUDA table with ref, in float32 and bfloat16.
  * On the emulator, each kernel runs in several orders of threads; on a GPU it runs twice. All runs
  * must give the same bits.
- * Test of layer 1. Includes staged.h, tests/kernels/check.h. */
+ * Test. Includes staged.h, tests/kernels/check.h. */
 #include "base/num.h"
 #include "gpu.h"
 #include "kernels/check.h"

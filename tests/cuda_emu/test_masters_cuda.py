@@ -18,7 +18,7 @@ import test_plan  # noqa: E402
 ENV = {"PLUMB_EMU_DEVICES": "4", "ASAN_OPTIONS": "detect_leaks=0"}  # MPI itself leaks memory
 GPU = ["device=cuda", "dtype=bfloat16", "report.html=false"]
 SHARES = ["train.shard=gradients", "comm.bucket=0"]
-BLOCK = 4096  # PLUMB_SHARD_BLOCK
+BLOCK = 4096  # value of PLUMB_SHARD_BLOCK in src/comm/comm.h
 
 
 def same(bench, a, b, what):

@@ -1,7 +1,7 @@
 /* test_mma.cu - compares each instruction of kernels/cuda/mma.cuh, and the tile functions of
  * attention_bf16.cuh, with scalar loops on random fragments (a fragment is the part of a matrix
  * that one thread holds). Also checks that mma computes each row independently of the other rows.
- * Test of layer 1. Includes attention_bf16.cuh. */
+ * Test. Includes attention_bf16.cuh. */
 #include "cuda/attention_bf16.cuh"
 
 #include <cstdio>

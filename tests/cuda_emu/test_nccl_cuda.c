@@ -6,7 +6,7 @@
  *   within
  *             ten time-outs and end the run with exit code 42
  *   init      NCCL never starts: every rank reports this, and the communicator can still be used
- * Test of layer 1, on layer 2. */
+ * Test. */
 /* A failed check of a time-out may be due to a slow machine; see LATE in harness.h. */
 #define CHECK_EXIT LATE
 

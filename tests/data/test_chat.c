@@ -1,6 +1,6 @@
 /* test_chat.c - checks messages with chat templates: token ids and loss masks must be those of
  * TRL's trainers. Also checks the settings stored in a model folder, and what is refused.
- * Layer: test. Fixture: tests/reference/chat_fixtures.py. */
+ * Test. Fixture: tests/reference/chat_fixtures.py. */
 #include "data/chat.h"
 
 #include <string.h>

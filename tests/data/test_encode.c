@@ -1,6 +1,6 @@
 /* test_encode.c - checks the token ids of records with small tokenizers of every kind, and their
  * decoding to text.
- * Layer: test. Fixtures: tests/reference/tokenizer_fixtures.py. */
+ * Test. Fixtures: tests/reference/tokenizer_fixtures.py. */
 #include "data/encode.h"
 
 #include <string.h>

@@ -29,7 +29,8 @@ static void add(struct plumb_rollout_store *r, int64_t g)
     int32_t ids[MAX_TOKENS];
     float logp[MAX_TOKENS], sampled[MAX_TOKENS];
     char record[64];
-    const int64_t prompt = 1 + g % 4, n = prompt + g % 5; /* some completions are empty */
+    /* n: tokens of prompt and completion; if n == prompt, the completion is empty */
+    const int64_t prompt = 1 + g % 4, n = prompt + g % 5;
     for (int64_t i = 0; i < n; i++) {
         ids[i] = (int32_t)(100 * g + i);
         logp[i] = -0.5f * (float)(10 * g + i);

@@ -105,7 +105,7 @@ METHODS = {
     "prefer, real, micro-batch tokens": ("prefer", ["method.name=real", "method.keep=0.4", "micro_batch_size=0",
                                                     "micro_batch_tokens=300"]),
     "psle, micro-batch tokens": ("align", ["micro_batch_size=3", "micro_batch_tokens=400", "epochs=2"]),
-    "stages": ("run", []),  # the stages of stages.yaml
+    "stages": ("run", []),  # runs the stages of stages.yaml
 }
 
 

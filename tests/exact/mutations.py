@@ -233,7 +233,7 @@ MUTATIONS = [
     Mutation("latest stays behind after a kill", "src/train/checkpoint.c",
              'plumb_checkpoint_link(output_dir, "latest", mine)', "PLUMB_OK",
              "train checkpoint_dir"),
-    # the losses of the newer methods
+    # faults in the losses of some methods
     Mutation("VCB over the sample's deviation", "src/align/group_term.c",
              "(in->reward[i] - mean) / m;\n    return sqrt(square);",
              "(in->reward[i] - mean) / (m - 1);\n    return sqrt(square);",
@@ -269,7 +269,7 @@ MUTATIONS = [
     Mutation("aps trains with dpo's loss", "src/stage/methods.c",
              ".objective = &plumb_obj_aps,", ".objective = &plumb_obj_dpo,",
              "align method", "app losses"),
-    # reference policies
+    # faults of the reference policies
     Mutation("previous is the start", "src/stage/reference_stage.c",
              "&r->role[PLUMB_ROLE_LOSS], cfg->method.reference,",
              '&r->role[PLUMB_ROLE_LOSS], "init",', "app losses"),
@@ -299,7 +299,7 @@ MUTATIONS = [
              "in->t->model;\n    src.", "app losses"),
     Mutation("SELM's bonus of the wrong prompt", "src/stage/selm.c",
              "*o = &s->greedy.at[local_prompt];", "*o = &s->greedy.at[local_prompt / 2];", "app losses"),
-    # SPA's label smoothing
+    # faults of SPA's label smoothing
     Mutation("SPA smooths the clear labels", "src/align/thr_noise.c",
              "margin < tau ?", "margin > tau ?", "align noise", "app losses"),
     Mutation("SPA smooths a step too late", "src/align/thr_noise.c",
@@ -338,7 +338,7 @@ MUTATIONS = [
     Mutation("margins by the policy's own logits", "src/stage/spa.c",
              "if (in->param->decoupling == 0)\n        return plumb_micro_forward",
              "if (in->param->decoupling >= 0)\n        return plumb_micro_forward", "app spa"),
-    # REAL's pairs
+    # faults of REAL's selection of pairs
     Mutation("easy and hard exchanged", "src/align/pair_selection.c",
              "rule == PLUMB_SELECT_EASY ? 1 : -1", "rule == PLUMB_SELECT_EASY ? -1 : 1",
              "align pair_selection", "app real"),
@@ -361,7 +361,7 @@ MUTATIONS = [
     Mutation("given pairs: cosines of each rank alone", "src/stage/real_given.c",
              "        st = plumb_comm_allreduce_f64(in->t->comm, cosine, n, PLUMB_SUM);",
              "        st = plumb_comm_agree(in->t->comm, st);", "app real"),
-    # OPTune's answers
+    # faults of OPTune's reuse of answers
     Mutation("OPTune renews the best", "src/stage/optune.c",
              "x->reward > y->reward ? 1 : -1", "x->reward > y->reward ? -1 : 1",
              "app neighbours"),
@@ -370,7 +370,7 @@ MUTATIONS = [
              "app neighbours"),
     Mutation("kept answers counted as generated", "src/stage/decision.c",
              "o->old ? 0 : (double)o->n;", "(double)o->n;", "app neighbours"),
-    # stages
+    # faults of runs of several stages
     Mutation("a stage takes up an earlier checkpoint", "src/config/stages.c",
              '"%.*s%s/%s/latest"', '"%.*s%s/%s/checkpoint-1"', "app stages"),
     Mutation("a reference of the stage before", "src/config/stages.c",
@@ -386,7 +386,7 @@ MUTATIONS = [
              "PLUMB_REQUIRE(state.weight_fingerprint || past->start_fingerprint,", "app stages"),
     Mutation("an evaluation of other models stays", "src/app/cmd_run.c",
              "*out = *changed ? NOTHING : FINISHED;", "*out = FINISHED;", "app stages"),
-    # eval
+    # faults of `plumb eval`
     Mutation("every replicate the same", "src/eval/interval.c",
              ".prompt = (uint64_t)b}", ".prompt = (uint64_t)b / replicates}", "eval interval"),
     Mutation("the last prompt is never drawn", "src/eval/interval.c",
@@ -424,7 +424,7 @@ MUTATIONS = [
     Mutation("distinct-n over the borders of answers", "src/eval/ngram.c",
              "i + order <= offset[a + 1]; i++",
              "i < offset[a + 1] && i + order <= offset[answers]; i++", "eval ngram", "app eval"),
-    # GPUs, on the emulator
+    # faults on GPUs, which the tests find on the emulator
     Mutation("NCCL group left open on an error", "src/comm/nccl_move.c",
              "    const ncclResult_t e = ncclGroupEnd();\n    if (st != PLUMB_OK)\n        return st;\n",
              "    if (st != PLUMB_OK)\n        return st;\n    const ncclResult_t e = ncclGroupEnd();\n",
@@ -443,7 +443,7 @@ MUTATIONS = [
              "    if (cfg->comm.exchange != EXCHANGE_MPI)\n        PLUMB_TRY(plumb_exchange_check",
              "    if (cfg->comm.exchange > EXCHANGE_MPI)\n        PLUMB_TRY(plumb_exchange_check",
              "cuda ranks"),
-    # compare
+    # faults of `plumb compare`
     Mutation("Student's t of a degree too many", "src/eval/interval.c",
              "degrees = n - 1,", "degrees = n,", "eval interval", "app compare"),
     Mutation("compare: the deviation of these seeds alone", "src/eval/compare.c",

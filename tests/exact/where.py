@@ -54,7 +54,8 @@ class Where:
         """Returns the address at which the program is loaded, or 0 if it is not
         position-independent."""
         with open(self.program, "rb") as f:
-            if struct.unpack_from("<H", f.read(18), 16)[0] != 3: # ET_DYN
+            # ET_DYN: a position-independent program
+            if struct.unpack_from("<H", f.read(18), 16)[0] != 3:
                 return 0
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             fields = line.split()

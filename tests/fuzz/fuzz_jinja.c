@@ -1,6 +1,6 @@
 /* fuzz_jinja.c - renders any text as a chat template, with a conversation, and with the text itself
  * as the variable s.
- * Layer: test. */
+ * Test. */
 #include "io/utf8.h"
 #include "text/jinja/jinja.h"
 

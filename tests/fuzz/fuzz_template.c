@@ -1,6 +1,6 @@
 /* fuzz_template.c - uses any text as a prompt template, and as messages that are inserted into a
  * template.
- * Layer: test. */
+ * Test. */
 #include "text/template.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* fuzz_tokenizer.c - uses any bytes as a tokenizer.json, as a regular expression in one, or as a
  * text.
- * Layer: test.
+ * Test.
  *
  * The first byte of the input selects the use. The rest is split at its last NUL byte: the file or
  * expression comes first, the text after it. */

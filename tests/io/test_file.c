@@ -1,5 +1,5 @@
-/* test_file.c - checks reading and atomic writing of files and folders, also on a full disk.
- * Test. Includes harness.h, io/. */
+/* test_file.c - checks the reading of files and the atomic writing of files and folders, also on a
+ * full disk. Test. Includes harness.h, io/. */
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mount.h>

@@ -1,5 +1,5 @@
 /* test_gzip.c - checks gzip data: several members, padding, data cut at every byte, damage, and
- * bytes after the end. Test of layer 1. */
+ * bytes after the end. Test. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -7,7 +7,8 @@
 
 #include "harness.h"
 
-/* Source of the values: RFC 3720, B.4, and the check value of the CRC catalogue. */
+/* The expected values are from RFC 3720, section B.4, and the check value of CRC-32C in the CRC
+ * catalogue. */
 static void test_crc(void)
 {
     unsigned char bytes[32] = {0};

@@ -1,5 +1,5 @@
 /* check.c - buffers between guard bytes (canaries), kinds of input, and comparisons.
- * Test of layer 1. */
+ * Test. */
 #include "check.h"
 
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* check.h - parts of the checks of kernels: buffers that detect writes outside of them and writes
  * to inputs, and comparisons.
- * Test of layer 1. */
+ * Test. */
 #ifndef PLUMB_TESTS_KERNELS_CHECK_H
 #define PLUMB_TESTS_KERNELS_CHECK_H
 
@@ -13,9 +13,9 @@
  * that the results of its kernel fit into float32. */
 enum kind { ONES, TINY, HUGE_VALUES, ZERO, SPIKE, RANDOM, KINDS };
 
-/* One run of a check: compares a kernel table, with a number of threads, with the table of ref.
- * Every run draws the same inputs. `digest` is a hash of the bits of the outputs; it must be the
- * same in all runs. */
+/* One run of a check: compares a kernel table, with a number of threads, with the table `ref` of
+ * the reference implementation (kernels/ref). Every run draws the same inputs. `digest` is a hash
+ * of the bits of the outputs; it must be the same in all runs. */
 struct check {
     struct plumb_kernels k, ref;
     plumb_stream *s;

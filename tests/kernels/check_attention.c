@@ -1,6 +1,6 @@
 /* check_attention.c - checks the kernels of the KV store and of attention. A row must have the same
  * bits in training, prefill and decoding.
- * Test of layer 1. */
+ * Test. */
 #include <string.h>
 
 #include "check.h"

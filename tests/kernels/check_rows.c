@@ -1,5 +1,5 @@
-/* check_rows.c - checks of the row-wise and element-wise kernels.
- * Test of layer 1. */
+/* check_rows.c - checks of the kernels that work on single rows or elements, such as norms,
+ * activations and AdamW. Test. */
 #include <string.h>
 
 #include "base/rng.h"

@@ -1,5 +1,5 @@
 /* check_vocab.c - checks of the log-prob kernels and of sampling.
- * Test of layer 1. */
+ * Test. */
 #include <string.h>
 
 #include "check.h"

@@ -2,7 +2,7 @@
  * real model: the head over a vocabulary of 49,152 tokens, weights over 4,096 rows, attention over
  * 2,048 keys. One chain of float additions is several times less accurate than sums in blocks, and
  * would fail here.
- * Test of layer 1. */
+ * Test. */
 #include "harness.h"
 
 #include <string.h>

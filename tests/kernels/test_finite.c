@@ -1,6 +1,5 @@
-/* test_finite.c - compares every backward kernel of ref with finite differences of its forward
- * kernel.
- * Test of layer 1. */
+/* test_finite.c - compares every backward kernel of ref (the reference implementation, kernels/ref)
+ * with finite differences of its forward kernel. Test. */
 #include "harness.h"
 
 #include <string.h>
@@ -14,7 +13,7 @@ enum { PAGE = PLUMB_KV_PAGE, MOST = 4096 };
 struct problem {
     struct plumb_kernels k;
     struct rng r;
-    float coef[MOST]; /* dL/dy */
+    float coef[MOST]; /* derivatives of L by the outputs */
     const void *arg;
 };
 typedef double loss_fn(const struct problem *p);

@@ -1,6 +1,6 @@
-/* test_gemm.c - compares the linear kernels with ref. Checks that the bits do not depend on how the
- * rows are divided into calls, on the number of threads, or on the instruction set. Test of layer
- * 1. */
+/* test_gemm.c - compares the linear kernels with ref (the reference implementation, kernels/ref).
+ * Checks that the bits do not depend on how the rows are divided into calls, on the number of
+ * threads, or on the instruction set. Test. */
 #include "harness.h"
 
 #include <float.h>

@@ -1,6 +1,6 @@
-/* test_kernels.c - compares every kernel of every CPU table with ref, and checks that all
- * instruction sets and numbers of threads give the same bits.
- * Test of layer 1. */
+/* test_kernels.c - compares every kernel of every CPU table with ref (the reference
+ * implementation, kernels/ref). Checks that all instruction sets and numbers of threads give the
+ * same bits. Test. */
 #include <string.h>
 
 #include "base/pool.h"

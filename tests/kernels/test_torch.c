@@ -1,6 +1,6 @@
-/* test_torch.c - compares kernels and their gradients, of ref and of every CPU table, with torch in
- * float64. tests/reference/kernel_fixtures.py makes the expected numbers.
- * Test of layer 1. Includes torch_golden.h. */
+/* test_torch.c - compares kernels and their gradients with torch in float64: those of ref (the
+ * reference implementation, kernels/ref) and of every CPU table. tests/reference/kernel_fixtures.py
+ * makes the expected numbers. Test. Includes torch_golden.h. */
 #include "harness.h"
 
 #include <string.h>

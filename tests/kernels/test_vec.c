@@ -1,5 +1,5 @@
 /* test_vec.c - checks that the vector operations of cpu/vec.h give the same bits on every
- * instruction set, and compares exp and tanh with libm in double. Test of layer 1. */
+ * instruction set, and compares exp and tanh with libm in double. Test. */
 #include "harness.h"
 
 #include <float.h>

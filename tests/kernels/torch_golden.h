@@ -1,5 +1,5 @@
-/* torch_golden.h - kernels and their gradients from torch, float64.
- * Written by tests/reference/kernel_fixtures.py. Test of layer 1. */
+/* torch_golden.h - expected outputs and gradients of kernels, computed by torch in float64.
+ * Written by tests/reference/kernel_fixtures.py. Test. */
 /* clang-format off */
 enum { T_ROWS = 5, T_WIDTH = 19, T_SEEN = 35, T_HEADS = 2,
        T_KV_HEADS = 1, T_HEAD = 4, T_WINDOW = 9, T_VOCAB = 23,

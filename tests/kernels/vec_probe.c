@@ -1,6 +1,6 @@
 /* vec_probe.c - a function that runs every operation of cpu/vec.h. It is compiled once for each
  * instruction set.
- * Test of layer 1. Includes cpu/vec.h. */
+ * Test. Includes cpu/vec.h. */
 #include "cpu/vec.h"
 
 #include "vec_probe.h"

@@ -1,5 +1,5 @@
 /* vec_probe.h - functions that run the operations of cpu/vec.h, one for each instruction set.
- * Test of layer 1. Includes no header of plumb. */
+ * Test. Includes no header of plumb. */
 #ifndef PLUMB_TESTS_VEC_PROBE_H
 #define PLUMB_TESTS_VEC_PROBE_H
 

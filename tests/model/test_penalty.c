@@ -1,7 +1,7 @@
 /* test_penalty.c - compares generation with a repetition penalty with transformers: the tokens,
  * their log-probs under the raw logits, and their log-probs under the distribution from which they
  * are drawn. tests/reference/penalty_fixtures.py makes the fixture.
- * Test of layer 4. Covers model/generate.c and model/decode.c. */
+ * Test. Covers model/generate.c and model/decode.c. */
 #include <math.h>
 
 #include "generated.h"

@@ -1,5 +1,5 @@
 /* test_sources.c - checks settings of a model that two fields or files can give. plumb must use the
- * value that transformers uses, or refuse the model, and must log a contradiction. Layer: test.
+ * value that transformers uses, or refuse the model, and must log a contradiction. Test.
  * Fixture: tests/reference/sources_fixtures.py. */
 #include <math.h>
 #include <string.h>

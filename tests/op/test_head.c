@@ -1,6 +1,6 @@
 /* test_head.c - checks that the fused vocabulary head gives the same bits for every number of rows
  * per block.
- * Test of layer 3. */
+ * Test. */
 #include "harness.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* test_op.c - checks that an operation refuses a wrong tensor before its kernel runs: the message
- * names the tensor, and nothing is written. Test of layer 3. */
+ * names the tensor, and nothing is written. Test. */
 #include "harness.h"
 
 #include <string.h>

@@ -73,7 +73,7 @@ def by_cpo_trainer(case, kind, s, score):
     """Computes the loss with CPOTrainer.cpo_loss. It compares two values of a pair: log-ratios for DPO and
     IPO, log-probs for psle."""
     p, total = case["param"], 0
-    if case["objective"] == "psle": # rank_loss logistic
+    if case["objective"] == "psle": # psle with rank_loss logistic
         x = s / torch.tensor(case["len"]) if p.get("length_normalize", True) else s
     else:
         x = s - torch.tensor(case["logp_ref"], dtype=torch.float64)

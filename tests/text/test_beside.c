@@ -1,7 +1,7 @@
 /* test_beside.c - compares the special tokens that the other tokenizer files define
  * (tokenizer_config.json, special_tokens_map.json, added_tokens.json) with those of transformers,
  * and checks the warnings.
- * Layer: test. Fixture: tests/reference/sources_fixtures.py. */
+ * Test. Fixture: tests/reference/sources_fixtures.py. */
 #include <string.h>
 
 #include "base/log.h"

@@ -1,5 +1,5 @@
 /* test_jinja.c - checks chat templates: the cases in the repository, those of the optional shared
- * data, limits, and messages. Layer: test. */
+ * data, limits, and messages. Test. */
 #include "text/jinja/jinja.h"
 
 #include "harness.h"

@@ -1,6 +1,6 @@
 /* test_pattern.c - checks regular expressions of Oniguruma that plumb rewrites for PCRE2: they must
  * divide texts in the same way.
- * Layer: test. The expected pieces are those of Oniguruma (tokenizers' Split), entered by hand. */
+ * Test. The expected pieces are those of Oniguruma (tokenizers' Split), entered by hand. */
 #include "harness.h"
 #include "text/pattern.h"
 

@@ -1,5 +1,5 @@
 /* test_template.c - checks the output of prompt templates, and the messages for malformed ones.
- * Layer: test. */
+ * Test. */
 #include "harness.h"
 #include "text/template.h"
 

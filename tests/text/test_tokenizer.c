@@ -1,5 +1,5 @@
 /* test_tokenizer.c - compares small tokenizers of every kind with huggingface/tokenizers, and
- * checks that invalid files are refused. Layer: test. Fixtures:
+ * checks that invalid files are refused. Test. Fixtures:
  * tests/reference/tokenizer_fixtures.py. */
 #include "harness.h"
 #include "io/file.h"

@@ -1,5 +1,5 @@
 /* test_tokenizer_data.c - compares the ids of published tokenizers with published ids of texts.
- * Layer: test. Needs the optional shared data; exits with 77 (skipped) without them. */
+ * Test. Needs the optional shared data; exits with 77 (skipped) without them. */
 #include "harness.h"
 #include "io/file.h"
 #include "io/json.h"

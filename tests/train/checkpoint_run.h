@@ -82,8 +82,8 @@ struct run {
     int64_t until;      /* the run trains to this step */
     int64_t save_at;    /* the run also saves after this step; 0: it saves only after `until` */
     double metric;      /* value of the metric "x" in the saved state; 0: the state has no metric */
-    bool device;        /* host memory counts as device memory */
-    bool rounded;       /* checkpoint.dtype: bfloat16 */
+    bool device;        /* treats host memory as device memory, to test the copies */
+    bool rounded;       /* true: checkpoint.dtype is bfloat16 */
     plumb_status expect;
     const char *says; /* part of the expected error message */
     float *w;         /* (count,) receives the weights of rank 0 at the end; NULL: not needed */

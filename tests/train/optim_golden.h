@@ -1,4 +1,5 @@
-/* optim_golden.h - AdamW and schedules, float64; written by tests/reference/optim_fixtures.py. */
+/* optim_golden.h - expected values of AdamW and of learning rate schedules, in float64; written by
+ * tests/reference/optim_fixtures.py. */
 /* clang-format off */
 enum { GOLDEN_STEPS = 12, GOLDEN_TOTAL = 12, GOLDEN_WARMUP = 3 };
 static const double golden_peak = 0.05, golden_clip = 2.0, golden_decay = 0.1;
@@ -357,7 +358,8 @@ static const double golden_weight[648] = {
     0x1.358e2a9b16a8ap-3, 0x1.0806398b45590p-3, 0x1.9bec602f259efp-3, 0x1.1a6fb45b2991ap-1,
 };
 /* Factors of the learning rate at steps 0, 1 ... of schedules with 20 steps, of which 5 are warm-up
- * (warmup_ratio 0.22). 24 values go beyond the end. golden_cosine_min: min_lr_ratio 0.1. */
+ * (warmup_ratio 0.22). The last of the 24 values are beyond the end of training. golden_cosine_min:
+ * min_lr_ratio 0.1. */
 static const double golden_constant[24] = {
     0x0.0p+0, 0x1.999999999999ap-3, 0x1.999999999999ap-2, 0x1.3333333333333p-1,
     0x1.999999999999ap-1, 0x1.0000000000000p+0, 0x1.0000000000000p+0, 0x1.0000000000000p+0,

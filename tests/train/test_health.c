@@ -1,6 +1,6 @@
-/* test_health.c - checks the limits of the section `health`, mostly with health.action=stop, which
- * returns an error when a limit is crossed.
- * Test. Includes harness.h, train/health.h. */
+/* test_health.c - checks the limits in the section `health` of the configuration, mostly with
+ * health.action=stop, with which a value beyond its limit gives an error. Test. Includes harness.h,
+ * train/health.h. */
 #include "train/health.h"
 
 #include <math.h>
@@ -91,7 +91,8 @@ static void test_loss(void)
     for (int i = 0; i < 100; i++) /* if the loss was constant, less than 1 % more is no jump */
         CHECK_OK(plumb_health_loss(&h, &c, i + 1, 3));
     CHECK_OK(plumb_health_loss(&h, &c, 101, 3.02));
-    for (int i = 0; i < 100; i++) /* only the last 32 losses count */
+    /* the 100 losses before these no longer matter: only the last 32 losses count */
+    for (int i = 0; i < 100; i++)
         CHECK_OK(plumb_health_loss(&h, &c, i + 1, 3));
     CHECK(plumb_health_loss(&h, &c, 300, 3.04) == PLUMB_ERR_NUMERIC);
 }

@@ -1,6 +1,6 @@
 /* test_same.c - checks that a rank with other options or records than rank 0 fails, and that its
  * message has the difference. Ranks are threads. tests/app/test_ranks.py checks other weights.
- * Test layer. Covers train/same.h. */
+ * Test. Covers train/same.h. */
 #include <string.h>
 
 #include "../comm/threads.h"

@@ -1,5 +1,5 @@
 /* cublasLt.h - declares the part of cuBLASLt that plumb calls, for the emulator: float32 and
- * bfloat16, column-major matrices, no batches. Test layer. Replaces CUDA's header of the same
+ * bfloat16, column-major matrices, no batches. Test. Replaces CUDA's header of the same
  * name. */
 #ifndef PLUMB_EMU_CUBLASLT_H
 #define PLUMB_EMU_CUBLASLT_H

@@ -1,6 +1,6 @@
 /* cuda_bf16.h - the part of CUDA's bfloat16 that plumb uses, for the emulator: conversions that
  * round to nearest even.
- * Test layer. Replaces CUDA's header of the same name. Includes the C library only. */
+ * Test. Replaces CUDA's header of the same name. Includes the C library only. */
 #ifndef PLUMB_EMU_CUDA_BF16_H
 #define PLUMB_EMU_CUDA_BF16_H
 

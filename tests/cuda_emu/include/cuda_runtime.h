@@ -1,6 +1,6 @@
 /* cuda_runtime.h - the language extensions of CUDA C++ for the host's compiler. The emulator runs
  * each thread as a fiber.
- * Test layer. Replaces CUDA's header of the same name. */
+ * Test. Replaces CUDA's header of the same name. */
 #ifndef PLUMB_EMU_CUDA_RUNTIME_H
 #define PLUMB_EMU_CUDA_RUNTIME_H
 
@@ -75,7 +75,8 @@ template <class T> T shuffle(const char *site, unsigned mask, T value, int from)
 
 struct Launch {
     const char *file, *name;
-    bool early; /* its threads must call wait_for_previous() before they touch device memory */
+    /* launched early: its threads must call wait_for_previous() before they access device memory */
+    bool early;
     dim3 grid, block;
     size_t shared;
     const void *kernel;

@@ -1,5 +1,5 @@
 /* cuda_runtime_api.h - declares the part of CUDA's runtime that plumb calls, for the emulator.
- * Test layer. Replaces CUDA's header of the same name. Includes the C library only. */
+ * Test. Replaces CUDA's header of the same name. Includes the C library only. */
 #ifndef PLUMB_EMU_CUDA_RUNTIME_API_H
 #define PLUMB_EMU_CUDA_RUNTIME_API_H
 

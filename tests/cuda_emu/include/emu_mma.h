@@ -1,6 +1,6 @@
 /* emu_mma.h - emulates the instructions of kernels/cuda/mma.cuh, as the text and the figures of the
  * PTX ISA define them (9.7.14 warp-level matrix instructions, 9.7.9.25 cp.async).
- * Test layer. Included by mma.cuh. */
+ * Test. Included by mma.cuh. */
 #ifndef PLUMB_EMU_MMA_H
 #define PLUMB_EMU_MMA_H
 
@@ -30,7 +30,7 @@ struct Mma {
     const unsigned *a; /* 4 registers, each with two bfloat16 */
     unsigned b[2];
 };
-void multiply(void *const lane[32]); /* tensor.cpp */
+void multiply(void *const lane[32]); /* defined in tensor.cpp */
 
 static inline void mma(const char *site, float *c, const unsigned *a, unsigned b0, unsigned b1)
 {
@@ -46,7 +46,7 @@ struct Load {
     const void *row;
     bool trans;
 };
-void count_conflicts(const void *const row[8]); /* tensor.cpp */
+void count_conflicts(const void *const row[8]); /* defined in tensor.cpp */
 
 /* Loads four 8x8 matrices of 2-byte elements. Lanes 8i..8i+7 point to the rows of matrix i. Of
  * each matrix, lane l gets the elements 2(l%4) and 2(l%4)+1 of row l/4 or, if transposed, of

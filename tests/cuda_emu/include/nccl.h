@@ -1,5 +1,5 @@
 /* nccl.h - declares the part of NCCL that plumb calls, for the emulator.
- * Test layer. Replaces NCCL's header of the same name. Includes the emulated runtime. */
+ * Test. Replaces NCCL's header of the same name. Includes the emulated runtime. */
 #ifndef PLUMB_EMU_NCCL_H
 #define PLUMB_EMU_NCCL_H
 
