@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""balance.py PLUMB PLUMB_WORLD [--ranks 2,4,8] [--out PAGE] - how evenly ranks share the rollout, by
-generate.balance.
+"""balance.py PLUMB PLUMB_WORLD [--ranks 2,4,8] [--out PAGE] - how evenly ranks share the rollout.
 balance.py PLUMB PLUMB_WORLD --model FOLDER --prompts FILE [--repeat N] - seconds of the rollout on 2 ranks.
 
 First form: SFT teaches a small model the length of the answer to each of 32 prompts: 2 to 50 tokens, few of them

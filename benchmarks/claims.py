@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""claims.py spa|real|vcb [--seeds 1,2,3,4,5] [--set key=value ...] - tests a paper's claim on the task of the
-quickstart.
+"""claims.py spa|real|vcb [--seeds 1,2,3,4,5] [--set key=value ...] - tests a paper's claim on the quickstart's task.
 
   spa    SPA that starts from 120 labelled pairs (3 % of the set), against DPO on these pairs alone
   real   DPO on the easy, a random or the hard pair of four answers, with labels by an annotator who makes errors

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - compares methods with all else
-equal.
+"""methods.py [--methods psle,dpo,...] [--seeds 1,2,3] [--rates 1e-4,2e-4,4e-4] [--set key=value ...] - compares methods with all else equal.
 
 Every method has the same start model, prompts, reward model and budget. The budget is a number of prompts and answers or,
 with --tokens N, N generated tokens (train.generated_tokens). With --tokens, the limit of iterations is four times as

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""micro_tokens.py PLUMB PLUMB_WORLD [--repeats N] - compares train.micro_batch_tokens with train.micro_batch_size,
-where both need memory for the same number of tokens: micro_batch_size S with records of at most 512 tokens, and
+"""micro_tokens.py PLUMB PLUMB_WORLD [--repeats N] - compares train.micro_batch_tokens with train.micro_batch_size.
+
+Both need memory for the same number of tokens: micro_batch_size S with records of at most 512 tokens, and
 micro_batch_tokens S * 512.
 
 The script runs `sft` of a small model on 512 records whose lengths have a log-normal distribution. Some figures are

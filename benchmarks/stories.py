@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""stories.py MODEL_DIR [--ranks 2] [--methods psle,dpo,vcb --seeds 1,2,3] - aligns a small pretrained story model with a word-list
-reward.
+"""stories.py MODEL_DIR [--ranks 2] [--methods psle,dpo,vcb --seeds 1,2,3] - aligns a small pretrained story model with a word-list reward.
 
 MODEL_DIR is a Hugging Face folder of a small Llama that was trained on TinyStories, such as stories260K. The script
 writes to runs/stories: beginnings of stories as prompts, a principle (a joyful sentence in front of the prompt) and

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""kills.py PLUMB PLUMB_WORLD - kills a random rank of an alignment run at a random moment of each
-phase, again and again, and each time resumes the run on another number of ranks. Also stops
-ranks (SIGSTOP). The run must write the files of an uninterrupted run."""
+"""kills.py PLUMB PLUMB_WORLD - kills and resumes alignment runs, and compares their files.
+
+Kills a random rank at a random moment of each phase, again and again, and each time resumes the run
+on another number of ranks. Also stops ranks (SIGSTOP). The run must write the files of an
+uninterrupted run."""
 import contextlib
 import json
 import os

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""saves.py PLUMB PLUMB_WORLD KILL_AT_LIBRARY - makes faults at every call that changes a file:
-kills the run, or makes the call fail. Also damages every file of a checkpoint. After each fault,
+"""saves.py PLUMB PLUMB_WORLD KILL_AT_LIBRARY - makes faults while a run writes its files.
+
+At every call that changes a file, kills the run or makes the call fail. Also damages every file of a checkpoint. After each fault,
 the run must resume from the newest valid checkpoint and write the files of a run without faults.
 If the saved data are sharded over the ranks (train.shard=gradients), also kills and stops ranks
 other than the writing one."""

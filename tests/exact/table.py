@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""table.py PLUMB PLUMB_WORLD - prints a markdown table of jobs x numbers of ranks x {uninterrupted,
-killed and resumed} with the sha256 of all that must be equal. The script fails if two rows of a
-job differ.
+"""table.py PLUMB PLUMB_WORLD - compares runs on several numbers of ranks, also killed ones.
+
+The markdown table of jobs x numbers of ranks x {uninterrupted, killed and resumed} has the sha256 of
+all that must be equal. The script fails if two rows of a job differ.
 
 In a killed run, a random rank is killed (SIGKILL) at a random moment, again and again; each time the
 run is resumed on another number of ranks."""
