@@ -252,9 +252,9 @@ def fit(bench, rows, single):
 
 
 def costs(start, model, ranks, modes):
-    """Returns what each of `ranks` ranks needs (memory, messages of the start-up, heartbeat). Adds, for each mode,
-    the share of an iteration that these take: the small collectives, the hashes of a sharded fingerprint in each
-    step, and the heartbeat."""
+    """Returns what each of `ranks` ranks needs: memory, messages of the start-up, heartbeat. Adds, for each
+    mode, the share of an iteration that is taken by the small collectives, by the hashes of a sharded
+    fingerprint in each step, and by the heartbeat."""
     out = start.costs(ranks, model.link.latency)
     if ranks > 1 and ranks & (ranks - 1) == 0 and out["start_messages"] != predict.start_formula(ranks):
         sys.exit(f"{ranks} ranks: the start has {out['start_messages']} messages on its longest path, "

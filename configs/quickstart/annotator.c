@@ -9,7 +9,7 @@
 
 /* Numbers of random number streams. main.c uses other numbers for the data sets. */
 enum { STREAM_NOISE = 101, STREAM_FLIP };
-/* largest record number in the key of a random number, which has 40 bits for it */
+/* a record number has 40 bits in the key of a random number */
 #define RECORDS 0xffffffffffull
 /* An answer with right content has a true score above RIGHT, with or without polite words. A wrong
  * answer has a lower score. */

@@ -16,7 +16,7 @@ RULE = "reward.functions=[{name: length, target: 6}]"
 
 
 def rows(text):
-    """Returns the rows of the page as {name: text}."""
+    """Returns the rows that `plumb top` prints, as {name of the row: text}."""
     return {m.group(1): m.group(2) for m in re.finditer(r"^  (\S.{10}) (.*)$", text, re.M) for m in [re.match(r"  (.{11}) (.*)", m.group(0))]}
 
 

@@ -557,7 +557,7 @@ static int on_mpi(const char *mode)
     if (!strcmp(mode, "mpi-abort")) {
         if (plumb_comm_rank(c) == plumb_comm_size(c) - 1)
             plumb_comm_abort(c, SEEN_EXIT);
-        CHECK(plumb_comm_barrier(c) != PLUMB_OK); /* the abort ends the process before */
+        CHECK(plumb_comm_barrier(c) != PLUMB_OK); /* the abort ends the process first */
         return 0;
     }
     mpi_late(c, mode);

@@ -26,7 +26,7 @@ class Mutation:
 
 
 MUTATIONS = [
-    # the faults that STYLE.md lists
+    # basic faults: gradients, means, masks, memory
     Mutation("flipped gradient sign", "src/align/pair_term.c",
              "beta * dh, -beta * dh};", "-beta * dh, beta * dh};", "align objective"),
     Mutation("flipped gradient sign, weighted loss", "src/align/pair_term.c",
@@ -133,7 +133,8 @@ MUTATIONS = [
     Mutation("reference log-prob of the current weights", "src/train/references.c",
              "plumb_pass_logprob(pass, weights, &batch, pack->logp)",
              "plumb_pass_logprob(pass, r->policy, &batch, pack->logp)", "app ranks"),
-    # equal bits on any number of ranks, resume, and detection of errors
+    # faults that break equal bits on any number of ranks, the resume of a run, or the detection of
+    # errors
     Mutation("sum in leaf order, not along the tree", "src/comm/tree.c",
              "return (struct plumb_tree_step){height, t == count - 1 ? height : full};",
              "(void)height, (void)full;\n    return (struct plumb_tree_step){t > 0, t > 0};",

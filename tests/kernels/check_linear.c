@@ -1,5 +1,5 @@
-/* check_linear.c - checks of the linear kernels with check.h. test_gemm.c has more cases. Test of
- * layer 1. */
+/* check_linear.c - checks of the linear kernels with check.h. test_gemm.c has more cases.
+ * Test. */
 #include "check.h"
 
 static const struct {

@@ -153,8 +153,8 @@ def norm64(module):
 
 
 def softmax64(x, dim=-1, dtype=None):
-    """Replaces torch's softmax in eager attention, which is computed in float32 for every dtype,
-    by one in float64."""
+    """Replaces the softmax of eager attention, which transformers computes in float32 for every
+    dtype, by a softmax in the dtype of x, float64."""
     return torch.softmax(x, dim)
 
 

@@ -134,7 +134,7 @@ static void test_tokens(bool shuffle)
         kept[i] = RECORDS - 1 - 2 * i;
     check_cuts(&e, two, kept, false);
     plumb_epochs_fini(&e);
-    /* a record that exceeds the limit alone */
+    /* this record alone has more tokens than a micro-batch may have */
     record[17].completion[0].n = LIMIT;
     CHECK_OK(plumb_epochs_init(&e, &cfg, RECORDS));
     CHECK_FAILS(plumb_epochs_measure(&e, &data, 1, NULL, false), PLUMB_ERR_ARG, "pairs.jsonl:18: ");
