@@ -81,9 +81,8 @@ class Run:
                 (self.out / "stop").touch()
             elif how == "USR1" and p.poll() is None: # mpirun forwards this signal to every rank
                 p.send_signal(signal.SIGUSR1)
-            # to one rank only, because mpirun would kill the ranks one second after a SIGTERM of
-            # its own
             elif how == "TERM":
+                # to one rank only: if mpirun gets SIGTERM, it kills the ranks one second later
                 common.signal_rank(p, signal.SIGTERM)
             _, err = p.communicate(timeout=common.LIMIT)
             code, err = p.returncode, err.decode()

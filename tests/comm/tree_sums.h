@@ -100,9 +100,7 @@ static void check_vectors(plumb_comm *c, float *g, int64_t n, int leaves)
         if (plumb_is_pow2(size))
             CHECKF(memcmp(&g[i], &want[i], 4) == 0, "W %d, M %d: [%lld of %lld] %a, want %a", size,
                    leaves, (long long)i, (long long)n, (double)g[i], (double)want[i]);
-        /* The order of additions differs. The bound allows 4 roundings of 2^-24 on a path of the
-         * tree, times 2. */
-        else
+        else /* another order of additions; allows 4 roundings of 2^-24 per path, times 2 */
             CHECKF(fabs((double)g[i] - sum[i]) <= 8 * 0x1p-24 * sizes[i], "W %d: %a, want %a", size,
                    (double)g[i], sum[i]);
     CHECK(g[n] == 77.0f);

@@ -44,9 +44,9 @@ static void *rank_main(void *arg)
     if (r->session->result || plumb_comm_rank(r->comm) > 0) {
         CHECK_OK(plumb_run_end(&run, r->session->result ? r->session->result : "ok"));
         CHECK(run == NULL);
-        /* simulates a kill: plumb_run_end only frees the memory, and the file is then restored to
-         * its present contents */
     } else {
+        /* Simulates a kill: plumb_run_end only frees the memory, and the file is then restored to
+         * its present contents. */
         struct plumb_buf b = {0};
         CHECK_OK(plumb_file_read(&b, run_path));
         CHECK_OK(plumb_run_end(&run, "ok"));
