@@ -25,7 +25,7 @@ void write_waits()
 }
 
 struct Profile {
-    std::map<std::string, plumb_emu_work> work; /* key: file and name of the kernel */
+    std::map<std::string, plumb_emu_work> work; /* key: file and name of a kernel or operation */
     plumb_emu_work *now = nullptr;              /* the entry of the running kernel */
     bool bytes = false;
     std::unordered_set<uintptr_t> read, written;

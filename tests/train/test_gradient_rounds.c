@@ -78,7 +78,7 @@ struct writer {
     struct plumb_gradient *g;
     bool tied;
     int64_t fail_at; /* number of the micro-batch that fails; -1: none */
-    /* the failure comes before this part; PARTS: before the first written part */
+    /* parts from this index on are written before the failure; PARTS: none is written */
     int64_t fail_part;
 };
 
