@@ -5,11 +5,11 @@
   real   DPO on the easy, a random or the hard pair of four answers, with labels by an annotator who makes errors
   vcb    VCB against DPO with three shapes of the reward gaps: equal, those of the task, heavy-tailed
 
-Every variant (arm) gets the same number of tuning trials, with a seed of its own. Among the trials with a KL
-divergence from the start model of at most --max-kl nats, the one with the best reward on training prompts is chosen.
-Then for each seed all arms train from the same start model on the same prompts and answer the held-out prompts. The
-script rewrites OUT/CLAIM/results.json and results.md after every seed; a second call with the same settings
-continues from these files.
+Every variant (arm) gets the same number of tuning trials, which use a separate seed. Among the trials with a KL
+divergence from the start model of at most --max-kl nats, the one with the best reward on training prompts is chosen. Then
+for each seed all arms train from the same start model on the same prompts and answer the held-out prompts. The script
+rewrites OUT/CLAIM/results.json and results.md after every seed; a second call with the same settings continues from these
+files.
 Needs runs/quickstart, which ./launch/quickstart.sh writes. Needs the standard library only."""
 import argparse
 import itertools

@@ -186,7 +186,8 @@ static bool qkv_biases(const struct plumb_spec *s)
     WITH(&s, FAMILY("gpt_neox"), {"num_key_value_heads", NULL}, {"num_attention_heads", "2"},      \
          __VA_ARGS__)
 
-/* Checks defaults and refusals of GPT-2 and GPT-NeoX, which name the fields differently. */
+/* Checks the default values and the refused settings of GPT-2 and GPT-NeoX, which name the fields
+ * differently. */
 static void check_gpt(void)
 {
     struct plumb_spec s;
@@ -253,7 +254,8 @@ static void check_exaone4(void)
     CHECK(strstr(plumb_trail(), "sliding_window_pattern"));
 }
 
-/* Checks defaults and refusals of OLMo 3, Gemma 1, StableLM and StarCoder2. */
+/* Checks the default values and the refused settings of OLMo 3, Gemma 1, StableLM and StarCoder2.
+ */
 static void check_small_families(void)
 {
     struct plumb_spec s;
@@ -319,7 +321,8 @@ static void check_small_families(void)
     CHECK(s.block.norm[PLUMB_NORM_ATTENTION_OUT] && s.block.norm[PLUMB_NORM_MLP_OUT]);
 }
 
-/* Checks defaults and refusals of the families that differ from Llama in more than biases. */
+/* Checks the default values and the refused settings of the families that differ from Llama in more
+ * than biases. */
 static void check_families(void)
 {
     struct plumb_spec s;

@@ -1,6 +1,6 @@
 /* test_optim.c - checks AdamW against torch in float64, that any power of two of ranks gives the
- * same bytes, and refusals.
- * Test. Includes harness.h, train/, the golden values (optim_golden.h). */
+ * same bytes, and that wrong inputs are refused. Test. Includes harness.h, train/, the golden
+ * values (optim_golden.h). */
 #include "train/optim.h"
 
 #include "fake_world.h"
