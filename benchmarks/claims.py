@@ -27,7 +27,7 @@ COLUMNS = {"reward": "held-out reward", "true": "true score", "worth": "worth", 
            "kl": "KL, nats", "tokens": "tokens"}
 
 
-# ---- arms: trained once, evaluated together ----------------------------------------------------------------------------
+# ---- variants (arms): trained once, evaluated together -----------------------------------------------------------------
 
 def judge(args, *options):
     return " ".join([args.world_program, "judge", *map(str, options)])

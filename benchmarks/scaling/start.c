@@ -116,7 +116,7 @@ int __wrap_MPI_Test(MPI_Request *request, int *flag, MPI_Status *status)
     return MPI_SUCCESS;
 }
 
-/* ---- messages between pretended ranks -------------------------------------------------------- */
+/* ---- messages between simulated ranks -------------------------------------------------------- */
 
 static plumb_status post(struct pretended *to, int from, const struct plumb_move *m)
 {

@@ -166,7 +166,7 @@ class Bench:
         lines = self.good("logprob", f"model={model}", "input=-", stdin=text).lines()
         return [line["sum"] for line in lines]
 
-    # ---- the world --------------------------------------------------------------------------
+    # ---- the data set -----------------------------------------------------------------------
 
     def make_world(self, sft=320, pairs=192, prompts=128):
         """Makes the quickstart's data set with few records, and the config.json of a model of

@@ -170,7 +170,7 @@ def plan(bench):
     bench.check("assumed" not in r.out and json.loads(out.read_text())["assumed"] == [], "plan: nothing to assume", r.out)
 
 
-# ---- one thing in the place of another ------------------------------------------------------------
+# ---- arguments of the wrong kind ------------------------------------------------------------------
 
 def misplaced(bench, model, run):
     world = bench.world

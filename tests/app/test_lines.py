@@ -185,7 +185,7 @@ def replaces(bench, g):
     bench.check([p.name for p in bench.folder.glob("replaced*")] == [out.name], "it leaves", list(bench.folder.glob("replaced*")))
 
 
-# ---- real signals ------------------------------------------------------------------------------------
+# ---- signals to processes ----------------------------------------------------------------------------
 
 class Held:
     """Runs `plumb score` with a reward command that waits at record `at` until a file exists."""

@@ -104,7 +104,7 @@ def emulator(page, counters, plumb, maker):
     page.edits.append(lambda text: with_rows(text, heading, rows))
 
 
-# ---- what ptxas says -----------------------------------------------------------------------------
+# ---- registers, spills and shared memory, from ptxas ---------------------------------------------
 
 def kernels_of(folder, sm):
     """Returns {kernel: (registers, bytes of spills, bytes of shared memory, threads per block)}."""

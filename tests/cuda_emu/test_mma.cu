@@ -303,7 +303,7 @@ static void test_pack()
     CHECK(widened(got[x.size() - 1] & 0xffffu) != widened(got[x.size() - 1] & 0xffffu));
 }
 
-/* ---- 2^x ----------------------------------------------------------------------------------- */
+/* ---- ex2 (2^x) ----------------------------------------------------------------------------- */
 
 static __global__ void exp2_kernel(float *out, const float *x, int n)
 {

@@ -80,7 +80,7 @@ static void test_round_trip(void)
     plumb_h5_close(&f);
 }
 
-/* ---- files that another program wrote ---- */
+/* ---- files of other programs ------------- */
 
 /* Creates a file with the HDF5 library and its default driver. */
 static hid_t make(const char *name)

@@ -279,7 +279,7 @@ static void adapters(void)
     CHECK(unlink(in("adapter_config.json")) == 0);
 }
 
-/* ---- the weights beside config.json ------------------------------------------------------- */
+/* ---- the weights against config.json ------------------------------------------------------ */
 
 static char source[600];
 

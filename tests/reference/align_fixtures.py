@@ -445,7 +445,7 @@ def method_cases():
               for kind in ("token", "sequence", "sum"))]
 
 
-# --- labels smoothed where the margin is small (noise_*) --------------------------------------
+# --- smoothed labels of pairs with small margins (noise_*) ------------------------------------
 
 def noise_case(rng, batch, steps, none=0.0, **over):
     """Returns a case of `steps` steps with `batch` prompts each. The margins of a step enter the window before the

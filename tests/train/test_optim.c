@@ -97,7 +97,7 @@ static void test_first_step(void)
     free(grad);
 }
 
-/* ---- worlds ---- */
+/* ---- several ranks ---- */
 
 struct world_run {
     int steps;
