@@ -97,6 +97,7 @@ static bool is_known(const char *key)
         "auto_mapping",
         "base_model_name_or_path",
         "bias",
+        "eva_config",
         "fan_in_fan_out",
         "inference_mode",
         "lora_alpha",
@@ -120,11 +121,12 @@ static bool is_known(const char *key)
     return false;
 }
 
-/* Fails if init_lora_weights names an initialisation that may change the base weights, that is, any
- * text except those in `harmless`. */
+/* Fails if init_lora_weights names an initialisation that may change the base weights (PiSSA,
+ * OLoRA, CorDA, LoftQ, LoRA-GA) or freeze a part of the adapter (MiCA), that is, any text except
+ * those in `harmless`. */
 static plumb_status check_init(const plumb_json *root, const char *path)
 {
-    static const char *const harmless[] = {"gaussian", "eva", "orthogonal", "lora_ga"};
+    static const char *const harmless[] = {"gaussian", "eva", "orthogonal"};
     const plumb_json *v = plumb_json_get(root, "init_lora_weights");
     if (plumb_json_type_of(v) != PLUMB_JSON_STRING)
         return PLUMB_OK;
@@ -132,8 +134,9 @@ static plumb_status check_init(const plumb_json *root, const char *path)
         if (!strcmp(plumb_json_string(v, ""), harmless[i]))
             return PLUMB_OK;
     PLUMB_FAIL(PLUMB_ERR_UNSUPPORTED,
-               "%s: init_lora_weights is '%s', which changes the base weights; convert the adapter "
-               "to a plain LoRA adapter with peft first",
+               "%s: init_lora_weights is '%s', expected true, false, gaussian, eva or orthogonal: "
+               "others change the base weights or the training; convert the adapter to a plain "
+               "LoRA adapter with peft first",
                path, plumb_json_string(v, ""));
 }
 

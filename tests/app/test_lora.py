@@ -109,14 +109,32 @@ def merge(bench, trained):
     bench.check(other.code != 0 and "was trained on base weights" in other.err, other)
 
 
+def edited(bench, **fields):
+    """Returns a copy of the adapter `all` with other fields in its configuration."""
+    folder = bench.folder / "changed"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(LORA / "all", folder)
+    config = json.loads((folder / CONFIG).read_text())
+    config.update(fields)
+    (folder / CONFIG).write_text(json.dumps(config))
+    return folder
+
+
+def harmless(bench, want):
+    """Checks that fields without effect on what an adapter computes are accepted. peft writes
+    eva_config into every adapter that begins with EVA, which does not change the base."""
+    eva = {"rho": 1.0, "tau": 0.99, "use_label_mask": True, "label_mask_value": -100, "whiten": False,
+           "adjust_scaling_factors": True}
+    for fields in (dict(init_lora_weights="eva", eva_config=eva), dict(init_lora_weights="gaussian"),
+                   dict(init_lora_weights="orthogonal"), dict(init_lora_weights=False)):
+        rows = logprobs(bench, f"model={BASE}", f"lora.adapter={edited(bench, **fields)}")
+        off = max(abs(x - y) for ours, theirs in zip(rows, want["all"]) for x, y in zip(ours, theirs))
+        bench.check(off <= 1e-5, fields, "log-probs are off by", off)
+
+
 def refusals(bench):
     def changed(words, **fields):
-        folder = bench.folder / "changed"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(LORA / "all", folder)
-        config = json.loads((folder / CONFIG).read_text())
-        config.update(fields)
-        (folder / CONFIG).write_text(json.dumps(config))
+        folder = edited(bench, **fields)
         r = bench.run("logprob", f"model={BASE}", f"adapter={folder}", f"input={LORA}/input.jsonl")
         bench.check(r.code != 0 and words in r.err, fields, "lacks", words, r)
 
@@ -127,7 +145,8 @@ def refusals(bench):
     changed("alpha_pattern is set", alpha_pattern={"q_proj": 2})
     changed("fan_in_fan_out is set", fan_in_fan_out=True)
     changed("layers_to_transform is set", layers_to_transform=[0])
-    changed("init_lora_weights is 'pissa'", init_lora_weights="pissa")
+    for init in ("pissa", "lora_ga", "mica"):
+        changed(f"init_lora_weights is '{init}'", init_lora_weights=init)
     changed("peft_type is 'LOHA'", peft_type="LOHA")
     changed("'lm_head' is no target", target_modules=["q_proj", "lm_head"])
     changed("expected (5, ", r=5)
@@ -225,6 +244,7 @@ def test(bench):
     beside_peft(bench, want)
     trained = steps_beside_peft(bench, want)
     merge(bench, trained)
+    harmless(bench, want)
     refusals(bench)
     bench.make_world()
     base = bench.base()
