@@ -118,10 +118,15 @@ plumb_status plumb_params_check(const plumb_model *m, const plumb_st *st, const 
         const struct plumb_param *p = first_in(m, e->name);
         const int64_t dim[2][2] = {{p ? p->file_rows : 0, p ? p->dim[1] : 0},
                                    {p ? p->dim[1] : 0, p ? p->file_rows : 0}};
-        if (p)
-            PLUMB_TRY(check_shape(e, p->rank, dim[p->turned]));
-        else
+        if (!p) {
             PLUMB_TRY(check_extra(m, e));
+            continue;
+        }
+        PLUMB_TRY(check_shape(e, p->rank, dim[p->turned]));
+        const struct plumb_st_entry *used = plumb_param_entry(m, st, p);
+        PLUMB_REQUIRE(used == e, PLUMB_ERR_FORMAT,
+                      "%s: tensors %s and %s are two names of one parameter; remove one of them",
+                      e->file, e->name, used->name);
     }
     for (int64_t i = 0; i < m->n_param; i++) {
         const struct plumb_param *p = &m->param[i];

@@ -50,9 +50,11 @@ const char *plumb_file_part(enum plumb_file_layout files, const char *name)
  * none. */
 static const char *other_name(const char *file)
 {
-    static const char bare[] = "transformer.";
-    if (!strncmp(file, bare, sizeof bare - 1))
-        return file + sizeof bare - 1;
+    for (int f = PLUMB_FILES_LLAMA; f <= PLUMB_FILES_GLM4; f++) {
+        const char *stem = plumb_file_stem((enum plumb_file_layout)f);
+        if (!strncmp(file, stem, strlen(stem)))
+            return file + strlen(stem);
+    }
     return strcmp(file, "embed_out.weight") ? NULL : "lm_head.weight";
 }
 

@@ -52,10 +52,11 @@ const char *plumb_file_part(enum plumb_file_layout files, const char *name);
 /* Returns the names of the embedding and of the LM head in the files of this model. */
 const char *plumb_embed_file(const struct plumb_spec *s);
 const char *plumb_head_file(const struct plumb_spec *s);
-/* plumb_file_has_name returns true if a checkpoint may store tensor `file` (plumb_param.file) under
- * `name`, which is then `file` itself or its second name. Files of GPT-2 that were saved without a
- * head lack "transformer."; transformers 5 writes GPT-NeoX's head as lm_head. plumb_find_tensor
- * looks for the tensor under both names, and returns NULL if there is none. */
+/* plumb_file_has_name returns true if a checkpoint may call tensor `file` (plumb_param.file)
+ * `name`: if that is `file` or its other name. The names of a model that was saved without a head
+ * (AutoModel in transformers; also GPT-2 on the hub) lack the stem; transformers 5 writes
+ * GPT-NeoX's head as lm_head. plumb_find_tensor looks for the tensor under both names, and returns
+ * NULL if there is none. */
 bool plumb_file_has_name(const char *file, const char *name);
 const struct plumb_st_entry *plumb_find_tensor(const plumb_st *files, const char *file);
 

@@ -307,15 +307,20 @@ static void check_pass(void)
     free(grad);
 }
 
-/* Checks other names for the same tensors: a GPT-2 model that was saved without its head has names
- * without "transformer.", and transformers 5 names the head of GPT-NeoX lm_head. */
+/* Checks other names of the same tensors: those of a model that was saved without its head lack
+ * "model.", "transformer." or "gpt_neox.", and transformers 5 names GPT-NeoX's head lm_head. A file
+ * with both names of a tensor is refused. */
 static void check_other_names(void)
 {
     static const char *const name[][3] = {
         {"gpt2", "transformer.wte.weight", "wte.weight"},
         {"gpt2", "transformer.h.1.attn.c_attn.weight", "h.1.attn.c_attn.weight"},
+        {"llama_gqa_tied", "model.embed_tokens.weight", "embed_tokens.weight"},
+        {"phi3_short", "model.layers.1.mlp.gate_up_proj.weight",
+         "layers.1.mlp.gate_up_proj.weight"},
+        {"gpt_neox", "gpt_neox.final_layer_norm.bias", "final_layer_norm.bias"},
         {"gpt_neox", "embed_out.weight", "lm_head.weight"}};
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
         plumb_model *m, *again;
         use(name[i][0]);
         spoil(name[i][1], name[i][2], 0);
@@ -325,6 +330,9 @@ static void check_other_names(void)
         plumb_model_destroy(&again);
         plumb_model_destroy(&m);
     }
+    use("llama_gqa_tied");
+    check_refused("model.layers.0.input_layernorm.weight", "norm.weight", 0, PLUMB_ERR_FORMAT,
+                  "are two names of one parameter");
 }
 
 /* Checks GPT-2's files: old files contain attention masks, which plumb ignores, and the matrices of
