@@ -54,7 +54,7 @@
     X(TEXT, system, "", "", "", "asrfgldcet", 1, "with a chat template: system message for conversations that have none; not given: that of the run that wrote the model folder") \
     X(MAP, template_arguments, "{}", "", "", "asrfgldcet", 1, "with a chat template: variables for it, such as {enable_thinking: false}; not given: those of the run that wrote the model folder") \
     X(BOOL, assistant_only, "true", "", "", "sld", 1, "for records of messages: the loss covers only messages of the assistant, all of them with a chat template, otherwise the last one; false: the loss covers all tokens") \
-    X(CHOICE, overlong, "error", "error|truncate_left|truncate_right|drop", "", "asrfglde", 1, "what happens to records that are longer than max_prompt_tokens or max_tokens: error, remove their first or last tokens, or leave them out; the number of such records is logged") \
+    X(CHOICE, overlong, "error", "error|truncate_left|truncate_right|drop", "", "asrfglde", 1, "what happens to records that are longer than max_prompt_tokens or max_tokens: error, remove their first or last tokens (the completions of a pair always lose their last ones), or leave them out; the number of such records is logged") \
     X(INT, max_prompt_tokens, "0", "[0, 16777216]", "tokens", "asrfge", 1, "longest prompt; 0: the model's context length") \
     X(INT, max_tokens, "0", "[0, 16777216]", "tokens", "asrfglde", 1, "longest sequence of prompt and completion; 0: the model's context length") \
     X(BOOL, shuffle, "true", "", "", "asrf", 1, "shuffle the records with the seed instead of using the order of the file") \

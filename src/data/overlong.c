@@ -33,23 +33,46 @@ static void shorten_prompt(struct plumb_piece *p, int64_t most, bool left)
         shorten(p, p->n - most, left);
 }
 
+static void count_trained(struct plumb_record *rec)
+{
+    rec->n_trained = 0;
+    for (int64_t j = 0; rec->trained && j < rec->completion[0].n; j++)
+        rec->n_trained += rec->trained[j];
+}
+
 /* Removes tokens from the end of each completion until prompt and completion have at most `most`
- * tokens. Counts the trained tokens again. */
+ * tokens. */
 static void shorten_right(struct plumb_record *rec, int64_t most)
 {
     const int64_t room = plumb_max_i64(most - rec->prompt.n, 0);
     for (int i = 0; i < 2; i++)
         shorten_prompt(&rec->completion[i], room, false);
-    if (!rec->trained)
+    count_trained(rec);
+}
+
+/* Removes tokens from the beginning of a record with at most one completion, until `most` are left.
+ * If that removes the whole prompt, the first token that is left becomes the prompt, because no
+ * token predicts it. */
+static void shorten_left(struct plumb_record *rec, int64_t most)
+{
+    struct plumb_piece *c = &rec->completion[0];
+    if (c->n < most) {
+        shorten_prompt(&rec->prompt, most - c->n, true);
         return;
-    rec->n_trained = 0;
-    for (int64_t j = 0; j < rec->completion[0].n; j++)
-        rec->n_trained += rec->trained[j];
+    }
+    const int64_t lost = c->n - most + 1;
+    shorten(c, lost, true);
+    rec->prompt.ids = c->ids - 1;
+    rec->prompt.n = 1;
+    if (rec->trained)
+        rec->trained += lost;
+    count_trained(rec);
 }
 
 /* Shortens a record to the limits. Returns false if the record must be dropped: no trained token is
- * left, or it still exceeds the limits. If the completion alone is too long, one token of the
- * prompt stays before it, because no token predicts the first one. */
+ * left, or it still exceeds the limits. The completions of a pair have one prompt, so from the left
+ * they lose only tokens of it, all but one at most; what is still too long then loses its last
+ * tokens. */
 static bool truncate(struct plumb_record *rec, const struct plumb_data_options *o, int64_t most)
 {
     const bool left = o->overlong == PLUMB_OVERLONG_TRUNCATE_LEFT;
@@ -60,8 +83,10 @@ static bool truncate(struct plumb_record *rec, const struct plumb_data_options *
     if (o->kind == PLUMB_DATA_PROMPTS &&
         answered) /* a completion of a PROMPTS record is never cut; the record is dropped instead */
         return !most || (rec->context.n + longer(rec) <= most && rec->prompt.n <= most);
-    if (most && left)
+    if (most && left && o->kind == PLUMB_DATA_PAIRS)
         shorten_prompt(&rec->prompt, plumb_max_i64(most - longer(rec), 1), true);
+    else if (most && left)
+        shorten_left(rec, most);
     else if (most && !answered)
         shorten_prompt(&rec->prompt, most, false);
     if (most)

@@ -359,6 +359,58 @@ static struct plumb_dataset *cut(const plumb_tokenizer *t, enum plumb_overlong h
     return d;
 }
 
+/* Checks that from the left a record keeps its last tokens, also where the whole prompt is removed.
+ * r is the first record, not shortened. */
+static void check_left(const plumb_tokenizer *t, const char *record, const struct plumb_record *r)
+{
+    const struct plumb_piece *c = &r->completion[0];
+    for (int64_t most = c->n; most > 1; most--) {
+        struct plumb_dataset *d = cut(t, PLUMB_OVERLONG_TRUNCATE_LEFT, most, record);
+        const struct plumb_record *x = &d->record[0];
+        CHECK(x->line == 1 && x->prompt.n == 1 && x->completion[0].n == most - 1);
+        CHECK(x->prompt.ids[0] == c->ids[c->n - most]);
+        CHECK(!memcmp(x->completion[0].ids, c->ids + c->n - most + 1, (size_t)(most - 1) * 4));
+        plumb_dataset_close(&d);
+    }
+}
+
+/* Checks that the mask of a conversation moves with its tokens, and that a record is left out if no
+ * trained token remains. */
+static void check_left_turns(const plumb_tokenizer *t)
+{
+    static const char *const turns = "{\"messages\":[" USER("the dog") "," BOT(
+        "and the cat") "," USER("sat on") "," BOT("the mat") "]}";
+    struct plumb_config *cfg = load(NULL, 0);
+    struct plumb_chat_setting chat;
+    put_file("chat_template.jinja", plain);
+    CHECK_OK(plumb_chat_open(&chat, cfg, dir, dir));
+    struct plumb_data_options o = {.kind = PLUMB_DATA_SFT,
+                                   .tokenizer = t,
+                                   .chat = &chat,
+                                   .overlong = PLUMB_OVERLONG_TRUNCATE_LEFT};
+    struct plumb_dataset *whole, *d;
+    CHECK_OK(plumb_dataset_parse(&whole, turns, (int64_t)strlen(turns), "record", &o));
+    const struct plumb_record *w = &whole->record[0];
+    const int64_t n = w->completion[0].n;
+    CHECK(w->trained && w->n_trained < n - 1);
+    for (o.max_tokens = n; o.max_tokens > 1; o.max_tokens--) {
+        const int64_t kept = o.max_tokens - 1;
+        int64_t sum = 0;
+        for (int64_t j = n - kept; j < n; j++)
+            sum += w->trained[j];
+        CHECK_OK(plumb_dataset_parse(&d, turns, (int64_t)strlen(turns), "record", &o));
+        CHECK(d->n == (sum > 0) && d->skipped == (sum == 0));
+        if (d->n > 0) {
+            CHECK(d->record[0].completion[0].n == kept && d->record[0].n_trained == sum);
+            CHECK(!memcmp(d->record[0].trained, w->trained + n - kept, (size_t)kept));
+        }
+        plumb_dataset_close(&d);
+    }
+    plumb_dataset_close(&whole);
+    plumb_chat_close(&chat);
+    plumb_config_free(&cfg);
+}
+
 static void test_overlong(void)
 {
     static const char *const record =
@@ -379,8 +431,9 @@ static void test_overlong(void)
     CHECK(!memcmp(d->record[0].prompt.ids, r->prompt.ids + 2, (size_t)(p - 2) * 4));
     CHECK(d->truncated == 1);
     plumb_dataset_close(&d);
-    /* the completion is cut off completely, so the record is left out */
-    d = cut(t, PLUMB_OVERLONG_TRUNCATE_RIGHT, p, record);
+    check_left(t, record, r);
+    check_left_turns(t);
+    d = cut(t, PLUMB_OVERLONG_TRUNCATE_RIGHT, p, record); /* no token to train on is left */
     CHECK(d->n == 1 && d->skipped == 1 && d->record[0].line == 2);
     plumb_dataset_close(&d);
     d = cut(t, PLUMB_OVERLONG_DROP, p + c - 1, record);
