@@ -27,8 +27,8 @@ static plumb_status read_family(struct plumb_spec *s, const plumb_json *j, const
     const char *name = plumb_json_string(plumb_json_at(list, 0), NULL);
     PLUMB_REQUIRE(name && plumb_json_count(list) == 1, PLUMB_ERR_FORMAT,
                   "%s: architectures must be a list of one name", path);
-    if (!strcmp(name, row->causal))
-        return PLUMB_OK;
+    if (!strcmp(name, row->causal) || plumb_family_is_headless(s->family, name))
+        return PLUMB_OK; /* with a tied head, both have the same tensors */
     PLUMB_REQUIRE(row->classifier && !strcmp(name, row->classifier), PLUMB_ERR_UNSUPPORTED,
                   "%s: architecture \"%s\" is not supported with model_type %s (known: %s%s%s)",
                   path, name, type, row->causal, row->classifier ? ", " : "",

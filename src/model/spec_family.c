@@ -130,6 +130,14 @@ const char *plumb_spec_architecture(const struct plumb_spec *s)
     return s->labels > 0 ? family[s->family].classifier : family[s->family].causal;
 }
 
+bool plumb_family_is_headless(enum plumb_family f, const char *name)
+{
+    const char *causal = family[f].causal;
+    const size_t n = (size_t)(strstr(causal, f == PLUMB_GPT2 ? "LMHead" : "For") - causal);
+    return !strncmp(name, causal, n) &&
+           !strcmp(name + n, f == PLUMB_GEMMA3 ? "TextModel" : "Model");
+}
+
 plumb_status plumb_spec_check_classifier(const struct plumb_spec *s, const char *dir)
 {
     PLUMB_REQUIRE(family[s->family].classifier, PLUMB_ERR_UNSUPPORTED,

@@ -35,6 +35,10 @@ const struct plumb_family_row *plumb_family_row(enum plumb_family f);
 /* Sets *f to the family of a model_type. Fails with PLUMB_ERR_UNSUPPORTED if there is none. */
 plumb_status plumb_family_find(enum plumb_family *f, const char *type, const char *path);
 
+/* Returns true if `name` is the class of the model without a head ("LlamaModel"), which
+ * transformers' AutoModel saves. */
+bool plumb_family_is_headless(enum plumb_family f, const char *name);
+
 /* Returns true if `word` is one of the words of `list`, which are separated by blanks. */
 bool plumb_spec_is_word_of(const char *word, const char *list);
 

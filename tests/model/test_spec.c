@@ -74,6 +74,7 @@ static const struct {
     {"architectures", "[\"LlamaForTokenClassification\"]", PLUMB_ERR_UNSUPPORTED,
      "LlamaForTokenClassification"},
     {"architectures", "[\"MistralForCausalLM\"]", PLUMB_ERR_UNSUPPORTED, "MistralForCausalLM"},
+    {"architectures", "[\"MistralModel\"]", PLUMB_ERR_UNSUPPORTED, "MistralModel"},
     {"architectures", "[]", PLUMB_ERR_FORMAT, "architectures"},
     {"vocab_size", NULL, PLUMB_ERR_FORMAT, "vocab_size"},
     {"vocab_size", "\"64\"", PLUMB_ERR_FORMAT, "vocab_size"},
@@ -448,6 +449,8 @@ static void check_defaults(void)
     CHECK(s.window == 7 && s.windowed[0] && s.windowed[s.l - 1]);
     CHECK_OK(WITH(&s, {"model_type", "\"qwen3\""}, {"architectures", NULL}));
     CHECK(s.block.qk_norm == PLUMB_QK_NORM_HEAD && s.d == 128 && !any_bias(&s));
+    CHECK_OK(WITH(&s, {"architectures", "[\"LlamaModel\"]"})); /* saved without a head */
+    CHECK(s.labels == 0 && !strcmp(plumb_spec_architecture(&s), "LlamaForCausalLM"));
     CHECK_OK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"}));
     CHECK(s.labels == 2 && !strcmp(plumb_spec_architecture(&s), "LlamaForSequenceClassification"));
     CHECK_OK(WITH(&s, {"architectures", "[\"LlamaForSequenceClassification\"]"},
