@@ -133,6 +133,11 @@ static plumb_status read_heads(struct plumb_spec *s, const plumb_json *j, const 
     PLUMB_REQUIRE(s->d >= 2 && s->d % 2 == 0 && s->d <= PLUMB_MAX_HEAD, PLUMB_ERR_FORMAT,
                   "%s: head_dim is %lld, expected an even number from 2 to %d", path,
                   (long long)s->d, PLUMB_MAX_HEAD);
+    PLUMB_REQUIRE(
+        s->family != PLUMB_HELIUM || s->h * s->d == s->c, PLUMB_ERR_FORMAT,
+        "%s: num_attention_heads %lld x head_dim %lld is not hidden_size %lld, as it must "
+        "be with model_type helium, whose o_proj is square in transformers",
+        path, (long long)s->h, (long long)s->d, (long long)s->c);
     return PLUMB_OK;
 }
 

@@ -305,10 +305,13 @@ static void check_small_families(void)
     CHECK(all_biases(&s));
     check_exaone4();
 
-    CHECK_OK(WITH(&s, FAMILY("helium"), {"num_key_value_heads", "8"}, {"attention_bias", "true"}));
+    CHECK_OK(WITH(&s, FAMILY("helium"), {"hidden_size", "1024"}, {"num_key_value_heads", "8"},
+                  {"attention_bias", "true"}));
     CHECK(s.block.neighbours && s.d == 128 && s.eps == 1e-8 && s.rope[0].theta == 1e5 &&
           s.pad == 3);
     CHECK(s.block.bias[PLUMB_Q] && !s.block.bias[PLUMB_O] && !s.block.bias[PLUMB_UP]);
+    CHECK(WITH(&s, FAMILY("helium"), {"num_key_value_heads", "8"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "o_proj is square"));
     CHECK_OK(WITH(&s, FAMILY("ernie4_5")));
     CHECK(s.block.neighbours && s.tied && !any_bias(&s) && s.rope[0].theta == 5e5 && s.d == 128);
     CHECK_OK(WITH(&s, FAMILY("ernie4_5"), {"use_bias", "true"}));
