@@ -437,6 +437,19 @@ plumb_status plumb_fields_note_dropped(const char *role, const char *at,
     return PLUMB_OK;
 }
 
+plumb_status plumb_fields_note_covered(const char *role, const char *at,
+                                       struct plumb_fields_named *named, const char *where)
+{
+    bool fresh = false;
+    PLUMB_TRY(is_new(&fresh, named, "covered ", role, where));
+    if (fresh)
+        plumb_log_alike("%s: field \"%s\": the loss covers this message of role \"%.60s\", because "
+                        "it covers all of an answer; sft leaves such messages out if the whole "
+                        "conversation is in \"messages\"",
+                        where, at, role);
+    return PLUMB_OK;
+}
+
 /* Roles that chat templates know. */
 static const char *const roles[] = {"system",   "user",    "assistant", "tool", "developer",
                                     "function", "ipython", "model",     NULL};

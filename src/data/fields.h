@@ -56,6 +56,10 @@ plumb_status plumb_fields_check_asked(const plumb_json *line, const char *chosen
  * place of the text, such as "messages[0].content" or "data.system". */
 plumb_status plumb_fields_note_dropped(const char *role, const char *at,
                                        struct plumb_fields_named *named, const char *where);
+/* Warns, once per file and role, that the loss covers a message that is not the assistant's,
+ * because it is a part of an answer. at is the place of the message, such as "completion[1]". */
+plumb_status plumb_fields_note_covered(const char *role, const char *at,
+                                       struct plumb_fields_named *named, const char *where);
 /* Checks the members of one message except content. A role that is almost a known one is refused
  * (PLUMB_ERR_FORMAT). `at` is the place of the message, such as "messages[2].". trained tells
  * whether the loss covers this message; otherwise it is part of a prompt. training tells whether

@@ -156,6 +156,24 @@ static plumb_status put_prompt(struct plumb_draft *d, struct asked p, const plum
     return PLUMB_OK;
 }
 
+/* Warns if the messages of the answer v from index `first` on are not all the assistant's. */
+static plumb_status note_covered(struct plumb_draft *d, const plumb_json *v, const char *key,
+                                 int64_t first, const struct plumb_data_options *o,
+                                 const char *where)
+{
+    if ((o->kind != PLUMB_DATA_SFT && o->kind != PLUMB_DATA_PAIRS) || o->all_tokens)
+        return PLUMB_OK;
+    for (int64_t i = first; i < plumb_json_count(v); i++) {
+        char at[64];
+        const char *role =
+            plumb_json_string(plumb_json_get(plumb_json_at(v, i), "role"), "assistant");
+        snprintf(at, sizeof(at), "%.32s[%lld]", key, (long long)i);
+        if (strcmp(role, "assistant") != 0)
+            PLUMB_TRY(plumb_fields_note_covered(role, at, &d->named, where));
+    }
+    return PLUMB_OK;
+}
+
 /* Renders the prompt followed by the messages of the answer v from index `first` on; v may also be
  * a string, which is one message of the assistant. */
 static plumb_status put_answer(struct plumb_draft *d, struct asked p, const plumb_json *v,
@@ -166,6 +184,7 @@ static plumb_status put_answer(struct plumb_draft *d, struct asked p, const plum
     const bool list = plumb_json_type_of(v) == PLUMB_JSON_ARRAY;
     const plumb_json *last = plumb_json_at(v, plumb_json_count(v) - 1);
     PLUMB_TRY(check_members(d, list ? v : NULL, key, true, o, where));
+    PLUMB_TRY(note_covered(d, list ? v : NULL, key, first, o, where));
     plumb_turns_clear(&d->turns);
     PLUMB_TRY(plumb_turns_add(&d->turns, o->chat, p.v, "user", p.key, 0, p.n, where));
     PLUMB_TRY(plumb_turns_add(&d->turns, o->chat, v, "assistant", key, first, -1, where));

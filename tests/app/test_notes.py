@@ -132,6 +132,24 @@ def rendered(bench, base):
         said(bench, 0, words, "sft", f"model={model}", f"output_dir={f}/{name}-run", f"data.train={talk}", "max_steps=1", no=no)
 
 
+def covered(bench, base):
+    """Checks the warning, once per file and role, if the loss covers a message that is not the assistant's."""
+    f = bench.folder
+    user, bot = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "good day"}
+    words = "the loss covers this message of role \"user\""
+    model = changed(base, f / "covers", "tokenizer_config.json",
+                    chat_template="{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }} {% endfor %}")
+    several = [{"prompt": [user], "completion": [bot, user, bot]}] * 2
+    for name, rows, warns in (("several", several, True), ("one", [{"prompt": [user], "completion": [bot]}], False),
+                              ("whole", [{"messages": [user, bot, user, bot]}], False)):
+        path = write(f / f"{name}.jsonl", rows)
+        r = said(bench, 0, [f"{name}.jsonl:1: field \"completion[1]\": " + words] if warns else [], "sft", f"model={model}",
+                 f"output_dir={f}/{name}-covered", f"data.train={path}", "max_steps=1", no=[] if warns else [words])
+        bench.check(r.err.count(words) == warns, name, "said more than once:", r)
+    path = write(f / "pair.jsonl", [{"prompt": [user], "chosen": [bot, user, bot], "rejected": [bot]}])
+    said(bench, 0, ["field \"chosen[1]\": " + words], "prefer", f"model={model}", f"output_dir={f}/pair-covered", f"data.train={path}")
+
+
 def rate(bench):
     """Checks the warning if the learning rate of a run's only step is 0 because of the warm-up."""
     words = ["train.warmup_ratio: the run has one step"]
@@ -233,6 +251,7 @@ def test(bench):
     lengths(bench, base)
     rate(bench)
     rendered(bench, base)
+    covered(bench, base)
     templates(bench, base)
     sampling(bench, base)
     alike(bench, base)
