@@ -1,6 +1,11 @@
 /* tokenizer_fit.c - checks that a model and a tokenizer fit together.
- * Layer 4. Includes base/, text/ and model/net.h. */
+ * Layer 4. Includes base/, io/, text/ and model/net.h. */
+#include <limits.h>
+#include <string.h>
+
 #include "base/log.h"
+#include "io/file.h"
+#include "io/json.h"
 #include "model/net.h"
 
 void plumb_model_drop_pad(plumb_model *m)
@@ -81,6 +86,56 @@ static plumb_status compare_sizes(const struct plumb_spec *s, const plumb_tokeni
     return st;
 }
 
+/* Reads DIR/name. *out is NULL if there is no such file. */
+static plumb_status read_beside(plumb_json **out, const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    *out = NULL;
+    PLUMB_TRY(plumb_path_join(path, sizeof path, dir, name));
+    return plumb_file_exists(path) ? plumb_json_read_file(out, path) : PLUMB_OK;
+}
+
+/* Returns true if a tokenizer.json has the normalizer and the pattern of Qwen2Tokenizer. */
+static bool is_qwen2(const plumb_json *root)
+{
+    static const char pattern[] =
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+        "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+    const plumb_json *split =
+        plumb_json_at(plumb_json_get(plumb_json_get(root, "pre_tokenizer"), "pretokenizers"), 0);
+    const plumb_json *regex = plumb_json_get(plumb_json_get(split, "pattern"), "Regex");
+    const plumb_json *normal = plumb_json_get(plumb_json_get(root, "normalizer"), "type");
+    return !strcmp(plumb_json_string(regex, ""), pattern) &&
+           !strcmp(plumb_json_string(normal, ""), "NFC");
+}
+
+/* Warns if transformers would read the tokenizer with the normalizer and the pre-tokenizer of
+ * Qwen2Tokenizer and tokenizer.json has others. transformers 5 does so in every folder of a qwen2,
+ * whatever class tokenizer_config.json names. (For the class itself, plumb_tokenizer_open
+ * warns.) */
+static plumb_status compare_class(const plumb_model *m, const char *tokenizer_dir)
+{
+    plumb_json *config = NULL, *root = NULL;
+    plumb_status st = PLUMB_OK;
+    if (m->spec.family != PLUMB_QWEN2 || strcmp(m->dir, tokenizer_dir) != 0)
+        return PLUMB_OK;
+    PLUMB_TRY(read_beside(&config, tokenizer_dir, "tokenizer_config.json"));
+    const char *name = plumb_json_string(plumb_json_get(config, "tokenizer_class"), "");
+    if (!strncmp(name, "Qwen2Tokenizer", 14))
+        goto done;
+    PLUMB_TRY_GOTO(st, read_beside(&root, tokenizer_dir, "tokenizer.json"), done);
+    if (root && !is_qwen2(root))
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "%s: transformers 5 reads the tokenizer of a qwen2 as Qwen2Tokenizer, with "
+                       "a normalizer and a pre-tokenizer of that class, although tokenizer_class "
+                       "is %s; plumb uses those of tokenizer.json, so its ids may differ",
+                       tokenizer_dir, *name ? name : "not given");
+done:
+    plumb_json_free(&root);
+    plumb_json_free(&config);
+    return st;
+}
+
 plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                                        const char *tokenizer_dir)
 {
@@ -94,5 +149,5 @@ plumb_status plumb_model_fit_tokenizer(plumb_model *m, const plumb_tokenizer *t,
                        "the tokenizer's token is used",
                        (int)bos, tokenizer_dir, (int)s->bos, m->dir);
     compare_pad(m, end, tokenizer_dir);
-    return PLUMB_OK;
+    return t ? compare_class(m, tokenizer_dir) : PLUMB_OK;
 }

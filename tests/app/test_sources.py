@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test_sources.py: checks that a checkpoint has the tokenizer that the run used, also after a resume; that
-rank 0 prints once that two files contradict each other; and that a new reward model reads its score at the
-same token as transformers."""
+rank 0 prints once that two files contradict each other, or that transformers reads a file otherwise; and that a
+new reward model reads its score at the same token as transformers."""
 import json
 import shutil
 import sys
@@ -98,12 +98,31 @@ def reads_the_score_alike(bench):
                 "pad_token_id" not in at_end.err, "no word about it:", before, at_end)
 
 
+def names_the_class_of_qwen2(bench):
+    """Checks the warning about a qwen2 whose tokenizer transformers builds as Qwen2Tokenizer, although the files differ."""
+    fixtures = common.ROOT / "tests" / "fixtures"
+    words = json.loads((fixtures / "tokenizer" / "qwen2.json").read_text())["tokenizer"]
+    words["added_tokens"], words["model"]["merges"] = [], []
+    words["model"]["vocab"] = {k: v for k, v in words["model"]["vocab"].items() if v < 60}
+    own = {**words, "pre_tokenizer": words["pre_tokenizer"]["pretokenizers"][1]}
+    for name, tokenizer, said in (("PreTrainedTokenizerFast", words, False), ("PreTrainedTokenizerFast", own, True),
+                                  ("LlamaTokenizerFast", own, True), ("Qwen2Tokenizer", own, False), (None, words, False), (None, own, True)):
+        folder = bench.folder / "qwen2"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(fixtures / "model" / "qwen2_bias", folder)
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        edit(folder / "tokenizer_config.json", tokenizer_class=name)
+        r = bench.good("generate", f"model={folder}", "prompts=-", "max_new_tokens=1", stdin='{"prompt": "AB"}\n')
+        bench.check(r.err.count("reads the tokenizer of a qwen2 as Qwen2Tokenizer") == said, name, said, r)
+
+
 def main():
     bench = common.Bench(*sys.argv[1:3])
     bench.make_world(sft=64, pairs=48, prompts=32)
     saves_the_tokenizer(bench)
     names_both_sources(bench)
     reads_the_score_alike(bench)
+    names_the_class_of_qwen2(bench)
     bench.close()
     bench.end()
 
