@@ -382,8 +382,9 @@ static plumb_status find_newest(char out[PLUMB_CHECKPOINT_PATH], const char *out
             goto done;
         if (light) {
             plumb_log(PLUMB_LOG_INFO, "%s: holds weights alone, looking for an earlier one", out);
-            snprintf(first, sizeof(first), "%.900s holds weights alone (checkpoint.optimizer)",
-                     out);
+            if (!first[0])
+                snprintf(first, sizeof(first), "%.900s holds weights alone (checkpoint.optimizer)",
+                         out);
             continue;
         }
         if (!first[0])
