@@ -19,6 +19,7 @@
 #include "train/loops.h"
 #include "train/plan.h"
 #include "train/same.h"
+#include "train/stop.h"
 
 static const struct command {
     const char *name;
@@ -451,6 +452,10 @@ int main(int argc, char **argv)
             return help(command->name);
 
     plumb_process_ignore_signals();
+    /* Only the commands that never read standard input: one that waits for its input must end at
+     * the first TERM. */
+    if (plumb_job_find(command->name) || strcmp(command->name, "run") == 0)
+        plumb_stop_catch();
     struct plumb_app app = {.command = command->name, .argc = argc, .argv = argv};
     const plumb_status st = run(&app, command);
     struct ending end = {0};

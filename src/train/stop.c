@@ -24,7 +24,7 @@ static void note(int signal)
     asked = 1;
 }
 
-static void catch_signals(void)
+void plumb_stop_catch(void)
 {
     struct sigaction action;
     memset(&action, 0, sizeof(action));
@@ -44,7 +44,7 @@ plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, cons
     w->began = w->saved = plumb_now();
     if (output_dir)
         PLUMB_TRY(plumb_path_join(w->file, sizeof(w->file), output_dir, "stop"));
-    catch_signals();
+    plumb_stop_catch();
     return PLUMB_OK;
 }
 

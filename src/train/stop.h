@@ -39,7 +39,12 @@ struct plumb_stop_watch {
     int64_t agreed; /* the number of the last agreed request */
 };
 
-/* Installs handlers for USR1 and TERM in this process; a second TERM ends the process at once.
+/* Installs handlers for USR1 and TERM in this process; a second TERM ends the process at once. A
+ * signal that comes before plumb_stop_begin is a request as soon as that has been called. So a run
+ * that gets a signal while it starts, for example while it reads its model, also saves and ends
+ * with the exit code of a pause. Not collective. */
+void plumb_stop_catch(void);
+/* Calls plumb_stop_catch and begins to watch the file and the time limits.
  * output_dir: the folder in which a file `stop` is a request; NULL if no file is watched. Not
  * collective. */
 plumb_status plumb_stop_begin(struct plumb_stop_watch *w, plumb_comm *comm, const char *output_dir,

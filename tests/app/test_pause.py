@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -220,6 +221,23 @@ def fixed_records(bench):
     bench.check(bench.run(*good).code == 13, "resume=never over a run that is there")
 
 
+def early(bench):
+    """Checks that a run saves and ends with 99 if the signal comes before the run has read its options: it reads them
+    from a pipe, which the test fills, so that the run has begun, but closes after the signal."""
+    options = ("#" * 4095 + "\n") * 64 # more than a pipe holds
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        out = bench.folder / f"early-{number}"
+        args = bench.sft_args(out)
+        p = bench.start([args[0], "/dev/stdin", *args[1:]], stdin=subprocess.PIPE)
+        p.stdin.write(options.encode())
+        p.stdin.flush()
+        p.send_signal(number)
+        err = p.communicate(timeout=common.LIMIT)[1].decode()
+        bench.check(p.returncode == 99 and "stopped by a signal at step 0" in err, "a signal at the start:", p.returncode, err[-500:])
+        bench.good(*args, "resume=auto")
+        bench.same(bench.base() / "model.safetensors", out / "latest" / "model.safetensors", "after a signal at the start")
+
+
 def no_terms(bench):
     """Checks iterations without an optimizer step: each of them is saved, and none overwrites
     another one."""
@@ -253,6 +271,7 @@ def test(bench):
     damaged(bench, whole)
     fixed_records(bench)
     no_terms(bench)
+    early(bench)
     if bench.check(LATENCY, "no run was stopped before its end"):
         LATENCY.sort()
         print(f"{stops} stops; from request to exit: median {LATENCY[len(LATENCY) // 2]:.2f} s, "
