@@ -45,9 +45,9 @@ static plumb_status put_completion(void *arg, const struct plumb_completion *c)
 }
 
 /* Called between two decode steps. Exchanges lines with the other ranks if a meeting is due
- * (app/lines.h), updates the progress, and lets more prompts begin, up to plumb_lines_limit.
- * Returns true if the rank must stop. */
-static bool tick(void *arg)
+ * (app/lines.h), updates the progress, and lets more prompts begin, up to plumb_lines_limit. Fails
+ * if the rank must stop. */
+static plumb_status tick(void *arg)
 {
     struct generate *g = arg;
     const int64_t group = g->s.app->cfg->generate.group_size, before = g->supply.ready;
@@ -55,14 +55,13 @@ static bool tick(void *arg)
     plumb_generator_count(g->generator, &count);
     g->lines.tokens = count.tokens;
     g->lines.running = count.running;
-    if (plumb_lines_tick(&g->lines))
-        return true;
+    PLUMB_TRY(plumb_lines_tick(&g->lines));
     const int64_t limit = plumb_lines_limit(&g->lines);
     while (g->supply.ready < g->n && g->request[g->supply.ready].prompt_id * group < limit)
         g->supply.ready++;
     if (count.running == 0 && g->supply.ready == before)
-        plumb_lines_idle();
-    return false;
+        plumb_lines_idle(&g->lines);
+    return PLUMB_OK;
 }
 
 /* Assigns the prompts whose completions are not in the output yet to the ranks in turn. Then all

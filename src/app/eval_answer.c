@@ -109,7 +109,7 @@ static plumb_status take_answer(void *arg, const char *line, int64_t len, int64_
     return plumb_rollouts_put(r, a->src, plumb_rollouts_local_prompt(r, answer), &c);
 }
 
-static bool tick(void *arg)
+static plumb_status tick(void *arg)
 {
     struct answering *a = arg;
     struct plumb_generator_count count;
@@ -175,7 +175,7 @@ static plumb_status keep_scores(struct answering *a)
     return PLUMB_OK;
 }
 
-static bool score_tick(void *arg)
+static plumb_status score_tick(void *arg)
 {
     struct answering *a = arg;
     const plumb_status st = keep_scores(a);

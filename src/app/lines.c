@@ -14,9 +14,9 @@
 #include "io/kind.h"
 
 #define MEETING_SECONDS 2.0
-/* A rank that has made all of its lines requests a meeting itself after this many seconds without
- * one. Normally rank 0 requests the meetings by its clock; if rank 0 is dead, the collectives of
- * this meeting fail. */
+/* An idle rank requests a meeting itself after this many seconds without one, or after comm.timeout
+ * if that is less. Normally rank 0 requests the meetings by its clock; if rank 0 is dead, the
+ * collectives of this meeting fail. */
 #define LONELY_SECONDS 30.0
 /* plumb_lines_run chooses the number of lines of one call of fn such that the call takes about this
  * many seconds, because a meeting may have to wait for the call. */
@@ -159,12 +159,12 @@ static plumb_status meet(struct plumb_lines *l)
                              : "");
 }
 
-bool plumb_lines_tick(void *arg)
+plumb_status plumb_lines_tick(void *arg)
 {
     struct plumb_lines *l = arg;
     const bool writes = plumb_comm_rank(l->app->comm) == 0;
     if (l->st != PLUMB_OK)
-        return true;
+        return l->st;
     if (writes && l->local == PLUMB_OK)
         l->local = plumb_output_flush(&l->out);
     if (l->local != PLUMB_OK)
@@ -173,11 +173,14 @@ bool plumb_lines_tick(void *arg)
         show(l, l->done, l->tokens, l->running);
     if (plumb_stop_noticed(&l->watch))
         l->st = meet(l);
-    return l->st != PLUMB_OK;
+    return l->st;
 }
 
-void plumb_lines_idle(void)
+void plumb_lines_idle(struct plumb_lines *l)
 {
+    const double lonely = fmin(LONELY_SECONDS, l->app->cfg->comm.timeout);
+    if (plumb_now() - l->watch.saved > lonely)
+        plumb_stop_ask(&l->watch);
     nanosleep(&(struct timespec){0, 1000000}, NULL);
 }
 
@@ -243,16 +246,12 @@ plumb_status plumb_lines_end(struct plumb_lines *l, plumb_status st)
         l->local = st != PLUMB_OK ? st : l->local;
         plumb_stop_ask(&l->watch);
     }
-    double since = plumb_now();
     while (l->st == PLUMB_OK && !l->all_finished) {
         if (!plumb_stop_noticed(&l->watch)) {
-            plumb_lines_idle();
-            if (plumb_now() - since > LONELY_SECONDS)
-                plumb_stop_ask(&l->watch);
+            plumb_lines_idle(l);
             continue;
         }
         l->st = meet(l);
-        since = plumb_now();
     }
     plumb_progress_end(&l->progress);
     plumb_stop_end();
@@ -295,11 +294,11 @@ static plumb_status work(struct plumb_lines *l, int64_t most, bool at_once, plum
     int64_t piece = 1;
     for (int64_t block = l->first + rank * most; block < l->n; block += world * most)
         for (int64_t i = block, end = plumb_min_i64(block + most, l->n); i < end;) {
-            if (plumb_lines_tick(l))
+            if (plumb_lines_tick(l) != PLUMB_OK)
                 goto done;
             const int64_t k = plumb_min_i64(piece, end - i);
             if (i + k > plumb_lines_limit(l)) {
-                plumb_lines_idle();
+                plumb_lines_idle(l);
                 continue;
             }
             const double began = plumb_now();

@@ -83,12 +83,14 @@ plumb_status plumb_lines_put(struct plumb_lines *l, int64_t number, const char *
  * plumb_lines_put. Not collective. */
 int64_t plumb_lines_limit(const struct plumb_lines *l);
 /* Call this between two lines or decode steps; it takes part in a meeting if one is due. If it
- * returns true, the rank must stop working and call plumb_lines_end; l->st has the reason. Every
+ * fails, the rank must stop working and call plumb_lines_end; the status is that of l->st. Every
  * rank must call it until it calls plumb_lines_end. It has the type plumb_pause_fn, so the
  * generator can call it. */
-bool plumb_lines_tick(void *l);
-/* Sleeps for a short time. Call it in a loop on a rank that may not begin any line yet. */
-void plumb_lines_idle(void);
+plumb_status plumb_lines_tick(void *l);
+/* Sleeps for a short time. Call it in a loop on a rank that may not begin any line yet. Requests a
+ * meeting if the last one was long ago (LONELY_SECONDS in lines.c): rank 0 may then be dead, which
+ * the collective of the meeting detects. */
+void plumb_lines_idle(struct plumb_lines *l);
 /* Call this once after begin, also if begin has failed. st is the failure of this rank, or PLUMB_OK
  * if it has made all of its lines. Waits for all ranks, then completes the output. After a failure
  * of any rank, all ranks fail, and the output keeps the lines written so far. Collective. */

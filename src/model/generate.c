@@ -360,7 +360,7 @@ static plumb_status hand_out(struct plumb_run *r, const struct plumb_slot *s, en
 }
 
 /* Calls done for every unfinished completion that has more tokens than its request gave (n_given),
- * and returns PLUMB_STOPPED. */
+ * and returns PLUMB_STOPPED. Adds no message: the message of o->pause or o->pass says why. */
 static plumb_status pause_here(struct plumb_run *r)
 {
     const plumb_generator *g = r->g;
@@ -369,8 +369,7 @@ static plumb_status pause_here(struct plumb_run *r)
         if (s->state == SLOT_LIVE && s->n > r->request[s->request].n_given)
             PLUMB_TRY(hand_out(r, s, PLUMB_STOP_PAUSED));
     }
-    PLUMB_FAIL(PLUMB_STOPPED,
-               "generation stopped on a pause request; the unfinished completions are handed out");
+    return PLUMB_STOPPED;
 }
 
 static plumb_status take_tokens(struct plumb_run *r)
@@ -508,10 +507,12 @@ plumb_status plumb_generate(plumb_generator *g, const plumb_model *m,
     for (int64_t i = 0; i < g->groups; i++)
         g->group[i].request = -1;
     while (!is_done(&r)) {
-        if (o->pause && o->pause(o->pause_arg))
+        plumb_status st = o->pause ? o->pause(o->pause_arg) : PLUMB_OK;
+        if (st == PLUMB_STOPPED)
             return pause_here(&r);
+        PLUMB_TRY(st);
         PLUMB_TRY(check_ready(&r));
-        const plumb_status st = step(&r);
+        st = step(&r);
         if (st == PLUMB_STOPPED) { /* o->pass stopped the step before it drew a token */
             /* copies of the step's inputs to the device may still run */
             PLUMB_TRY(g->backend->sync(g->backend));

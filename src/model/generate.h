@@ -37,7 +37,7 @@ void plumb_generator_count(const plumb_generator *g, struct plumb_generator_coun
  * n is the length of the array `request`. If o->supply is closed before n requests are ready, only
  * the ready ones run. A completion that reaches max_tokens or max_pos stops with PLUMB_STOP_LENGTH.
  *
- * If o->pause returns true, or o->pass returns PLUMB_STOPPED, done is also called for the
+ * If o->pause or o->pass returns PLUMB_STOPPED, done is also called for the
  * unfinished completions that have new tokens, with PLUMB_STOP_PAUSED, and plumb_generate returns
  * PLUMB_STOPPED. done is not called for completions without new tokens; the caller can pass their
  * requests again unchanged.

@@ -18,8 +18,10 @@ enum plumb_stop {
     PLUMB_STOP_PAUSED, /* unfinished: generation was paused before its next token */
 };
 
-/* Called before every decode step; generation pauses there if it returns true. */
-typedef bool plumb_pause_fn(void *arg);
+/* Called between two parts of the work, such as two decode steps. PLUMB_OK: the work goes on;
+ * PLUMB_STOPPED: it pauses there; any other failure ends it. The caller returns the failure with
+ * its message, which says why. */
+typedef plumb_status plumb_pause_fn(void *arg);
 
 /* For requests that become known while other requests run. plumb_generate reads this struct before
  * every decode step. The caller's pause function changes it. While no request runs and none is
@@ -51,7 +53,7 @@ struct plumb_generate_options {
     /* launch the kernels of every step one by one, even if the backend could replay a recorded
      * step; the results are the same */
     bool eager;
-    plumb_pause_fn *pause; /* NULL if generation never pauses */
+    plumb_pause_fn *pause; /* called before every decode step; NULL if generation never pauses */
     void *pause_arg;
     /* NULL, or called before each forward pass with pass_arg. If the layers of the model are
      * divided among the ranks, a pass needs all ranks, and this function waits for them. If it

@@ -61,7 +61,7 @@ static plumb_status score(struct plumb_align_run *a)
     if (!a->reward.sources || a->context.add->score)
         return PLUMB_OK;
     return plumb_scores_compute(&a->reward.scores, &a->rollout.rollouts, a->data, a->reward.sources,
-                                plumb_stop_noticed, &a->t->stop);
+                                plumb_stop_pause, &a->t->stop);
 }
 
 static plumb_status reference(struct plumb_align_run *a)

@@ -14,7 +14,7 @@ struct plumb_rollout_source plumb_rollout_stage_source(const struct plumb_rollou
         .options = plumb_generate_options_of(c->t->cfg, c->t->state.iteration + 1),
         .principled = plumb_method_principled(c->method, r->rollouts.group_size),
     };
-    src.options.pause = plumb_stop_noticed;
+    src.options.pause = plumb_stop_pause;
     src.options.pause_arg = &c->t->stop;
     return src;
 }

@@ -108,10 +108,8 @@ struct sink {
     const struct plumb_rollout_source *src;
     struct plumb_progress progress;
     int64_t done;
-    int64_t before;             /* number of tokens that the generator had sampled before this call
-                                 */
+    int64_t before; /* number of tokens that the generator had sampled before this call */
     struct plumb_supply supply; /* number of requests in r->request; `closed`: no more will come */
-    plumb_status taken;         /* PLUMB_OK, or the failure of src->take that ended generation */
 };
 
 plumb_status plumb_rollouts_put(struct plumb_rollouts *r, const struct plumb_rollout_source *src,
@@ -234,10 +232,9 @@ static plumb_status take_prompt(struct sink *s, const struct plumb_generator_cou
     return PLUMB_OK;
 }
 
-/* Called before every decode step: shows the progress and takes a prompt. Returns true if
- * generation must end, because a pause is requested or because no prompt could be taken (s->taken).
- */
-static bool between_steps(void *arg)
+/* Called before every decode step: shows the progress and takes a prompt. Returns PLUMB_STOPPED
+ * if a pause is requested, and the failure of src->take if that fails. */
+static plumb_status between_steps(void *arg)
 {
     struct sink *s = arg;
     const struct plumb_generate_options *o = &s->src->options;
@@ -249,10 +246,9 @@ static bool between_steps(void *arg)
                  (long long)(c.tokens - s->before));
         plumb_progress_at(&s->progress, s->done, extra);
     }
-    if (o->pause && o->pause(o->pause_arg))
-        return true;
-    s->taken = take_prompt(s, &c);
-    return s->taken != PLUMB_OK;
+    if (o->pause)
+        PLUMB_TRY(o->pause(o->pause_arg));
+    return take_prompt(s, &c);
 }
 
 plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
@@ -283,5 +279,5 @@ plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
     const plumb_status st = plumb_generate(src->generator, src->model, r->request,
                                            r->max_prompts * r->group_size, &options, keep, &sink);
     plumb_progress_end(&sink.progress);
-    return sink.taken != PLUMB_OK ? sink.taken : st;
+    return st;
 }

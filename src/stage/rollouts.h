@@ -130,9 +130,9 @@ plumb_status plumb_rollouts_put(struct plumb_rollouts *r, const struct plumb_rol
 /* Generates all unfinished completions; a partial completion continues after its last token. The
  * prompts of src->take are added behind the others; PLUMB_ERR_NOMEM if they are more than
  * max_prompts together. Not collective, unless the layers of src->model are sharded over the ranks
- * (plumb_generate). Returns PLUMB_STOPPED if src->options.pause returned true or src->options.pass
- * returned PLUMB_STOPPED; the tokens so far are kept. PLUMB_ERR_FORMAT if other weights generated
- * the tokens so far. */
+ * (plumb_generate). Returns PLUMB_STOPPED if src->options.pause or src->options.pass returned
+ * PLUMB_STOPPED; the tokens so far are kept. PLUMB_ERR_FORMAT if other weights generated the tokens
+ * so far. */
 plumb_status plumb_rollouts_generate(struct plumb_rollouts *r,
                                      const struct plumb_rollout_source *src);
 

@@ -30,8 +30,8 @@ void plumb_scores_clear(struct plumb_scores *s);
 /* Sets the reward of every completion that is neither scored nor dropped; the reward sources get
  * the plain prompt. Calls pause (may be NULL) before each batch of completions. A batch takes about
  * half a second, or longer if one completion does. Collective if the layers of the reward model are
- * sharded over the ranks (plumb_rewards_end). Returns PLUMB_STOPPED if pause returned true; the
- * scores so far are kept. */
+ * sharded over the ranks (plumb_rewards_end). Returns what pause returned if that is not PLUMB_OK;
+ * the scores so far are kept. */
 plumb_status plumb_scores_compute(struct plumb_scores *s, const struct plumb_rollouts *r,
                                   const struct plumb_dataset *data, plumb_rewards *sources,
                                   plumb_pause_fn *pause, void *pause_arg);

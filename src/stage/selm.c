@@ -57,7 +57,7 @@ static struct plumb_rollout_source greedy_of(const struct plumb_align_inputs *in
         .options = plumb_generate_options_of(in->t->cfg, in->t->state.iteration + 1)};
     src.model = plumb_references_model(s->reference.set, s->reference.which);
     src.options.sample = (struct plumb_sample_param){.top_p = 1};
-    src.options.pause = plumb_stop_noticed;
+    src.options.pause = plumb_stop_pause;
     src.options.pause_arg = &in->t->stop;
     src.options.pass = plumb_references_before;
     src.options.pass_arg = &s->reference;

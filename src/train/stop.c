@@ -101,6 +101,12 @@ bool plumb_stop_noticed(void *watch)
     return w->reason != PLUMB_REQUEST_NONE || plumb_comm_raised(w->comm) > w->agreed;
 }
 
+plumb_status plumb_stop_pause(void *watch)
+{
+    PLUMB_REQUIRE(!plumb_stop_noticed(watch), PLUMB_STOPPED, "stopped on a request to save");
+    return PLUMB_OK;
+}
+
 void plumb_stop_ask(struct plumb_stop_watch *w)
 {
     if (w->reason != PLUMB_REQUEST_NONE)

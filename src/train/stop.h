@@ -69,6 +69,9 @@ bool plumb_stop_affordable(const struct plumb_stop_watch *w, double now);
  * rank that notices a request announces it to the others. The argument is a struct
  * plumb_stop_watch. Not collective. */
 bool plumb_stop_noticed(void *watch);
+/* Returns PLUMB_STOPPED if plumb_stop_noticed returns true. It is a plumb_pause_fn
+ * (model/request.h). Not collective. */
+plumb_status plumb_stop_pause(void *watch);
 /* Requests a save (PLUMB_REQUEST_SAVE), unless this rank already has a request: on every rank,
  * plumb_stop_noticed soon returns true. app/lines.c uses this to make all ranks call
  * plumb_stop_agree. Not collective. */

@@ -245,6 +245,15 @@ def signal_rank(p, number):
     return False
 
 
+def rank_process(p, rank):
+    """Returns the process id of one of the ranks that p, Open MPI's mpirun, has started; None if there is none."""
+    for pid in descendants(p.pid):
+        with contextlib.suppress(OSError):
+            if f"OMPI_COMM_WORLD_RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                return pid
+    return None
+
+
 def kill_tree(p):
     """Sends SIGKILL to a process and to all processes below it."""
     for pid in [p.pid, *descendants(p.pid)]:

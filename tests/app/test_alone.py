@@ -3,6 +3,9 @@
 printed once and names the failing rank."""
 import json
 import os
+import shutil
+import signal
+import subprocess
 import sys
 
 import common
@@ -147,6 +150,36 @@ def killed_early(bench):
         bench.check(r.code not in (0, None), what, "does not end the others:", r)
 
 
+def silent(bench):
+    """Checks that a rank which stops (SIGSTOP) while the ranks generate ends the others within comm.timeout, and that
+    the message names it. Without the stop, each of these commands generates far longer than the test may take."""
+    base, out = bench.base(), bench.folder / "silent"
+    prompts = f"prompts={bench.world}/prompts.jsonl"
+    size = ("group_size=4096", "max_new_tokens=200", "slots=4", "ignore_eos=true", "comm.timeout=3")
+    # `generate`: a rank that has nothing to do until rank 0 has written lines; `queue`: a rank that asks rank 0 for prompts
+    generate = ["generate", f"model={base}", prompts, f"output={out}.jsonl", *size]
+    queue = bench.align_args(out, base, "reward.functions=[{name: length, target: 6}]", *size, "group_size=512",
+                             "generate.balance=queue", "prompts_per_iteration=64", method="dpo")
+    for what, args, rank in (("generate", generate, 0), ("generate", generate, 1), ("queue", queue, 0)):
+        p = bench.start(args, ranks=2, env={"PLUMB_PROGRESS": "plain:0"})
+        for line in p.stderr:
+            if b"running, " in line:
+                break
+        stopped = common.rank_process(p, rank)
+        if not bench.check(stopped, what, "has no rank", rank, p.poll()):
+            return
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            err = p.communicate(timeout=common.LIMIT)[1].decode()
+        except subprocess.TimeoutExpired:
+            bench.check(False, what, "waits for ever for rank", rank)
+            common.kill_tree(p)
+            err = p.communicate()[1].decode()
+        said = [x for x in err.splitlines() if x.startswith("plumb ")]
+        bench.check(p.returncode == 10 and said and f"no heartbeat for 3 s from rank {rank}" in said[0], what, "without rank", rank, "says", said)
+        shutil.rmtree(out, ignore_errors=True)
+
+
 def test(bench):
     os.environ.pop("PLUMB_PROGRESS", None)
     out = bench.folder / "reward"
@@ -158,6 +191,7 @@ def test(bench):
     other_folders(bench, ranks)
     different(bench, ranks)
     killed_early(bench)
+    silent(bench)
     sys.stdout.flush()
 
 

@@ -493,17 +493,6 @@ def disk_full(b):
 
 # ---- ranks --------------------------------------------------------------------------------------
 
-def rank_process(p, rank):
-    for pid in common.descendants(p.pid):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as f:
-                if f"OMPI_COMM_WORLD_RANK={rank}".encode() in f.read().split(b"\0"):
-                    return pid
-        except OSError:
-            continue
-    return None
-
-
 def alive(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
@@ -526,7 +515,7 @@ def lost_rank(b):
         end = time.monotonic() + LIMIT
         while not (run / "latest").exists() and p.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
-        ranks = [rank_process(p, r) for r in (0, 1)]
+        ranks = [common.rank_process(p, r) for r in (0, 1)]
         b.bench.check(None not in ranks, f"rank 1 {name}: the run has not started", p.poll())
         if None in ranks:
             common.kill_tree(p)

@@ -249,6 +249,21 @@ def stopped(bench, number, ranks):
     bench.check(out.read_text() == held.want, name, "after a resume:", out.read_text())
 
 
+def generating(bench):
+    """Checks that `generate` says how many lines it has written when a signal ends it. Its answers take far longer than the test."""
+    out = bench.folder / "generating.out"
+    for ranks in rank_counts(bench)[:2]:
+        p = bench.start(["generate", f"model={bench.base()}", f"prompts={bench.world}/prompts.jsonl", f"output={out}", "resume=auto",
+                         "group_size=4096", "max_new_tokens=200", "ignore_eos=true", "slots=4"], ranks=ranks)
+        common.until(p, lambda: whole_lines(out) > 0)
+        signal_ranks(p, signal.SIGUSR1)
+        err = p.communicate(timeout=common.LIMIT)[1].decode()
+        words = f"stopped by a signal after {whole_lines(out)} of {128 * 4096} lines; resume=auto goes on behind them"
+        bench.check(p.returncode == 99 and words in err, "generate ended by a signal:", p.returncode, err[-500:])
+        for path in (out, note_of(out)):
+            path.unlink()
+
+
 def failed(bench):
     """Checks that a reward command that ends early ends the run, and that lines scored before stay in the
     output."""
@@ -376,6 +391,7 @@ def test(bench):
     replaces(bench, g)
     killed(bench)
     failed(bench)
+    generating(bench)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         for ranks in (1, 2) if bench.mpirun else (1,):
             stopped(bench, number, ranks)

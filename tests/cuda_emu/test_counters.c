@@ -129,14 +129,14 @@ struct window {
     bool bytes;
     struct counted counted;
 };
-static bool watch(void *arg)
+static plumb_status watch(void *arg)
 {
     struct window *w = arg;
     if (w->step == w->first)
         begin(w->bytes);
     if (w->step++ == w->last)
         w->counted = end();
-    return false;
+    return PLUMB_OK;
 }
 
 /* Returns the counts per decode step while all slots are busy and the graph for this number of

@@ -90,7 +90,7 @@ struct gate {
     int64_t asked, last;
 };
 
-static bool open_gate(void *arg)
+static plumb_status open_gate(void *arg)
 {
     struct gate *x = arg;
     struct plumb_generator_count c;
@@ -99,7 +99,7 @@ static bool open_gate(void *arg)
     x->supply.closed = c.running == 0 && c.begun == x->last;
     if (c.running == 0 && c.begun < x->last && x->asked++ % 3 == 2)
         x->supply.ready++;
-    return false;
+    return PLUMB_OK;
 }
 
 static void check_ready(const plumb_model *m)

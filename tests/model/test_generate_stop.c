@@ -70,9 +70,10 @@ static struct outcome sofar, held;
 static struct plumb_request rest[MAX_OUT];
 static int64_t rest_of[MAX_OUT]; /* for each request of `rest`: its index in `request` */
 
-static bool count_down(void *arg)
+static plumb_status count_down(void *arg)
 {
-    return --*(int64_t *)arg < 0;
+    PLUMB_REQUIRE(--*(int64_t *)arg >= 0, PLUMB_STOPPED, "counted down");
+    return PLUMB_OK;
 }
 
 static plumb_status keep_newest(void *arg, const struct plumb_completion *c)

@@ -54,10 +54,11 @@ static plumb_status keep(void *arg, const struct plumb_completion *c)
     return PLUMB_OK;
 }
 
-static bool ask(void *arg)
+static plumb_status ask(void *arg)
 {
     struct answers *a = arg;
-    return a->left >= 0 && a->left-- == 0;
+    PLUMB_REQUIRE(a->left < 0 || a->left-- > 0, PLUMB_STOPPED, "a request to pause");
+    return PLUMB_OK;
 }
 
 /* Generates completions of the first n prompts. */
