@@ -10,6 +10,7 @@
 #include "app/process.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "data/length.h"
 #include "eval/ngram.h"
 #include "io/file.h"
 #include "train/loops.h"
@@ -52,8 +53,7 @@ static plumb_status prepare(const struct plumb_eval *e, struct plumb_eval_model 
     for (int64_t k = 0; k < e->mine; k++)
         prompt[k] = rank + k * world;
     const int64_t longest =
-        plumb_min_i64(plumb_dataset_longest(o->data) + cfg->generate.max_new_tokens,
-                      plumb_at_most(cfg->data.max_tokens, o->model->spec.max_pos));
+        plumb_length_generated(cfg, plumb_dataset_longest(o->data), o->model->spec.max_pos);
     *src = (struct plumb_rollout_source){.data = o->data,
                                          .tokenizer = o->tokenizer,
                                          .model = o->model,

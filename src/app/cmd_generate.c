@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "data/encode.h"
+#include "data/length.h"
 #include "stage/rollouts.h"
 
 /* Largest number of finished sequences per slot of the generator that may wait in memory for an
@@ -91,9 +92,7 @@ static plumb_status generate(struct generate *g)
     PLUMB_TRY(deal(g));
     const int64_t slots =
         plumb_min_i64(cfg->generate.slots, plumb_max_i64(g->n, 1) * cfg->generate.group_size);
-    const int64_t longest =
-        plumb_min_i64(g->s.longest + cfg->generate.max_new_tokens,
-                      plumb_at_most(cfg->data.max_tokens, g->s.model->spec.max_pos));
+    const int64_t longest = plumb_length_generated(cfg, g->s.longest, g->s.model->spec.max_pos);
     const struct plumb_generator_need need =
         plumb_generator_need_of(cfg, slots, longest, g->s.tokenizer);
     PLUMB_TRY(plumb_generator_create(&g->generator, g->s.model, &need));

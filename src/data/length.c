@@ -1,4 +1,4 @@
-/* length.c - warns if sequences are longer than the model_max_length of the tokenizer.
+/* length.c - lengths of sequences, and warnings about limits that they exceed.
  * Layer 4. Includes base/, config/, io/, data/length.h. */
 #include "data/length.h"
 
@@ -52,4 +52,19 @@ void plumb_length_note(const struct plumb_config *cfg, int64_t longest)
                     "%.0f tokens are planned (max_position_embeddings is %s): the model may not be "
                     "made for so many; data.max_tokens=%.0f limits them",
                     cfg->tokenizer, most, planned, known, most);
+}
+
+int64_t plumb_length_generated(const struct plumb_config *cfg, int64_t longest, int64_t context)
+{
+    const int64_t most = plumb_at_most(cfg->data.max_tokens, context);
+    const int64_t wanted = longest + cfg->generate.max_new_tokens;
+    if (wanted > most)
+        plumb_log_once(PLUMB_LOG_WARN,
+                       "generate.max_new_tokens: %lld, but prompt and completion together may have "
+                       "%lld tokens (%s), and the longest prompt has %lld: its completions end "
+                       "after %lld",
+                       (long long)cfg->generate.max_new_tokens, (long long)most,
+                       most < context ? "data.max_tokens" : "the model's context length",
+                       (long long)longest, (long long)plumb_max_i64(most - longest, 0));
+    return plumb_min_i64(wanted, most);
 }

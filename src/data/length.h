@@ -1,4 +1,4 @@
-/* length.h - warns if sequences are longer than the model_max_length of the tokenizer.
+/* length.h - lengths of sequences, and warnings about limits that they exceed.
  * Layer 4. Includes base/, config/. */
 #ifndef PLUMB_DATA_LENGTH_H
 #define PLUMB_DATA_LENGTH_H
@@ -16,5 +16,11 @@ int64_t plumb_length_longest(const struct plumb_dataset *d);
  * model_max_length cannot be read, there is no warning. Other functions report a missing or
  * unreadable file. Not collective. */
 void plumb_length_note(const struct plumb_config *cfg, int64_t longest);
+
+/* Returns the most tokens of a generated sequence, whose prompt has at most `longest` tokens: with
+ * generate.max_new_tokens more, but at most data.max_tokens and `context`, the model's context
+ * length. Warns on rank 0 if these limits cut completions before generate.max_new_tokens does. Not
+ * collective. */
+int64_t plumb_length_generated(const struct plumb_config *cfg, int64_t longest, int64_t context);
 
 #endif

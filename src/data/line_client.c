@@ -120,10 +120,11 @@ static plumb_status again(struct asking *a, bool hung)
     }
     if (a->deaths++ >= c->restarts) {
         if (hung)
-            snprintf(what, sizeof what,
-                     "gave no answer within %g s (does it flush every line?), and its %lld "
-                     "restarts are used up",
-                     c->timeout_s, (long long)c->restarts);
+            snprintf(
+                what, sizeof what,
+                "gave no answer within %g s (does it flush every line? if it needs longer, raise "
+                "reward.timeout), and its %lld restarts are used up",
+                c->timeout_s, (long long)c->restarts);
         else
             snprintf(what, sizeof what, "ended unexpectedly and has used up its %lld restarts",
                      (long long)c->restarts);

@@ -1,10 +1,11 @@
 /* setup.c - opens everything an alignment run needs, and counts its memory.
- * Layer 5. Includes stage/align_run.h, base/, io/. */
+ * Layer 5. Includes stage/align_run.h, base/, data/, io/. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/num.h"
+#include "data/length.h"
 #include "io/file.h"
 #include "stage/align_run.h"
 #include "train/loops.h"
@@ -139,7 +140,7 @@ static plumb_status create_buffers(struct plumb_align_run *a)
     const int64_t max_pos = plumb_at_most(cfg->data.max_tokens, a->t->model->spec.max_pos);
     const int64_t whole =
         plumb_min_i64(plumb_dataset_longest(a->data) + cfg->generate.max_new_tokens, max_pos);
-    const int64_t whole_any = plumb_min_i64(longest_any + cfg->generate.max_new_tokens, max_pos);
+    const int64_t whole_any = plumb_length_generated(cfg, longest_any, a->t->model->spec.max_pos);
     PLUMB_TRY(open_work(&a->work, a, whole, whole_any));
     PLUMB_TRY(plumb_update_open(&a->update, &a->part));
     PLUMB_TRY(

@@ -107,6 +107,17 @@ def lengths(bench, base):
     generate = ["generate", f"model={short}", f"prompts={bench.world}/prompts.jsonl", "data.limit=2"]
     said(bench, 0, words, *generate, "max_new_tokens=200")
     said(bench, 0, [], *generate, "max_new_tokens=2", "data.max_tokens=20", no=["model_max_length"])
+    # the limits that cut completions before max_new_tokens; the first two prompts have 19 and 14 tokens
+    whole = ["generate", f"model={base}", f"prompts={bench.world}/prompts.jsonl", "data.limit=2", "ignore_eos=true"]
+    r = said(bench, 0, ["generate.max_new_tokens: 5000, but prompt and completion together may have 256 tokens (the model's context length)",
+                        "the longest prompt has 19: its completions end after 237"], *whole, "max_new_tokens=5000")
+    bench.check(max(len(line["completion_ids"]) for line in r.lines()) >= 237, "completions up to the context length", r)
+    said(bench, 0, ["may have 30 tokens (data.max_tokens)", "end after 11"], *whole, "max_new_tokens=12", "data.max_tokens=30")
+    said(bench, 0, [], *whole, "max_new_tokens=11", "data.max_tokens=30", no=["generate.max_new_tokens"])
+    said(bench, 0, ["generate.max_new_tokens: 5000, but"], *bench.align_args(bench.folder / "cut", base, LENGTH, "max_new_tokens=5000", method="raft",
+                                                                             iterations=1))
+    said(bench, 0, ["generate.max_new_tokens: 5000, but"], "eval", f"eval.models=a={base}", f"data.eval={bench.world}/prompts.jsonl",
+         "data.limit=2", "max_new_tokens=5000", LENGTH)
     sft = bench.sft_args(bench.folder / "long", f"tokenizer={short}", steps=1)
     r = said(bench, 0, words, *sft, ranks=2 if bench.mpirun else 1)
     bench.check(r.err.count("model_max_length") == 1, "said more than once:", r)
