@@ -56,20 +56,42 @@ static int64_t bytes_per_weight(const struct save *s)
     return s->options->weights_only ? weight : weight + 2 * size + (weight < size ? size : 0);
 }
 
-/* Checks that the disk has enough free space, before anything is written. */
-static plumb_status check_space(const struct save *s)
+/* Sets the bytes that the save needs, approximately, and those that the disk has free; infinity if
+ * the file system does not count them. */
+static plumb_status measure_space(double *need, double *free_bytes, const struct save *s)
 {
     struct statvfs fs;
     const char *dir = s->options->output_dir;
     PLUMB_REQUIRE(!statvfs(dir, &fs), PLUMB_ERR_IO, "%s: %s", dir, strerror(errno));
     const int64_t more = s->pause ? s->pause->bytes : 0;
-    const int64_t need = s->trained.count * bytes_per_weight(s) + (1 << 18) + more;
-    const double free_bytes = (double)fs.f_bavail * (double)fs.f_frsize;
-    PLUMB_REQUIRE(fs.f_blocks == 0 || free_bytes >= (double)need, PLUMB_ERR_IO,
+    *need = (double)(s->trained.count * bytes_per_weight(s) + (1 << 18) + more);
+    *free_bytes = fs.f_blocks == 0 ? HUGE_VAL : (double)fs.f_bavail * (double)fs.f_frsize;
+    return PLUMB_OK;
+}
+
+void plumb_checkpoint_note_space(const struct plumb_checkpoint_options *options,
+                                 const plumb_model *m)
+{
+    const struct save s = {.options = options, .model = m, .trained = plumb_model_trained(m)};
+    double need, free_bytes;
+    if (measure_space(&need, &free_bytes, &s) == PLUMB_OK && free_bytes < need)
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s: no room for a checkpoint: it needs about %.1f MB, the disk has %.1f MB "
+                  "free; the first save will fail unless there is more by then",
+                  options->output_dir, need / 1e6, free_bytes / 1e6);
+}
+
+/* Checks the free space before anything is written: finding out later would cost minutes. */
+static plumb_status check_space(const struct save *s)
+{
+    const char *dir = s->options->output_dir;
+    double need, free_bytes;
+    PLUMB_TRY(measure_space(&need, &free_bytes, s));
+    PLUMB_REQUIRE(free_bytes >= need, PLUMB_ERR_IO,
                   "%s: no room for %s: it needs about %.1f MB (weights%s), the disk has %.1f MB "
                   "free; remove files there, for example earlier checkpoints (checkpoint.keep_last "
                   "removes them only after a save)",
-                  dir, strrchr(s->final_dir, '/') + 1, (double)need / 1e6,
+                  dir, strrchr(s->final_dir, '/') + 1, need / 1e6,
                   s->options->weights_only ? "" : " and moments", free_bytes / 1e6);
     return PLUMB_OK;
 }

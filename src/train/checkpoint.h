@@ -86,6 +86,12 @@ plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_
                                    const struct plumb_card *card, const plumb_model *m,
                                    const plumb_optim *o, plumb_comm *comm, float *const *scratch);
 
+/* Logs a warning if the disk of options->output_dir has less free space than one complete
+ * checkpoint of m needs. Rank 0 calls it when a run starts: the first save may come hours later. Of
+ * the options it reads output_dir and weights_only. Not collective. */
+void plumb_checkpoint_note_space(const struct plumb_checkpoint_options *options,
+                                 const plumb_model *m);
+
 /* Cleans up after a save that was killed, before a run resumes from `dir`: removes the .tmp folders
  * of output_dir, and points latest to `dir` if that is a checkpoint of output_dir. Not collective;
  * rank 0 calls it. PLUMB_ERR_IO. */

@@ -502,6 +502,7 @@ plumb_status plumb_trainer_prepare(struct plumb_trainer *t, const struct plumb_p
         plumb_log(PLUMB_LOG_INFO, "resuming from %s", t->resumed_from);
     say_start(t);
     note_rate(t);
+    plumb_trainer_note_space(t);
     if (!plumb_is_pow2(plumb_comm_size(t->comm)))
         plumb_log(PLUMB_LOG_INFO,
                   "%d ranks is no power of two: results agree with other rank counts to rounding, "

@@ -133,6 +133,8 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
  * on every rank if the request ends the run, and PLUMB_OK if the run continues. Collective. */
 plumb_status plumb_trainer_pause(struct plumb_trainer *t, struct plumb_checkpoint_pause *pause,
                                  bool *paused);
+/* Warns on rank 0 if the disk of output_dir has no room for a checkpoint. Not collective. */
+void plumb_trainer_note_space(const struct plumb_trainer *t);
 /* Returns true if a checkpoint is due after step or iteration number `at`. last: `at` is the last
  * one of the run; evaluated: data.eval was evaluated after it. The result depends only on counts,
  * so it is the same on every rank. */

@@ -71,6 +71,15 @@ plumb_status plumb_trainer_log(struct plumb_trainer *t, struct plumb_metrics_row
 
 enum { OPTIMIZER_ALL, OPTIMIZER_LAST, OPTIMIZER_NONE }; /* values of checkpoint.optimizer */
 
+void plumb_trainer_note_space(const struct plumb_trainer *t)
+{
+    const struct plumb_checkpoint_options options = {.output_dir = t->cfg->output_dir,
+                                                     .weights_only = t->cfg->checkpoint.optimizer ==
+                                                                     OPTIMIZER_NONE};
+    if (plumb_comm_rank(t->comm) == 0)
+        plumb_checkpoint_note_space(&options, t->model);
+}
+
 /* Appends fields about the chat template to the model card's field[], from field[n] on. Returns the
  * number of fields afterwards. */
 static int64_t add_chat_fields(struct plumb_card_field *field, int64_t n,

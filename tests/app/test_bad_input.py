@@ -474,7 +474,8 @@ def disk_full(b):
         args = b.bench.align_args(run, b.model, "checkpoint.keep_last=0",
                                   "reward.functions=[{name: length, target: 5}]", iterations=4)
         mount("5m", "remount")
-        b.expect("checkpoints onto a full disk", args, "checkpoint-", "room")
+        r = b.expect("checkpoints onto a full disk", args, "checkpoint-", "room")
+        b.bench.check("no room for a checkpoint" not in r.err, "a warning, but there was room for a checkpoint:", r)
         left = sorted(p.name for p in run.glob("checkpoint-*"))
         b.bench.check(left and not any(n.endswith(".tmp") for n in left), "a full disk left", left)
         other = disk / "other"
@@ -482,7 +483,7 @@ def disk_full(b):
         mount("64k", "remount")
         args = b.bench.align_args(other, b.model, "reward.functions=[{name: length, target: 5}]",
                                   prompts=64)
-        b.expect("rollouts onto a full disk", args, "rollouts", "space")
+        b.expect("rollouts onto a full disk", args, "rollouts", "space", "no room for a checkpoint: it needs about")
         left = sorted(p.name for p in (other / "rollouts").glob("*"))
         b.bench.check(not left, "a full disk left", left)
         mount("20m", "remount")
