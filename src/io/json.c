@@ -335,6 +335,47 @@ bool plumb_json_bool(const plumb_json *v, bool fallback)
     return plumb_json_type_of(v) == PLUMB_JSON_BOOL ? v->yes : fallback;
 }
 
+/* The members of each pair are compared once; for the members of b it is enough that a has them.
+ * Otherwise the time would double with each level. */
+static bool equal_members(const plumb_json *a, const plumb_json *b)
+{
+    for (int64_t i = 0; i < a->count; i++)
+        if (!plumb_json_equal(&a->item[i], plumb_json_get(b, a->key[i])))
+            return false;
+    for (int64_t i = 0; i < b->count; i++)
+        if (b->item[i].type != PLUMB_JSON_NULL && !plumb_json_get(a, b->key[i]))
+            return false;
+    return true;
+}
+
+bool plumb_json_equal(const plumb_json *a, const plumb_json *b)
+{
+    const enum plumb_json_type x = plumb_json_type_of(a), y = plumb_json_type_of(b);
+    if (x != y)
+        return (x == PLUMB_JSON_INT || x == PLUMB_JSON_REAL) &&
+               (y == PLUMB_JSON_INT || y == PLUMB_JSON_REAL) &&
+               plumb_json_real(a, 0) == plumb_json_real(b, 0);
+    switch (x) {
+    case PLUMB_JSON_BOOL:
+        return a->yes == b->yes;
+    case PLUMB_JSON_INT:
+        return a->integer == b->integer;
+    case PLUMB_JSON_REAL:
+        return a->real == b->real;
+    case PLUMB_JSON_STRING:
+        return a->count == b->count && memcmp(a->text, b->text, (size_t)a->count) == 0;
+    case PLUMB_JSON_ARRAY:
+        for (int64_t i = 0; i < a->count && a->count == b->count; i++)
+            if (!plumb_json_equal(&a->item[i], &b->item[i]))
+                return false;
+        return a->count == b->count;
+    case PLUMB_JSON_OBJECT:
+        return equal_members(a, b);
+    default:
+        return true;
+    }
+}
+
 /* Sets *m to member `key`, or to NULL if the member is missing or null and there is a fallback.
  * Returns an error if v is not an object, or if the member is missing or null and there is no
  * fallback. */

@@ -51,6 +51,9 @@ const plumb_json *plumb_json_at(const plumb_json *v, int64_t i);
 /* Sets *key and *value to member i of an object, in the order of the text; i is in [0, count). */
 plumb_status plumb_json_member_at(const plumb_json *v, int64_t i, const char **key,
                                   const plumb_json **value);
+/* Returns true if two values are equal. The order of members does not matter, a member whose value
+ * is null counts as absent, and 1 equals 1.0. NULL equals a node of type null. */
+bool plumb_json_equal(const plumb_json *a, const plumb_json *b);
 /* Return the value of a node, or `fallback` if v is NULL or has another type. */
 const char *plumb_json_string(const plumb_json *v, const char *fallback);
 int64_t plumb_json_string_len(const plumb_json *v);

@@ -62,9 +62,41 @@ static void test_values(void)
     plumb_json_free(&v);
 }
 
-/* Checks an integer that is too large for int64, such as transformers writes for a tokenizer
- * without a length limit. It is read as a real number and must not change how the other numbers are
- * read. */
+static void test_equal(void)
+{
+    static const struct {
+        const char *a, *b;
+        bool equal;
+    } cases[] = {
+        {"{\"a\": 1, \"b\": [true, \"x\"]}", "{\"b\": [true, \"x\"], \"a\": 1.0}", true},
+        {"{\"a\": 1, \"n\": null}", "{\"a\": 1}", true},
+        {"{\"a\": 1}", "{\"m\": null, \"a\": 1}", true},
+        {"{\"a\": 1}", "{\"a\": 1, \"b\": 2}", false},
+        {"{\"a\": 1, \"b\": 2}", "{\"a\": 1}", false},
+        {"{\"a\": {\"k\": 1}}", "{\"a\": {\"k\": 2}}", false},
+        {"[1, 2]", "[1]", false},
+        {"[1]", "[1, 2]", false},
+        {"[2, 1]", "[1, 2]", false},
+        {"[\"a\\u0000b\"]", "[\"a\\u0000c\"]", false},
+        {"[true]", "[false]", false},
+        {"[true]", "[1]", false},
+        {"[\"1\"]", "[1]", false},
+        {"[9007199254740993]", "[9007199254740992]", false},
+        {"[0.5]", "[0.25]", false},
+        {"[null]", "[null]", true},
+        {"[null]", "[0]", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        plumb_json *a = good(cases[i].a), *b = good(cases[i].b);
+        CHECKF(plumb_json_equal(a, b) == cases[i].equal, "%s, %s", cases[i].a, cases[i].b);
+        plumb_json_free(&a);
+        plumb_json_free(&b);
+    }
+    CHECK(plumb_json_equal(NULL, NULL));
+}
+
+/* Checks an integer that is too wide for int64, such as transformers writes for a tokenizer without
+ * a limit: reading it as real must not change the other numbers. */
 static void test_too_wide(void)
 {
     plumb_json *v = good("{\"max\": 1000000000000000019884624838656, \"n\": -3, \"x\": 0.5,"
@@ -328,6 +360,7 @@ static bool test_suite(void)
 int main(void)
 {
     test_values();
+    test_equal();
     test_too_wide();
     test_large_object();
     test_errors();
