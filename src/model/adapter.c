@@ -176,6 +176,20 @@ static void merge_all(float *w, const float *x, const plumb_model *m, double *ro
                (size_t)(a->score.out * a->score.in) * sizeof *w);
 }
 
+static plumb_status check_finite(const float *w, const plumb_model *m)
+{
+    for (int64_t i = 0; i < m->n_param; i++) {
+        const struct plumb_param *p = &m->param[i];
+        for (int64_t k = 0; k < p->count; k++)
+            PLUMB_REQUIRE(isfinite(w[p->offset + k]), PLUMB_ERR_NUMERIC,
+                          "%s with the adapter added: value %lld of %s is %g, expected a finite "
+                          "number; a weight of the base model is not finite, or the sum is too "
+                          "large",
+                          m->dir, (long long)k, p->name, (double)w[p->offset + k]);
+    }
+    return PLUMB_OK;
+}
+
 plumb_status plumb_adapter_merge(plumb_model *m)
 {
     const struct plumb_adapter *a = m->adapter;
@@ -200,6 +214,7 @@ plumb_status plumb_adapter_merge(plumb_model *m)
     PLUMB_TRY_GOTO(st, b->to_host(b, w, m->w, m->count * (int64_t)sizeof *w), done);
     PLUMB_TRY_GOTO(st, b->to_host(b, x, a->weights.w, a->count * (int64_t)sizeof *x), done);
     merge_all(w, x, m, row);
+    PLUMB_TRY_GOTO(st, check_finite(w, m), done);
     PLUMB_TRY_GOTO(st, b->to_device(b, m->w, w, m->count * (int64_t)sizeof *w), done);
     plumb_lora_detach(m);
     st = plumb_model_refresh(m);

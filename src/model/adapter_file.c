@@ -300,7 +300,8 @@ static plumb_status check_entry(const struct plumb_adapter *a, const struct plum
 }
 
 /* Reads the tensors of file st to w (count,), the adapter's weights on the host. Fails if the file
- * lacks a tensor, has a tensor that the adapter does not have, or has a tensor of another shape. */
+ * lacks a tensor, has a tensor that the adapter does not have, has a tensor of another shape, or
+ * has a value that is not finite. */
 static plumb_status read_tensors(float *w, const struct plumb_adapter *a, const plumb_st *st,
                                  const char *dir)
 {
@@ -312,6 +313,10 @@ static plumb_status read_tensors(float *w, const struct plumb_adapter *a, const 
         PLUMB_REQUIRE(e, PLUMB_ERR_FORMAT, "%s/" PLUMB_ADAPTER_FILE ": tensor %s is missing", dir,
                       p->file);
         PLUMB_TRY(plumb_param_take(w + p->offset, e, p));
+        for (int64_t k = 0; k < p->count; k++)
+            PLUMB_REQUIRE(isfinite(w[p->offset + k]), PLUMB_ERR_NUMERIC,
+                          "%s: tensor %s: value %lld is %g, expected a finite number", e->file,
+                          e->name, (long long)k, (double)w[p->offset + k]);
     }
     return PLUMB_OK;
 }

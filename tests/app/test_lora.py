@@ -4,6 +4,7 @@ scores. The expected values come from tests/reference/lora_fixtures.py. Also che
 adapters on several ranks and with interruptions, and which adapters are refused."""
 import array
 import json
+import math
 import shutil
 import struct
 
@@ -167,6 +168,25 @@ def refusals(bench):
         bench.check(not (out / "metrics.jsonl").exists(), args, "writes")
 
 
+def non_finite(bench):
+    """Checks that no weights that are not finite are merged, and that the message names their file."""
+    def spoilt(folder, name):
+        copy = bench.folder / f"spoilt-{name}"
+        shutil.copytree(folder, copy)
+        raw = (copy / name).read_bytes()
+        (copy / name).write_bytes(raw[:-4] + struct.pack("<f", math.nan))
+        return copy
+
+    adapter, base, out = spoilt(LORA / "all", WEIGHTS), spoilt(BASE, "model.safetensors"), bench.folder / "spoilt"
+    for model, other, words in ((BASE, adapter, f"{adapter}/{WEIGHTS}: tensor"),
+                                (base, LORA / "all", "a weight of the base model is not finite")):
+        r = bench.run("merge", f"model={model}", f"adapter={other}", f"output={out}")
+        bench.check(r.code != 0 and words in r.err and "nan" in r.err, model, other, "lacks", words, r)
+        bench.check(not list(bench.folder.glob("spoilt*.tmp")) and not out.exists(), "a refused merge writes", r)
+    r = bench.run("logprob", f"model={BASE}", f"adapter={adapter}", f"input={LORA}/input.jsonl")
+    bench.check(r.code != 0 and f"{adapter}/{WEIGHTS}: tensor" in r.err, "logprob reads a NaN", r)
+
+
 def same(bench, whole, out, what):
     for name in (WEIGHTS, CONFIG, "trainer_state.h5"):
         bench.same(whole / "latest" / name, out / "latest" / name, what)
@@ -246,6 +266,7 @@ def test(bench):
     merge(bench, trained)
     harmless(bench, want)
     refusals(bench)
+    non_finite(bench)
     bench.make_world()
     base = bench.base()
     runs(bench, base)
