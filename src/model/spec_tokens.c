@@ -101,10 +101,13 @@ plumb_status plumb_spec_read_generation(struct plumb_spec *s, const char *dir)
     const struct plumb_spec before = *s;
     plumb_json *j = NULL;
     PLUMB_TRY(plumb_json_read_file(&j, path));
-    const plumb_status st = read_stops(s, j, path);
-    if (st == PLUMB_OK)
-        compare_stops(&before, s, j, path);
+    plumb_status st = PLUMB_OK;
+    if (plumb_json_type_of(j) != PLUMB_JSON_OBJECT)
+        PLUMB_FAIL_GOTO(st, PLUMB_ERR_FORMAT, done, "%s: found %s, expected an object", path,
+                        plumb_json_type_name(plumb_json_type_of(j)));
+    PLUMB_TRY_GOTO(st, read_stops(s, j, path), done);
+    compare_stops(&before, s, j, path);
+done:
     plumb_json_free(&j);
-    PLUMB_TRY(st);
-    return PLUMB_OK;
+    return st;
 }

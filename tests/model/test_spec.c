@@ -475,6 +475,9 @@ static void check_defaults(void)
     CHECK(strstr(plumb_trail(), "generation_config.json"));
     write_file("generation_config.json", "{");
     CHECK(WITH(&s, {"rope_scaling", "null"}) == PLUMB_ERR_FORMAT);
+    write_file("generation_config.json", "[{\"eos_token_id\": 3}]");
+    CHECK(WITH(&s, {"rope_scaling", "null"}) == PLUMB_ERR_FORMAT);
+    CHECK(strstr(plumb_trail(), "generation_config.json: found array, expected an object"));
 }
 
 int main(void)
