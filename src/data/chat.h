@@ -139,6 +139,11 @@ enum plumb_turns_tail {
     PLUMB_TAIL_ROLE
 };
 
+/* Returns the template that renders a record: c->tool_use if the record has tools and the folder
+ * has such a template, else c->template. */
+const plumb_jinja *plumb_chat_template_for(const struct plumb_chat_setting *c,
+                                           const plumb_json *record);
+
 /* Appends the rendered text of the first n messages to out. `record` is the JSON record of the
  * conversation; its tools, documents and chat_template_kwargs are passed to the template. spans is
  * set to the byte ranges that {% generation %} blocks wrote; it may be NULL. Returns

@@ -185,6 +185,7 @@ static const struct {
     {"completion", "messages", OF_ANY},
     {"prompt", "messages", OF_ANY},
     {"messages", "text", OF_TEXTS},
+    {"messages", "conversations", OF_SFT | OF_TEXTS | OF_ANY},
     {"prompt", "prompt_ids", OF_PROMPTS | OF_ANY},
     {"prompt", "chosen", OF_ANY | OF_SFT},
     {"prompt", "rejected", OF_ANY | OF_SFT},

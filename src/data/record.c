@@ -525,8 +525,8 @@ static plumb_status read_line(struct plumb_draft *d, const plumb_json *line,
                   "%s: found %s, expected an object", where, found(line));
     const bool chat = plumb_record_is_chat(line, o);
     char hint[256];
-    PLUMB_TRY(plumb_fields_check_record(line, o->kind, chat ? o->chat->template : NULL, &d->named,
-                                        where));
+    PLUMB_TRY(plumb_fields_check_record(
+        line, o->kind, chat ? plumb_chat_template_for(o->chat, line) : NULL, &d->named, where));
     PLUMB_TRY(plumb_misspelt_look(&d->misspelt, line, o, where));
     const plumb_status st =
         chat ? plumb_record_read_chat(d, line, o, where) : read_shape(d, line, o, where);

@@ -19,7 +19,7 @@ bool plumb_record_is_chat(const plumb_json *line, const struct plumb_data_option
     case PLUMB_DATA_PROMPTS:
         return is_list(line, "prompt");
     case PLUMB_DATA_PAIRS:
-        return is_list(line, "prompt") || is_list(line, "chosen");
+        return is_list(line, "prompt") || is_list(line, "chosen") || is_list(line, "rejected");
     case PLUMB_DATA_TEXTS:
         return is_list(line, "messages");
     default:
@@ -30,54 +30,76 @@ bool plumb_record_is_chat(const plumb_json *line, const struct plumb_data_option
 }
 
 /* Checks the members of each message other than role and content (data/fields.h). trained tells
- * whether the loss covers the assistant's messages in this field. */
-static plumb_status check_members(struct plumb_draft *d, const plumb_json *v, const char *key,
-                                  bool trained, const struct plumb_data_options *o,
-                                  const char *where)
+ * whether the loss covers the assistant's messages in this field. An element that is no object is
+ * skipped here; plumb_turns_add refuses it. */
+static plumb_status check_members(struct plumb_draft *d, const plumb_json *line,
+                                  const plumb_json *v, const char *key, bool trained,
+                                  const struct plumb_data_options *o, const char *where)
 {
     const bool training = o->kind == PLUMB_DATA_SFT || o->kind == PLUMB_DATA_PAIRS;
     for (int64_t i = 0; i < plumb_json_count(v); i++) {
         const plumb_json *m = plumb_json_at(v, i);
         const char *role = plumb_json_string(plumb_json_get(m, "role"), "");
         char at[64];
+        if (plumb_json_type_of(m) != PLUMB_JSON_OBJECT)
+            continue;
         snprintf(at, sizeof(at), "%.32s[%lld].", key, (long long)i);
-        PLUMB_TRY(plumb_fields_check_message(m, at,
-                                             training && trained && !strcmp(role, "assistant"),
-                                             training, o->chat->template, &d->named, where));
+        PLUMB_TRY(plumb_fields_check_message(
+            m, at, training && trained && !strcmp(role, "assistant"), training,
+            plumb_chat_template_for(o->chat, line), &d->named, where));
     }
     return PLUMB_OK;
 }
 
-static plumb_status same_content(bool *same, const plumb_json *a, const plumb_json *b)
+/* Sets *same to true if the message m is from the user and its content is the string `prompt`. */
+static plumb_status asks_again(bool *same, const plumb_json *prompt, const plumb_json *m,
+                               const char *key, const char *where)
 {
-    struct plumb_buf x = {0}, y = {0};
-    plumb_status st = plumb_json_put_node(&x, a);
-    if (st == PLUMB_OK)
-        st = plumb_json_put_node(&y, b);
-    *same = st == PLUMB_OK && strcmp(plumb_buf_text(&x), plumb_buf_text(&y)) == 0;
-    plumb_buf_fini(&x);
-    plumb_buf_fini(&y);
+    struct plumb_buf text = {0};
+    const char *role = plumb_json_string(plumb_json_get(m, "role"), "");
+    const plumb_status st = plumb_content_text(&text, plumb_json_get(m, "content"), key, where);
+    *same = st == PLUMB_OK && strcmp(role, "user") == 0 &&
+            text.len == plumb_json_string_len(prompt) &&
+            memcmp(plumb_buf_text(&text), plumb_json_string(prompt, ""), (size_t)text.len) == 0;
+    plumb_buf_fini(&text);
     return st;
 }
 
 /* Sets *n to the number of prompt messages if the answer repeats all of them at its beginning, else
  * to 0. */
-static plumb_status repeated(int64_t *n, const plumb_json *prompt, const plumb_json *answer)
+static plumb_status repeated(int64_t *n, const plumb_json *prompt, const plumb_json *answer,
+                             const char *key, const char *where)
 {
     const bool list = plumb_json_type_of(prompt) == PLUMB_JSON_ARRAY;
     const int64_t count = list ? plumb_json_count(prompt) : 1;
     bool same = plumb_json_type_of(answer) == PLUMB_JSON_ARRAY && plumb_json_count(answer) > count;
     for (int64_t i = 0; i < count && same; i++) {
         const plumb_json *m = plumb_json_at(answer, i);
-        const plumb_json *text = plumb_json_get(m, "content");
-        const char *role = plumb_json_string(plumb_json_get(m, "role"), "");
         if (list)
-            PLUMB_TRY(same_content(&same, plumb_json_at(prompt, i), m));
+            same = plumb_json_equal(plumb_json_at(prompt, i), m);
         else
-            PLUMB_TRY(same_content(&same, prompt, text));
-        same = same && (list || strcmp(role, "user") == 0);
+            PLUMB_TRY(asks_again(&same, prompt, m, key, where));
     }
     *n = same ? count : 0;
+    return PLUMB_OK;
+}
+
+/* Refuses an answer that does not repeat the prompt, but begins with another question or with a
+ * system message: the model would see two questions, or a system message after the question. A
+ * prompt that ends with an answer may be followed by a question. */
+static plumb_status check_first(const plumb_json *prompt, const plumb_json *answer, const char *key,
+                                const char *where)
+{
+    const plumb_json *last = plumb_json_at(prompt, plumb_json_count(prompt) - 1);
+    const char *before = plumb_json_string(plumb_json_get(last, "role"), "user");
+    const char *role =
+        plumb_json_string(plumb_json_get(plumb_json_at(answer, 0), "role"), "assistant");
+    const bool system = strcmp(role, "system") == 0 || strcmp(role, "developer") == 0;
+    const bool twice = strcmp(role, "user") == 0 && strcmp(before, "user") == 0;
+    PLUMB_REQUIRE(!system && !twice, PLUMB_ERR_FORMAT,
+                  "%s: field \"%s\": the first message is from \"%s\" and is not that of "
+                  "\"prompt\"; expected the answer alone, or all messages of \"prompt\" before it",
+                  where, key, role);
     return PLUMB_OK;
 }
 
@@ -183,7 +205,7 @@ static plumb_status put_answer(struct plumb_draft *d, struct asked p, const plum
     const int k = d->completions++;
     const bool list = plumb_json_type_of(v) == PLUMB_JSON_ARRAY;
     const plumb_json *last = plumb_json_at(v, plumb_json_count(v) - 1);
-    PLUMB_TRY(check_members(d, list ? v : NULL, key, true, o, where));
+    PLUMB_TRY(check_members(d, line, list ? v : NULL, key, true, o, where));
     PLUMB_TRY(note_covered(d, list ? v : NULL, key, first, o, where));
     plumb_turns_clear(&d->turns);
     PLUMB_TRY(plumb_turns_add(&d->turns, o->chat, p.v, "user", p.key, 0, p.n, where));
@@ -204,13 +226,15 @@ static plumb_status read_answers(struct plumb_draft *d, const plumb_json *line,
                                  const char *where)
 {
     const struct asked p = {plumb_json_get(line, "prompt"), "prompt", -1};
-    PLUMB_TRY(check_members(d, plumb_json_type_of(p.v) == PLUMB_JSON_ARRAY ? p.v : NULL, "prompt",
-                            false, o, where));
+    PLUMB_TRY(check_members(d, line, plumb_json_type_of(p.v) == PLUMB_JSON_ARRAY ? p.v : NULL,
+                            "prompt", false, o, where));
     PLUMB_TRY(put_prompt(d, p, line, o, where));
     for (int i = 0; i < n; i++) {
         const plumb_json *v = plumb_json_get(line, key[i]);
         int64_t first;
-        PLUMB_TRY(repeated(&first, p.v, v));
+        PLUMB_TRY(repeated(&first, p.v, v, key[i], where));
+        if (first == 0)
+            PLUMB_TRY(check_first(p.v, v, key[i], where));
         PLUMB_TRY(put_answer(d, p, v, key[i], first, line, o, where));
     }
     return PLUMB_OK;
@@ -223,12 +247,16 @@ static plumb_status read_implicit(struct plumb_draft *d, const plumb_json *line,
 {
     const plumb_json *a = plumb_json_get(line, "chosen"), *b = plumb_json_get(line, "rejected");
     int64_t n = 0;
-    PLUMB_REQUIRE(plumb_json_type_of(b) == PLUMB_JSON_ARRAY, PLUMB_ERR_FORMAT,
-                  "%s: field \"rejected\": found %s, expected a list of messages as in \"chosen\"",
-                  where, b ? plumb_json_type_name(plumb_json_type_of(b)) : "nothing");
+    const bool list = plumb_json_type_of(a) == PLUMB_JSON_ARRAY;
+    const plumb_json *other = list ? b : a;
+    PLUMB_REQUIRE(plumb_json_type_of(other) == PLUMB_JSON_ARRAY, PLUMB_ERR_FORMAT,
+                  "%s: field \"%s\": found %s, expected a list of messages as in \"%s\"", where,
+                  list ? "rejected" : "chosen",
+                  other ? plumb_json_type_name(plumb_json_type_of(other)) : "nothing",
+                  list ? "chosen" : "rejected");
     for (bool same = true; same && n + 1 < plumb_json_count(a) && n + 1 < plumb_json_count(b);
          n += same)
-        PLUMB_TRY(same_content(&same, plumb_json_at(a, n), plumb_json_at(b, n)));
+        same = plumb_json_equal(plumb_json_at(a, n), plumb_json_at(b, n));
     PLUMB_REQUIRE(n > 0, PLUMB_ERR_FORMAT,
                   "%s: field \"prompt\": found nothing, and \"chosen\" and \"rejected\" do not "
                   "begin with the same message; expected a string or a list of messages",
@@ -246,7 +274,7 @@ static plumb_status read_messages(struct plumb_draft *d, const plumb_json *line,
     const plumb_json *v = plumb_json_get(line, "messages");
     const plumb_json *last = plumb_json_at(v, plumb_json_count(v) - 1);
     const bool trains = o->kind == PLUMB_DATA_SFT;
-    PLUMB_TRY(check_members(d, v, "messages", trains, o, where));
+    PLUMB_TRY(check_members(d, line, v, "messages", trains, o, where));
     PLUMB_TRY(plumb_turns_add(&d->turns, o->chat, v, NULL, "messages", 0, -1, where));
     PLUMB_TRY(plumb_turns_complete(&d->turns, o->chat, NULL, where));
     if (o->whole)

@@ -32,6 +32,19 @@ static bool is_alpaca(const plumb_json *line)
     return is_string(line, "instruction") && (pair || is_string(line, "output"));
 }
 
+/* Refuses an alpaca record whose output is not a string. */
+static plumb_status check_output(const plumb_json *line, const char *where)
+{
+    const plumb_json *output = plumb_json_member(line, "output");
+    for (int i = 0; i < CHATS; i++)
+        if (plumb_json_get(line, chats[i]))
+            return PLUMB_OK;
+    PLUMB_REQUIRE(!is_string(line, "instruction") || !output || is_string(line, "output"),
+                  PLUMB_ERR_FORMAT, "%s: field \"output\": found %s, expected a string", where,
+                  plumb_json_type_name(plumb_json_type_of(output)));
+    return PLUMB_OK;
+}
+
 static bool is_shared(const plumb_json *line)
 {
     return plumb_json_type_of(plumb_json_get(line, "conversations")) == PLUMB_JSON_ARRAY &&
@@ -164,6 +177,8 @@ plumb_status plumb_shape_read(plumb_json **out, const plumb_json *line, bool cha
         const plumb_json *v = plumb_json_get(line, chats[i]);
         change |= has_from(v) || (!chat && has_parts(v));
     }
+    if (!change)
+        PLUMB_TRY(check_output(line, where));
     if (!change || plumb_field_is_generated(line))
         return PLUMB_OK;
     PLUMB_TRY_GOTO(st, plumb_buf_add_text(&text, "{"), done);
@@ -253,7 +268,8 @@ void plumb_shape_hint(char *out, int64_t size, const plumb_json *line, enum plum
         const char *key;
         const plumb_json *v;
         if (plumb_json_member_at(line, i, &key, &v) == PLUMB_OK)
-            at += snprintf(out + at, (size_t)(size - at), "%s \"%.40s\"",
-                           i ? "," : "; the record has", key);
+            at += snprintf(out + at, (size_t)(size - at), "%s \"%.40s\"%s",
+                           i ? "," : "; the record has", key,
+                           plumb_json_type_of(v) == PLUMB_JSON_NULL ? " (null)" : "");
     }
 }

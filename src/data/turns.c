@@ -382,6 +382,13 @@ done:
     return st;
 }
 
+const plumb_jinja *plumb_chat_template_for(const struct plumb_chat_setting *c,
+                                           const plumb_json *record)
+{
+    const bool tools = !plumb_field_is_empty(plumb_json_get(record, "tools"));
+    return tools && c->tool_use ? c->tool_use : c->template;
+}
+
 plumb_status plumb_turns_render(const struct plumb_turns *t, int64_t n,
                                 const struct plumb_chat_setting *c, const plumb_json *record,
                                 enum plumb_turns_tail tail, struct plumb_buf *out,
@@ -409,8 +416,8 @@ plumb_status plumb_turns_render(const struct plumb_turns *t, int64_t n,
     chat.messages = messages;
     chat.continue_final_message = open;
     chat.add_generation_prompt = tail == PLUMB_TAIL_GENERATE || (tail == PLUMB_TAIL_ROLE && asks);
-    st = plumb_chat_render(chat.tools && c->tool_use ? c->tool_use : c->template, out, spans, &chat,
-                           c->token, c->tokens, NULL, where);
+    st = plumb_chat_render(plumb_chat_template_for(c, record), out, spans, &chat, c->token,
+                           c->tokens, NULL, where);
 done:
     plumb_json_free(&messages);
     plumb_json_free(&tools);
@@ -472,7 +479,7 @@ plumb_status plumb_turns_spans(const struct plumb_turns *t, const struct plumb_c
                                const plumb_json *record, struct plumb_buf *whole,
                                struct plumb_jinja_spans *spans, const char *where)
 {
-    const bool marked = plumb_jinja_has_generation(c->template);
+    const bool marked = plumb_jinja_has_generation(plumb_chat_template_for(c, record));
     struct plumb_buf before = {0}, with = {0};
     bool any = false;
     plumb_status st = PLUMB_OK;

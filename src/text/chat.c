@@ -297,10 +297,12 @@ static plumb_status compile_file(plumb_jinja **out, const char *path)
     return st;
 }
 
-/* Returns the template with this name in a list of {"name", "template"} objects; NULL if there is
- * none. */
+/* Returns the template with this name in a list of {"name", "template"} objects, or in an object
+ * whose keys are the names; NULL if there is none. */
 static const plumb_json *listed(const plumb_json *list, const char *name)
 {
+    if (plumb_json_type_of(list) == PLUMB_JSON_OBJECT)
+        return plumb_json_get(list, name);
     for (int64_t i = 0; i < plumb_json_count(list); i++) {
         const plumb_json *e = plumb_json_at(list, i);
         if (strcmp(plumb_json_string(plumb_json_get(e, "name"), ""), name) == 0)
@@ -312,12 +314,16 @@ static const plumb_json *listed(const plumb_json *list, const char *name)
 /* Appends the names of the folder's templates to `names`, for an error message. */
 static plumb_status put_names(struct plumb_buf *names, const plumb_json *list, const char *folder)
 {
+    const bool object = plumb_json_type_of(list) == PLUMB_JSON_OBJECT;
     char path[4096];
     struct plumb_names files = {0};
-    for (int64_t i = 0; i < plumb_json_count(list); i++)
-        PLUMB_TRY(
-            plumb_buf_addf(names, "%s%s", names->len ? ", " : "",
-                           plumb_json_string(plumb_json_get(plumb_json_at(list, i), "name"), "")));
+    for (int64_t i = 0; i < plumb_json_count(list); i++) {
+        const char *name = plumb_json_string(plumb_json_get(plumb_json_at(list, i), "name"), "");
+        const plumb_json *text;
+        if (object)
+            PLUMB_TRY(plumb_json_member_at(list, i, &name, &text));
+        PLUMB_TRY(plumb_buf_addf(names, "%s%s", names->len ? ", " : "", name));
+    }
     PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "additional_chat_templates"));
     if (!plumb_dir_exists(path))
         return PLUMB_OK;
@@ -333,14 +339,40 @@ static plumb_status put_names(struct plumb_buf *names, const plumb_json *list, c
 static plumb_status not_there(const char *want, const plumb_json *list, const char *folder)
 {
     struct plumb_buf names = {0};
+    const bool automatic = strcmp(want, "auto") == 0;
     plumb_status st = put_names(&names, list, folder);
-    if (st == PLUMB_OK)
+    const char *all = names.len ? plumb_buf_text(&names) : "none with a name";
+    if (st == PLUMB_OK && automatic)
         st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
-                           "chat_template is %s: there is no such file, and %s %s%s", want, folder,
-                           names.len ? "has the templates " : "has no templates with names",
-                           plumb_buf_text(&names));
+                           "%s: chat templates: found %s, expected one with the name \"default\"; "
+                           "name one of them in data.chat_template",
+                           folder, all);
+    else if (st == PLUMB_OK)
+        st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
+                           "chat_template is %s: there is no such file, and the templates of %s "
+                           "are: %s",
+                           want, folder, all);
     plumb_buf_fini(&names);
     return st;
+}
+
+/* Sets *any to true if the folder has a template in a file of its own. */
+static plumb_status has_files(bool *any, const char *folder)
+{
+    char path[4096];
+    struct plumb_names files = {0};
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "chat_template.jinja"));
+    *any = plumb_file_exists(path);
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "additional_chat_templates"));
+    if (*any || !plumb_dir_exists(path))
+        return PLUMB_OK;
+    PLUMB_TRY(plumb_dir_list(&files, path));
+    for (int64_t i = 0; i < files.n; i++) {
+        const char *dot = strrchr(files.name[i], '.');
+        *any |= dot && strcmp(dot, ".jinja") == 0;
+    }
+    plumb_names_fini(&files);
+    return PLUMB_OK;
 }
 
 /* Finds and compiles a named template of the folder. *out stays NULL if there is none. */
@@ -359,10 +391,10 @@ static plumb_status find_named(plumb_jinja **out, const char *want, const plumb_
 }
 
 /* Finds and compiles the folder's template for want = "auto". `own` is "chat_template" of
- * tokenizer_config.json, or NULL. If tools is true, a template named "tool_use" is preferred. *out
- * stays NULL if the folder has no template. */
-static plumb_status find_own(plumb_jinja **out, const plumb_json *own, const char *folder,
-                             bool tools)
+ * tokenizer_config.json, or NULL. files: the result of has_files. If tools is true, a template
+ * named "tool_use" is preferred. *out stays NULL if the folder has no template. */
+static plumb_status find_own(plumb_jinja **out, const plumb_json *own, bool files,
+                             const char *folder, bool tools)
 {
     char path[4096];
     if (tools)
@@ -376,13 +408,14 @@ static plumb_status find_own(plumb_jinja **out, const plumb_json *own, const cha
         return plumb_jinja_compile(out, plumb_json_string(own, ""), plumb_json_string_len(own),
                                    "chat_template of tokenizer_config.json");
     PLUMB_TRY(find_named(out, "default", own, folder));
-    return *out || !own ? PLUMB_OK : not_there("auto", own, folder);
+    return *out || (!own && !files) ? PLUMB_OK : not_there("auto", own, folder);
 }
 
 plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const char *folder,
                                       bool tools)
 {
     const bool own = strcmp(want, "auto") == 0;
+    bool files;
     char path[4096];
     plumb_json *config = NULL;
     *out = NULL;
@@ -395,11 +428,14 @@ plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const
     if (!folder)
         return PLUMB_OK;
     PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "tokenizer_config.json"));
-    if (plumb_file_exists(path))
+    PLUMB_TRY(has_files(&files, folder));
+    /* As in transformers, the templates of tokenizer_config.json count only if there are no others.
+     */
+    if (!files && plumb_file_exists(path))
         PLUMB_TRY(plumb_json_read_file(&config, path));
     const plumb_json *list = plumb_json_get(config, "chat_template");
     plumb_status st =
-        own ? find_own(out, list, folder, tools) : find_named(out, want, list, folder);
+        own ? find_own(out, list, files, folder, tools) : find_named(out, want, list, folder);
     if (st == PLUMB_OK && !own && !*out)
         st = not_there(want, list, folder);
     plumb_json_free(&config);

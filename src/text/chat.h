@@ -51,11 +51,12 @@ bool plumb_chat_contains(const char *text, int64_t n, const char *part, int64_t 
  *        tools   with "auto": take the template named "tool_use" if there is one
  *   out  *out    the template, owned by the caller; NULL if want is "auto" and the folder has none
  *
- * A named template is additional_chat_templates/NAME.jinja, or an element of the list
+ * A named template is additional_chat_templates/NAME.jinja, or an element of the list or object
  * "chat_template" in tokenizer_config.json. "auto" takes chat_template.jinja, or else the string
- * "chat_template" in tokenizer_config.json, or else the template named "default".
- * Errors: PLUMB_ERR_IO if a file cannot be read; PLUMB_ERR_CONFIG if there is no such template (the
- * message lists the existing ones); and the errors of plumb_jinja_compile. */
+ * "chat_template" in tokenizer_config.json, or else the template named "default". If the folder has
+ * chat_template.jinja or a file in additional_chat_templates, tokenizer_config.json has no effect.
+ * Errors: PLUMB_ERR_IO; PLUMB_ERR_CONFIG if there is no such template (the message lists the
+ * existing ones); and the errors of plumb_jinja_compile. */
 plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const char *folder,
                                       bool tools);
 

@@ -265,6 +265,24 @@ static void test_refused(void)
                   "no message is from \"assistant\"");
     check_refused("{\"prompt\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}",
                   PLUMB_DATA_PROMPTS, PLUMB_ERR_UNSUPPORTED, "a part of type \"image\"");
+    check_refused("{\"messages\":[[" USER("a") "," BOT("b") "]]}", PLUMB_DATA_SFT, PLUMB_ERR_FORMAT,
+                  "record:1: field \"messages[0]\": found array, expected a message");
+    check_refused("{\"messages\":null}", PLUMB_DATA_SFT, PLUMB_ERR_FORMAT,
+                  "the record has \"messages\" (null)");
+    check_refused("{\"instruction\":\"a\",\"output\":[\"b\"]}", PLUMB_DATA_SFT, PLUMB_ERR_FORMAT,
+                  "record:1: field \"output\": found array, expected a string");
+    check_refused("{\"chosen\":\"a\",\"rejected\":[" USER("a") "," BOT("b") "]}", PLUMB_DATA_PAIRS,
+                  PLUMB_ERR_FORMAT, "field \"chosen\": found string, expected a list of messages");
+    /* an answer that asks again, but not what the prompt asks */
+    check_refused("{\"prompt\":\"c\",\"chosen\":[" USER("a") "," BOT("b") "],\"rejected\":[" USER(
+                      "a") "," BOT("d") "]}",
+                  PLUMB_DATA_PAIRS, PLUMB_ERR_FORMAT,
+                  "field \"chosen\": the first message is from \"user\"");
+    check_refused(
+        "{\"prompt\":[" USER("a") "],\"completion\":[{\"role\":\"system\",\"content\":\"s\"}," USER(
+            "a") "," BOT("b") "]}",
+        PLUMB_DATA_SFT, PLUMB_ERR_FORMAT,
+        "field \"completion\": the first message is from \"system\"");
     put_file("chat_template.jinja",
              "{{ tools }}{{ x }}{% for m in messages %}{{ m.content }}{% if m.tool_calls %}"
              "{% for c in m.tool_calls %}{{ c }}{% endfor %}{% endif %}{% endfor %}");
@@ -282,6 +300,71 @@ static void test_refused(void)
              "{% endfor %}");
     check_refused("{\"messages\":[" USER("a") "," BOT("b") "," USER("c") "," BOT("d") "]}",
                   PLUMB_DATA_SFT, PLUMB_ERR_UNSUPPORTED, "data.assistant_only=false");
+}
+
+/* Checks the whole text of a pair's answer: that all answers of a pair are rendered by the
+ * template, and that an answer may repeat the prompt in other words of JSON. */
+static void check_rejected(const char *record, const char *want)
+{
+    struct plumb_config *cfg = load(NULL, 0);
+    struct plumb_chat_setting chat;
+    struct plumb_dataset *d;
+    CHECK_OK(plumb_chat_open(&chat, cfg, dir, dir));
+    const struct plumb_data_options o = {.kind = PLUMB_DATA_PAIRS, .chat = &chat};
+    CHECK_OK(plumb_dataset_parse(&d, record, (int64_t)strlen(record), "record", &o));
+    const struct plumb_piece *prompt = &d->record[0].prompt;
+    CHECKF(!strcmp(prompt->text, want), "\"%s\", not \"%s\"", prompt->text, want);
+    CHECK(!strcmp(d->record[0].completion[PLUMB_CHOSEN].text, "b"));
+    CHECK(!strcmp(d->record[0].completion[PLUMB_REJECTED].text, "c"));
+    plumb_dataset_close(&d);
+    plumb_chat_close(&chat);
+    plumb_config_free(&cfg);
+}
+
+static void test_pairs(void)
+{
+    static const char *const asked = TURN("user", "a") ASKS;
+    put_file("chat_template.jinja", plain);
+    check_rejected("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":[" BOT("c") "]}", asked);
+    check_rejected("{\"prompt\":[" USER("a") "],\"chosen\":[{\"content\":\"a\",\"role\":\"user\"}"
+                                             "," BOT("b") "],\"rejected\":[{\"role\":\"user\","
+                                                          "\"content\":\"a\",\"name\":null}," BOT(
+                                                              "c") "]}",
+                   asked);
+    check_rejected("{\"prompt\":\"a\",\"chosen\":[{\"role\":\"user\",\"content\":[{\"type\":"
+                   "\"text\",\"text\":\"a\"}]}," BOT("b") "],\"rejected\":[" BOT("c") "]}",
+                   asked);
+    check_rejected("{\"chosen\":[" USER("a") "," BOT("b") "],\"rejected\":[{\"content\":\"a\","
+                                                          "\"role\":\"user\"}," BOT("c") "]}",
+                   asked);
+}
+
+/* Checks which of several templates of a folder is used. Source: transformers 5.24. */
+static void test_sources(void)
+{
+    static const char *const record = "{\"prompt\":[" USER("a") "]}";
+    static const char *const with_tools =
+        "{\"prompt\":[" USER("a") "],\"tools\":[{\"name\":\"f\"}]}";
+    static const char *const named =
+        "[{\"name\":\"default\",\"template\":\"d{{ messages[0].content "
+        "}}\"},{\"name\":\"tool_use\",\"template\":\"t{{ tools | "
+        "length }}{{ messages[0].content }}\"}]";
+    char config[1024];
+    remove_file("chat_template.jinja");
+    snprintf(config, sizeof(config), "{\"chat_template\":%s}", named);
+    put_file("tokenizer_config.json", config);
+    check_prompt(NULL, 0, record, "da");
+    check_prompt(NULL, 0, with_tools, "t1a");
+    put_file("chat_template.jinja", "f{{ messages[0].content }}{{ tools | length if tools }}");
+    check_prompt(NULL, 0, with_tools, "fa1");
+    remove_file("chat_template.jinja");
+    put_file("tokenizer_config.json",
+             "{\"chat_template\":{\"default\":\"o{{ messages[0].content }}\"}}");
+    check_prompt(NULL, 0, record, "oa");
+    put_file("tokenizer_config.json", "{\"chat_template\":{\"rag\":\"o\"}}");
+    check_refused(record, PLUMB_DATA_PROMPTS, PLUMB_ERR_CONFIG,
+                  "found rag, expected one with the name \"default\"");
+    remove_file("tokenizer_config.json");
 }
 
 /* ---- record shapes of other programs --------------------------------------------------------- */
@@ -450,9 +533,11 @@ int main(void)
     test_fixture();
     test_settings();
     test_refused();
+    test_pairs();
     test_shapes();
     test_principles();
     test_overlong();
+    test_sources();
     CHECK_OK(plumb_dir_remove(dir));
     return 0;
 }
