@@ -375,6 +375,28 @@ static plumb_status check_one(const struct field *f, const plumb_json *v, const 
     return PLUMB_OK;
 }
 
+/* Warns if a record has a prompt and, under a name of another program, an answer, but no
+ * "completion": score and tokenize take the prompt alone. */
+static plumb_status note_answer(const plumb_json *line, struct plumb_fields_named *named,
+                                const char *where)
+{
+    static const char *const name[] = {"response", "responses", "completions",
+                                       "output",   "outputs",   "generated_text"};
+    if (!plumb_json_get(line, "prompt") || plumb_json_get(line, "completion"))
+        return PLUMB_OK;
+    for (int i = 0; i < COUNT(name); i++) {
+        bool fresh = false;
+        if (plumb_field_is_empty(plumb_json_get(line, name[i])))
+            continue;
+        PLUMB_TRY(is_new(&fresh, named, "answer ", name[i], where));
+        if (fresh)
+            plumb_log_alike("%s: field \"%s\" is not read, and there is no \"completion\": the "
+                            "prompt is taken without an answer",
+                            where, name[i]);
+    }
+    return PLUMB_OK;
+}
+
 plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_kind kind,
                                        const plumb_jinja *t, struct plumb_fields_named *named,
                                        const char *where)
@@ -402,7 +424,7 @@ plumb_status plumb_fields_check_record(const plumb_json *line, enum plumb_data_k
             plumb_log_alike("%s: the record has both \"%s\" and \"%s\": only \"%s\" is read", where,
                             shadow[i].read, shadow[i].other, shadow[i].read);
     }
-    return PLUMB_OK;
+    return of == OF_ANY && !ready ? note_answer(line, named, where) : PLUMB_OK;
 }
 
 plumb_status plumb_fields_check_asked(const plumb_json *line, const char *chosen, const char *where)

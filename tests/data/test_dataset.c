@@ -509,8 +509,15 @@ static void test_record_fields(void)
                PLUMB_DATA_PAIRS, "\"margin\"");
     check_said("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", PLUMB_DATA_ANY,
                "\"chosen\"");
-    /* A warning names each unknown member once, however often the file has it. All unknown members
-     * are in one warning. */
+    /* an answer under the name of another program */
+    check_said("{\"prompt\":\"a\",\"response\":\"b\"}", PLUMB_DATA_ANY,
+               "field \"response\" is not read, and there is no \"completion\"");
+    check_said("{\"prompt\":\"a\",\"completion\":\"b\",\"response\":\"c\"}", PLUMB_DATA_ANY, NULL);
+    check_said("{\"prompt\":\"a\",\"completions\":[]}", PLUMB_DATA_ANY, NULL);
+    check_said("{\"messages\":[" USER("a") "],\"conversations\":[]}", PLUMB_DATA_TEXTS,
+               "both \"messages\" and \"conversations\"");
+    /* A warning names a member once, however often the file has it, and many members in one line.
+     */
     struct plumb_buf b = {0};
     char said[8192];
     for (int i = 0; i < 50; i++)
