@@ -6,6 +6,7 @@
  * huggingface/tokenizers. */
 #include "text/tokenizer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,11 +127,25 @@ static plumb_status compare_template(const plumb_tokenizer *t, const plumb_json 
     return PLUMB_OK;
 }
 
+/* Returns true if transformers 5 reads all parts of tokenizer.json for this model_type, whatever
+ * tokenizer_class says (TOKENIZER_MAPPING_NAMES has TokenizersBackend for it). */
+static bool takes_file_parts(const char *model_type)
+{
+    static const char *const type[] = {"mistral", "ministral", "olmo2",    "olmo3", "granite",
+                                       "phi3",    "stablelm",  "ernie4_5", "glm",   "glm4"};
+    for (size_t i = 0; i < sizeof type / sizeof *type; i++)
+        if (!strcmp(model_type, type[i]))
+            return true;
+    return false;
+}
+
 /* For some tokenizer classes, transformers 5 ignores the normalizer and the pre-tokenizer of
  * tokenizer.json and uses those of the class. This function warns if they differ. */
 static plumb_status compare_class(const plumb_json *config, const plumb_json *root,
-                                  const char *where)
+                                  const plumb_json *model, const char *where)
 {
+    if (takes_file_parts(plumb_json_string(plumb_json_get(model, "model_type"), "")))
+        return PLUMB_OK;
     const char *name = plumb_json_string(plumb_json_get(config, "tokenizer_class"), "");
     const plumb_json *pre = plumb_json_get(root, "pre_tokenizer");
     const char *normal =
@@ -156,14 +171,14 @@ static plumb_status compare_class(const plumb_json *config, const plumb_json *ro
             PLUMB_LOG_WARN,
             "%s: tokenizer_class is %s, which transformers 5 builds with a normalizer "
             "and a pre-tokenizer of its own; plumb uses those of tokenizer.json (%s and "
-            "%s), as transformers does with PreTrainedTokenizerFast. The two may split the "
-            "text next to added tokens differently",
+            "%s), as transformers does with PreTrainedTokenizerFast. The two may give other tokens "
+            "at the beginning of a text, above all before a space, and next to added tokens",
             where, name, normal, type);
     return PLUMB_OK;
 }
 
 static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config,
-                                const plumb_json *root, const char *where)
+                                const plumb_json *root, const plumb_json *model, const char *where)
 {
     const bool no = false;
     bool clean, insist;
@@ -177,7 +192,18 @@ static plumb_status read_config(plumb_tokenizer *t, const plumb_json *config,
     t->clean_up = clean && insist;
     PLUMB_TRY(compare_template(t, config, "add_bos_token", t->bos, &t->post.before, where));
     PLUMB_TRY(compare_template(t, config, "add_eos_token", t->eos, &t->post.after, where));
-    return compare_class(config, root, where);
+    return compare_class(config, root, model, where);
+}
+
+/* Parses config.json, which is in the same folder as tokenizer.json, whose path is `where`. */
+static plumb_status parse_model(plumb_json **out, const struct plumb_tokenizer_text *text,
+                                const char *where)
+{
+    const char *slash = strrchr(where, '/');
+    char path[4096];
+    snprintf(path, sizeof path, "%.*sconfig.json", slash ? (int)(slash - where) + 1 : 0, where);
+    *out = NULL;
+    return text->text ? plumb_json_parse(out, text->text, text->len, path) : PLUMB_OK;
 }
 
 static plumb_status parse_one(plumb_json **out, const struct plumb_tokenizer_text *text,
@@ -192,7 +218,7 @@ plumb_status plumb_tokenizer_parse_files(plumb_tokenizer **out,
                                          const char *where)
 {
     plumb_status st = PLUMB_OK;
-    plumb_json *root = NULL;
+    plumb_json *root = NULL, *model = NULL;
     struct plumb_beside beside = {0};
     *out = NULL;
     plumb_tokenizer *t = calloc(1, sizeof *t);
@@ -201,16 +227,18 @@ plumb_status plumb_tokenizer_parse_files(plumb_tokenizer **out,
     PLUMB_TRY_GOTO(st, parse_one(&beside.config, &files->config, beside.name[0]), fail);
     PLUMB_TRY_GOTO(st, parse_one(&beside.map, &files->map, beside.name[1]), fail);
     PLUMB_TRY_GOTO(st, parse_one(&beside.added, &files->added, beside.name[2]), fail);
+    PLUMB_TRY_GOTO(st, parse_model(&model, &files->model, where), fail);
     PLUMB_TRY_GOTO(st, plumb_json_parse(&root, files->json.text, files->json.len, where), fail);
     PLUMB_TRY_GOTO(st, read_parts(t, root, &beside, where), fail);
     read_roles(t, &beside);
     if (beside.config)
-        PLUMB_TRY_GOTO(st, read_config(t, beside.config, root, beside.name[0]), fail);
+        PLUMB_TRY_GOTO(st, read_config(t, beside.config, root, model, beside.name[0]), fail);
     else
         t->clean_up = is_plain_gpt2(t);
     *out = t;
     t = NULL;
 fail:
+    plumb_json_free(&model);
     plumb_json_free(&root);
     plumb_beside_fini(&beside);
     plumb_tokenizer_close(&t);
@@ -241,7 +269,7 @@ plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir)
 {
     char path[4096];
     plumb_status st = PLUMB_OK;
-    struct plumb_buf buf[4] = {{0}};
+    struct plumb_buf buf[5] = {{0}};
     struct plumb_tokenizer_files f = {.json = {NULL, 0}};
     *out = NULL;
     PLUMB_TRY_GOTO(st, read_text(&f.config, &buf[0], path, dir, "tokenizer_config.json", false),
@@ -249,10 +277,11 @@ plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir)
     PLUMB_TRY_GOTO(st, read_text(&f.map, &buf[1], path, dir, "special_tokens_map.json", false),
                    fail);
     PLUMB_TRY_GOTO(st, read_text(&f.added, &buf[2], path, dir, "added_tokens.json", false), fail);
+    PLUMB_TRY_GOTO(st, read_text(&f.model, &buf[4], path, dir, "config.json", false), fail);
     PLUMB_TRY_GOTO(st, read_text(&f.json, &buf[3], path, dir, "tokenizer.json", true), fail);
     PLUMB_TRY_GOTO(st, plumb_tokenizer_parse_files(out, &f, path), fail);
 fail:
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         plumb_buf_fini(&buf[i]);
     return st;
 }

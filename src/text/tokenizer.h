@@ -23,7 +23,8 @@ typedef struct plumb_tokenizer plumb_tokenizer;
  * tokenizer_config.json, too. "truncation" and "padding" are ignored, as in transformers. The
  * caller owns *out. Returns PLUMB_ERR_IO if tokenizer.json is missing, PLUMB_ERR_UNSUPPORTED with
  * the name of a component that plumb does not support, or PLUMB_ERR_FORMAT with the name of the
- * field. */
+ * field. Of config.json it reads only model_type: it decides whether transformers takes all parts
+ * of tokenizer.json, and a warning says if transformers does not. */
 plumb_status plumb_tokenizer_open(plumb_tokenizer **out, const char *dir);
 /* The text of one file in memory. plumb_tokenizer_parse_files opens a tokenizer from such texts;
  * `where` is the path of tokenizer.json in messages. */
@@ -33,6 +34,7 @@ struct plumb_tokenizer_text {
 };
 struct plumb_tokenizer_files {
     struct plumb_tokenizer_text json, config, map, added;
+    struct plumb_tokenizer_text model; /* config.json; only its model_type is read */
 };
 plumb_status plumb_tokenizer_parse_files(plumb_tokenizer **out,
                                          const struct plumb_tokenizer_files *files,

@@ -185,11 +185,41 @@ static void contradictions(void)
     }
 }
 
+/* Checks that the warning about the class depends on the model: for mistral, transformers reads the
+ * parts of tokenizer.json. */
+static void models(void)
+{
+    static const struct {
+        const char *model;
+        bool warns;
+    } cases[] = {{"{\"model_type\":\"llama\"}", true},
+                 {"{\"model_type\":\"mistral\"}", false},
+                 {"{\"model_type\":\"phi3\"}", false},
+                 {"[]", true},
+                 {NULL, true}};
+    static const char config[] = "{" ROLES ",\"tokenizer_class\":\"LlamaTokenizer\"}";
+    for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
+        plumb_tokenizer *t = NULL;
+        struct plumb_tokenizer_files f = {.json = {JSON(""), (int64_t)strlen(JSON(""))}};
+        f.config = (struct plumb_tokenizer_text){config, (int64_t)strlen(config)};
+        f.model.text = cases[i].model;
+        f.model.len = cases[i].model ? (int64_t)strlen(cases[i].model) : 0;
+        char where[64];
+        snprintf(where, sizeof where, "model-%d/tokenizer.json", i);
+        hear();
+        CHECK_OK(plumb_tokenizer_parse_files(&t, &f, where));
+        CHECKF(heard("tokenizer_class is LlamaTokenizer") == cases[i].warns, "models[%d]: '%s'", i,
+               said ? said : "");
+        plumb_tokenizer_close(&t);
+    }
+}
+
 int main(void)
 {
     hear();
     against_transformers();
     contradictions();
+    models();
     plumb_log_mirror(NULL);
     fclose(ear);
     free(said);
