@@ -22,7 +22,7 @@
 // clang-format off
 #define PLUMB_OPTIONS_TOP(X) \
     X(TEXT, model, "", "", "folder", "asrfgldctipw", 1, "folder of the model: config.json, tokenizer.json and safetensors files; or of an adapter, whose adapter_config.json names the folder of its base model") \
-    X(TEXT, tokenizer, "", "", "folder", "asrfgldcti", 1, "folder of tokenizer.json; not given: the model's folder") \
+    X(TEXT, tokenizer, "", "", "folder", "asrfgldcti", 1, "folder of tokenizer.json; not given: the folder of the adapter, if it has the file, else the model's") \
     X(TEXT, output_dir, "", "", "folder", "asrfenm", 0, "folder to which the run writes its checkpoints, rollouts, metrics and report") \
     X(TEXT, input, "-", "", "file", "ldctipk", 0, "JSON lines to read, - for standard input; inspect: the path to describe; top: the folder of the run; replay: the replay file") \
     X(TEXT, output, "-", "", "file", "gldcetpmbw", 0, "JSON lines to write, - for standard output; gradient: the safetensors file to write; plan: a file for the table as one JSON object; merge: the folder to write") \

@@ -14,26 +14,26 @@ static plumb_status copy(char out[4096], const char *path)
     return PLUMB_OK;
 }
 
-/* Sets out->words, the folder of tokenizer.json: the option `tokenizer`, if it is set and differs
- * from the option `model`; else `model`, or the base's folder if `model` has no tokenizer.json. */
-static plumb_status find_words(struct plumb_start *out, const struct plumb_config *cfg)
-{
-    char path[4200];
-    const char *given = *cfg->tokenizer ? cfg->tokenizer : cfg->model;
-    PLUMB_TRY(copy(out->words, given));
-    if (strcmp(given, cfg->model) != 0)
-        return PLUMB_OK;
-    PLUMB_TRY(plumb_path_join(path, sizeof(path), given, "tokenizer.json"));
-    return plumb_file_exists(path) ? PLUMB_OK : copy(out->words, out->base);
-}
-
 static bool is_given(const struct plumb_config *cfg, const char *path)
 {
     return plumb_config_given(cfg, path) != PLUMB_GIVEN_NO;
 }
 
-/* Fails if an option of a new adapter was given without lora.r, because the run would then train
- * all weights. With an explicit lora.r=0, such an option only causes a warning (config/given.c). */
+/* Sets out->words, the folder of tokenizer.json: the option `tokenizer` if the user has set it;
+ * else the adapter's folder if there is one and it has the file; else the model's. A model that is
+ * an adapter folder without the file stands for its base. */
+static plumb_status find_words(struct plumb_start *out, const struct plumb_config *cfg)
+{
+    char path[4200];
+    if (*cfg->tokenizer && is_given(cfg, "tokenizer") &&
+        (strcmp(cfg->tokenizer, cfg->model) != 0 || !plumb_adapter_in(cfg->model)))
+        return copy(out->words, cfg->tokenizer);
+    PLUMB_TRY(plumb_path_join(path, sizeof(path), out->run, "tokenizer.json"));
+    return copy(out->words, plumb_file_exists(path) ? out->run : out->base);
+}
+
+/* Fails if an option of a new adapter was given without lora.r: all weights would be trained.
+ * With an explicit lora.r=0 such an option is only warned about (config/given.c). */
 static plumb_status check_rank(const struct plumb_config *cfg)
 {
     static const char *const option[] = {"lora.alpha", "lora.targets", "lora.rslora"};

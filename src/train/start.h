@@ -15,7 +15,9 @@ struct plumb_start {
     /* folder of the files that an earlier run may have written with its weights: the adapter's
      * folder, or the base's folder if there is no adapter */
     char run[4096];
-    char words[4096]; /* folder of tokenizer.json */
+    /* folder of tokenizer.json and of the chat template: the option `tokenizer`, else run if it has
+     * the file, else base */
+    char words[4096];
 };
 
 /* Finds the folders. PLUMB_ERR_CONFIG if model and lora.adapter both name an adapter, or if

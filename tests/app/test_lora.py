@@ -91,6 +91,19 @@ def merge(bench, trained):
     a = bench.good("logprob", f"model={folder}", f"input={LORA}/input.jsonl").out
     b = bench.good("logprob", f"model={BASE}", f"adapter={folder}", f"input={LORA}/input.jsonl").out
     bench.check(a == b, "model=ADAPTER and adapter=ADAPTER differ")
+    # also if the adapter's folder has a chat template of its own, which merge keeps
+    own, asked = bench.folder / "own", bench.folder / "asked.jsonl"
+    shutil.copytree(folder, own)
+    (own / "chat_template.jinja").write_text("ask: {{ messages[0].content }} reply:")
+    asked.write_text('{"prompt": [{"role": "user", "content": "hi."}]}\n')
+    a, b = (bench.good("generate", *model, f"prompts={asked}", "max_new_tokens=3").out for model in
+            ([f"model={own}"], [f"model={BASE}", f"adapter={own}"]))
+    bench.check(a == b, "model=ADAPTER and adapter=ADAPTER differ in the chat template", a, b)
+    c = bench.good("generate", f"model={BASE}", f"adapter={own}", f"tokenizer={BASE}", f"prompts={asked}",
+                   "max_new_tokens=3").out
+    bench.check(c != b, "tokenizer=BASE is not used")
+    bench.good("merge", f"model={BASE}", f"adapter={own}", f"output={bench.folder}/merged-own")
+    bench.same(bench.folder / "merged-own" / "chat_template.jinja", own / "chat_template.jinja", "merge")
     bench.check(json.loads((folder / CONFIG).read_text())["base_model_name_or_path"] == str(BASE),
                 "the adapter names another base")
     # An adapter that was trained with a relative path of its base model can be used in another working
