@@ -1,5 +1,5 @@
 /* generation_note.c - warns about settings of generation_config.json that a command does not use.
- * Layer 6. Includes app.h, base/, config/, io/. */
+ * Layer 6. Includes app.h, base/, config/, io/, model/. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "model/adapter.h"
 
 /* Settings of generation_config.json that change the generated text. `option` is plumb's option for
  * the same setting, or NULL. A setting has no effect if its value is `neutral`, null, false or an
@@ -169,6 +170,9 @@ done:
 
 void plumb_note_generation(const struct plumb_app *app, const char *dir)
 {
-    if (plumb_comm_rank(app->comm) == 0 && *dir && note(app->cfg, app->command, dir) != PLUMB_OK)
+    char base[4096]; /* the file of an adapter is that of its base */
+    if (plumb_comm_rank(app->comm) == 0 && *dir &&
+        (plumb_adapter_base(base, sizeof(base), dir) != PLUMB_OK ||
+         note(app->cfg, app->command, base) != PLUMB_OK))
         plumb_log(PLUMB_LOG_WARN, "%s", plumb_trail_message());
 }

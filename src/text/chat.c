@@ -171,6 +171,34 @@ static plumb_status set_list(plumb_jinja_vars *v, const char *name, const plumb_
     return list ? plumb_jinja_set_json(v, name, list) : plumb_jinja_set_none(v, name);
 }
 
+/* Refuses a template argument with the name of a parameter of transformers' apply_chat_template.
+ * Such a value is no variable of the template there, and plumb has a field or an option for it, or
+ * does not support it. */
+static plumb_status check_arguments(const plumb_json *arguments, const char *where)
+{
+    static const char *const parameter[] = {"messages",
+                                            "conversation",
+                                            "tools",
+                                            "documents",
+                                            "add_generation_prompt",
+                                            "padding",
+                                            "chat_template",
+                                            "tokenize",
+                                            "truncation",
+                                            "continue_final_message",
+                                            "max_length",
+                                            "return_tensors",
+                                            "return_dict",
+                                            "return_assistant_tokens_mask"};
+    for (size_t i = 0; i < sizeof(parameter) / sizeof(*parameter); i++)
+        PLUMB_REQUIRE(!plumb_json_get(arguments, parameter[i]), PLUMB_ERR_UNSUPPORTED,
+                      "%s: the template arguments have \"%s\", which is a parameter of "
+                      "apply_chat_template and no variable of the template; remove it (tools and "
+                      "documents are fields of a record, the template is data.chat_template)",
+                      where, parameter[i]);
+    return PLUMB_OK;
+}
+
 static plumb_status set_all(plumb_jinja_vars *v, const struct plumb_chat *chat,
                             const plumb_json *messages, const struct plumb_chat_token *tokens,
                             int64_t n_tokens)
@@ -270,6 +298,7 @@ plumb_status plumb_chat_render(const plumb_jinja *t, struct plumb_buf *out,
                   "%s: continue_final_message allows neither add_generation_prompt nor spans of "
                   "generated text",
                   where);
+    PLUMB_TRY(check_arguments(chat->arguments, where));
     PLUMB_TRY(read_messages(&messages, chat, where));
     PLUMB_TRY_GOTO(st, plumb_jinja_vars_create(&v), done);
     PLUMB_TRY_GOTO(st, set_all(v, chat, messages, tokens, n_tokens), done);
@@ -391,24 +420,26 @@ static plumb_status find_named(plumb_jinja **out, const char *want, const plumb_
 }
 
 /* Finds and compiles the folder's template for want = "auto". `own` is "chat_template" of
- * tokenizer_config.json, or NULL. files: the result of has_files. If tools is true, a template
- * named "tool_use" is preferred. *out stays NULL if the folder has no template. */
-static plumb_status find_own(plumb_jinja **out, const plumb_json *own, bool files,
+ * tokenizer_config.json, or NULL. hidden: it has no effect, because the folder has templates in
+ * files. If tools is true, a template named "tool_use" is preferred. *out stays NULL if the folder
+ * has no template, or only named ones in files. */
+static plumb_status find_own(plumb_jinja **out, const plumb_json *own, bool hidden,
                              const char *folder, bool tools)
 {
+    const plumb_json *list = hidden ? NULL : own;
     char path[4096];
     if (tools)
-        PLUMB_TRY(find_named(out, "tool_use", own, folder));
+        PLUMB_TRY(find_named(out, "tool_use", list, folder));
     if (*out)
         return PLUMB_OK;
     PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "chat_template.jinja"));
     if (plumb_file_exists(path))
         return compile_file(out, path);
-    if (plumb_json_type_of(own) == PLUMB_JSON_STRING)
-        return plumb_jinja_compile(out, plumb_json_string(own, ""), plumb_json_string_len(own),
+    if (plumb_json_type_of(list) == PLUMB_JSON_STRING)
+        return plumb_jinja_compile(out, plumb_json_string(list, ""), plumb_json_string_len(list),
                                    "chat_template of tokenizer_config.json");
-    PLUMB_TRY(find_named(out, "default", own, folder));
-    return *out || (!own && !files) ? PLUMB_OK : not_there("auto", own, folder);
+    PLUMB_TRY(find_named(out, "default", list, folder));
+    return *out || !own ? PLUMB_OK : not_there("auto", list, folder);
 }
 
 plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const char *folder,
@@ -429,15 +460,16 @@ plumb_status plumb_chat_template_find(plumb_jinja **out, const char *want, const
         return PLUMB_OK;
     PLUMB_TRY(plumb_path_join(path, sizeof(path), folder, "tokenizer_config.json"));
     PLUMB_TRY(has_files(&files, folder));
-    /* As in transformers, the templates of tokenizer_config.json count only if there are no others.
-     */
-    if (!files && plumb_file_exists(path))
+    if (plumb_file_exists(path))
         PLUMB_TRY(plumb_json_read_file(&config, path));
     const plumb_json *list = plumb_json_get(config, "chat_template");
+    /* As in transformers, the templates of tokenizer_config.json count only if there are no files.
+     */
+    const plumb_json *seen = files ? NULL : list;
     plumb_status st =
-        own ? find_own(out, list, files, folder, tools) : find_named(out, want, list, folder);
+        own ? find_own(out, list, files, folder, tools) : find_named(out, want, seen, folder);
     if (st == PLUMB_OK && !own && !*out)
-        st = not_there(want, list, folder);
+        st = not_there(want, seen, folder);
     plumb_json_free(&config);
     return st;
 }

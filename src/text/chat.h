@@ -30,7 +30,8 @@ struct plumb_chat_token {
  * finds it under the first two names. With continue_final_message, the text is cut after the
  * content of the last message. If an argument and a special token have the same name, the argument
  * is used. spans is as in plumb_jinja_render and may be NULL; it must be NULL with
- * continue_final_message. where is "file:line", for messages. Returns PLUMB_ERR_ARG if
+ * continue_final_message. where is "file:line", for messages. Returns PLUMB_ERR_UNSUPPORTED for an
+ * argument with the name of a parameter of transformers' apply_chat_template; PLUMB_ERR_ARG if
  * continue_final_message is combined with add_generation_prompt or spans; PLUMB_ERR_FORMAT if there
  * is no message, if a message is not an object, if the message to continue has no text, or if the
  * output of the template does not have this text unchanged (white space around it does not count);

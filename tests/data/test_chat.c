@@ -267,6 +267,9 @@ static void test_refused(void)
                   PLUMB_DATA_PROMPTS, PLUMB_ERR_UNSUPPORTED, "a part of type \"image\"");
     check_refused("{\"messages\":[[" USER("a") "," BOT("b") "]]}", PLUMB_DATA_SFT, PLUMB_ERR_FORMAT,
                   "record:1: field \"messages[0]\": found array, expected a message");
+    check_refused("{\"prompt\":[" USER("a") "],\"chat_template_kwargs\":{\"chat_template\":\"x\"}}",
+                  PLUMB_DATA_PROMPTS, PLUMB_ERR_UNSUPPORTED,
+                  "record:1: the template arguments have \"chat_template\"");
     check_refused("{\"messages\":null}", PLUMB_DATA_SFT, PLUMB_ERR_FORMAT,
                   "the record has \"messages\" (null)");
     check_refused("{\"instruction\":\"a\",\"output\":[\"b\"]}", PLUMB_DATA_SFT, PLUMB_ERR_FORMAT,
@@ -326,11 +329,11 @@ static void test_pairs(void)
     static const char *const asked = TURN("user", "a") ASKS;
     put_file("chat_template.jinja", plain);
     check_rejected("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":[" BOT("c") "]}", asked);
-    check_rejected("{\"prompt\":[" USER("a") "],\"chosen\":[{\"content\":\"a\",\"role\":\"user\"}"
-                                             "," BOT("b") "],\"rejected\":[{\"role\":\"user\","
-                                                          "\"content\":\"a\",\"name\":null}," BOT(
-                                                              "c") "]}",
-                   asked);
+    check_rejected(
+        "{\"prompt\":[" USER("a") "],\"chosen\":[{\"content\":\"a\",\"role\":\"user\"}"
+                                  "," BOT("b") "],\"rejected\":[{\"role\":\"user\","
+                                               "\"content\":\"a\",\"name\":null}," BOT("c") "]}",
+        asked);
     check_rejected("{\"prompt\":\"a\",\"chosen\":[{\"role\":\"user\",\"content\":[{\"type\":"
                    "\"text\",\"text\":\"a\"}]}," BOT("b") "],\"rejected\":[" BOT("c") "]}",
                    asked);
@@ -364,7 +367,17 @@ static void test_sources(void)
     put_file("tokenizer_config.json", "{\"chat_template\":{\"rag\":\"o\"}}");
     check_refused(record, PLUMB_DATA_PROMPTS, PLUMB_ERR_CONFIG,
                   "found rag, expected one with the name \"default\"");
+    /* named templates in files: the string of tokenizer_config.json has no effect */
+    char path[256];
+    CHECK_OK(plumb_path_join(path, sizeof(path), dir, "additional_chat_templates"));
+    CHECK_OK(plumb_dir_create(path));
+    put_file("additional_chat_templates/rag.jinja", "r{{ messages[0].content }}");
+    put_file("tokenizer_config.json", "{\"chat_template\":\"c\"}");
+    check_refused(record, PLUMB_DATA_PROMPTS, PLUMB_ERR_CONFIG,
+                  "found rag, expected one with the name \"default\"");
     remove_file("tokenizer_config.json");
+    check_prompt(NULL, 0, record, "a");
+    CHECK_OK(plumb_dir_remove(path));
 }
 
 /* ---- record shapes of other programs --------------------------------------------------------- */
