@@ -56,7 +56,7 @@ static const struct field of_message[] = {
     {"tools", ADDS_TEXT, 0},
     {"tool_calls", ADDS_TEXT, 0},
     {"tool_call", ADDS_TEXT, 0},
-    {"tool_call_id", ADDS_TEXT, 0},
+    {"tool_call_id", LOOKS_LIKE, 0}, /* an id of which most templates write nothing */
     {"tool_responses", ADDS_TEXT, 0},
     {"tool_plan", ADDS_TEXT, 0},
     {"function_call", ADDS_TEXT, 0},

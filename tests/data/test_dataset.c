@@ -396,7 +396,7 @@ static void test_message_fields(void)
         {"\"tool_calls\":[{\"name\":\"f\"}]", "!\"messages[1].tool_calls\""},
         {"\"tool_calls\":[]", NULL},
         {"\"tool_calls\":null", NULL},
-        {"\"tool_call_id\":\"x\"", "!tool_call_id"},
+        {"\"tool_call_id\":\"x\"", "tool_call_id"},
         {"\"function_call\":{\"name\":\"f\"}", "!function_call"},
         {"\"name\":\"bob\"", "!\"messages[1].name\""},
         {"\"name\":\"\"", NULL},
