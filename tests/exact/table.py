@@ -29,6 +29,17 @@ QUICK = {"sft": 1, "sft, micro-batch tokens": 1, "psle, quantile, tokens": 2, "p
 ANNOUNCED = "{} ranks is no power of two"
 
 
+def first_flip(one, out):
+    """Compares the sampled tokens of two runs. Returns (iteration, answers with other tokens) of the first iteration
+    in which tokens differ, or None. After the first step, weights that agree to rounding only can sample another token
+    where a random number lies between two tokens; what follows is then another run."""
+    for i, _ in enumerate(sorted((one / "rollouts").glob("iteration-????.h5")), 1):
+        a, b = ([x["ids"] for x in common.rollout_answers(run, i)] for run in (one, out))
+        if a != b:
+            return i, sum(x != y for x, y in zip(a, b)) + abs(len(a) - len(b))
+    return None
+
+
 def plain(bench, job, ranks, threads, out, *more):
     """Makes an uninterrupted run. Returns the seconds from its first written file to its end."""
     p = job.start(out, *more, ranks=ranks, threads=threads)
@@ -122,8 +133,9 @@ def method_rows(bench, options, report, name, base, reward):
         _, err = plain(bench, job, ranks, 1, out)
         bench.check(ANNOUNCED.format(ranks) in err, name, ranks, "ranks are not announced:", err)
         d = exact.difference(exact.model(first), exact.model(out))
-        bench.check(d < 1e-3, name, "on", ranks, "ranks differs by", d)
-        far.append(f"{d:.1e}")
+        flip = first_flip(first, out) if d >= 1e-3 else None
+        bench.check(d < 1e-3 or (flip and flip[0] > 1 and flip[1] <= 2), name, "on", ranks, "ranks differs by", d, flip)
+        far.append(f"{d:.1e}" + (f" (tokens of iteration {flip[0]})" if flip else ""))
     shutil.rmtree(folder)
     return rows, far, want["state file"]
 
@@ -149,7 +161,8 @@ def body(bench, options, report):
     report()
     tried = TO_ROUNDING[:1] if options.quick else TO_ROUNDING
     report("Rank counts that are no power of two say so at the start and agree to rounding: "
-           "|w - w1| / |w1| of the final weights against one rank.")
+           "|w - w1| / |w1| of the final weights against one rank. After a step, rounding can change a sampled "
+           "token; where it did, the table names the iteration.")
     report()
     report(f"| method | {' | '.join(f'W = {w}' for w in tried)} |")
     report(f"|---|{'---|' * len(tried)}")
