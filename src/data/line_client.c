@@ -23,12 +23,16 @@ struct plumb_line_client {
 };
 
 /* The state of one call of plumb_line_client_run. Requests [0, answered) are finished, requests
- * [answered, n) are not. */
+ * [answered, n) are not. `take` or `miss` was called for the requests [0, handed). */
 struct asking {
     plumb_line_client *c;
     const struct plumb_line_job *job;
-    int64_t answered, lines; /* lines: requests that were put into c->lines so far */
-    int64_t sent;            /* bytes of c->lines that were written */
+    int64_t handed, answered;
+    struct plumb_buf held; /* the answers to [handed, answered): for each an int64_t with its number
+                            * of bytes, then the bytes and a NUL */
+    bool single;           /* a request is sent only after all requests before it were answered */
+    int64_t lines;         /* requests that were put into c->lines so far */
+    int64_t sent;          /* bytes of c->lines that were written */
     /* deaths: number of restarts so far. died_at: index of the first unfinished request when the
      * command last exited; -1 if it has not exited, or if that request has since been given up */
     int64_t deaths, died_at;
@@ -68,15 +72,36 @@ void plumb_line_client_destroy(plumb_line_client **c)
     *c = NULL;
 }
 
-static void take_answer(struct asking *a, const char *line, int64_t len)
+/* Stores an answer in a->held. */
+static plumb_status hold_answer(struct asking *a, const char *line, int64_t len)
 {
-    if (!a->job->take(a->job->arg, a->answered++, line, len))
-        a->senseless = true;
+    PLUMB_TRY(plumb_buf_add(&a->held, &len, (int64_t)sizeof len));
+    PLUMB_TRY(plumb_buf_add(&a->held, line, len));
+    PLUMB_TRY(plumb_buf_add(&a->held, "", 1));
+    a->answered++;
+    return PLUMB_OK;
+}
+
+/* Calls `take` for the answers in a->held. */
+static void hand_on(struct asking *a)
+{
+    const char *at = plumb_buf_text(&a->held);
+    for (; a->handed < a->answered; a->handed++) {
+        int64_t len;
+        memcpy(&len, at, sizeof len);
+        at += sizeof len;
+        if (!a->job->take(a->job->arg, a->handed, at, len))
+            a->senseless = true;
+        at += len + 1;
+    }
+    plumb_buf_clear(&a->held);
 }
 
 static void miss(struct asking *a, enum plumb_line_end why)
 {
+    hand_on(a);
     a->job->miss(a->job->arg, a->answered++, why);
+    a->handed = a->answered;
 }
 
 #define DEAF                                                                                       \
@@ -106,12 +131,39 @@ static plumb_status give_up(struct asking *a, const char *what)
     PLUMB_FAIL(PLUMB_ERR_IO, "%s", text);
 }
 
+/* Starts the command again and sends the requests from a->answered on. */
+static plumb_status restart(struct asking *a)
+{
+    plumb_line_client *c = a->c;
+    plumb_subprocess_stop(&c->child, 0);
+    plumb_buf_clear(&c->lines);
+    a->lines = a->answered;
+    a->sent = 0;
+    return plumb_subprocess_start(&c->child, c->command);
+}
+
 /* Restarts the command after it exited or timed out (hung). The unanswered requests are sent again,
- * except the first of them if the command timed out on it or has exited on it twice. */
+ * except the first of them if the command timed out on it or has exited on it twice.
+ *
+ * If the command answered some requests and then timed out, it may have left out one of them: its
+ * later answers then belong to the next request each. These answers are dropped, and the requests
+ * are sent again one at a time, so that the command times out on the one that it leaves out. */
 static plumb_status again(struct asking *a, bool hung)
 {
     plumb_line_client *c = a->c;
     char what[160];
+    if (hung && !a->single && a->answered > a->handed && a->deaths < c->restarts) {
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s hangs, or has left out a line; it is started again and gets the last %lld "
+                  "lines again, one at a time",
+                  c->what, (long long)(a->answered - a->handed + 1));
+        plumb_buf_clear(&a->held);
+        a->answered = a->handed;
+        a->single = true;
+        a->died_at = -1;
+        return restart(a);
+    }
+    hand_on(a);
     if (!hung) {
         plumb_subprocess_end(c->child, GRACE);
         const int status = plumb_subprocess_exit_status(c->child);
@@ -138,15 +190,12 @@ static plumb_status again(struct asking *a, bool hung)
     if (hung || twice)
         miss(a, hung ? PLUMB_LINE_TIMEOUT : PLUMB_LINE_DIED);
     a->died_at = hung || twice ? -1 : a->answered;
-    plumb_subprocess_stop(&c->child, 0);
-    plumb_buf_clear(&c->lines);
-    a->lines = a->answered;
-    a->sent = 0;
-    return plumb_subprocess_start(&c->child, c->command);
+    return restart(a);
 }
 
-/* Appends requests to the buffer c->lines until it holds 64 KiB that are not sent yet. So the
- * memory does not grow with the number of requests. */
+/* Appends requests to the buffer c->lines until it holds 64 KiB that are not sent yet, so that its
+ * size does not grow with the number of requests. With a->single, appends the next request if all
+ * requests before it are answered. */
 static plumb_status compose(struct asking *a)
 {
     struct plumb_buf *b = &a->c->lines;
@@ -154,7 +203,7 @@ static plumb_status compose(struct asking *a)
         plumb_buf_clear(b);
         a->sent = 0;
     }
-    while (a->lines < a->job->n && b->len - a->sent < 65536)
+    while (a->lines < a->job->n && (a->single ? a->lines == a->answered : b->len - a->sent < 65536))
         PLUMB_TRY(a->job->put(a->job->arg, a->lines++, b));
     return PLUMB_OK;
 }
@@ -201,7 +250,7 @@ static plumb_status ask(struct asking *a)
                                         &written, left < LOOK ? left : LOOK));
         a->sent += written;
         while (a->answered < a->job->n && (line = plumb_subprocess_line(c->child, &len))) {
-            take_answer(a, line, len);
+            PLUMB_TRY(hold_answer(a, line, len));
             since = plumb_now();
         }
         if (a->answered == a->job->n)
@@ -212,6 +261,7 @@ static plumb_status ask(struct asking *a)
             since = plumb_now();
         }
     }
+    hand_on(a);
     /* If the command has read none of its input, its answers cannot depend on the requests. */
     const bool deaf = plumb_subprocess_deaf(c->child);
     if (deaf)
@@ -234,5 +284,7 @@ plumb_status plumb_line_client_run(plumb_line_client *c, const struct plumb_line
         PLUMB_TRY(plumb_subprocess_start(&c->child, c->command));
     else
         PLUMB_TRY(check_extra(&a));
-    return ask(&a);
+    const plumb_status st = ask(&a);
+    plumb_buf_fini(&a.held);
+    return st;
 }

@@ -183,6 +183,16 @@ static void test_hangs(void)
     CHECK_OK(run(SH("[ $k = 4 ] && sleep 1000"), 3, 1));
     check_scores(1, PLUMB_MISSING_TIMEOUT);
     CHECKF(plumb_now() - begun < 100, "%g s", plumb_now() - begun);
+    /* The command answers all items but 5, or 2 and 7. The scores of the other items must not move.
+     */
+    CHECK_OK(run(SH("[ $k = 5 ] && continue"), 3, 1));
+    check_scores(1, PLUMB_MISSING_TIMEOUT);
+    CHECK(isnan(score[5]));
+    CHECK_OK(run(SH("case $k in 2|7) continue ;; esac"), 3, 2));
+    check_scores(2, PLUMB_MISSING_TIMEOUT);
+    CHECK(isnan(score[2]) && isnan(score[7]));
+    check_error(run(SH("case $k in 2|7) continue ;; esac"), 3, 1), PLUMB_ERR_IO,
+                "no answer within 3 s", "restarts");
     begun = plumb_now();
     /* The command and its child ignore TERM, INT and HUP, so plumb kills the whole process
      * group. */
