@@ -75,7 +75,7 @@ static plumb_status answer_all(struct plumb_mpi *m)
          */
         PLUMB_MPI(MPI_Wait(&k->answered[r], MPI_STATUS_IGNORE));
         const int64_t number = next_number(k, question[0], question[1]);
-        k->told += number == question[1];
+        k->told += question[0] == k->round.round && number == question[1];
         k->open = k->told < m->base.size - 1;
         k->answer_to[r] = (struct plumb_answer){question[0], number};
         PLUMB_MPI(MPI_Isend(&k->answer_to[r], WORDS, MPI_INT64_T, r, ANSWER_TAG, m->mail.comm,

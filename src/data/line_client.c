@@ -13,6 +13,8 @@
 #define LOOK  0.2 /* in seconds: the longest wait before checking that the command still runs */
 #define MORE  0.1 /* in seconds: the wait for extra lines after the first answers of a command */
 
+enum { WINDOW = 256 }; /* most requests whose answers are held at a time */
+
 struct plumb_line_client {
     const char *what;
     char *command;
@@ -31,6 +33,7 @@ struct asking {
     struct plumb_buf held; /* the answers to [handed, answered): for each an int64_t with its number
                             * of bytes, then the bytes and a NUL */
     bool single;           /* a request is sent only after all requests before it were answered */
+    int64_t until;         /* `single` ends when the requests [0, until) are answered */
     int64_t lines;         /* requests that were put into c->lines so far */
     int64_t sent;          /* bytes of c->lines that were written */
     /* deaths: number of restarts so far. died_at: index of the first unfinished request when the
@@ -142,33 +145,38 @@ static plumb_status restart(struct asking *a)
     return plumb_subprocess_start(&c->child, c->command);
 }
 
+/* Starts the command again after it exited or timed out, and sends the requests again whose answers
+ * are held, one at a time. The command may have left out one of them: its later answers then belong
+ * to the request before each. Asked one at a time, it times out on the request that it leaves out.
+ */
+static plumb_status ask_singly(struct asking *a)
+{
+    plumb_buf_clear(&a->held);
+    a->answered = a->handed;
+    a->single = true;
+    a->until = a->lines;
+    return restart(a);
+}
+
 /* Restarts the command after it exited or timed out (hung). The unanswered requests are sent again,
- * except the first of them if the command timed out on it or has exited on it twice.
- *
- * If the command answered some requests and then timed out, it may have left out one of them: its
- * later answers then belong to the next request each. These answers are dropped, and the requests
- * are sent again one at a time, so that the command times out on the one that it leaves out. */
+ * except the first of them if the command timed out on it or has exited on it twice. */
 static plumb_status again(struct asking *a, bool hung)
 {
     plumb_line_client *c = a->c;
     char what[160];
-    if (hung && !a->single && a->answered > a->handed && a->deaths < c->restarts) {
-        plumb_log(PLUMB_LOG_WARN,
-                  "%s hangs, or has left out a line; it is started again and gets the last %lld "
-                  "lines again, one at a time",
-                  c->what, (long long)(a->answered - a->handed + 1));
-        plumb_buf_clear(&a->held);
-        a->answered = a->handed;
-        a->single = true;
-        a->died_at = -1;
-        return restart(a);
-    }
-    hand_on(a);
     if (!hung) {
         plumb_subprocess_end(c->child, GRACE);
         const int status = plumb_subprocess_exit_status(c->child);
         if ((status == 126 || status == 127) && a->answered == 0)
             return give_up(a, "cannot be started");
+    }
+    if (!a->single && a->answered > a->handed && a->deaths < c->restarts) {
+        plumb_log(PLUMB_LOG_WARN,
+                  "%s %s, and may have left out a line; it is started again and asked one line at "
+                  "a time, from the last line on that certainly has its own answer",
+                  c->what, hung ? "hangs" : plumb_subprocess_reason(c->child));
+        a->died_at = -1;
+        return ask_singly(a);
     }
     if (a->deaths++ >= c->restarts) {
         if (hung)
@@ -194,8 +202,8 @@ static plumb_status again(struct asking *a, bool hung)
 }
 
 /* Appends requests to the buffer c->lines until it holds 64 KiB that are not sent yet, so that its
- * size does not grow with the number of requests. With a->single, appends the next request if all
- * requests before it are answered. */
+ * size does not grow with the number of requests, and at most WINDOW requests whose answers are not
+ * handed on. With a->single, appends the next request if all requests before it are answered. */
 static plumb_status compose(struct asking *a)
 {
     struct plumb_buf *b = &a->c->lines;
@@ -203,7 +211,9 @@ static plumb_status compose(struct asking *a)
         plumb_buf_clear(b);
         a->sent = 0;
     }
-    while (a->lines < a->job->n && (a->single ? a->lines == a->answered : b->len - a->sent < 65536))
+    while (a->lines < a->job->n &&
+           (a->single ? a->lines <= a->answered
+                      : a->lines - a->handed < WINDOW && b->len - a->sent < 65536))
         PLUMB_TRY(a->job->put(a->job->arg, a->lines++, b));
     return PLUMB_OK;
 }
@@ -252,6 +262,10 @@ static plumb_status ask(struct asking *a)
         while (a->answered < a->job->n && (line = plumb_subprocess_line(c->child, &len))) {
             PLUMB_TRY(hold_answer(a, line, len));
             since = plumb_now();
+        }
+        if (a->answered >= a->lines) { /* no answer is missing: each belongs to its request */
+            hand_on(a);
+            a->single = a->single && a->answered < a->until;
         }
         if (a->answered == a->job->n)
             break;

@@ -41,13 +41,13 @@ plumb_status plumb_line_client_create(plumb_line_client **out, const char *what,
                                       const char *command, double timeout_s, int64_t restarts);
 void plumb_line_client_destroy(plumb_line_client **c); /* NULL is allowed */
 
-/* Calls take or miss for every request, in order. Keeps the answers until the last one is there,
- * and calls take then: if the command times out after some answers, it may have left out a line,
- * and the answers after that line would be those of other requests. So these requests are sent
- * again, one at a time, and the command gets timeout_s for each. Errors: PLUMB_ERR_IO if the
- * command cannot be started or its restarts are used up; the message has the command, its exit
- * status and its last lines on standard error. PLUMB_ERR_FORMAT if it writes more lines than it
- * got, or answers without reading any of its input. */
+/* Calls take or miss for every request, in order. Calls take once every request that was
+ * sent has an answer. If instead the command exits or times out after some answers, it may have
+ * left out a line, and the answers after that line would be those of other requests: the requests
+ * since the last call of take are sent again, one at a time; this restart does not count. Errors:
+ * PLUMB_ERR_IO if the command cannot be started or its restarts are used up; the message has the
+ * command, its exit status and its last lines on standard error. PLUMB_ERR_FORMAT if it writes more
+ * lines than it got, or answers without reading any of its input. */
 plumb_status plumb_line_client_run(plumb_line_client *c, const struct plumb_line_job *job);
 
 #endif

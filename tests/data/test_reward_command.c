@@ -191,6 +191,13 @@ static void test_hangs(void)
     CHECK_OK(run(SH("case $k in 2|7) continue ;; esac"), 3, 2));
     check_scores(2, PLUMB_MISSING_TIMEOUT);
     CHECK(isnan(score[2]) && isnan(score[7]));
+    /* The command leaves out item 3, and exits once, at item 6, before plumb can notice that. */
+    CHECK(unlink("died_on_6") == 0 || errno == ENOENT);
+    CHECK_OK(run(
+        SH("[ $k = 3 ] && continue; [ $k = 6 ] && [ ! -e died_on_6 ] && : >died_on_6 && exit 1"), 3,
+        3));
+    check_scores(1, PLUMB_MISSING_TIMEOUT);
+    CHECK(isnan(score[3]) && unlink("died_on_6") == 0);
     check_error(run(SH("case $k in 2|7) continue ;; esac"), 3, 1), PLUMB_ERR_IO,
                 "no answer within 3 s", "restarts");
     begun = plumb_now();
