@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,56 +44,6 @@ struct save {
     char final_dir[PLUMB_CHECKPOINT_PATH], work_dir[PLUMB_CHECKPOINT_PATH];
     plumb_h5 *h5;
 };
-
-/* Returns the bytes per trained weight in a checkpoint: the weight in the dtype of the weights
- * files and, unless s->options->weights_only, two float32 moments and, if the weights files are
- * rounded, the float32 weight. */
-static int64_t bytes_per_weight(const struct save *s)
-{
-    const int64_t size = (int64_t)sizeof(float);
-    const int64_t weight = plumb_dtype_size(s->model->saved_as);
-    return s->options->weights_only ? weight : weight + 2 * size + (weight < size ? size : 0);
-}
-
-/* Sets the bytes that the save needs, approximately, and those that the disk has free; infinity if
- * the file system does not count them. */
-static plumb_status measure_space(double *need, double *free_bytes, const struct save *s)
-{
-    struct statvfs fs;
-    const char *dir = s->options->output_dir;
-    PLUMB_REQUIRE(!statvfs(dir, &fs), PLUMB_ERR_IO, "%s: %s", dir, strerror(errno));
-    const int64_t more = s->pause ? s->pause->bytes : 0;
-    *need = (double)(s->trained.count * bytes_per_weight(s) + (1 << 18) + more);
-    *free_bytes = fs.f_blocks == 0 ? HUGE_VAL : (double)fs.f_bavail * (double)fs.f_frsize;
-    return PLUMB_OK;
-}
-
-void plumb_checkpoint_note_space(const struct plumb_checkpoint_options *options,
-                                 const plumb_model *m)
-{
-    const struct save s = {.options = options, .model = m, .trained = plumb_model_trained(m)};
-    double need, free_bytes;
-    if (measure_space(&need, &free_bytes, &s) == PLUMB_OK && free_bytes < need)
-        plumb_log(PLUMB_LOG_WARN,
-                  "%s: no room for a checkpoint: it needs about %.1f MB, the disk has %.1f MB "
-                  "free; the first save will fail unless there is more by then",
-                  options->output_dir, need / 1e6, free_bytes / 1e6);
-}
-
-/* Checks the free space before anything is written: finding out later would cost minutes. */
-static plumb_status check_space(const struct save *s)
-{
-    const char *dir = s->options->output_dir;
-    double need, free_bytes;
-    PLUMB_TRY(measure_space(&need, &free_bytes, s));
-    PLUMB_REQUIRE(free_bytes >= need, PLUMB_ERR_IO,
-                  "%s: no room for %s: it needs about %.1f MB (weights%s), the disk has %.1f MB "
-                  "free; remove files there, for example earlier checkpoints (checkpoint.keep_last "
-                  "removes them only after a save)",
-                  dir, strrchr(s->final_dir, '/') + 1, need / 1e6,
-                  s->options->weights_only ? "" : " and moments", free_bytes / 1e6);
-    return PLUMB_OK;
-}
 
 /* Sets s->name. A complete, intact checkpoint with moments is never overwritten: a later save at
  * the same step becomes a pause (checkpoint-STEP-pause-N). The number of a pause is larger than
@@ -158,7 +107,8 @@ static plumb_status begin_save(struct save *s)
     const char *dir = s->options->output_dir;
     const int64_t shard_bytes = s->options->shard_bytes;
     PLUMB_TRY(plumb_checkpoint_remove_stale(dir));
-    PLUMB_TRY(check_space(s));
+    PLUMB_TRY(plumb_checkpoint_check_space(s->options, s->model, s->pause ? s->pause->bytes : 0,
+                                           strrchr(s->final_dir, '/') + 1));
     PLUMB_TRY(plumb_dir_create(s->work_dir));
     PLUMB_TRY(plumb_model_save(s->model, s->work_dir,
                                shard_bytes > 0 ? shard_bytes : DEFAULT_SHARD_BYTES));

@@ -92,6 +92,12 @@ plumb_status plumb_checkpoint_save(char name[64], const struct plumb_checkpoint_
 void plumb_checkpoint_note_space(const struct plumb_checkpoint_options *options,
                                  const plumb_model *m);
 
+/* Fails with PLUMB_ERR_IO if the disk of options->output_dir has less free space than a checkpoint
+ * of m needs, and `more` bytes. A save calls this before it writes anything. name: the folder of
+ * the checkpoint, for the message. Not collective. */
+plumb_status plumb_checkpoint_check_space(const struct plumb_checkpoint_options *options,
+                                          const plumb_model *m, int64_t more, const char *name);
+
 /* Cleans up after a save that was killed, before a run resumes from `dir`: removes the .tmp folders
  * of output_dir, and points latest to `dir` if that is a checkpoint of output_dir. Not collective;
  * rank 0 calls it. PLUMB_ERR_IO. */

@@ -23,22 +23,27 @@ static plumb_status compare(plumb_comm *comm, struct told *first, uint64_t hash)
     return plumb_comm_broadcast(comm, first, (int64_t)sizeof(*first), 0);
 }
 
-/* The files beside the weights that decide how the model computes, how texts become tokens, and
- * when answers end. */
+/* The files beside the weights that decide how the model computes and when answers end (the first
+ * CONFIGS names), and how texts become tokens (the others). */
 static const char *const beside[] = {
     "config.json",           "generation_config.json",  "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja"};
-enum { BESIDE = sizeof(beside) / sizeof(beside[0]) };
+enum { BESIDE = sizeof(beside) / sizeof(beside[0]), CONFIGS = 2 };
 
-/* Sets hash (BESIDE,) to the hashes of these files in the folder; 0 for a file that is not there.
- */
-static plumb_status hash_settings(uint64_t *hash, const char *dir)
+/* Returns the folder from which model m has file beside[i]. */
+static const char *folder_of(const plumb_model *m, int i)
+{
+    return i < CONFIGS ? m->dir : m->tokenizer_dir;
+}
+
+/* Sets hash (BESIDE,) to the hashes of these files; 0 for a file that is not there. */
+static plumb_status hash_settings(uint64_t *hash, const plumb_model *m)
 {
     char path[4200];
     for (int i = 0; i < BESIDE; i++) {
         hash[i] = 0;
-        PLUMB_TRY(plumb_path_join(path, sizeof(path), dir, beside[i]));
+        PLUMB_TRY(plumb_path_join(path, sizeof(path), folder_of(m, i), beside[i]));
         if (plumb_file_exists(path))
             PLUMB_TRY(plumb_file_hash(&hash[i], path));
     }
@@ -46,11 +51,11 @@ static plumb_status hash_settings(uint64_t *hash, const char *dir)
 }
 
 /* Fails unless the files beside the weights of this rank are those of rank 0. */
-static plumb_status same_settings(plumb_comm *comm, const char *key, const char *dir)
+static plumb_status same_settings(plumb_comm *comm, const char *key, const plumb_model *m)
 {
     struct told first;
     uint64_t mine[BESIDE], wanted[BESIDE];
-    plumb_status st = plumb_comm_agree(comm, hash_settings(mine, dir));
+    plumb_status st = plumb_comm_agree(comm, hash_settings(mine, m));
     PLUMB_TRY(st);
     memcpy(wanted, mine, sizeof(wanted));
     PLUMB_TRY(compare(comm, &first, 0)); /* for the name of rank 0's host */
@@ -60,7 +65,7 @@ static plumb_status same_settings(plumb_comm *comm, const char *key, const char 
             st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,
                                "%s: %s in %s on %s is not that of rank 0 on %s; copy the folder to "
                                "every host again, or put it on a shared file system",
-                               key, beside[i], dir, plumb_comm_host(comm), first.host);
+                               key, beside[i], folder_of(m, i), plumb_comm_host(comm), first.host);
     return plumb_comm_agree(comm, st);
 }
 
@@ -74,7 +79,7 @@ plumb_status plumb_same_model(plumb_comm *comm, const char *key, const plumb_mod
      * get the same value. So held_hash, the hash of this rank's own copy of the weights, is
      * compared, too. */
     const uint64_t mine = m->masters ? m->fingerprint ^ m->held_hash : m->fingerprint;
-    PLUMB_TRY(same_settings(comm, key, m->dir));
+    PLUMB_TRY(same_settings(comm, key, m));
     PLUMB_TRY(compare(comm, &first, mine));
     if (first.hash != mine)
         st = plumb_fail_at(PLUMB_ERR_CONFIG, __FILE__, __LINE__,

@@ -21,9 +21,9 @@
 plumb_status plumb_same_options(plumb_comm *comm, const char *text);
 
 /* Fails unless this rank's model is that of rank 0: its weights, compared by their fingerprint, and
- * the files in m->dir with its configuration, tokenizer and chat template. key is the option that
- * names this folder. Collective. PLUMB_ERR_CONFIG on a rank that differs, PLUMB_ERR_PEER on the
- * others; PLUMB_ERR_IO. */
+ * the files in m->dir and m->tokenizer_dir with its configuration, tokenizer and chat template. key
+ * is the option that names the model. Collective. PLUMB_ERR_CONFIG on a rank that differs,
+ * PLUMB_ERR_PEER on the others; PLUMB_ERR_IO. */
 plumb_status plumb_same_model(plumb_comm *comm, const char *key, const plumb_model *m);
 
 /* Fails unless this rank has read the same records as rank 0: tokens, trained tokens, scores, and

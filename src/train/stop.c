@@ -27,6 +27,8 @@ static void note(int signal)
 void plumb_stop_catch(void)
 {
     struct sigaction action;
+    if (asked) /* the next TERM must end the process: its handler must not come back */
+        return;
     memset(&action, 0, sizeof(action));
     sigemptyset(&action.sa_mask);
     action.sa_handler = note;
