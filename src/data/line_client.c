@@ -145,10 +145,10 @@ static plumb_status restart(struct asking *a)
     return plumb_subprocess_start(&c->child, c->command);
 }
 
-/* Starts the command again after it exited or timed out, and sends the requests again whose answers
- * are held, one at a time. The command may have left out one of them: its later answers then belong
- * to the request before each. Asked one at a time, it times out on the request that it leaves out.
- */
+/* Drops the answers in a->held, starts the command again, and sends their requests again, one at a
+ * time. Before, the command exited or timed out; it may have left out one of these requests without
+ * an answer. Each later answer was then stored for the request before its own. When the requests
+ * are sent one at a time, the command times out on the request that it leaves out. */
 static plumb_status ask_singly(struct asking *a)
 {
     plumb_buf_clear(&a->held);
@@ -172,8 +172,8 @@ static plumb_status again(struct asking *a, bool hung)
     }
     if (!a->single && a->answered > a->handed && a->deaths < c->restarts) {
         plumb_log(PLUMB_LOG_WARN,
-                  "%s %s, and may have left out a line; it is started again and asked one line at "
-                  "a time, from the last line on that certainly has its own answer",
+                  "%s %s, and may have left out a line; it is started again, and the lines whose "
+                  "answers are in doubt are sent again, one at a time",
                   c->what, hung ? "hangs" : plumb_subprocess_reason(c->child));
         a->died_at = -1;
         return ask_singly(a);

@@ -18,9 +18,9 @@ static int64_t bytes_per_weight(const plumb_model *m, bool weights_only)
     return weights_only ? weight : weight + 2 * size + (weight < size ? size : 0);
 }
 
-/* Sets *need to the bytes that a checkpoint needs, approximately, and *free_bytes to those that the
- * disk of output_dir has free; infinity if the file system does not count them. more: bytes of a
- * pause besides the checkpoint. */
+/* Sets *need to about the number of bytes of a checkpoint of m and `more` bytes. Sets *free_bytes
+ * to the number of free bytes on the disk of options->output_dir, or to infinity if the file system
+ * does not report it. */
 static plumb_status measure(double *need, double *free_bytes,
                             const struct plumb_checkpoint_options *options, const plumb_model *m,
                             int64_t more)
